@@ -1,0 +1,64 @@
+# `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
+
+.PHONY: help install repro register test test-heavy format lock bench-model bench-pipeline clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or later is needed, {sys.executable} is {sys.version.split()[0]}")'
+	$(PYTHON) -m venv .venv
+
+.venv/pipeline: requirements/pipeline.txt requirements/lock.txt | .venv/bin/python
+	@echo "Installing the locked versions (some minutes the first time)"
+	$(PIP_INSTALL) -r requirements/pipeline.txt
+	@touch $@
+
+.venv/dev: requirements/dev.txt .venv/pipeline
+	$(PIP_INSTALL) -r requirements/dev.txt
+	@touch $@
+
+install: .venv/pipeline ## make .venv with the locked versions that the pipeline needs
+
+repro: .venv/pipeline ## run the pipeline: from patients to a registered model
+	dvc repro
+	@$(MAKE) --no-print-directory register
+	@python -m stages.summary
+
+register: .venv/pipeline ## publish the model to MLflow unless the registry already holds it
+	@python -m stages.register
+
+test: .venv/dev ## format, lint, strict types and tests: all that must pass
+	ruff format --check .
+	ruff check .
+	mypy
+	pytest -n 2 -m "not heavy"
+
+test-heavy: .venv/dev ## the proofs that take longer
+	pytest -m heavy
+
+format: .venv/dev ## format the code and mend what the linter can
+	ruff format .
+	ruff check --fix .
+
+lock: .venv/dev ## choose all versions anew and write requirements/lock.txt
+	$(BIN)/python -m pip install --quiet uv
+	@{ head -1 requirements/lock.txt; uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	  --no-header --no-annotate --no-emit-index-url requirements/*.txt; } > requirements/lock.new
+	@mv requirements/lock.new requirements/lock.txt
+
+bench-model: .venv/pipeline ## nested cross-validation beside plain models, into benchmarks/model.json
+	python -m benchmarks.model
+
+bench-pipeline: .venv/pipeline ## the time of each stage, the share inside the fits, and the cost of no change
+	python -m benchmarks.pipeline
+
+clean: ## remove what the stages made; the cache, the registry and .venv stay
+	rm -rf data/*.csv models/*.joblib models/*.onnx models/*.pkl plots dvc_plots

@@ -1,0 +1,1 @@
+"""The stages of the pipeline: `python -m stages.NAME` runs one, `dvc repro` runs what is out of date."""

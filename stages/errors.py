@@ -1,0 +1,19 @@
+"""How a stage fails: one clear message, exit code 1, no stack trace for what the user can mend."""
+
+import sys
+from collections.abc import Callable
+
+from schema import SchemaError
+from stages.params import ParamsError
+
+
+class StageError(ValueError):
+    """The stage cannot go on; the message names the value, the place and what was expected."""
+
+
+def main_of(main: Callable[[], None]) -> None:
+    """Run a stage's main; an error that the user can mend ends it with its message alone."""
+    try:
+        main()
+    except (StageError, ParamsError, SchemaError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

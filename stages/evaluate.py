@@ -1,0 +1,131 @@
+"""Stage evaluate: the ONNX model on real held-out patients, with bootstrap intervals, and plots."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from schema import NAMES
+from stages import files, params
+from stages.errors import StageError, main_of
+from stages.onnx_export import predict
+from stages.scores import Array, bootstrap_weights, roc_auc, with_intervals
+
+AGE_BANDS = {"under_50": (0, 50), "50_to_59": (50, 60), "60_and_over": (60, 200)}
+
+
+def groups(table: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
+    """The rows [n] of each sex, age band and source."""
+    age = pd.to_numeric(table["age"], errors="coerce")
+    found = {f"sex_{sex}": table["sex"] == sex for sex in ("female", "male")}
+    found |= {f"age_{name}": (age >= low) & (age < high) for name, (low, high) in AGE_BANDS.items()}
+    sources = sorted(table["source"].unique())
+    if len(sources) > 1:
+        found |= {f"source_{source}": table["source"] == source for source in sources}
+    return {name: rows.to_numpy(dtype=bool) for name, rows in found.items()}
+
+
+def evaluate(
+    test: pd.DataFrame, outcome: Array, probability: Array, options: params.Evaluate
+) -> dict[str, Any]:
+    """Every score with its 95 % bootstrap interval, for all patients and by group."""
+    if len(np.unique(outcome)) < 2:
+        raise StageError(f"{files.TEST}: all {len(test)} outcomes are equal, expected both")
+    found = _scores(outcome, probability, options) | {"threshold": options.threshold}
+    found["groups"] = {
+        name: _scores(outcome[rows], probability[rows], options)
+        for name, rows in groups(test).items()
+        if rows.any()
+    }
+    return found
+
+
+def _scores(outcome: Array, probability: Array, options: params.Evaluate) -> dict[str, Any]:
+    weights = bootstrap_weights(outcome, options.bootstrap, options.seed)
+    figures = with_intervals(outcome, probability, weights, options.threshold, options.bins)
+    return {**figures, "rows": len(outcome), "presence": int(outcome.sum())}
+
+
+def importance(model: bytes, rows: npt.NDArray[np.float32], outcome: Array) -> pd.DataFrame:
+    """How much ROC AUC is lost when one measurement is withheld from every patient."""
+    full = roc_auc(outcome, predict(model, rows))
+    lost = []
+    for column, name in enumerate(NAMES):
+        without = rows.copy()
+        without[:, column] = np.nan
+        lost.append(
+            {"measurement": name, "roc_auc_lost": full - roc_auc(outcome, predict(model, without))}
+        )
+    return pd.DataFrame(lost).sort_values("roc_auc_lost", ascending=False, ignore_index=True)
+
+
+def curves(outcome: Array, probability: Array, options: params.Evaluate) -> dict[str, pd.DataFrame]:
+    """The points of each plot, by file name."""
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    fpr, tpr, _ = roc_curve(outcome, probability)
+    precision, recall, _ = precision_recall_curve(outcome, probability)
+    label = {0.0: "absence", 1.0: "presence"}
+    predicted = (probability >= options.threshold).astype(float)
+    return {
+        "roc": pd.DataFrame({"false_positive_rate": fpr, "true_positive_rate": tpr}),
+        "precision_recall": pd.DataFrame({"recall": recall, "precision": precision}),
+        "calibration": calibration(outcome, probability, options.bins),
+        "confusion": pd.DataFrame(
+            {"actual": [label[v] for v in outcome], "predicted": [label[v] for v in predicted]}
+        ),
+        "decision": decision(outcome, probability),
+    }
+
+
+def calibration(outcome: Array, probability: Array, bins: int) -> pd.DataFrame:
+    """Mean predicted risk and share of presence in groups of equally many patients."""
+    order = np.argsort(probability, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return pd.DataFrame(
+        {
+            "predicted": [probability[part].mean() for part in parts],
+            "observed": [outcome[part].mean() for part in parts],
+            "patients": [len(part) for part in parts],
+        }
+    )
+
+
+def decision(outcome: Array, probability: Array) -> pd.DataFrame:
+    """Net benefit over thresholds, of the model and of treating all (Vickers and Elkin 2006)."""
+    found = []
+    for threshold in np.arange(0.05, 0.96, 0.05):
+        odds = threshold / (1 - threshold)
+        for policy, treated in (
+            ("model", probability >= threshold),
+            ("treat all", np.ones(len(outcome), dtype=bool)),
+            ("treat none", np.zeros(len(outcome), dtype=bool)),
+        ):
+            benefit = (treated * outcome).mean() - odds * (treated * (1 - outcome)).mean()
+            found.append(
+                {"threshold": round(float(threshold), 2), "net_benefit": benefit, "policy": policy}
+            )
+    return pd.DataFrame(found)
+
+
+def write_plots(plots: Mapping[str, pd.DataFrame]) -> None:
+    """Write plots/NAME.csv, which `dvc plots` draws."""
+    for name, points in plots.items():
+        files.write_table(files.PLOTS / f"{name}.csv", points.round(6))
+
+
+def main() -> None:
+    options = params.Evaluate.load()
+    model, test = files.ONNX.read_bytes(), files.read_table(files.TEST)
+    rows, labels = files.encoded(test)
+    outcome, probability = labels.astype(float), predict(model, rows).astype(float)
+    figures = evaluate(test, outcome, probability, options)
+    plots = curves(outcome, probability, options)
+    write_plots(plots | {"importance": importance(model, rows, outcome)})
+    files.write_metrics("evaluate", figures)
+
+
+if __name__ == "__main__":
+    main_of(main)

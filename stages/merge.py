@@ -1,0 +1,44 @@
+"""Stage merge: real and synthetic training rows in one table, each saying where it came from."""
+
+import pandas as pd
+
+from schema import NAMES, OUTCOME
+from stages import files, params
+from stages.errors import StageError, main_of
+
+SYNTHETIC = "synthetic"
+COLUMNS = ["patient_id", "source", "fold", *NAMES, OUTCOME.name]
+
+
+def merge(train: pd.DataFrame, synthetic: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """All real rows and the first `rows` synthetic ones of each generator.
+
+    A real row's `fold` is the one that it belongs to; a synthetic row's is the one that its
+    generator has not seen, or `all`.
+    """
+    smallest = int(synthetic["fold"].value_counts().min())
+    if rows > smallest:
+        raise StageError(f"merge.rows is {rows}, expected at most {smallest} (synthesize.rows)")
+    drawn = synthetic.groupby("fold", sort=False).head(rows)
+    drawn = drawn.assign(patient_id="", source=SYNTHETIC)
+    return pd.concat([train[COLUMNS], drawn[COLUMNS]], ignore_index=True)
+
+
+def main() -> None:
+    options = params.Merge.load()
+    merged = merge(files.read_table(files.TRAIN), files.read_table(files.SYNTHETIC), options.rows)
+    files.write_table(files.MERGED, merged)
+    files.write_metrics(
+        "merge",
+        {
+            "rows": len(merged),
+            "by_source": merged["source"].value_counts().to_dict(),
+            "presence_by_source": merged.groupby("source")[OUTCOME.name]
+            .apply(lambda outcome: float((outcome == "presence").mean()))
+            .to_dict(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main_of(main)

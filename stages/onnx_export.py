@@ -1,0 +1,155 @@
+"""From a fitted candidate to an ONNX model: rows [n, 13] float32 in, probability [n, 1] out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from schema import NAMES
+from stages.estimators import (
+    CLIP,
+    FEATURES,
+    MISSING,
+    CalibratedTrees,
+    ChainedLogisticRegression,
+)
+
+INPUT, OUTPUT = "measurements", "probability"
+OPSET, ML_OPSET, IR_VERSION = 18, 3, 10
+
+
+class Graph:
+    """Nodes and constants in the order in which they are added; every result gets a name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+
+    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
+        """Add a constant and return its name."""
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
+        return name
+
+    def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """Add a node with one output and return the output's name."""
+        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def model(self) -> ModelProto:
+        """The checked model of all that was added."""
+        graph = helper.make_graph(
+            self.nodes,
+            "heart_disease",
+            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", len(NAMES)])],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", 1])],
+            self.constants,
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+        model = helper.make_model(
+            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="stages.train"
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def export(estimator: Any) -> ModelProto:
+    """The ONNX model of a fitted candidate."""
+    if isinstance(estimator, ChainedLogisticRegression):
+        return _export_chained(estimator)
+    if isinstance(estimator, CalibratedTrees):
+        return _export_trees(estimator)
+    raise TypeError(f"{type(estimator).__name__} is no candidate of stages.estimators")
+
+
+def _export_chained(estimator: ChainedLogisticRegression) -> ModelProto:
+    """A table of one logistic regression for each pattern of missing measurements.
+
+    The pattern's number is the product of the missing flags with powers of two, exact in float32.
+    """
+    weights, intercepts = estimator.models(np.arange(2 ** len(NAMES)))
+    kinds = {
+        kind: [i for i, feature in enumerate(FEATURES) if feature.kind == kind]
+        for kind in ("value", "equals", "at_least")
+    }
+    graph = Graph()
+    missing = graph.add("IsNaN", [INPUT], "missing")
+    filled = graph.add("Where", [missing, graph.constant("zero", 0.0), INPUT], "filled")
+    blocks = []
+    for kind, indices in kinds.items():
+        columns = [FEATURES[i].column for i in indices]
+        block = graph.add(
+            "Gather", [filled, graph.constant(f"{kind}_columns", columns, np.int64)], kind, axis=1
+        )
+        if kind != "value":
+            reference = graph.constant(f"{kind}_reference", [FEATURES[i].value for i in indices])
+            op = "Equal" if kind == "equals" else "GreaterOrEqual"
+            block = graph.add(op, [block, reference], f"{kind}_holds")
+            block = graph.add("Cast", [block], f"{kind}_terms", to=TensorProto.FLOAT)
+        blocks.append(block)
+    terms = graph.add("Concat", blocks, "terms", axis=1)
+    bits = graph.constant("bits", (1 << np.arange(len(NAMES)))[:, None])
+    flags = graph.add("Cast", [missing], "flags", to=TensorProto.FLOAT)
+    number = graph.add("MatMul", [flags, bits], "pattern_number")
+    number = graph.add("Cast", [number], "pattern", to=TensorProto.INT64)
+    order = [i for indices in kinds.values() for i in indices]
+    table = graph.constant("weights", weights[:, order])
+    own = graph.add("GatherND", [table, number], "own_weights")
+    products = graph.add("Mul", [terms, own], "products")
+    axis = graph.constant("axis", [1], np.int64)
+    total = graph.add("ReduceSum", [products, axis], "total", keepdims=1)
+    base = graph.add(
+        "GatherND", [graph.constant("intercepts", intercepts[:, None]), number], "intercept"
+    )
+    score = graph.add("Add", [total, base], "logit")
+    graph.add("Sigmoid", [score], OUTPUT)
+    return graph.model()
+
+
+def _export_trees(estimator: CalibratedTrees) -> ModelProto:
+    """scikit-learn's ensemble as skl2onnx converts it, between the filling and the Platt scaling."""
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType
+
+    inner = convert_sklearn(
+        estimator.trees_,
+        initial_types=[("filled", FloatTensorType([None, len(NAMES)]))],
+        options={id(estimator.trees_): {"zipmap": False}},
+        target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
+    ).graph
+    graph = Graph()
+    missing = graph.add("IsNaN", [INPUT], "missing")
+    graph.add("Where", [missing, graph.constant("sentinel", MISSING), INPUT], "filled")
+    graph.nodes.extend(inner.node)
+    graph.constants.extend(inner.initializer)
+    presence = graph.add(
+        "Gather",
+        [inner.output[1].name, graph.constant("presence", [1], np.int64)],
+        "raw_probability",
+        axis=1,
+    )
+    low, high = graph.constant("low", CLIP), graph.constant("high", 1 - CLIP)
+    clipped = graph.add("Clip", [presence, low, high], "clipped")
+    rest = graph.add("Sub", [graph.constant("one", 1.0), clipped], "rest")
+    odds = graph.add("Div", [clipped, rest], "odds")
+    score = graph.add("Log", [odds], "raw_logit")
+    score = graph.add("Mul", [score, graph.constant("slope", estimator.slope_)], "scaled")
+    score = graph.add("Add", [score, graph.constant("shift", estimator.intercept_)], "logit")
+    graph.add("Sigmoid", [score], OUTPUT)
+    return graph.model()
+
+
+def session(model: bytes) -> Any:
+    """A single-threaded ONNX Runtime session."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def predict(model: bytes, rows: Any) -> Any:
+    """Probabilities of presence [n] of encoded rows [n, 13]."""
+    return session(model).run([OUTPUT], {INPUT: np.asarray(rows, dtype=np.float32)})[0][:, 0]

@@ -1,0 +1,125 @@
+"""The sections of params.yaml, validated: one class a stage, unknown keys are refused."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Weight = Annotated[float, Field(ge=0, le=10)]
+
+
+class ParamsError(ValueError):
+    """params.yaml does not say what a stage needs; the message names the key and what is known."""
+
+
+class Section(BaseModel):
+    """One section of params.yaml: that of the stage of the same name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    stage: ClassVar[str]
+
+    @classmethod
+    def load(cls, path: Path = Path("params.yaml")) -> Self:
+        """Read and validate this section. Raises ParamsError."""
+        try:
+            document = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise ParamsError(f"{path} cannot be read: {error}") from error
+        section = document.get(cls.stage) if isinstance(document, dict) else None
+        if not isinstance(section, dict):
+            raise ParamsError(f"{path} has no section {cls.stage!r}")
+        try:
+            return cls.model_validate(section)
+        except ValidationError as error:
+            raise ParamsError(cls._explain(path, error)) from None
+
+    @classmethod
+    def _explain(cls, path: Path, error: ValidationError) -> str:
+        lines = []
+        for item in error.errors():
+            key = ".".join(map(str, (cls.stage, *item["loc"])))
+            if item["type"] == "extra_forbidden":
+                lines.append(f"{key} is unknown, known are {', '.join(cls.model_fields)}")
+            else:
+                lines.append(f"{key} is {item['input']!r}: {item['msg']}")
+        return f"{path}: " + "; ".join(lines)
+
+
+class Prepare(Section):
+    stage = "prepare"
+    format: Literal["auto", "project", "uci", "heart_csv", "heart_csv_from_1"]
+    invert_label: bool
+
+
+class Split(Section):
+    stage = "split"
+    test_fraction: Fraction
+    folds: Annotated[int, Field(ge=2, le=20)]
+    seed: Seed
+
+
+class Synthesize(Section):
+    stage = "synthesize"
+    model: Literal["ctgan", "tvae"]
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2, multiple_of=2)]
+    embedding_dim: Count
+    layers: Annotated[list[Count], Field(min_length=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    rows: Count
+    seed: Seed
+    device: Literal["cpu", "cuda", "auto"]
+
+
+class Merge(Section):
+    stage = "merge"
+    rows: Count
+
+
+class Train(Section):
+    stage = "train"
+    model: Literal[
+        "auto", "logistic_regression", "random_forest", "extra_trees", "gradient_boosting"
+    ]
+    logistic_c: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    trees: Count
+    min_samples_leaf: Count
+    synthetic_weights: Annotated[list[Weight], Field(min_length=1)]
+    seed: Seed
+
+
+class Evaluate(Section):
+    stage = "evaluate"
+    threshold: Fraction
+    bootstrap: Count
+    bins: Annotated[int, Field(ge=2)]
+    seed: Seed
+
+
+class Floors(BaseModel):
+    """What a model must reach on the held-out rows, whatever the champion does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    roc_auc: Fraction
+    recall: Fraction
+    brier: Fraction
+    group_roc_auc: Fraction
+
+
+class Register(Section):
+    stage = "register"
+    model_name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    margin: Annotated[float, Field(ge=0, lt=0.5)]
+    confidence: Fraction
+    floors: Floors
+    bootstrap: Count
+    seed: Seed
+
+
+SECTIONS: dict[str, type[Section]] = {
+    section.stage: section for section in Section.__subclasses__()
+}

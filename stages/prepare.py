@@ -1,0 +1,321 @@
+"""Stage prepare: bring every known layout into one coding, refuse what cannot be right.
+
+The table is handled by columns of distinct cells (Arrow dictionaries), so that a million rows cost
+little more than their reading: a cell is translated and checked once for each distinct text.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+
+import formats
+from schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
+from stages import files, params
+from stages.errors import StageError, main_of
+
+SHOWN = 20
+SOURCES = {files.RAW: "raw", files.PRODUCTION: "production"}
+
+# Disease goes with each of these (Detrano et al. 1989): the column, and the value to count or, for
+# a number, the sign of its association.
+DIRECTIONS: tuple[tuple[str, str | int], ...] = (
+    ("exercise_angina", "yes"),
+    ("st_depression", +1),
+    ("major_vessels", +1),
+    ("thallium", "reversible_defect"),
+    ("chest_pain_type", "asymptomatic"),
+    ("max_heart_rate", -1),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file as it was read: cells as text, and the line on which each row stands."""
+
+    path: Path
+    columns: dict[str, "pd.Categorical[str]"]
+    lines: np.ndarray[Any, np.dtype[np.int64]]
+
+
+def read(path: Path) -> Source:
+    """Read a CSV file in any known layout, with or without a heading. Raises StageError."""
+    heading, width = _heading(path)
+    bad: list[tuple[int, str]] = []
+    skipped: list[int] = []
+
+    def odd_row(row: pa.csv.InvalidRow) -> str:
+        if row.text.strip():
+            bad.append((row.number, f"{row.actual_columns} columns, expected {width}"))
+        else:
+            skipped.append(row.number)
+        return "skip"
+
+    names = heading or list(formats.COLUMNS)
+    try:
+        table = pa.csv.read_csv(
+            path,
+            # One thread: only then does Arrow know the number of the line.
+            read_options=pa.csv.ReadOptions(
+                column_names=names, skip_rows=1 if heading else 0, use_threads=False
+            ),
+            parse_options=pa.csv.ParseOptions(
+                invalid_row_handler=odd_row, ignore_empty_lines=False
+            ),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.dictionary(pa.int32(), pa.string())),
+                strings_can_be_null=False,
+            ),
+        )
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise StageError(f"{path}: not a CSV file in UTF-8: {error}") from None
+    if bad:
+        raise StageError(_listed(path, [f"line {line}: {what}" for line, what in bad]))
+    if not table.num_rows:
+        raise StageError(f"{path}: no rows, expected at least one patient")
+    columns = {}
+    for name in names:
+        chunks = table.column(name).unify_dictionaries().combine_chunks()
+        columns[name] = pd.Categorical.from_codes(
+            chunks.indices.to_numpy(), categories=chunks.dictionary.to_pylist()
+        )
+    return Source(path, columns, _line_numbers(table.num_rows, skipped, first=2 if heading else 1))
+
+
+def _heading(path: Path) -> tuple[list[str] | None, int]:
+    """The project's names for the columns (None in a file without heading) and their number."""
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    if not start.strip():
+        raise StageError(f"{path}: the file is empty, expected a table of patients")
+    if b"\0" in start:
+        position = start.index(b"\0")
+        raise StageError(f"{path}: binary data (a NUL at byte {position}), expected a CSV file")
+    try:
+        first = start.split(b"\n", 1)[0].decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StageError(f"{path}, line 1: not UTF-8 text: {error}") from None
+    cells = [cell.strip().strip('"') for cell in first.strip().split(",")]
+    if _headless(cells):
+        return None, len(formats.COLUMNS)
+    names = [formats.ALIASES.get(cell.lower()) for cell in cells]
+    unknown = [cell for cell, name in zip(cells, names, strict=True) if name is None]
+    missing = [column for column in formats.COLUMNS if column not in names]
+    twice = [name for name, times in Counter(names).items() if name and times > 1]
+    problems = [
+        *(f"column {cell!r} is unknown" for cell in unknown),
+        *(f"column {name} is missing" for name in missing),
+        *(f"column {name} occurs more than once" for name in twice),
+    ]
+    if problems:
+        expected = f"expected {', '.join(formats.COLUMNS)} (or the UCI names for them)"
+        raise StageError(_listed(path, [f"line 1: {p}" for p in problems]) + f"\n{expected}")
+    return [name for name in names if name], len(names)
+
+
+def _headless(cells: list[str]) -> bool:
+    """UCI's own files start with a patient: numbers and question marks only."""
+    return all(cell == "?" or cell.replace(".", "").lstrip("-").isdigit() for cell in cells)
+
+
+def _line_numbers(rows: int, skipped: list[int], first: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The line of each row, where lines in `skipped` hold none."""
+    lines = np.arange(first, first + rows + len(skipped))
+    return lines[~np.isin(lines, skipped)]
+
+
+def translate(source: Source, coding: formats.Coding) -> pd.DataFrame:
+    """The table in the project's coding, every cell canonical text. Raises StageError for bad cells."""
+    problems: list[tuple[int, str]] = []
+    table = {}
+    for measurement in (*MEASUREMENTS, OUTCOME):
+        cells = source.columns[measurement.name]
+
+        def clean(token: str, measurement: Any = measurement) -> str:
+            text = coding.translate(measurement.name, token)
+            if not text and measurement is OUTCOME:
+                raise SchemaError(f"{measurement.name} is missing, expected {measurement.expected}")
+            return str(measurement.text(measurement.parse(text)))
+
+        table[measurement.name] = _each_category(cells, clean, source.lines, problems)
+    if problems:
+        problems.sort(key=lambda problem: problem[0])
+        raise StageError(_listed(source.path, [f"line {line}: {what}" for line, what in problems]))
+    for name in formats.PROVENANCE:
+        if name in source.columns:
+            table[name] = source.columns[name]
+    return pd.DataFrame(table)
+
+
+def _each_category(
+    cells: "pd.Categorical[str]",
+    clean: Callable[[str], str],
+    lines: np.ndarray[Any, np.dtype[np.int64]],
+    problems: list[tuple[int, str]],
+) -> "pd.Categorical[str]":
+    """Apply `clean` to each distinct cell; what it refuses is noted with every line that has it."""
+    texts = []
+    for code, token in enumerate(cells.categories):
+        try:
+            texts.append(clean(token))
+        except SchemaError as error:
+            texts.append("")
+            problems.extend((int(line), str(error)) for line in lines[cells.codes == code])
+    distinct = sorted(set(texts))
+    position = {text: index for index, text in enumerate(distinct)}
+    codes = np.array([position[text] for text in texts], dtype=np.int32)
+    return pd.Categorical.from_codes(codes[cells.codes], categories=pd.Index(distinct))
+
+
+def _listed(path: Path, problems: list[str]) -> str:
+    lines = [f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"]
+    lines += [f"  {problem}" for problem in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        lines.append(f"  and {len(problems) - SHOWN} more")
+    return "\n".join(lines)
+
+
+def associations(table: pd.DataFrame) -> dict[str, float]:
+    """How strongly the outcome goes with each clinical sign, as a z value; positive is as expected.
+
+    The z value of the correlation between the sign and the outcome, r sqrt(n - 1). A sign that does
+    not vary, or an outcome that does not, has none.
+    """
+    sick = (table[OUTCOME.name] == "presence").to_numpy(dtype=float)
+    found = {}
+    for column, sign in DIRECTIONS:
+        cells = table[column].astype(str)
+        given = (cells != "").to_numpy()
+        counted = (
+            cells[given] == sign if isinstance(sign, str) else sign * cells[given].astype(float)
+        )
+        values = counted.to_numpy().astype(float)
+        outcome = sick[given]
+        if len(values) > 1 and values.std() > 0 and outcome.std() > 0:
+            r = float(np.corrcoef(values, outcome)[0, 1])
+            found[column] = r * float(np.sqrt(len(values) - 1))
+    return found
+
+
+def check_direction(table: pd.DataFrame, path: Path, inverted: bool) -> dict[str, float]:
+    """The associations of `associations`. Raises StageError if the label is the wrong way round.
+
+    It is when the signs together speak against it by more than three standard errors: one unusual
+    sign in a small file is no evidence.
+    """
+    found = associations(table)
+    total = sum(found.values()) / max(len(found), 1) ** 0.5
+    if total > -3:
+        return found
+    reversed_signs = sorted((z, column) for column, z in found.items() if z < 0)
+    evidence = "\n".join(
+        f"  {column}: z = {z:.1f}, expected above 0" for z, column in reversed_signs
+    )
+    remedy = (
+        "prepare.invert_label is true, but the label was the right way round: set it to false"
+        if inverted
+        else "if the label means the opposite in this file, set prepare.invert_label: true"
+    )
+    raise StageError(
+        f"{path}: the label looks inverted: {len(reversed_signs)} of {len(found)} clinical signs "
+        f"go with {'absence' if not inverted else 'absence once inverted'} of disease\n{evidence}\n"
+        f"{remedy}"
+    )
+
+
+def patient_ids(table: pd.DataFrame) -> list[str]:
+    """A stable id a row: its own if it has one, else a hash of its measurements.
+
+    Rows with the same measurements share the first one's id, so that they fall on one side of every
+    split, whatever their source.
+    """
+    own = table["patient_id"].astype(str) if "patient_id" in table else [""] * len(table)
+    columns = [table[name].astype(str).to_numpy(dtype=object) for name in NAMES]
+    first: dict[bytes, str] = {}
+    ids = []
+    for given, *cells in zip(own, *columns, strict=True):
+        digest = hashlib.sha256("\x1f".join(cells).encode()).digest()[:12]
+        ids.append(first.setdefault(digest, given or digest.hex()))
+    return ids
+
+
+def prepare(
+    sources: list[Source], options: params.Prepare
+) -> tuple[pd.DataFrame, dict[str, object]]:
+    """The patients of all sources in one coding, without duplicates, and the counts for metrics/."""
+    tables, codings, signs = [], {}, {}
+    for source in sources:
+        raw = SOURCES[source.path] == "raw"
+        coding = _coding(source, options.format if raw else formats.PROJECT.name)
+        table = translate(source, coding)
+        if raw and options.invert_label:
+            table[OUTCOME.name] = table[OUTCOME.name].astype(str).map(_INVERTED)
+        if raw:
+            signs = check_direction(table, source.path, options.invert_label)
+        tables.append(table.assign(source=SOURCES[source.path]))
+        codings[SOURCES[source.path]] = coding.name
+    table = pd.concat(tables, ignore_index=True).fillna("") if len(tables) > 1 else tables[0]
+    table["patient_id"] = patient_ids(table)
+    kept = table.drop_duplicates(["patient_id", OUTCOME.name])
+    prepared = kept[["patient_id", "source", *formats.COLUMNS]]
+    return prepared, {
+        "rows_in": len(table),
+        "rows_out": len(prepared),
+        "duplicates": len(table) - len(prepared),
+        "conflicting_outcomes": int(prepared["patient_id"].duplicated().sum()),
+        "missing": {name: int((prepared[name] == "").sum()) for name in NAMES},
+        "presence": int((prepared[OUTCOME.name] == "presence").sum()),
+        "absence": int((prepared[OUTCOME.name] == "absence").sum()),
+        "coding": codings,
+        "clinical_signs_z": signs,
+    }
+
+
+_INVERTED = {"absence": "presence", "presence": "absence"}
+
+
+def _coding(source: Source, wanted: str) -> formats.Coding:
+    if wanted != "auto":
+        return formats.CODINGS[wanted]
+    try:
+        return formats.detect({name: cells.categories for name, cells in source.columns.items()})
+    except SchemaError as error:
+        raise StageError(f"{source.path}: {error}") from None
+
+
+def sources() -> list[Path]:
+    """The files to read. Raises StageError when labelled answers are known but not here."""
+    pointer = files.PRODUCTION.with_name(files.PRODUCTION.name + ".dvc")
+    if files.PRODUCTION.exists():
+        return [files.RAW, files.PRODUCTION]
+    if pointer.exists():
+        raise StageError(f"{pointer} is here but {files.PRODUCTION} is not: run `dvc pull` first")
+    return [files.RAW]
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    """Write the prepared table by columns: several times faster than row by row."""
+    with files.replacing(path) as part:
+        pa.csv.write_csv(
+            pa.Table.from_pandas(table.astype(str), preserve_index=False),
+            part,
+            pa.csv.WriteOptions(quoting_style="none", quoting_header="none"),
+        )
+
+
+def main() -> None:
+    options = params.Prepare.load()
+    prepared, metrics = prepare([read(path) for path in sources()], options)
+    write(files.PREPARED, prepared)
+    files.write_metrics("prepare", metrics)
+
+
+if __name__ == "__main__":
+    main_of(main)

@@ -1,0 +1,223 @@
+"""Stage register: publish the model to MLflow; a gate decides whether it becomes the champion.
+
+Idempotent: a model that the registry already holds, known by its hash, is judged no second time.
+In a `dvc exp run` the model is logged as a run of the experiments and never registered.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from schema import fingerprint
+from stages import card, files, params, registry
+from stages.errors import main_of
+from stages.onnx_export import predict
+from stages.scores import Array, bootstrap_weights, interval, weighted_roc_auc
+
+RECORD = registry.FOLDER / "registered.json"
+CHAMPION, REFUSED, EXPERIMENT = "champion", "refused", "experiment"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition of the gate: `value` must be at least (or, for `at_most`, at most) `limit`."""
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+
+
+def at_least(name: str, value: float | None, limit: float) -> Check:
+    """A check that a value reaches a limit; a value that could not be computed does not."""
+    known = float("nan") if value is None else value
+    return Check(f"{name} at least", known, limit, known >= limit)
+
+
+def at_most(name: str, value: float | None, limit: float) -> Check:
+    """A check that a value stays under a limit; a value that could not be computed does not."""
+    known = float("nan") if value is None else value
+    return Check(f"{name} at most", known, limit, known <= limit)
+
+
+def floors(figures: Mapping[str, Any], limits: params.Floors) -> list[Check]:
+    """What a model must reach on the held-out rows, overall and in each group.
+
+    A group is refused only if its whole interval lies below the floor: a dozen patients are no
+    evidence against a model. One without both outcomes says nothing.
+    """
+    checks = [
+        at_least("roc_auc", figures["roc_auc"], limits.roc_auc),
+        at_least("recall", figures["recall"], limits.recall),
+        at_most("brier", figures["brier"], limits.brier),
+    ]
+    for name, group in figures["groups"].items():
+        if group["roc_auc_high"] is not None:
+            label = f"upper end of roc_auc of {name}"
+            checks.append(at_least(label, group["roc_auc_high"], limits.group_roc_auc))
+    return checks
+
+
+def not_worse(
+    outcome: Array, challenger: Array, champion: Array, options: params.Register
+) -> tuple[Check, dict[str, float]]:
+    """Whether the challenger's ROC AUC is lower by less than the margin, and the paired interval.
+
+    Both are scored on the same patients and the same bootstrap draws; the lower end of the interval
+    of the difference must lie above minus the margin.
+    """
+    weights = bootstrap_weights(outcome, options.bootstrap, options.seed)
+    once = np.ones((1, len(outcome)))
+
+    def difference(draws: Array) -> Array:
+        return weighted_roc_auc(outcome, challenger, draws) - weighted_roc_auc(
+            outcome, champion, draws
+        )
+
+    low, high = interval(difference(weights), options.confidence)
+    paired = {"difference": float(difference(once)[0]), "low": low, "high": high}
+    return at_least("roc_auc against the champion, lower end", low, -options.margin), paired
+
+
+def judge(
+    model: bytes,
+    test: pd.DataFrame,
+    figures: Mapping[str, Any],
+    champion: bytes | None,
+    options: params.Register,
+) -> dict[str, Any]:
+    """The verdict of the gate, with every check. `champion` is None where there is none to beat."""
+    checks = floors(figures, options.floors)
+    paired: dict[str, float] = {}
+    if champion is not None:
+        rows, outcome = files.encoded(test)
+        check, paired = not_worse(
+            outcome.astype(float), predict(model, rows), predict(champion, rows), options
+        )
+        checks.append(check)
+    failed = [check for check in checks if not check.passed]
+    return {
+        "verdict": REFUSED if failed else CHAMPION,
+        "reasons": [f"{c.name} {c.limit:g}: it is {c.value:.3g}" for c in failed],
+        "checks": [asdict(check) for check in checks],
+        "against_champion": paired,
+    }
+
+
+def package(
+    model: bytes, figures: Mapping[str, Any], trained: Mapping[str, Any]
+) -> registry.Package:
+    """Everything that is published, with where it came from."""
+    named = {"evaluate": figures, "train": trained}
+    metrics = {
+        f"{stage}.{name}": float(value)
+        for stage, content in named.items()
+        for name, value in content.items()
+        if isinstance(value, int | float)
+    }
+    parameters = {
+        f"{section}.{name}": value
+        for section, model_class in params.SECTIONS.items()
+        for name, value in model_class.load().model_dump(mode="json").items()
+    }
+    return registry.Package(
+        model,
+        parameters,
+        metrics,
+        {
+            "git_commit": git_commit(),
+            # As in dvc.lock, where the rows of every model can be looked up.
+            "train_md5": md5(files.TRAIN),
+            "test_md5": md5(files.TEST),
+            "requirements_md5": md5(files.LOCK),
+        },
+        sorted([*files.METRICS.glob("*.json"), *files.PLOTS.iterdir()]),
+    )
+
+
+def md5(path: Path) -> str:
+    """The hash of a file by which DVC knows it."""
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def git_commit() -> str:
+    """The commit that is checked out, with a mark if files differ from it; empty outside of git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return described.stdout.strip()
+
+
+def register(package: registry.Package, figures: Mapping[str, Any], trained: Mapping[str, Any],
+             test: pd.DataFrame, options: params.Register) -> dict[str, Any]:  # fmt: skip
+    """Publish, judge, and promote if the gate says so. Returns the verdict, kept with the version."""
+    client = registry.connect()
+    name = options.model_name
+    version = registry.find(client, name, package.sha256)
+    if version is not None and registry.VERDICT in version.tags:
+        return dict(json.loads(version.tags[registry.VERDICT]))
+    champion = registry.champion(client, name)
+    rival = None
+    if champion is not None and champion.tags.get(registry.SCHEMA) == fingerprint():
+        rival = registry.load(champion)
+    verdict = judge(package.model, test, figures, rival, options)
+    if version is None:
+        experiment = registry.experiment(client, name)
+        text = card.model_card(figures, trained, verdict, package)
+        version = registry.publish(client, name, experiment, package, text)
+    verdict |= {"model": name, "version": int(version.version)}
+    if verdict["verdict"] == CHAMPION:
+        registry.promote(client, name, version.version)
+    client.set_model_version_tag(name, version.version, registry.VERDICT, json.dumps(verdict))
+    return verdict
+
+
+def log_experiment(package: registry.Package, options: params.Register) -> dict[str, Any]:
+    """Log the model of a `dvc exp run` as a run of its own experiment; nothing is registered."""
+    client = registry.connect()
+    experiment = registry.experiment(client, f"{options.model_name}-experiments")
+    name = os.environ.get("DVC_EXP_NAME", "")
+    tags = {"dvc_experiment": name, "mlflow.runName": name}
+    named = registry.Package(
+        package.model,
+        package.parameters,
+        package.metrics,
+        {**package.tags, **tags},
+        package.artifacts,
+    )
+    with registry.run(experiment, named):
+        pass
+    return {"verdict": EXPERIMENT, "model": options.model_name, "reasons": [
+        "an experiment is never registered: `dvc exp apply` it, commit, then `make register`"
+    ]}  # fmt: skip
+
+
+def main() -> None:
+    options = params.Register.load()
+    figures = json.loads((files.METRICS / "evaluate.json").read_text())
+    trained = json.loads((files.METRICS / "train.json").read_text())
+    published = package(files.ONNX.read_bytes(), figures, trained)
+    if "DVC_EXP_BASELINE_REV" in os.environ:
+        verdict = log_experiment(published, options)
+    else:
+        verdict = register(published, figures, trained, files.read_table(files.TEST), options)
+    files.write_metrics("register", verdict)
+    files.write_json(RECORD, {"model_sha256": published.sha256})
+    said = f"version {verdict['version']}, " if "version" in verdict else ""
+    print(f"{verdict['model']}: {said}{'; '.join([verdict['verdict'], *verdict['reasons']])}")
+
+
+if __name__ == "__main__":
+    main_of(main)

@@ -1,0 +1,252 @@
+"""The registry: MLflow, the only door between the pipeline and the service.
+
+Without MLFLOW_TRACKING_URI it is a SQLite file and a folder under registry/. Nothing else in
+stages/ talks to MLflow.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
+from stages.errors import StageError
+from stages.onnx_export import INPUT, OUTPUT, predict
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+FOLDER = Path("registry")
+CHAMPION, PREVIOUS = "champion", "previous"
+
+# Tags of a version. The verdict is set last: a version without it was interrupted.
+SHA256, SCHEMA, VERDICT = "model_sha256", "schema_fingerprint", "verdict"
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# A server that does not answer is an error within seconds, not after MLflow's ten minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+
+@dataclass(frozen=True)
+class Package:
+    """What is published: the model, the files beside it, and what tells about the run."""
+
+    model: bytes
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    artifacts: list[Path]
+
+    @property
+    def sha256(self) -> str:
+        """The identity of the model."""
+        return hashlib.sha256(self.model).hexdigest()
+
+
+def project_root(here: Path) -> Path:
+    """The project's folder; also from a copy that DVC makes of it for a queued experiment."""
+    for parent in (here, *here.parents):
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    return here
+
+
+def tracking_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI, or the project's own SQLite file."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / FOLDER / 'mlflow.db'}"
+
+
+def connect() -> "MlflowClient":
+    """A client of the registry, known to answer. Raises StageError within seconds if it does not."""
+    root = project_root(Path.cwd())
+    uri = tracking_uri(root)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    try:
+        client.search_registered_models(max_results=1)
+    except Exception as error:
+        # Whatever store it is, its client has an exception of its own: one message for all.
+        reason = str(error).splitlines()[0]
+        raise StageError(
+            f"the registry {_without_password(uri)} does not answer (MLFLOW_TRACKING_URI): {reason}"
+        ) from error
+    return client
+
+
+def _without_password(uri: str) -> str:
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def experiment(client: "MlflowClient", name: str) -> str:
+    """The id of an experiment, made if need be; beside a SQLite store its artifacts lie in registry/."""
+    found = client.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    local = not os.environ.get("MLFLOW_TRACKING_URI")
+    artifacts = (project_root(Path.cwd()) / FOLDER / "artifacts" / name).as_uri() if local else None
+    return str(client.create_experiment(name, artifact_location=artifacts))
+
+
+def find(client: "MlflowClient", name: str, sha256: str) -> "ModelVersion | None":
+    """The version that holds the model with this hash."""
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if version.tags.get(SHA256) == sha256:
+            return version
+    return None
+
+
+def champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
+    """The version with the alias `champion`."""
+    registered = client.search_registered_models(f"name = '{name}'")
+    if not registered or CHAMPION not in registered[0].aliases:
+        return None
+    return client.get_model_version_by_alias(name, CHAMPION)
+
+
+def load(version: "ModelVersion") -> bytes:
+    """The ONNX model of a version. Raises StageError if it is not the one that was registered."""
+    from mlflow.artifacts import download_artifacts
+
+    with TemporaryDirectory() as folder:
+        path = download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder)
+        model = (Path(path) / "model.onnx").read_bytes()
+    found = hashlib.sha256(model).hexdigest()
+    if found != version.tags.get(SHA256):
+        raise StageError(
+            f"{version.name} version {version.version}: model.onnx has the hash {found}, "
+            f"expected {version.tags.get(SHA256)}"
+        )
+    return model
+
+
+@contextlib.contextmanager
+def run(experiment_id: str, package: Package) -> Iterator[str]:
+    """An MLflow run with parameters, metrics, tags and artifacts; marked failed if the block fails."""
+    import mlflow
+
+    with mlflow.start_run(experiment_id=experiment_id, tags=dict(package.tags)) as active:
+        mlflow.log_params(dict(package.parameters))
+        mlflow.log_metrics(dict(package.metrics))
+        for path in package.artifacts:
+            mlflow.log_artifact(str(path), path.parent.name)
+        yield active.info.run_id
+
+
+def publish(
+    client: "MlflowClient", name: str, experiment_id: str, package: Package, card: str
+) -> "ModelVersion":
+    """Log the model in a run of its own, then register it: the version exists whole or not at all."""
+    with run(experiment_id, package) as run_id:
+        model_id = _log_model(package)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description="Risk of coronary artery disease")
+    return client.create_model_version(
+        name,
+        source=f"models:/{model_id}",
+        run_id=run_id,
+        model_id=model_id,
+        description=card,
+        tags={**package.tags, SHA256: package.sha256, SCHEMA: fingerprint()},
+    )
+
+
+def _log_model(package: Package) -> str:
+    import mlflow.onnx
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    example = fictional_rows(1)
+    tensors = [TensorSpec(np.dtype(np.float32), shape, name) for name, shape in _SHAPES]
+    with TemporaryDirectory() as folder:
+        beside = {"schema.json": schema_document(), "self_test.json": self_test(package.model)}
+        for file, content in beside.items():
+            (Path(folder) / file).write_text(json.dumps(content, indent=2) + "\n")
+        info = mlflow.onnx.log_model(
+            onnx.load_from_string(package.model),
+            name="model",
+            signature=ModelSignature(Schema(tensors[:1]), Schema(tensors[1:])),
+            input_example=example,
+            pip_requirements=["onnxruntime", "numpy"],
+            metadata={SHA256: package.sha256, SCHEMA: fingerprint()},
+            onnx_execution_providers=["CPUExecutionProvider"],
+            # One file: a model that points to others would be as trustworthy as those.
+            save_as_external_data=False,
+            extra_files=[str(Path(folder) / file) for file in beside],
+        )
+    return str(info.model_id)
+
+
+_SHAPES = ((INPUT, (-1, len(NAMES))), (OUTPUT, (-1, 1)))
+
+
+def fictional_rows(rows: int, seed: int = 0) -> Any:
+    """Encoded rows [n, 13] of nobody: uniform within the bounds, the odd rows with values missing."""
+    random = np.random.default_rng(seed)
+    made = np.empty((rows, len(NAMES)), dtype=np.float32)
+    for column, m in enumerate(MEASUREMENTS):
+        if m.choices:
+            made[:, column] = random.integers(len(m.choices), size=rows)
+        else:
+            steps = round((m.high - m.low) / m.step)
+            made[:, column] = m.low + m.step * random.integers(steps + 1, size=rows)
+    missing = random.random(made.shape) < 0.3
+    missing[::2] = False
+    missing[:, [m.required for m in MEASUREMENTS]] = False
+    made[missing] = np.nan
+    return made
+
+
+def self_test(model: bytes) -> dict[str, Any]:
+    """Rows and the probabilities that the model must give for them wherever it is loaded."""
+    rows = fictional_rows(16)
+    return {
+        "rows": [[None if np.isnan(v) else float(v) for v in row] for row in rows],
+        "probabilities": [float(p) for p in predict(model, rows)],
+        "tolerance": 1e-6,
+    }
+
+
+def schema_document() -> dict[str, Any]:
+    """The schema as the model knows it, for a reader without this project."""
+    return {
+        "fingerprint": fingerprint(),
+        "measurements": [
+            {
+                "name": m.name,
+                "unit": m.unit,
+                "low": m.low,
+                "high": m.high,
+                "choices": [choice.name for choice in m.choices],
+            }
+            for m in (*MEASUREMENTS, OUTCOME)
+        ],
+    }
+
+
+def promote(client: "MlflowClient", name: str, version: str) -> None:
+    """Give a version the alias `champion`; the one that had it becomes `previous`."""
+    old = champion(client, name)
+    if old is not None and old.version == version:
+        return
+    if old is not None:
+        client.set_registered_model_alias(name, PREVIOUS, old.version)
+    client.set_registered_model_alias(name, CHAMPION, version)

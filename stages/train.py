@@ -1,0 +1,215 @@
+"""Stage train: choose the model and the weight of synthetic rows by cross-validation on real rows.
+
+Synthetic rows help to score a held-out fold only if they come from the generator that was fitted
+without that fold. They get a weight only if they earn it: the best weight must beat none by more
+than one standard error of the paired difference over the folds.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import clone
+
+from schema import NAMES, SECOND_EXAM
+from stages import files, params
+from stages.errors import StageError, main_of
+from stages.estimators import Array, candidates, withhold
+from stages.merge import SYNTHETIC
+from stages.onnx_export import export, predict
+from stages.scores import all_scores
+from stages.synthesize import ALL
+
+PARITY = 1e-5
+SCORES = ("roc_auc", "accuracy", "brier", "log_loss")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows [n, 13], outcomes 0 or 1 [n], each row's fold [n] and whether it is synthetic."""
+
+    x: Array
+    y: npt.NDArray[np.int64]
+    fold: npt.NDArray[np.object_]
+    synthetic: npt.NDArray[np.bool_]
+
+    def folds(self) -> list[str]:
+        """The folds of the real rows."""
+        return sorted(set(self.fold[~self.synthetic]))
+
+    def real(self, fold: str) -> "Rows":
+        """The real rows of one fold."""
+        return self._take(~self.synthetic & (self.fold == fold))
+
+    def without(self, *held_out: str) -> "Rows":
+        """All rows but the real ones of some folds."""
+        return self._take(self.synthetic | ~np.isin(self.fold, held_out))
+
+    def _take(self, which: npt.NDArray[np.bool_]) -> "Rows":
+        return Rows(self.x[which], self.y[which], self.fold[which], self.synthetic[which])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What cross-validation chose: a candidate, its settings and the weight of synthetic rows."""
+
+    name: str
+    model: Any
+    synthetic_weight: float
+
+
+def rows_of(merged: pd.DataFrame) -> Rows:
+    """The encoded rows of data/merged.csv."""
+    x, y = files.encoded(merged)
+    return Rows(
+        x.astype(np.float64),
+        y,
+        merged["fold"].astype(str).to_numpy(dtype=object),
+        (merged["source"] == SYNTHETIC).to_numpy(),
+    )
+
+
+def fit(model: Any, rows: Rows, synthetic_weight: float, generator: str) -> Any:
+    """A fitted copy of the model: real rows, and those of one generator at `synthetic_weight`.
+
+    The weight is that of all its rows together against all real ones.
+    """
+    drawn = rows.synthetic & (rows.fold == generator)
+    used = ~rows.synthetic | (drawn if synthetic_weight > 0 else False)
+    if synthetic_weight > 0 and not drawn.any():
+        raise StageError(f"{files.MERGED}: no synthetic row of generator {generator!r}")
+    real_rows, synthetic_rows = int((~rows.synthetic).sum()), max(int(drawn.sum()), 1)
+    weight = np.where(rows.synthetic, synthetic_weight * real_rows / synthetic_rows, 1.0)
+    return clone(model).fit(rows.x[used], rows.y[used], weight[used])
+
+
+def losses(model: Any, rows: Rows, synthetic_weight: float) -> Array:
+    """The loss on each fold of models fitted without it [folds].
+
+    The mean of the log losses with all measurements and with the second examination withheld: the
+    product must be good in both cases.
+    """
+    found = []
+    for fold in rows.folds():
+        fitted = fit(model, rows.without(fold), synthetic_weight, fold)
+        held_out = rows.real(fold)
+        views = (held_out.x, withhold(held_out.x))
+        found.append(
+            np.mean([scores(held_out.y, fitted.predict_proba(x)[:, 1])["log_loss"] for x in views])
+        )
+    return np.array(found)
+
+
+def scores(y: npt.ArrayLike, p: npt.ArrayLike) -> dict[str, float]:
+    """The scores of one sample, at threshold 0.5."""
+    found = all_scores(y, p, np.ones((1, len(np.asarray(y)))), threshold=0.5, bins=1)
+    return {name: float(found[name][0]) for name in SCORES}
+
+
+def choose(
+    rows: Rows, models: Mapping[str, Sequence[Any]], weights: Iterable[float]
+) -> tuple[Choice, dict[str, float], dict[float, Array]]:
+    """The best candidate on real rows alone, then the weight of synthetic rows that it earns.
+
+    Also the mean loss of each candidate, and the losses on the folds at each weight.
+    """
+    tried = [(name, model, losses(model, rows, 0.0)) for name in models for model in models[name]]
+    name, model, plain = min(tried, key=lambda item: float(item[2].mean()))
+    by_candidate: dict[str, float] = {}
+    for candidate, _, loss in tried:
+        by_candidate[candidate] = min(float(loss.mean()), by_candidate.get(candidate, np.inf))
+    by_weight = {0.0: plain}
+    by_weight |= {weight: losses(model, rows, weight) for weight in weights if weight > 0}
+    best = min(by_weight, key=lambda weight: float(by_weight[weight].mean()))
+    gain = plain - by_weight[best]
+    earned = gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain))
+    return Choice(name, model, best if earned else 0.0), by_candidate, by_weight
+
+
+def cross_validate(
+    rows: Rows, models: Mapping[str, Sequence[Any]], weights: Sequence[float]
+) -> dict[str, float]:
+    """Scores of the whole recipe on real rows: the choice is made anew without each fold.
+
+    The mean over the folds. `..._without_second_exam` withholds those measurements from the fitted
+    model; `reference_..._without_second_exam` is a model of the same kind that never had them.
+    """
+    names = ("full", "withheld", "reference")
+    folds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for fold in rows.folds():
+        inside, held_out = rows.without(fold), rows.real(fold)
+        choice, _, _ = choose(inside, models, weights)
+        fitted = fit(choice.model, inside, choice.synthetic_weight, fold)
+        blind = Rows(withhold(inside.x), inside.y, inside.fold, inside.synthetic)
+        reference = fit(choice.model, blind, choice.synthetic_weight, fold)
+        for name, model, x in (
+            ("full", fitted, held_out.x),
+            ("withheld", fitted, withhold(held_out.x)),
+            ("reference", reference, withhold(held_out.x)),
+        ):
+            folds[name].append(scores(held_out.y, model.predict_proba(x)[:, 1]))
+    mean = {
+        name: {score: float(np.mean([f[score] for f in folds[name]])) for score in SCORES}
+        for name in names
+    }
+    return {
+        **{f"cv_{score}": mean["full"][score] for score in SCORES},
+        "cv_roc_auc_std": float(np.std([f["roc_auc"] for f in folds["full"]])),
+        **{f"cv_{s}_without_second_exam": mean["withheld"][s] for s in ("roc_auc", "brier")},
+        **{
+            f"reference_{s}_without_second_exam": mean["reference"][s] for s in ("roc_auc", "brier")
+        },
+    }
+
+
+def parity(fitted: Any, onnx_model: bytes, x: Array) -> float:
+    """The largest difference between the two forms of the model. Raises StageError if it matters."""
+    views = np.vstack([x, withhold(x), withhold(x, list(range(2, len(NAMES))))])
+    views = views.astype(np.float32).astype(np.float64)
+    difference = np.abs(fitted.predict_proba(views)[:, 1] - predict(onnx_model, views)).max()
+    if not difference < PARITY:
+        raise StageError(
+            f"{files.ONNX}: probabilities differ from scikit-learn's by {difference:.2g}, "
+            f"expected less than {PARITY:g}"
+        )
+    return float(difference)
+
+
+def main() -> None:
+    options = params.Train.load()
+    rows = rows_of(files.read_table(files.MERGED))
+    models: Mapping[str, Sequence[Any]] = candidates(
+        options.logistic_c, options.trees, options.min_samples_leaf, options.seed
+    )
+    if options.model != "auto":
+        models = {options.model: models[options.model]}
+    choice, by_candidate, by_weight = choose(rows, models, options.synthetic_weights)
+    fitted = fit(choice.model, rows, choice.synthetic_weight, ALL)
+    onnx_model = export(fitted).SerializeToString(deterministic=True)
+    figures = cross_validate(rows, models, options.synthetic_weights)
+    difference = parity(fitted, onnx_model, rows.x)
+    with files.replacing(files.MODEL) as part:
+        joblib.dump(fitted, part)
+    with files.replacing(files.ONNX) as part:
+        part.write_bytes(onnx_model)
+    files.write_metrics(
+        "train",
+        {
+            **figures,
+            "model": choice.name,
+            "settings": {k: v for k, v in choice.model.get_params(deep=False).items() if k == "C"},
+            "synthetic_weight": choice.synthetic_weight,
+            "loss_by_candidate": by_candidate,
+            "loss_by_synthetic_weight": {f"{w:g}": float(v.mean()) for w, v in by_weight.items()},
+            "onnx_difference": difference,
+            "second_exam": list(SECOND_EXAM),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main_of(main)

@@ -1,0 +1,1 @@
+"""Figures that a command prints: `make bench-...` runs one."""

@@ -1,0 +1,111 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from schema import NAMES, OUTCOME
+from stages import params
+from stages.errors import StageError
+from stages.estimators import ChainedLogisticRegression
+from stages.evaluate import calibration, curves, decision, evaluate, groups, importance
+from stages.onnx_export import export
+from stages.registry import fictional_rows
+
+OPTIONS = params.Evaluate(threshold=0.5, bootstrap=50, bins=4, seed=0)
+
+
+def patients(rows: int = 80) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(2)
+    outcome = (random.random(rows) < 0.5).astype(float)
+    table = pd.DataFrame(
+        {
+            "sex": random.choice(["male", "female"], rows),
+            "age": random.integers(30, 80, rows).astype(str),
+            "source": "raw",
+            OUTCOME.name: np.where(outcome == 1, "presence", "absence"),
+        }
+    )
+    return table, outcome, np.clip(0.4 * outcome + 0.6 * random.random(rows), 0, 1)
+
+
+def test_figures_come_with_intervals_overall_and_by_group() -> None:
+    table, outcome, probability = patients()
+
+    found = evaluate(table, outcome, probability, OPTIONS)
+
+    for score in ("roc_auc", "accuracy", "precision", "recall", "f1", "brier", "log_loss", "ece"):
+        assert found[f"{score}_low"] <= found[f"{score}_high"]
+    assert found["roc_auc_low"] <= found["roc_auc"] <= found["roc_auc_high"]
+    assert set(found["groups"]) == {
+        "sex_female", "sex_male", "age_under_50", "age_50_to_59", "age_60_and_over",
+    }  # fmt: skip
+    by_sex = [found["groups"][name]["rows"] for name in ("sex_female", "sex_male")]
+    assert sum(by_sex) == found["rows"] == len(table)
+
+
+def test_the_threshold_moves_yes_or_no_figures_only() -> None:
+    table, outcome, probability = patients()
+
+    low, high = (
+        evaluate(table, outcome, probability, OPTIONS.model_copy(update={"threshold": threshold}))
+        for threshold in (0.1, 0.9)
+    )
+
+    assert low["recall"] > high["recall"]
+    assert low["roc_auc"] == high["roc_auc"]
+
+
+def test_sources_are_groups_once_there_are_two() -> None:
+    table, _, _ = patients()
+    table.loc[:9, "source"] = "production"
+
+    found = groups(table)
+
+    assert found["source_production"].sum() == 10
+
+
+def test_one_outcome_alone_cannot_be_evaluated() -> None:
+    table, outcome, probability = patients()
+
+    with pytest.raises(StageError, match="all 80 outcomes are equal"):
+        evaluate(table, np.ones_like(outcome), probability, OPTIONS)
+
+
+def test_net_benefit_is_that_of_the_definition() -> None:
+    outcome = np.array([1.0, 1.0, 0.0, 0.0])
+    probability = np.array([0.9, 0.3, 0.6, 0.1])
+
+    found = decision(outcome, probability).query("threshold == 0.5").set_index("policy")
+
+    assert found.loc["model", "net_benefit"] == pytest.approx(0.0)  # one hit, one false alarm
+    assert found.loc["treat all", "net_benefit"] == pytest.approx(0.0)
+    assert found.loc["treat none", "net_benefit"] == 0.0
+
+
+def test_calibration_points_hold_every_patient_once() -> None:
+    _, outcome, probability = patients()
+
+    points = calibration(outcome, probability, 7)
+
+    assert points["patients"].sum() == len(outcome)
+    assert points["predicted"].is_monotonic_increasing
+    assert (points["observed"] * points["patients"]).sum() == pytest.approx(outcome.sum())
+
+
+def test_what_the_outcome_hangs_on_is_the_most_important() -> None:
+    rows = fictional_rows(400, seed=1)
+    outcome = (np.nan_to_num(rows[:, NAMES.index("st_depression")], nan=5) > 5).astype(int)
+    model = export(ChainedLogisticRegression().fit(rows, outcome)).SerializeToString()
+
+    found = importance(model, rows, outcome.astype(float))
+
+    assert found["measurement"].iloc[0] == "st_depression"
+    assert set(found["measurement"]) == set(NAMES)
+
+
+def test_every_plot_has_points() -> None:
+    _, outcome, probability = patients()
+
+    found = curves(outcome, probability, OPTIONS)
+
+    assert set(found) == {"roc", "precision_recall", "calibration", "confusion", "decision"}
+    assert all(len(points) > 3 for points in found.values())

@@ -1,0 +1,157 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from schema import MEASUREMENTS, NAMES, OUTCOME, encode
+from stages import params
+from stages.errors import StageError
+from stages.registry import fictional_rows
+from stages.synthesize import (
+    complete,
+    draw,
+    fit_generator,
+    gower,
+    mask,
+    privacy,
+    steps,
+    utility,
+)
+
+
+def options(**changes: object) -> params.Synthesize:
+    few = {"epochs": 2, "batch_size": 20, "embedding_dim": 8, "layers": [16], "rows": 40}
+    fixed = {"model": "ctgan", "learning_rate": 0.001, "seed": 0, "device": "cpu"}
+    return params.Synthesize.model_validate({**few, **fixed, **changes})
+
+
+def table(rows: int, seed: int = 0) -> pd.DataFrame:
+    """Patients of nobody, the odd rows with values missing, sick if they have ST depression."""
+    codes = fictional_rows(rows, seed)
+    made = pd.DataFrame(
+        {
+            m.name: [m.text(round(float(v), 3)) for v in codes[:, i]]
+            for i, m in enumerate(MEASUREMENTS)
+        }
+    )
+    sick = codes[:, NAMES.index("st_depression")] > 4
+    made[OUTCOME.name] = np.where(sick, "presence", "absence")
+    made["fold"] = [str(row % 3) for row in range(rows)]
+    return made
+
+
+class Replay:
+    """A generator that gives back what it was told to."""
+
+    def __init__(self, *samples: pd.DataFrame) -> None:
+        self.samples = list(samples)
+
+    def set_random_state(self, seed: int) -> None:
+        pass
+
+    def sample(self, _rows: int) -> pd.DataFrame:
+        return self.samples.pop(0) if len(self.samples) > 1 else self.samples[0]
+
+
+@pytest.mark.parametrize("model", ["ctgan", "tvae"])
+def test_a_generator_repeats_itself_and_tells_every_step(model: str) -> None:
+    real = complete(table(60), seed=0)
+    ticks: list[int] = []
+
+    samples = [
+        fit_generator(real, options(model=model), lambda: ticks.append(1)).sample(20)
+        for _ in range(2)
+    ]
+
+    pd.testing.assert_frame_equal(*samples)
+    assert len(ticks) == 2 * steps(60, options(model=model))
+
+
+def test_rows_out_of_bounds_and_copies_are_redrawn_and_counted() -> None:
+    real = table(20)
+    whole = real[(real != "").all(axis=1)]  # nobody lacks a value: `mask` changes nothing
+    copies = complete(whole, 0)
+    good = copies.assign(cholesterol=333.4)
+    bad = good.assign(cholesterol=5.2)
+
+    found, redrawn = draw(Replay(bad, copies, good), whole, rows=len(good), seed=0)
+
+    assert redrawn == {"invalid_rows": len(bad), "copied_rows": len(copies)}
+    assert set(found["cholesterol"]) == {"333"}
+    assert len(encode({name: found[name].tolist() for name in NAMES})) == len(good)
+
+
+def test_a_generator_that_makes_nothing_valid_is_an_error() -> None:
+    hopeless = complete(table(20), 0).assign(age=-1.0)
+
+    with pytest.raises(StageError, match="0 of 10 synthetic rows are valid"):
+        draw(Replay(hopeless), table(20), rows=10, seed=0)
+
+
+def test_no_st_depression_gathers_what_is_drawn_below_it() -> None:
+    real = table(20).assign(st_depression="0")
+    below = complete(table(10), 0).assign(st_depression=-0.7)
+
+    found, redrawn = draw(Replay(below), real, rows=10, seed=0)
+
+    assert redrawn["invalid_rows"] == 0
+    assert set(found["st_depression"]) <= {"0", ""}
+
+
+def test_missing_values_come_back_at_their_real_rate() -> None:
+    real = table(200).assign(thallium=["" if i % 4 == 0 else "normal" for i in range(200)])
+    synthetic = pd.concat([complete(table(200, seed=9), 0).astype(str)] * 20, ignore_index=True)
+
+    masked = mask(synthetic, real, np.random.default_rng(0))
+
+    assert (masked["thallium"] == "").mean() == pytest.approx(0.25, abs=0.03)
+    assert (masked["age"] != "").all()
+    assert (masked[OUTCOME.name] == synthetic[OUTCOME.name]).all()
+
+
+def test_completion_borrows_from_patients_with_the_same_outcome() -> None:
+    real = table(40)
+    sick = real[OUTCOME.name] == "presence"
+    real["thallium"] = np.where(sick, "reversible_defect", "normal")
+    real.loc[real.index[::5], "thallium"] = ""
+
+    filled = complete(real, seed=1)
+
+    assert set(filled.loc[sick, "thallium"]) == {"reversible_defect"}
+    assert set(filled.loc[~sick, "thallium"]) == {"normal"}
+
+
+def test_a_measurement_that_nobody_has_cannot_be_synthesized() -> None:
+    with pytest.raises(StageError, match="no row has thallium"):
+        complete(table(10).assign(thallium=""), seed=0)
+
+
+def test_gower_counts_relative_differences() -> None:
+    one = table(2).iloc[[0]]
+    other = one.assign(sex="female" if one["sex"].item() == "male" else "male")
+
+    assert gower(one, one)[0] == 0
+    assert gower(one, other)[0] == pytest.approx(1 / len(MEASUREMENTS))
+    assert gower(one, one.assign(thallium=""))[0] == pytest.approx(1 / len(MEASUREMENTS))
+
+
+def test_copies_have_no_privacy_and_strangers_have() -> None:
+    train = table(90)
+    known = [train[train["fold"] != fold].assign(fold=fold) for fold in "012"]
+
+    copied = privacy(train, pd.concat(known))
+    unrelated = privacy(train, table(90, seed=5))
+
+    assert copied["dcr_ratio"] == 0
+    assert unrelated["dcr_ratio"] == pytest.approx(1, abs=0.1)
+
+
+def test_utility_tells_learning_from_noise() -> None:
+    train = table(240)
+    honest = table(240, seed=2)
+    noise = honest.assign(
+        heart_disease=honest[OUTCOME.name].sample(frac=1, random_state=0).to_numpy()
+    )
+
+    assert utility(train, honest)["tstr_auc"] > 0.9
+    assert utility(train, noise)["tstr_auc"] < 0.8
+    assert utility(train, noise)["trtr_auc"] == utility(train, honest)["trtr_auc"]

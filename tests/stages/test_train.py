@@ -1,0 +1,99 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.errors import StageError
+from stages.estimators import ChainedLogisticRegression, candidates
+from stages.registry import fictional_rows
+from stages.synthesize import ALL
+from stages.train import Rows, choose, cross_validate, fit, losses, parity
+
+MODELS = {"logistic_regression": [ChainedLogisticRegression(C=0.1)]}
+
+
+def rows(useful: bool = True, real: int = 90, folds: int = 3) -> Rows:
+    """Patients whose outcome goes with the first columns, and synthetic ones that know or do not."""
+    random = np.random.default_rng(4)
+    synthetic = 600
+    x = fictional_rows(real + synthetic, seed=1).astype(np.float64)
+    score = 0.03 * (x[:, 0] - 64) + 1.5 * (x[:, 1] - 0.5) + 0.5 * np.nan_to_num(x[:, 9] - 5)
+    y = (random.random(len(x)) < 1 / (1 + np.exp(-score))).astype(np.int64)
+    if not useful:
+        y[real:] = random.permutation(y[real:])
+    tags = [str(i) for i in range(folds)] + [ALL]
+    fold = [str(i % folds) for i in range(real)] + [tags[i % len(tags)] for i in range(synthetic)]
+    return Rows(x, y, np.array(fold, dtype=object), np.arange(len(x)) >= real)
+
+
+class Spy(ChainedLogisticRegression):
+    """Remembers what it was fitted on."""
+
+    seen: list[tuple[Any, Any]] = []  # noqa: RUF012
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "Spy":
+        Spy.seen.append((X, sample_weight))
+        super().fit(X, y, sample_weight)
+        return self
+
+
+def test_a_fold_is_scored_without_its_rows_and_without_generators_that_saw_them() -> None:
+    data = rows()
+    Spy.seen = []
+
+    losses(Spy(), data, synthetic_weight=0.5)
+
+    for fold, (x, weight) in zip(data.folds(), Spy.seen, strict=True):
+        used = {row.tobytes() for row in x}
+        for row, of_fold, synthetic in zip(data.x, data.fold, data.synthetic, strict=True):
+            allowed = of_fold == fold if synthetic else of_fold != fold
+            assert (row.tobytes() in used) == allowed
+        assert weight[weight < 1].sum() == pytest.approx(0.5 * (weight == 1).sum())
+
+
+def test_useful_synthetic_rows_earn_a_weight_and_noise_does_not() -> None:
+    earned, _, by_weight = choose(rows(useful=True), MODELS, [0.0, 1.0])
+    refused, _, _ = choose(rows(useful=False), MODELS, [0.0, 1.0])
+
+    assert by_weight[1.0].mean() < by_weight[0.0].mean()
+    assert earned.synthetic_weight == 1.0
+    assert refused.synthetic_weight == 0.0
+
+
+def test_the_candidate_with_the_smallest_loss_is_chosen() -> None:
+    models = candidates([0.1, 1e-4], trees=5, min_samples_leaf=20, seed=0)
+
+    choice, by_candidate, _ = choose(rows(), models, [0.0])
+
+    assert choice.name == min(by_candidate, key=lambda name: by_candidate[name])
+    assert choice.model.get_params().get("C") != 1e-4
+
+
+def test_a_generator_without_rows_is_an_error() -> None:
+    with pytest.raises(StageError, match="no synthetic row of generator 'nobody'"):
+        fit(ChainedLogisticRegression(), rows(), 1.0, "nobody")
+
+
+def test_cross_validation_reports_both_views_and_never_the_outcome_it_predicts() -> None:
+    data = rows()
+    shuffled = Rows(data.x, np.random.default_rng(0).permutation(data.y), data.fold, data.synthetic)
+
+    honest = cross_validate(data, MODELS, [0.0])
+    nothing = cross_validate(shuffled, MODELS, [0.0])
+
+    assert honest["cv_roc_auc"] > 0.75
+    assert nothing["cv_roc_auc"] == pytest.approx(0.5, abs=0.15)
+    assert honest["cv_brier_without_second_exam"] == pytest.approx(
+        honest["reference_brier_without_second_exam"], abs=0.005
+    )
+
+
+def test_a_model_that_onnx_gets_wrong_is_refused() -> None:
+    from stages.onnx_export import export
+
+    data = rows()
+    one, other = (ChainedLogisticRegression(C=c).fit(data.x, data.y) for c in (0.1, 1.0))
+
+    assert parity(one, export(one).SerializeToString(), data.x) < 1e-5
+    with pytest.raises(StageError, match="differ from scikit-learn's by"):
+        parity(one, export(other).SerializeToString(), data.x)

@@ -139,7 +139,9 @@ def package(
             "test_md5": md5(files.TEST),
             "requirements_md5": md5(files.LOCK),
         },
-        sorted([*files.METRICS.glob("*.json"), *files.PLOTS.iterdir()]),
+        # Not metrics/register.json: it tells of another model until this one is judged.
+        [files.METRICS / f"{stage}.json" for stage in params.SECTIONS if stage != "register"]
+        + sorted(files.PLOTS.iterdir()),
     )
 
 

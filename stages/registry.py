@@ -62,15 +62,15 @@ def project_root(here: Path) -> Path:
     return here
 
 
-def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI, or the project's own SQLite file."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / FOLDER / 'mlflow.db'}"
+def own_store(root: Path) -> str:
+    """The URI of the project's own SQLite file."""
+    return f"sqlite:///{root / FOLDER / 'mlflow.db'}"
 
 
 def connect() -> "MlflowClient":
     """A client of the registry, known to answer. Raises StageError within seconds if it does not."""
     root = project_root(Path.cwd())
-    uri = tracking_uri(root)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or own_store(root)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
@@ -96,12 +96,13 @@ def _without_password(uri: str) -> str:
 
 
 def experiment(client: "MlflowClient", name: str) -> str:
-    """The id of an experiment, made if need be; beside a SQLite store its artifacts lie in registry/."""
+    """The id of an experiment, made if need be; the project's own store keeps artifacts beside it."""
     found = client.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
-    local = not os.environ.get("MLFLOW_TRACKING_URI")
-    artifacts = (project_root(Path.cwd()) / FOLDER / "artifacts" / name).as_uri() if local else None
+    root = project_root(Path.cwd())
+    own = client.tracking_uri == own_store(root)
+    artifacts = (root / FOLDER / "artifacts" / name).as_uri() if own else None
     return str(client.create_experiment(name, artifact_location=artifacts))
 
 

@@ -163,6 +163,18 @@ class ChainedLogisticRegression(ClassifierMixin, BaseEstimator):
             options={"ftol": 1e-12, "gtol": 1e-7},
         )  # fmt: skip
         self.coef_, self.intercept_ = found.x[:-1], float(found.x[-1])
+        self.covariance_ = self._covariance(terms, weight)
+
+    def _covariance(self, terms: Array, weight: Array) -> Array:
+        """The covariance of coefficients and intercept [k + 1, k + 1], by Laplace's approximation.
+
+        The ridge is a normal prior of variance C; the inverse of the curvature of the posterior.
+        """
+        p = expit(terms @ self.coef_ + self.intercept_)
+        design = np.column_stack([terms, np.ones(len(terms))])
+        curvature = design.T @ ((weight * p * (1 - p))[:, None] * design)
+        curvature[np.arange(len(FEATURES)), np.arange(len(FEATURES))] += 1 / self.C
+        return np.asarray(np.linalg.inv(curvature), dtype=np.float64)
 
     def models(self, patterns: npt.NDArray[np.int64]) -> tuple[Array, Array]:
         """The logistic regressions of patterns [p]: weights [p, k] on raw terms, intercepts [p].

@@ -12,11 +12,12 @@ from stages.estimators import (
     CLIP,
     FEATURES,
     MISSING,
+    TERMS,
     CalibratedTrees,
     ChainedLogisticRegression,
 )
 
-INPUT, OUTPUT = "measurements", "probability"
+INPUT, OUTPUT, ERROR = "measurements", "probability", "standard_error"
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 10
 
 
@@ -37,13 +38,13 @@ class Graph:
         self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
         return name
 
-    def model(self) -> ModelProto:
-        """The checked model of all that was added."""
+    def model(self, output: str = OUTPUT) -> ModelProto:
+        """The checked model of all that was added; `output` is its only result, [n, 1]."""
         graph = helper.make_graph(
             self.nodes,
             "heart_disease",
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", len(NAMES)])],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", 1])],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["n", 1])],
             self.constants,
         )
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
@@ -63,17 +64,34 @@ def export(estimator: Any) -> ModelProto:
     raise TypeError(f"{type(estimator).__name__} is no candidate of stages.estimators")
 
 
-def _export_chained(estimator: ChainedLogisticRegression) -> ModelProto:
-    """A table of one logistic regression for each pattern of missing measurements.
+def export_error(estimator: Any) -> ModelProto:
+    """The ONNX model of the standard error of the logit [n, 1]; NaN where the candidate has none.
 
-    The pattern's number is the product of the missing flags with powers of two, exact in float32.
+    The coefficients' uncertainty at the patient's terms, missing ones at their conditional means.
+    The interval of a probability p is expit(logit(p) -+ 1.96 standard errors).
     """
-    weights, intercepts = estimator.models(np.arange(2 ** len(NAMES)))
+    graph = Graph()
+    if isinstance(estimator, ChainedLogisticRegression):
+        filled = _chain(graph, estimator)
+        root = np.linalg.cholesky(estimator.covariance_)
+        scaled = graph.add("MatMul", [filled, graph.constant("root", root[:-1])], "scaled")
+        shifted = graph.add("Add", [scaled, graph.constant("root_intercept", root[-1:])], "shifted")
+        squared = graph.add("Mul", [shifted, shifted], "squared")
+        axis = graph.constant("axis", [1], np.int64)
+        variance = graph.add("ReduceSum", [squared, axis], "variance", keepdims=1)
+        graph.add("Sqrt", [variance], ERROR)
+    else:
+        first = graph.add("Gather", [INPUT, graph.constant("first", [0], np.int64)], "age", axis=1)
+        graph.add("Mul", [first, graph.constant("unknown", np.nan)], ERROR)
+    return graph.model(ERROR)
+
+
+def _terms(graph: Graph) -> tuple[str, str, list[int]]:
+    """Nodes of the missing flags [n, 13] and of the raw terms [n, k], and the order of the terms."""
     kinds = {
         kind: [i for i, feature in enumerate(FEATURES) if feature.kind == kind]
         for kind in ("value", "equals", "at_least")
     }
-    graph = Graph()
     missing = graph.add("IsNaN", [INPUT], "missing")
     filled = graph.add("Where", [missing, graph.constant("zero", 0.0), INPUT], "filled")
     blocks = []
@@ -88,14 +106,54 @@ def _export_chained(estimator: ChainedLogisticRegression) -> ModelProto:
             block = graph.add(op, [block, reference], f"{kind}_holds")
             block = graph.add("Cast", [block], f"{kind}_terms", to=TensorProto.FLOAT)
         blocks.append(block)
-    terms = graph.add("Concat", blocks, "terms", axis=1)
+    order = [i for indices in kinds.values() for i in indices]
+    return missing, graph.add("Concat", blocks, "terms", axis=1), order
+
+
+def _chain(graph: Graph, estimator: ChainedLogisticRegression) -> str:
+    """Nodes of the standardised terms [n, k], those of missing measurements at their means."""
+    missing, terms, order = _terms(graph)
+    centred = graph.add("Sub", [terms, graph.constant("mean", estimator.mean_[order])], "centred")
+    scaled = graph.add(
+        "Div", [centred, graph.constant("scale", estimator.scale_[order])], "scaled_terms"
+    )
+    before = ""
+    for column, own in enumerate(TERMS):
+        at = graph.constant(f"own_{column}", [order.index(int(i)) for i in own], np.int64)
+        z = graph.add("Gather", [scaled, at], f"z_{column}", axis=1)
+        flag = graph.add(
+            "Gather",
+            [missing, graph.constant(f"column_{column}", [column], np.int64)],
+            f"flag_{column}",
+            axis=1,
+        )
+        if before:
+            slope = graph.constant(f"slope_{column}", estimator.chain_[column])
+            expected = graph.add("MatMul", [before, slope], f"expected_{column}")
+        else:
+            expected = graph.constant("average", 0.0)
+        chosen = graph.add("Where", [flag, expected, z], f"chosen_{column}")
+        before = (
+            graph.add("Concat", [before, chosen], f"upto_{column}", axis=1) if before else chosen
+        )
+    return before
+
+
+def _export_chained(estimator: ChainedLogisticRegression) -> ModelProto:
+    """A table of one logistic regression for each pattern of missing measurements.
+
+    The pattern's number is the product of the missing flags with powers of two, exact in float32.
+    """
+    weights, intercepts = estimator.models(np.arange(2 ** len(NAMES)))
+    graph = Graph()
+    missing, terms, order = _terms(graph)
     bits = graph.constant("bits", (1 << np.arange(len(NAMES)))[:, None])
     flags = graph.add("Cast", [missing], "flags", to=TensorProto.FLOAT)
     number = graph.add("MatMul", [flags, bits], "pattern_number")
     number = graph.add("Cast", [number], "pattern", to=TensorProto.INT64)
-    order = [i for indices in kinds.values() for i in indices]
-    table = graph.constant("weights", weights[:, order])
-    own = graph.add("GatherND", [table, number], "own_weights")
+    own = graph.add(
+        "GatherND", [graph.constant("weights", weights[:, order]), number], "own_weights"
+    )
     products = graph.add("Mul", [terms, own], "products")
     axis = graph.constant("axis", [1], np.int64)
     total = graph.add("ReduceSum", [products, axis], "total", keepdims=1)
@@ -151,5 +209,5 @@ def session(model: bytes) -> Any:
 
 
 def predict(model: bytes, rows: Any) -> Any:
-    """Probabilities of presence [n] of encoded rows [n, 13]."""
-    return session(model).run([OUTPUT], {INPUT: np.asarray(rows, dtype=np.float32)})[0][:, 0]
+    """The result [n] of a model of this module for encoded rows [n, 13]."""
+    return session(model).run(None, {INPUT: np.asarray(rows, dtype=np.float32)})[0][:, 0]

@@ -9,14 +9,14 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from schema import fingerprint
+from schema import MEASUREMENTS, OUTCOME, fingerprint
 from stages import card, files, params, registry
 from stages.errors import main_of
 from stages.onnx_export import predict
@@ -130,6 +130,10 @@ def package(
     }
     return registry.Package(
         model,
+        {
+            "standard_error.onnx": files.ERROR.read_bytes(),
+            "training.json": registry.as_json(training(files.read_table(files.TRAIN))),
+        },
         parameters,
         metrics,
         {
@@ -143,6 +147,21 @@ def package(
         [files.METRICS / f"{stage}.json" for stage in params.SECTIONS if stage != "register"]
         + sorted(files.PLOTS.iterdir()),
     )
+
+
+def training(train: pd.DataFrame) -> dict[str, Any]:
+    """What the service may know of the training patients: ranges and quantiles, never a row."""
+    numbers = {}
+    for measurement in MEASUREMENTS:
+        if not measurement.choices:
+            values = pd.to_numeric(train[measurement.name], errors="coerce").dropna()
+            low, *middle, high = values.quantile([0, 0.05, 0.5, 0.95, 1]).tolist()
+            numbers[measurement.name] = {"low": low, "quantiles": middle, "high": high}
+    return {
+        "rows": len(train),
+        "presence": float((train[OUTCOME.name] == OUTCOME.choices[1].name).mean()),
+        "numbers": numbers,
+    }
 
 
 def md5(path: Path) -> str:
@@ -192,13 +211,7 @@ def log_experiment(package: registry.Package, options: params.Register) -> dict[
     experiment = registry.experiment(client, f"{options.model_name}-experiments")
     name = os.environ.get("DVC_EXP_NAME", "")
     tags = {"dvc_experiment": name, "mlflow.runName": name}
-    named = registry.Package(
-        package.model,
-        package.parameters,
-        package.metrics,
-        {**package.tags, **tags},
-        package.artifacts,
-    )
+    named = replace(package, tags={**package.tags, **tags})
     with registry.run(experiment, named):
         pass
     return {"verdict": EXPERIMENT, "model": options.model_name, "reasons": [

@@ -40,9 +40,10 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 @dataclass(frozen=True)
 class Package:
-    """What is published: the model, the files beside it, and what tells about the run."""
+    """What is published: the model, the files beside it by name, and what tells about the run."""
 
     model: bytes
+    beside: Mapping[str, bytes]
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
@@ -165,8 +166,16 @@ def publish(
         run_id=run_id,
         model_id=model_id,
         description=card,
-        tags={**package.tags, SHA256: package.sha256, SCHEMA: fingerprint()},
+        tags={**package.tags, **hashes(package), SHA256: package.sha256, SCHEMA: fingerprint()},
     )
+
+
+def hashes(package: Package) -> dict[str, str]:
+    """A tag for each file beside the model: the hash by which the service checks it."""
+    return {
+        f"{Path(file).stem}_sha256": hashlib.sha256(content).hexdigest()
+        for file, content in package.beside.items()
+    }
 
 
 def _log_model(package: Package) -> str:
@@ -178,9 +187,13 @@ def _log_model(package: Package) -> str:
     example = fictional_rows(1)
     tensors = [TensorSpec(np.dtype(np.float32), shape, name) for name, shape in _SHAPES]
     with TemporaryDirectory() as folder:
-        beside = {"schema.json": schema_document(), "self_test.json": self_test(package.model)}
+        beside = {
+            **package.beside,
+            "schema.json": as_json(schema_document()),
+            "self_test.json": as_json(self_test(package.model)),
+        }
         for file, content in beside.items():
-            (Path(folder) / file).write_text(json.dumps(content, indent=2) + "\n")
+            (Path(folder) / file).write_bytes(content)
         info = mlflow.onnx.log_model(
             onnx.load_from_string(package.model),
             name="model",
@@ -224,6 +237,11 @@ def self_test(model: bytes) -> dict[str, Any]:
         "probabilities": [float(p) for p in predict(model, rows)],
         "tolerance": 1e-6,
     }
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """A JSON file's bytes."""
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def schema_document() -> dict[str, Any]:

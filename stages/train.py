@@ -20,7 +20,7 @@ from stages import files, params
 from stages.errors import StageError, main_of
 from stages.estimators import Array, candidates, withhold
 from stages.merge import SYNTHETIC
-from stages.onnx_export import export, predict
+from stages.onnx_export import export, export_error, predict
 from stages.scores import all_scores
 from stages.synthesize import ALL
 
@@ -196,6 +196,8 @@ def main() -> None:
         joblib.dump(fitted, part)
     with files.replacing(files.ONNX) as part:
         part.write_bytes(onnx_model)
+    with files.replacing(files.ERROR) as part:
+        part.write_bytes(export_error(fitted).SerializeToString(deterministic=True))
     files.write_metrics(
         "train",
         {

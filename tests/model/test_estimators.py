@@ -21,7 +21,7 @@ from stages.estimators import (
     pattern,
     withhold,
 )
-from stages.onnx_export import INPUT, OUTPUT, export, predict
+from stages.onnx_export import INPUT, OUTPUT, export, export_error, predict
 from stages.params import Prepare
 from stages.registry import fictional_rows
 
@@ -225,3 +225,45 @@ def test_fits_repeat_exactly(patients: tuple[Array, npt.NDArray[np.int64]]) -> N
 def test_only_candidates_are_exported() -> None:
     with pytest.raises(TypeError, match="object is no candidate"):
         export(object())
+
+
+def test_the_standard_error_is_that_of_the_coefficients(
+    fitted: dict[str, Any], many: Array
+) -> None:
+    # Complete rows, where the logit is linear in the coefficients.
+    whole = many[~np.isnan(many).any(axis=1)][:500]
+    model = fitted["logistic_regression"]
+    error = predict(export_error(model).SerializeToString(), whole)
+
+    design = np.column_stack([(expand(whole) - model.mean_) / model.scale_, np.ones(len(whole))])
+    expected = np.sqrt(np.einsum("nk,kl,nl->n", design, model.covariance_, design))
+
+    assert np.allclose(error, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("truth", ["the fitted model", "the prior"])
+def test_the_interval_covers_the_true_risk(
+    truth: str, patients: tuple[Array, npt.NDArray[np.int64]]
+) -> None:
+    x, y = patients
+    random = np.random.default_rng(0)
+    covered = []
+    for _ in range(25):
+        true = ChainedLogisticRegression().fit(x, y)
+        if truth == "the prior":
+            drawn = random.normal(0, np.sqrt(true.C), len(FEATURES))
+            true.coef_, true.intercept_ = np.where(SIGNS != 0, SIGNS * abs(drawn), drawn), 0.0
+        risk = true.predict_proba(x)[:, 1]
+        rows = random.integers(len(x), size=230)
+        model = ChainedLogisticRegression().fit(x[rows], random.random(230) < risk[rows])
+        width = 1.96 * predict(export_error(model).SerializeToString(), x)
+        distance = np.abs(model.decision_function(x) - true.decision_function(x))
+        covered.append((distance <= width).mean())
+
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_a_candidate_without_standard_error_says_so(fitted: dict[str, Any], many: Array) -> None:
+    error = export_error(fitted["extra_trees"]).SerializeToString()
+
+    assert np.isnan(predict(error, many[:5])).all()

@@ -8,6 +8,7 @@ values in the order of `MEASUREMENTS`; a category is the position of its name, a
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+
+
+# What people mean by a number; Python's float takes "6_3", "nan" and more.
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 class SchemaError(ValueError):
@@ -75,18 +80,16 @@ class Measurement:
             return math.nan
         if self.choices:
             return self._code(text)
-        try:
-            number = float(text)
-        except ValueError:
-            raise SchemaError(f"{self.name} is {text!r}, expected {self.expected}") from None
-        return self.check(number)
+        if not NUMBER.fullmatch(text):
+            raise SchemaError(f"{self.name} is {text!r}, expected {self.expected}")
+        return self.check(float(text))
 
     def check(self, value: float) -> float:
         """The value itself if it is within the bounds. Raises SchemaError."""
         whole = self.step != 1 or float(value).is_integer()
         if not (self.low <= value <= self.high and whole):
-            raise SchemaError(f"{self.name} is {value:g}, expected {self.expected}")
-        return float(value)
+            raise SchemaError(f"{self.name} is {value:.12g}, expected {self.expected}")
+        return float(value) + 0.0  # no minus zero
 
     def text(self, code: float) -> str:
         """The canonical text of an encoded value: the inverse of `parse`."""

@@ -1,7 +1,8 @@
 """The sections of params.yaml, validated: one class a stage, unknown keys are refused."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,7 +28,7 @@ class Section(BaseModel):
         """Read and validate this section. Raises ParamsError."""
         try:
             document = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ParamsError(f"{path} cannot be read: {error}") from error
         section = document.get(cls.stage) if isinstance(document, dict) else None
         if not isinstance(section, dict):
@@ -43,10 +44,21 @@ class Section(BaseModel):
         for item in error.errors():
             key = ".".join(map(str, (cls.stage, *item["loc"])))
             if item["type"] == "extra_forbidden":
-                lines.append(f"{key} is unknown, known are {', '.join(cls.model_fields)}")
+                known = cls._known(item["loc"][:-1])
+                lines.append(f"{key} is unknown, known are {', '.join(known)}")
+            elif item["type"] == "missing":
+                lines.append(f"{key} is missing: it is required")
             else:
                 lines.append(f"{key} is {item['input']!r}: {item['msg']}")
         return f"{path}: " + "; ".join(lines)
+
+    @classmethod
+    def _known(cls, place: tuple[int | str, ...]) -> Iterable[str]:
+        """The keys that a section, or a section within it, may have."""
+        model: Any = cls
+        for key in place:
+            model = model.model_fields[key].annotation
+        return list(model.model_fields)
 
 
 class Prepare(Section):

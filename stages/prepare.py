@@ -5,9 +5,11 @@ little more than their reading: a cell is translated and checked once for each d
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,36 +38,52 @@ DIRECTIONS: tuple[tuple[str, str | int], ...] = (
 )
 
 
+Lines = np.ndarray[Any, np.dtype[np.int64]]
+
+
 @dataclass(frozen=True)
 class Source:
     """A file as it was read: cells as text, and the line on which each row stands."""
 
     path: Path
     columns: dict[str, "pd.Categorical[str]"]
-    lines: np.ndarray[Any, np.dtype[np.int64]]
+    lines: Lines
 
 
 def read(path: Path) -> Source:
     """Read a CSV file in any known layout, with or without a heading. Raises StageError."""
     heading, width = _heading(path)
-    bad: list[tuple[int, str]] = []
+    names = heading or list(formats.COLUMNS)
+    table, lines, bad = _parse(path, names)
+    if bad:
+        found = [f"line {line}: {columns} columns, expected {width}" for line, columns in bad]
+        raise StageError(_listed(path, found))
+    columns = {name: _cells(table.column(name)) for name in names}
+    patients = ~np.all([_blank(cells) for cells in columns.values()], axis=0)
+    patients[: 1 if heading else 0] = False
+    if not patients.any():
+        raise StageError(f"{path}: no rows, expected at least one patient")
+    kept = {name: cells[patients].remove_unused_categories() for name, cells in columns.items()}
+    return Source(path, kept, lines[patients])
+
+
+def _parse(path: Path, names: list[str]) -> tuple[pa.Table, Lines, list[tuple[int, int]]]:
+    """All lines as text, the line of each row, and line and width of those of another width."""
+    bad: list[tuple[int, int]] = []
     skipped: list[int] = []
 
     def odd_row(row: pa.csv.InvalidRow) -> str:
         if row.text.strip():
-            bad.append((row.number, f"{row.actual_columns} columns, expected {width}"))
-        else:
-            skipped.append(row.number)
+            bad.append((row.number, row.actual_columns))
+        skipped.append(row.number)
         return "skip"
 
-    names = heading or list(formats.COLUMNS)
     try:
         table = pa.csv.read_csv(
             path,
             # One thread: only then does Arrow know the number of the line.
-            read_options=pa.csv.ReadOptions(
-                column_names=names, skip_rows=1 if heading else 0, use_threads=False
-            ),
+            read_options=pa.csv.ReadOptions(column_names=names, use_threads=False),
+            # An empty line is kept as a row of empty cells: it counts as a line.
             parse_options=pa.csv.ParseOptions(
                 invalid_row_handler=odd_row, ignore_empty_lines=False
             ),
@@ -76,17 +94,21 @@ def read(path: Path) -> Source:
         )
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise StageError(f"{path}: not a CSV file in UTF-8: {error}") from None
-    if bad:
-        raise StageError(_listed(path, [f"line {line}: {what}" for line, what in bad]))
-    if not table.num_rows:
-        raise StageError(f"{path}: no rows, expected at least one patient")
-    columns = {}
-    for name in names:
-        chunks = table.column(name).unify_dictionaries().combine_chunks()
-        columns[name] = pd.Categorical.from_codes(
-            chunks.indices.to_numpy(), categories=chunks.dictionary.to_pylist()
-        )
-    return Source(path, columns, _line_numbers(table.num_rows, skipped, first=2 if heading else 1))
+    lines = np.arange(1, 1 + table.num_rows + len(skipped))
+    return table, lines[~np.isin(lines, skipped)], bad
+
+
+def _cells(column: pa.ChunkedArray) -> "pd.Categorical[str]":
+    whole = column.unify_dictionaries().combine_chunks()
+    return pd.Categorical.from_codes(
+        whole.indices.to_numpy(), categories=pd.Index(whole.dictionary.to_pylist(), dtype=object)
+    )
+
+
+def _blank(cells: "pd.Categorical[str]") -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    """Which cells [n] hold nothing."""
+    blank = np.array([not str(text).strip() for text in cells.categories], dtype=bool)
+    return np.asarray(blank[cells.codes])
 
 
 def _heading(path: Path) -> tuple[list[str] | None, int]:
@@ -125,12 +147,6 @@ def _headless(cells: list[str]) -> bool:
     return all(cell == "?" or cell.replace(".", "").lstrip("-").isdigit() for cell in cells)
 
 
-def _line_numbers(rows: int, skipped: list[int], first: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The line of each row, where lines in `skipped` hold none."""
-    lines = np.arange(first, first + rows + len(skipped))
-    return lines[~np.isin(lines, skipped)]
-
-
 def translate(source: Source, coding: formats.Coding) -> pd.DataFrame:
     """The table in the project's coding, every cell canonical text. Raises StageError for bad cells."""
     problems: list[tuple[int, str]] = []
@@ -145,19 +161,28 @@ def translate(source: Source, coding: formats.Coding) -> pd.DataFrame:
             return str(measurement.text(measurement.parse(text)))
 
         table[measurement.name] = _each_category(cells, clean, source.lines, problems)
+    for name in formats.PROVENANCE:
+        if name in source.columns:
+            check = partial(_word, name)
+            table[name] = _each_category(source.columns[name], check, source.lines, problems)
     if problems:
         problems.sort(key=lambda problem: problem[0])
         raise StageError(_listed(source.path, [f"line {line}: {what}" for line, what in problems]))
-    for name in formats.PROVENANCE:
-        if name in source.columns:
-            table[name] = source.columns[name]
     return pd.DataFrame(table)
+
+
+def _word(column: str, token: str) -> str:
+    """An id, a source or a date: nothing that would need quotes in a CSV file. Raises SchemaError."""
+    if not re.fullmatch(r"[\w.:-]{0,64}", token.strip(), re.ASCII):
+        expected = "letters, digits, '_', '.', ':' or '-', at most 64"
+        raise SchemaError(f"{column} is {token!r}, expected {expected}")
+    return token.strip()
 
 
 def _each_category(
     cells: "pd.Categorical[str]",
     clean: Callable[[str], str],
-    lines: np.ndarray[Any, np.dtype[np.int64]],
+    lines: Lines,
     problems: list[tuple[int, str]],
 ) -> "pd.Categorical[str]":
     """Apply `clean` to each distinct cell; what it refuses is noted with every line that has it."""
@@ -261,7 +286,9 @@ def prepare(
             signs = check_direction(table, source.path, options.invert_label)
         tables.append(table.assign(source=SOURCES[source.path]))
         codings[SOURCES[source.path]] = coding.name
-    table = pd.concat(tables, ignore_index=True).fillna("") if len(tables) > 1 else tables[0]
+    table = tables[0]
+    if len(tables) > 1:
+        table = pd.concat([t.astype(object) for t in tables], ignore_index=True).fillna("")
     table["patient_id"] = patient_ids(table)
     kept = table.drop_duplicates(["patient_id", OUTCOME.name])
     prepared = kept[["patient_id", "source", *formats.COLUMNS]]

@@ -125,9 +125,14 @@ def choose(
     by_weight = {0.0: plain}
     by_weight |= {weight: losses(model, rows, weight) for weight in weights if weight > 0}
     best = min(by_weight, key=lambda weight: float(by_weight[weight].mean()))
-    gain = plain - by_weight[best]
-    earned = gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain))
-    return Choice(name, model, best if earned else 0.0), by_candidate, by_weight
+    weight = best if earns(plain, by_weight[best]) else 0.0
+    return Choice(name, model, weight), by_candidate, by_weight
+
+
+def earns(plain: Array, merged: Array) -> bool:
+    """Whether losses [folds] with synthetic rows beat those without by more than a standard error."""
+    gain = plain - merged
+    return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
 def cross_validate(

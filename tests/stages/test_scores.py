@@ -56,6 +56,13 @@ def test_the_bootstrap_interval_covers_the_true_auc() -> None:
     assert 0.90 <= covered / 200 <= 0.99
 
 
+def test_an_interval_leaves_out_half_of_the_rest_at_each_end() -> None:
+    values = np.append(np.linspace(0, 1, 101), np.nan)
+
+    assert interval(values) == pytest.approx((0.025, 0.975))
+    assert interval(values, confidence=0.8) == pytest.approx((0.1, 0.9))
+
+
 def test_calibration_error_is_the_mean_gap_of_equal_groups() -> None:
     y = np.array([0.0, 0.0, 1.0, 1.0])
     p = np.array([0.1, 0.3, 0.6, 0.6])

@@ -7,7 +7,7 @@ from stages.errors import StageError
 from stages.estimators import ChainedLogisticRegression, candidates
 from stages.registry import fictional_rows
 from stages.synthesize import ALL
-from stages.train import Rows, choose, cross_validate, fit, losses, parity
+from stages.train import Rows, choose, cross_validate, earns, fit, losses, parity
 
 MODELS = {"logistic_regression": [ChainedLogisticRegression(C=0.1)]}
 
@@ -58,6 +58,27 @@ def test_useful_synthetic_rows_earn_a_weight_and_noise_does_not() -> None:
     assert by_weight[1.0].mean() < by_weight[0.0].mean()
     assert earned.synthetic_weight == 1.0
     assert refused.synthetic_weight == 0.0
+
+
+def test_a_gain_within_the_noise_of_the_folds_earns_nothing() -> None:
+    plain = np.array([0.40, 0.35, 0.50, 0.45])
+
+    assert earns(plain, plain - [0.02, 0.03, 0.02, 0.03])
+    assert not earns(plain, plain - [0.20, -0.15, 0.10, -0.10])
+    assert not earns(plain, plain)
+
+
+def test_no_fit_of_a_fold_sees_its_rows() -> None:
+    data = rows()
+    Spy.seen = []
+
+    cross_validate(data, {"logistic_regression": [Spy()]}, [0.0, 0.5])
+
+    a_fold = len(Spy.seen) // len(data.folds())
+    for number, (x, _) in enumerate(Spy.seen):
+        held_out = data.real(data.folds()[number // a_fold]).x
+        used = {row[:10].tobytes() for row in x}
+        assert not any(row[:10].tobytes() in used for row in held_out)
 
 
 def test_the_candidate_with_the_smallest_loss_is_chosen() -> None:

@@ -276,7 +276,12 @@ def encode(columns: Mapping[str, Sequence[Any]]) -> Floats:
     rows = np.full((len(columns[given[0]]), len(NAMES)), np.nan, dtype=np.float32)
     for position, measurement in enumerate(MEASUREMENTS):
         if measurement.name in columns:
-            rows[:, position] = _encode_column(measurement, columns[measurement.name])
+            cells = columns[measurement.name]
+            if len(cells) != len(rows):
+                raise SchemaError(
+                    f"{measurement.name} has {len(cells)} values, expected {len(rows)}"
+                )
+            rows[:, position] = _encode_column(measurement, cells)
     return rows
 
 

@@ -20,7 +20,7 @@ class ParamsError(ValueError):
 class Section(BaseModel):
     """One section of params.yaml: that of the stage of the same name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     stage: ClassVar[str]
 
     @classmethod
@@ -115,7 +115,7 @@ class Evaluate(Section):
 class Floors(BaseModel):
     """What a model must reach on the held-out rows, whatever the champion does."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     roc_auc: Fraction
     recall: Fraction
     brier: Fraction

@@ -145,7 +145,9 @@ def _heading(path: Path) -> tuple[list[str] | None, int]:
 
 def _headless(cells: list[str]) -> bool:
     """UCI's own files start with a patient: numbers and question marks only."""
-    return all(cell == "?" or cell.replace(".", "").lstrip("-").isdigit() for cell in cells)
+    return any(cells) and all(
+        cell in ("", "?") or cell.replace(".", "").lstrip("-").isdigit() for cell in cells
+    )
 
 
 def translate(source: Source, coding: formats.Coding) -> pd.DataFrame:
@@ -208,22 +210,30 @@ def _listed(path: Path, problems: list[str]) -> str:
     return "\n".join(lines)
 
 
-def associations(table: pd.DataFrame) -> dict[str, float]:
-    """How strongly the outcome goes with each clinical sign, as a z value; positive is as expected.
+def associations(table: pd.DataFrame) -> tuple[dict[str, float], float]:
+    """How strongly the outcome goes with each clinical sign, and with all of them together.
 
-    The z value of the correlation between the sign and the outcome, r sqrt(n - 1). A sign that does
-    not vary, or an outcome that does not, has none.
+    As z values, r sqrt(n - 1) of the correlation r with the outcome; positive is as expected. All
+    together is the sum of the standardised signs: they are correlated, so their z values do not add
+    up. A sign that does not vary has none; without any, all together is 0.
     """
     sick = (table[OUTCOME.name] == "presence").to_numpy().astype(float)
-    found = {}
+    found, total = {}, np.zeros(len(table))
     for column, sign in DIRECTIONS:
         values = _numbers(pd.Categorical(table[column]), sign)
         given = ~np.isnan(values)
-        outcome, values = sick[given], values[given]
-        if len(values) > 1 and values.std() > 0 and outcome.std() > 0:
-            r = float(np.corrcoef(values, outcome)[0, 1])
-            found[column] = r * float(np.sqrt(len(values) - 1))
-    return found
+        z = _association(values[given], sick[given])
+        if z is not None:
+            found[column] = z
+            deviation = (values - values[given].mean()) / values[given].std()
+            total += np.nan_to_num(deviation, nan=0.0)
+    return found, _association(total, sick) or 0.0
+
+
+def _association(values: "np.ndarray[Any, Any]", sick: "np.ndarray[Any, Any]") -> float | None:
+    if len(values) < 2 or values.std() == 0 or sick.std() == 0:
+        return None
+    return float(np.corrcoef(values, sick)[0, 1] * np.sqrt(len(values) - 1))
 
 
 def _numbers(cells: "pd.Categorical[str]", sign: str | int) -> "np.ndarray[Any, Any]":
@@ -235,30 +245,31 @@ def _numbers(cells: "pd.Categorical[str]", sign: str | int) -> "np.ndarray[Any, 
     return np.asarray(np.array(distinct)[cells.codes])
 
 
-def check_direction(table: pd.DataFrame, path: Path, inverted: bool) -> dict[str, float]:
-    """The associations of `associations`. Raises StageError if the label is the wrong way round.
+def check_direction(table: pd.DataFrame, path: Path, remedy: str) -> dict[str, float]:
+    """The associations with each sign. Raises StageError if the label is the wrong way round.
 
     It is when the signs together speak against it by more than three standard errors: one unusual
     sign in a small file is no evidence.
     """
-    found = associations(table)
-    total = sum(found.values()) / max(len(found), 1) ** 0.5
-    if total > -3:
+    found, together = associations(table)
+    if together > -3:
         return found
-    reversed_signs = sorted((z, column) for column, z in found.items() if z < 0)
-    evidence = "\n".join(
-        f"  {column}: z = {z:.1f}, expected above 0" for z, column in reversed_signs
-    )
-    remedy = (
-        "prepare.invert_label is true, but the label was the right way round: set it to false"
-        if inverted
-        else "if the label means the opposite in this file, set prepare.invert_label: true"
-    )
+    against = sorted((z, column) for column, z in found.items() if z < 0)
+    evidence = "\n".join(f"  {column}: z = {z:.1f}, expected above 0" for z, column in against)
     raise StageError(
-        f"{path}: the label looks inverted: {len(reversed_signs)} of {len(found)} clinical signs "
-        f"go with {'absence' if not inverted else 'absence once inverted'} of disease\n{evidence}\n"
-        f"{remedy}"
+        f"{path}: the label looks inverted: {len(against)} of {len(found)} clinical signs go with "
+        f"absence of disease, all together z = {together:.1f}\n{evidence}\n{remedy}"
     )
+
+
+def _remedy(raw: bool, inverted: bool) -> str:
+    if not raw:
+        return "correct the outcomes in this file"
+    if inverted:
+        return (
+            "prepare.invert_label is true, but the label was the right way round: set it to false"
+        )
+    return "if the label means the opposite in this file, set prepare.invert_label: true"
 
 
 def patient_ids(table: pd.DataFrame) -> "np.ndarray[Any, Any]":
@@ -288,22 +299,22 @@ def prepare(
     sources: list[Source], options: params.Prepare
 ) -> tuple[pd.DataFrame, dict[str, object]]:
     """The patients of all sources in one coding, without duplicates, and the counts for metrics/."""
-    tables, codings, signs = [], {}, {}
+    tables, codings, signs = [], {}, {}  # by source
     for source in sources:
         raw = SOURCES[source.path] == "raw"
         coding = _coding(source, options.format if raw else formats.PROJECT.name)
         table = translate(source, coding)
         if raw and options.invert_label:
             table[OUTCOME.name] = table[OUTCOME.name].astype(str).map(_INVERTED)
-        if raw:
-            signs = check_direction(table, source.path, options.invert_label)
+        remedy = _remedy(raw, options.invert_label)
+        signs[SOURCES[source.path]] = check_direction(table, source.path, remedy)
         tables.append(table.assign(source=SOURCES[source.path]))
         codings[SOURCES[source.path]] = coding.name
     table = tables[0]
     if len(tables) > 1:
         table = pd.concat([t.astype(object) for t in tables], ignore_index=True).fillna("")
     table["patient_id"] = patient_ids(table)
-    kept = table.drop_duplicates(["patient_id", OUTCOME.name])
+    kept = table.drop_duplicates([*formats.COLUMNS])
     prepared = kept[["patient_id", "source", *formats.COLUMNS]]
     return prepared, {
         "rows_in": len(table),

@@ -198,6 +198,13 @@ def test_encode_refuses_a_table_without_any_measurement() -> None:
         encode({"patient_id": ["a"], OUTCOME.name: ["presence"]})
 
 
+@pytest.mark.parametrize("sexes", [["male"], ["male", "female"], []], ids=["one", "two", "none"])
+def test_encode_refuses_columns_of_different_lengths(sexes: list[str]) -> None:
+    # A column of one value must not be taken for every row.
+    with pytest.raises(SchemaError, match="sex"):
+        encode({"age": [50, 60, 70], "sex": sexes})
+
+
 def _with(measurement: Measurement) -> tuple[Measurement, ...]:
     return tuple(measurement if m.name == measurement.name else m for m in MEASUREMENTS)
 

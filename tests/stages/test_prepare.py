@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from formats import COLUMNS
+from formats import COLUMNS, PROJECT
 from schema import MEASUREMENTS, NAMES, OUTCOME
 from stages import files, prepare
 from stages.errors import StageError
@@ -92,8 +92,8 @@ def test_the_projects_file_is_prepared_in_its_order() -> None:
     assert set(prepared["source"]) == {"raw"}
     assert metrics["rows_in"] == metrics["rows_out"] == len(PATIENTS)
     assert metrics["presence"] + metrics["absence"] == len(PATIENTS)
-    assert all(z > 3 for z in metrics["clinical_signs_z"].values())
-    assert len(metrics["clinical_signs_z"]) == len(prepare.DIRECTIONS)
+    assert all(z > 3 for z in metrics["clinical_signs_z"]["raw"].values())
+    assert len(metrics["clinical_signs_z"]["raw"]) == len(prepare.DIRECTIONS)
 
 
 def test_equal_inputs_give_equal_files() -> None:
@@ -444,14 +444,14 @@ def test_one_unusual_sign_is_no_evidence() -> None:
     prepared, metrics = _prepared([HEADING, *map(",".join, unusual)])
 
     assert len(prepared) == len(PATIENTS)
-    assert metrics["clinical_signs_z"]["exercise_angina"] < -3
+    assert metrics["clinical_signs_z"]["raw"]["exercise_angina"] < -3
 
 
 def test_signs_that_were_not_measured_are_no_evidence() -> None:
     table = pd.DataFrame(dict.fromkeys(NAMES, [""] * 40))
     table[OUTCOME.name] = ["absence", "presence"] * 20
 
-    assert prepare.check_direction(table, files.RAW, inverted=False) == {}
+    assert prepare.check_direction(table, files.RAW, "") == {}
 
 
 # Labelled answers from production
@@ -654,3 +654,27 @@ def test_a_million_patients_take_less_than_a_gibibyte(capsys: pytest.CaptureFixt
         print(f"\n{number} patients: {peak / 2**20:.0f} MiB, {seconds:.1f} s")
     assert json.loads(Path("metrics/prepare.json").read_text())["rows_in"] == number
     assert peak < 2**30
+
+
+def test_inverted_outcomes_from_production_are_refused() -> None:
+    _lay(files.PRODUCTION, _inverted([HEADING, *PATIENTS]))
+
+    message = _refusal(LINES)
+
+    assert message.startswith(f"{files.PRODUCTION}: the label looks inverted: 6 of 6")
+    assert "correct the outcomes in this file" in message
+
+
+def test_shuffled_labels_are_seldom_taken_for_inverted() -> None:
+    _lay(files.RAW, LINES)
+    source = prepare.translate(prepare.read(files.RAW), PROJECT)
+    random = np.random.default_rng(0)
+
+    together = [
+        prepare.associations(source.assign(heart_disease=random.permutation(source[OUTCOME.name])))[
+            1
+        ]
+        for _ in range(200)
+    ]
+
+    assert np.std(together) == pytest.approx(1, abs=0.15)

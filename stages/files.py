@@ -27,6 +27,9 @@ METRICS = Path("metrics")
 PLOTS = Path("plots")
 LOCK = Path("requirements/lock.txt")
 
+ALL = "all"  # the fold of rows from the generator that was fitted on all training rows
+SYNTHETIC_SOURCE = "synthetic"  # the source of rows that no patient stands behind
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -6,7 +6,6 @@ from schema import NAMES, OUTCOME
 from stages import files, params
 from stages.errors import StageError, main_of
 
-SYNTHETIC = "synthetic"
 COLUMNS = ["patient_id", "source", "fold", *NAMES, OUTCOME.name]
 
 
@@ -20,7 +19,7 @@ def merge(train: pd.DataFrame, synthetic: pd.DataFrame, rows: int) -> pd.DataFra
     if rows > smallest:
         raise StageError(f"merge.rows is {rows}, expected at most {smallest} (synthesize.rows)")
     drawn = synthetic.groupby("fold", sort=False).head(rows)
-    drawn = drawn.assign(patient_id="", source=SYNTHETIC)
+    drawn = drawn.assign(patient_id="", source=files.SYNTHETIC_SOURCE)
     return pd.concat([train[COLUMNS], drawn[COLUMNS]], ignore_index=True)
 
 

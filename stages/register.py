@@ -23,6 +23,7 @@ from stages.onnx_export import predict
 from stages.scores import Array, bootstrap_weights, interval, weighted_roc_auc
 
 RECORD = registry.FOLDER / "registered.json"
+GROUP_ROWS = 10
 CHAMPION, REFUSED, EXPERIMENT = "champion", "refused", "experiment"
 
 
@@ -51,8 +52,8 @@ def at_most(name: str, value: float | None, limit: float) -> Check:
 def floors(figures: Mapping[str, Any], limits: params.Floors) -> list[Check]:
     """What a model must reach on the held-out rows, overall and in each group.
 
-    A group is refused only if its whole interval lies below the floor: a dozen patients are no
-    evidence against a model. One without both outcomes says nothing.
+    A group counts against a model only if its whole interval lies below the floor. One without both
+    outcomes, or with fewer patients than GROUP_ROWS, says nothing.
     """
     checks = [
         at_least("roc_auc", figures["roc_auc"], limits.roc_auc),
@@ -60,7 +61,7 @@ def floors(figures: Mapping[str, Any], limits: params.Floors) -> list[Check]:
         at_most("brier", figures["brier"], limits.brier),
     ]
     for name, group in figures["groups"].items():
-        if group["roc_auc_high"] is not None:
+        if group["roc_auc_high"] is not None and group["rows"] >= GROUP_ROWS:
             label = f"upper end of roc_auc of {name}"
             checks.append(at_least(label, group["roc_auc_high"], limits.group_roc_auc))
     return checks

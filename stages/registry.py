@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,16 +85,16 @@ def connect() -> "MlflowClient":
         client.search_registered_models(max_results=1)
     except Exception as error:
         # Whatever store it is, its client has an exception of its own: one message for all.
-        reason = str(error).splitlines()[0]
+        reason = _without_password(str(error).splitlines()[0])
         raise StageError(
             f"the registry {_without_password(uri)} does not answer (MLFLOW_TRACKING_URI): {reason}"
         ) from error
     return client
 
 
-def _without_password(uri: str) -> str:
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+def _without_password(text: str) -> str:
+    """The text without the users and passwords of the URIs in it."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def experiment(client: "MlflowClient", name: str) -> str:

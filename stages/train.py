@@ -19,10 +19,8 @@ from schema import NAMES, SECOND_EXAM
 from stages import files, params
 from stages.errors import StageError, main_of
 from stages.estimators import Array, candidates, withhold
-from stages.merge import SYNTHETIC
 from stages.onnx_export import export, export_error, predict
 from stages.scores import all_scores
-from stages.synthesize import ALL
 
 PARITY = 1e-5
 SCORES = ("roc_auc", "accuracy", "brier", "log_loss")
@@ -69,7 +67,7 @@ def rows_of(merged: pd.DataFrame) -> Rows:
         x.astype(np.float64),
         y,
         merged["fold"].astype(str).to_numpy(dtype=object),
-        (merged["source"] == SYNTHETIC).to_numpy(),
+        (merged["source"] == files.SYNTHETIC_SOURCE).to_numpy(),
     )
 
 
@@ -193,7 +191,7 @@ def main() -> None:
     if options.model != "auto":
         models = {options.model: models[options.model]}
     choice, by_candidate, by_weight = choose(rows, models, options.synthetic_weights)
-    fitted = fit(choice.model, rows, choice.synthetic_weight, ALL)
+    fitted = fit(choice.model, rows, choice.synthetic_weight, files.ALL)
     onnx_model = export(fitted).SerializeToString(deterministic=True)
     figures = cross_validate(rows, models, options.synthetic_weights)
     difference = parity(fitted, onnx_model, rows.x)

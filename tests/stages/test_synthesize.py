@@ -1,3 +1,6 @@
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,17 +8,9 @@ import pytest
 from schema import MEASUREMENTS, NAMES, OUTCOME, encode
 from stages import params
 from stages.errors import StageError
+from stages.generator import complete, draw, fit_generator, mask, save, steps
+from stages.quality import gower, privacy, utility
 from stages.registry import fictional_rows
-from stages.synthesize import (
-    complete,
-    draw,
-    fit_generator,
-    gower,
-    mask,
-    privacy,
-    steps,
-    utility,
-)
 
 
 def options(**changes: object) -> params.Synthesize:
@@ -50,6 +45,19 @@ class Replay:
 
     def sample(self, _rows: int) -> pd.DataFrame:
         return self.samples.pop(0) if len(self.samples) > 1 else self.samples[0]
+
+
+def test_equal_generators_have_equal_bytes_and_sample_alike(tmp_path: Path) -> None:
+    real = complete(table(60), seed=0)
+    fitted = [fit_generator(real, options(), lambda: None) for _ in range(2)]
+
+    for number, generator in enumerate(fitted):
+        generator.set_random_state(0)
+        save(generator, tmp_path / str(number))
+
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+    again = pickle.loads((tmp_path / "0").read_bytes())  # noqa: S301
+    pd.testing.assert_frame_equal(again.sample(20), fitted[0].sample(20))
 
 
 @pytest.mark.parametrize("model", ["ctgan", "tvae"])

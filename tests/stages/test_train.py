@@ -5,8 +5,8 @@ import pytest
 
 from stages.errors import StageError
 from stages.estimators import ChainedLogisticRegression, candidates
+from stages.files import ALL
 from stages.registry import fictional_rows
-from stages.synthesize import ALL
 from stages.train import Rows, choose, cross_validate, earns, fit, losses, parity
 
 MODELS = {"logistic_regression": [ChainedLogisticRegression(C=0.1)]}

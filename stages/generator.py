@@ -1,0 +1,166 @@
+"""A generator of synthetic patients: fitting it, drawing valid patients from it, and keeping it."""
+
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from schema import MEASUREMENTS, NAMES, OUTCOME, Measurement
+from stages import files, params
+from stages.errors import StageError
+
+COLUMNS = (*MEASUREMENTS, OUTCOME)
+CONTINUOUS = [m.name for m in COLUMNS if not m.choices and (m.high - m.low) / m.step > 10]
+DISCRETE = [m.name for m in COLUMNS if m.name not in CONTINUOUS]
+REDRAWS = 50
+
+
+def fit_generator(table: pd.DataFrame, options: params.Synthesize, tick: Callable[[], None]) -> Any:
+    """Fit a generator on complete rows (`complete`); `tick` is called after each optimizer step."""
+    import torch
+    from ctgan import CTGAN, TVAE
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    torch.set_num_threads(1)
+    common: dict[str, Any] = {
+        "embedding_dim": options.embedding_dim,
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "enable_gpu": options.device != "cpu",
+    }
+    layers = tuple(options.layers)
+    if options.model == "ctgan":
+        rate = options.learning_rate
+        generator = CTGAN(
+            generator_dim=layers, discriminator_dim=layers, generator_lr=rate,
+            discriminator_lr=rate, pac=1, **common,
+        )  # fmt: skip
+    else:
+        generator = TVAE(compress_dims=layers, decompress_dims=layers, **common)
+    generator.set_random_state(options.seed)
+    hook = register_optimizer_step_post_hook(lambda *_: tick())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # from the mixture models inside, on constant columns
+            generator.fit(table, DISCRETE)
+    finally:
+        hook.remove()
+    return generator
+
+
+def steps(rows: int, options: params.Synthesize) -> int:
+    """How many optimizer steps a fit takes: two a batch for the GAN, one for the autoencoder."""
+    if options.model == "ctgan":
+        return 2 * options.epochs * max(rows // options.batch_size, 1)
+    return options.epochs * -(-rows // options.batch_size)
+
+
+def complete(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Fill missing values with those of random patients with the same outcome.
+
+    The generators take no missing numbers; `mask` brings the missing values back. A measurement
+    that no patient has is left out.
+    """
+    random = np.random.default_rng(seed)
+    filled = table[[measurement.name for measurement in COLUMNS]].copy()
+    for name in NAMES:
+        for outcome in OUTCOME.choices:
+            missing = (filled[name] == "") & (filled[OUTCOME.name] == outcome.name)
+            if missing.any():
+                known = filled[name] != ""
+                alike = known & (filled[OUTCOME.name] == outcome.name)
+                donors = filled.loc[alike if alike.any() else known, name].to_numpy()
+                if len(donors):
+                    filled.loc[missing, name] = random.choice(donors, int(missing.sum()))
+    unknown = [name for name in NAMES if (filled[name] == "").any()]
+    if unknown:
+        raise StageError(
+            f"{files.TRAIN}: no row has {', '.join(unknown)}, expected some to learn from"
+        )
+    return filled.astype(dict.fromkeys(CONTINUOUS, float))
+
+
+def mask(synthetic: pd.DataFrame, real: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+    """Give each synthetic patient the missing measurements of a random real one of the same outcome."""
+    masked = synthetic.copy()
+    for outcome in OUTCOME.choices:
+        rows = np.flatnonzero(synthetic[OUTCOME.name] == outcome.name)
+        patterns = (real.loc[real[OUTCOME.name] == outcome.name, list(NAMES)] == "").to_numpy()
+        drawn = patterns[random.integers(len(patterns), size=len(rows))]
+        for position, name in enumerate(NAMES):
+            masked.loc[masked.index[rows[drawn[:, position]]], name] = ""
+    return masked
+
+
+def _texts(measurement: Measurement, values: pd.Series, real: pd.Series) -> pd.Series:
+    """Generated values as the schema writes them, "" where it does not allow them.
+
+    A lower bound that real patients stand on (no ST depression at all) gathers what lies below it.
+    """
+    if measurement.name in DISCRETE:
+        return values.astype(str)
+    if (real == measurement.text(measurement.low)).any():
+        values = values.clip(lower=measurement.low)
+    stepped = (values / measurement.step).round() * measurement.step
+    inside = stepped.between(measurement.low, measurement.high)
+    return stepped.round(6).map(measurement.text).where(inside, "")
+
+
+def draw(
+    generator: Any, real: pd.DataFrame, rows: int, seed: int
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Valid synthetic patients, none a copy of a real one, and how many were redrawn for what.
+
+    Raises StageError when the generator makes hardly any.
+    """
+    random = np.random.default_rng(seed)
+    copies_of = set(map(tuple, real[list(NAMES)].to_numpy()))
+    redrawn = {"invalid_rows": 0, "copied_rows": 0}
+    parts: list[pd.DataFrame] = []
+    found = 0
+    generator.set_random_state(seed)
+    for _ in range(REDRAWS):
+        raw = generator.sample(rows)
+        texts = pd.DataFrame({m.name: _texts(m, raw[m.name], real[m.name]) for m in COLUMNS})
+        valid = (texts != "").all(axis=1)
+        masked = mask(texts[valid].reset_index(drop=True), real, random)
+        copied = masked[list(NAMES)].apply(tuple, axis=1).isin(copies_of)
+        redrawn["invalid_rows"] += int((~valid).sum())
+        redrawn["copied_rows"] += int(copied.sum())
+        parts.append(masked[~copied])
+        found += len(parts[-1])
+        if found >= rows:
+            return pd.concat(parts, ignore_index=True).head(rows), redrawn
+    raise StageError(
+        f"{found} of {rows} synthetic rows are valid after {REDRAWS} draws: train longer"
+    )
+
+
+def save(generator: Any, path: Path) -> None:
+    """Pickle a generator so that equal generators have equal bytes."""
+    with files.replacing(path) as part, part.open("wb") as file:
+        _StablePickler(file, protocol=5).dump(generator)
+
+
+class _StablePickler(pickle.Pickler):
+    """Leaves out what differs from run to run: tensors' addresses, the state of unused randomness."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        import torch
+
+        if isinstance(obj, torch.Tensor):
+            return _tensor, (obj.detach().cpu().numpy(), isinstance(obj, torch.nn.Parameter))
+        if isinstance(obj, np.random.RandomState):
+            return np.random.RandomState, (0,)
+        return NotImplemented
+
+
+def _tensor(values: Any, parameter: bool) -> Any:
+    import torch
+
+    tensor = torch.from_numpy(values)
+    return torch.nn.Parameter(tensor) if parameter else tensor

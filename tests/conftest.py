@@ -1,0 +1,182 @@
+"""What several test files share: commands in a folder, a registry of its own, and a small pipeline."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from stages import files
+from stages.estimators import ChainedLogisticRegression
+from stages.onnx_export import export
+from stages.registry import Package, connect
+
+ROOT = Path(__file__).parents[1]
+
+# A generator of one epoch, few rows and one kind of model: every stage does its work in seconds.
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "split": {"folds": 3},
+    "synthesize": {"epochs": 1, "rows": 60, "batch_size": 100},
+    "merge": {"rows": 60},
+    "train": {
+        "model": "logistic_regression",
+        "logistic_c": [0.1],
+        "trees": 5,
+        "synthetic_weights": [0, 0.5],
+    },
+    "evaluate": {"bootstrap": 50},
+    "register": {"bootstrap": 50},
+}
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of commands: this one's programs, and nothing of the caller's settings."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "MLFLOW_", "DVC_", "GIT_", "AWS_"))
+    }
+    return {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(tmp_path_factory.mktemp("dvc")),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        **{f"GIT_{role}_NAME": "Tester" for role in ("AUTHOR", "COMMITTER")},
+        **{f"GIT_{role}_EMAIL": "tester@example.org" for role in ("AUTHOR", "COMMITTER")},
+    }
+
+
+@pytest.fixture(scope="session")
+def command(environment: dict[str, str]) -> Callable[..., Any]:
+    """Run a program in a folder and expect its exit code, if one is expected."""
+
+    def run(
+        line: str, folder: Path, code: int | None = 0, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            line.split(), cwd=folder, env=environment | settings, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
+        )  # fmt: skip
+        assert code in (None, done.returncode), f"{line}: {done.returncode}\n{done.stdout}"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_pipeline(command: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone of this working tree with small parameters, reproduced and committed; only to read.
+
+    The first test process that needs it makes it, for all of them.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    base = shared / "small-pipeline"
+    with (shared / "small-pipeline.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / "done").exists():
+            shutil.rmtree(base, ignore_errors=True)
+            _reproduce(base / "source", base / "clone", command)
+            (base / "done").touch()
+    return base / "clone"
+
+
+def _reproduce(source: Path, clone: Path, command: Callable[..., Any]) -> None:
+    for name in command("git ls-files -co --exclude-standard", ROOT).stdout.splitlines():
+        if not name.startswith(("tests/", "metrics/")) and (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, source / name)
+    document = yaml.safe_load((source / "params.yaml").read_text())
+    for section, values in SMALL.items():
+        document[section] |= values
+    (source / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    for line in ("git init --quiet", "git add --all", "git commit --quiet -m source"):
+        command(line, source)
+    command(f"git clone --quiet {source} {clone}", source)
+    for line in ("dvc repro", "git add --all", "git commit --quiet -m reproduced"):
+        command(line, clone)
+
+
+@pytest.fixture
+def project(small_pipeline: Path, tmp_path: Path) -> Path:
+    """A copy of the small pipeline, cache and registry included, for one test to change."""
+    return Path(shutil.copytree(small_pipeline, tmp_path / "project", symlinks=True))
+
+
+@pytest.fixture(scope="session")
+def patients() -> pd.DataFrame:
+    """The real patients as a stage would read them."""
+    return files.read_table(ROOT / files.RAW).assign(source="raw")
+
+
+@pytest.fixture(scope="session")
+def model_of(patients: pd.DataFrame) -> Callable[..., bytes]:
+    """ONNX models of two thirds of the patients; with `shuffled` outcomes they know nothing."""
+
+    @cache
+    def fit(strength: float = 0.1, shuffled: bool = False) -> bytes:
+        rows, outcome = files.encoded(patients[patients.index % 3 != 0])
+        if shuffled:
+            outcome = np.random.default_rng(0).permutation(outcome)
+        model = export(ChainedLogisticRegression(C=strength).fit(rows, outcome))
+        return bytes(model.SerializeToString(deterministic=True))
+
+    return fit
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an empty registry: its tables are made once, not in every test."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        _own_store(patch, folder)
+        connect()
+    return folder
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of an empty registry in the current folder, which is a new one."""
+    shutil.copytree(empty_store, tmp_path, dirs_exist_ok=True)
+    _own_store(monkeypatch, tmp_path)
+    return connect()
+
+
+def _own_store(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.chdir(folder)
+    # Set, then removed: MLflow sets it by itself, and only so it is forgotten afterwards.
+    patch.setenv("MLFLOW_TRACKING_URI", "")
+    patch.delenv("MLFLOW_TRACKING_URI")
+
+
+@pytest.fixture
+def package_of(tmp_path: Path) -> Callable[[bytes], Package]:
+    """What stage register publishes, around any model."""
+    (tmp_path / "metrics").mkdir()
+    figures = tmp_path / "metrics" / "evaluate.json"
+    figures.write_text("{}\n")
+
+    def package(model: bytes) -> Package:
+        return Package(
+            model=model,
+            beside={"training.json": b'{"rows": 230}\n'},
+            parameters={"train.seed": 0},
+            metrics={"evaluate.roc_auc": 0.9},
+            tags={"git_commit": "abc"},
+            artifacts=[figures],
+        )
+
+    return package

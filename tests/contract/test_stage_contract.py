@@ -1,0 +1,158 @@
+"""dvc.yaml against the scripts: names, and that a stage declares all that it reads and writes."""
+
+import ast
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.params import SECTIONS
+
+ROOT = Path(__file__).parents[2]
+STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+# The only stage that acts on something outside of its outputs, and where.
+OUTSIDE = {"register": Path("registry")}
+
+
+def listed(entries: list[Any]) -> list[Path]:
+    """The paths of outs, metrics or plots, whose entries may carry options."""
+    return [Path(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries]
+
+
+def outputs(name: str) -> list[Path]:
+    return [
+        path for kind in ("outs", "metrics", "plots") for path in listed(STAGES[name].get(kind, []))
+    ]
+
+
+def modules(paths: list[str]) -> set[str]:
+    return {path for path in paths if path.endswith(".py")}
+
+
+@cache
+def imported(path: Path) -> frozenset[Path]:
+    """The project's modules that a module imports anywhere in its text, itself left out."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    candidates = {Path(*name.split(".")).with_suffix(".py") for name in names}
+    return frozenset(found for found in candidates if (ROOT / found).is_file())
+
+
+def needed(path: Path) -> set[str]:
+    """The project's modules that run when a script runs, with the script."""
+    found: set[Path] = set()
+    waiting = {path}
+    while waiting:
+        found |= waiting
+        waiting = {other for one in waiting for other in imported(one)} - found
+    return {str(one) for one in found}
+
+
+# Names
+
+
+def test_the_sections_of_params_are_the_stages_classes() -> None:
+    assert list(PARAMS) == list(SECTIONS) == list(STAGES)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_one_name_in_four_places(name: str) -> None:
+    stage = STAGES[name]
+
+    assert stage["cmd"] == f"python -m stages.{name}"
+    assert f"stages/{name}.py" in stage["deps"]
+    assert (ROOT / "stages" / f"{name}.py").is_file()
+    assert name in stage["params"]
+    assert listed(stage["metrics"]) == [Path("metrics") / f"{name}.json"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_example_values_are_valid(name: str) -> None:
+    assert SECTIONS[name].load(ROOT / "params.yaml").model_dump(mode="json") == PARAMS[name]
+
+
+def test_no_file_is_the_output_of_two_stages() -> None:
+    every = [path for name in STAGES for path in outputs(name)]
+
+    assert len(every) == len(set(every))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_input_is_in_the_repository_or_an_output(
+    name: str, command: Callable[..., Any]
+) -> None:
+    tracked = command("git ls-files -co --exclude-standard", ROOT).stdout.splitlines()
+    known = [*map(Path, tracked), *(path for other in STAGES for path in outputs(other))]
+
+    for dependency in map(Path, STAGES[name]["deps"]):
+        assert any(path == dependency or dependency in path.parents for path in known), dependency
+
+
+# Modules
+
+
+def test_the_package_itself_needs_no_declaration() -> None:
+    [only] = ast.parse((ROOT / "stages" / "__init__.py").read_text()).body
+
+    assert isinstance(only, ast.Expr)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_declares_the_modules_that_it_imports_and_no_other(
+    name: str,
+) -> None:
+    declared = STAGES[name]["deps"]
+
+    assert modules(declared) == needed(Path("stages") / f"{name}.py")
+    assert len(declared) == len(set(declared))
+
+
+# Files: each stage runs where nothing lies but what it declares
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_needs_and_makes_only_what_it_declares(
+    name: str,
+    small_pipeline: Path,
+    tmp_path: Path,
+    command: Callable[..., Any],
+) -> None:
+    for dependency in STAGES[name]["deps"]:
+        source, target = small_pipeline / dependency, tmp_path / dependency
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    document = yaml.safe_load((small_pipeline / "params.yaml").read_text())
+    declared = {section: document[section] for section in STAGES[name]["params"]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(declared))
+    before = content(tmp_path)
+
+    # No git above the folder either.
+    command(STAGES[name]["cmd"], tmp_path, GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
+
+    after = content(tmp_path)
+    written = {path for path in after if after[path] != before.get(path)}
+    allowed = [*outputs(name), *([OUTSIDE[name]] if name in OUTSIDE else [])]
+    unexpected = {p for p in written if not any(p == a or a in p.parents for a in allowed)}
+    assert unexpected == set()
+    assert set(before) <= set(after)
+    assert set(outputs(name)) <= written
+    # And what it makes has the same bytes as the first time.
+    once = {path: (small_pipeline / path).read_bytes() for path in outputs(name)}
+    assert {path for path in once if after[path] != once[path]} == set()

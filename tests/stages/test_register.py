@@ -1,0 +1,485 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from schema import MEASUREMENTS
+from stages import files, params, registry
+from stages.card import model_card
+from stages.evaluate import evaluate
+from stages.onnx_export import predict
+from stages.register import (
+    at_least,
+    at_most,
+    floors,
+    git_commit,
+    judge,
+    log_experiment,
+    md5,
+    not_worse,
+    register,
+    training,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
+
+NAME = "heart-disease"
+LIMITS = params.Floors(roc_auc=0.8, recall=0.6, brier=0.18, group_roc_auc=0.65)
+OPTIONS = params.Register(
+    model_name=NAME, margin=0.03, confidence=0.9, floors=LIMITS, bootstrap=200, seed=0
+)
+TRAINED = {
+    "model": "logistic_regression",
+    "synthetic_weight": 0.25,
+    "cv_roc_auc": 0.9123,
+    "cv_roc_auc_without_second_exam": 0.8765,
+}
+
+Register = Callable[..., dict[str, Any]]
+
+
+def group(low: float | None, high: float | None, rows: int = 40) -> dict[str, Any]:
+    middle = None if low is None or high is None else (low + high) / 2
+    return {"roc_auc": middle, "roc_auc_low": low, "roc_auc_high": high, "rows": rows}
+
+
+def figures(**changed: Any) -> dict[str, Any]:
+    """Figures that pass every floor but for what is changed."""
+    return {
+        "roc_auc": 0.9,
+        "recall": 0.8,
+        "brier": 0.12,
+        "groups": {"sex_female": group(0.8, 0.97), "sex_male": group(0.82, 0.95)},
+    } | changed
+
+
+def failed(checks: Any) -> list[str]:
+    return [check.name for check in checks if not check.passed]
+
+
+@pytest.fixture
+def held_out(patients: pd.DataFrame) -> pd.DataFrame:
+    """The patients that no model of `model_of` has seen."""
+    return patients[patients.index % 3 == 0]
+
+
+@pytest.fixture
+def figures_of(held_out: pd.DataFrame) -> Callable[[bytes], dict[str, Any]]:
+    """What stage evaluate says of a model."""
+    options = params.Evaluate(threshold=0.5, bootstrap=50, bins=8, seed=0)
+
+    def found(model: bytes) -> dict[str, Any]:
+        rows, outcome = files.encoded(held_out)
+        return evaluate(held_out, outcome.astype(float), predict(model, rows), options)
+
+    return found
+
+
+@pytest.fixture
+def run(
+    store: Any,  # noqa: ARG001
+    package_of: Any,
+    model_of: Any,
+    held_out: pd.DataFrame,
+    figures_of: Any,
+) -> Register:
+    """Register a model as the stage does."""
+
+    def registered(options: params.Register = OPTIONS, **model: Any) -> dict[str, Any]:
+        package = package_of(model_of(**model))
+        return register(package, figures_of(package.model), TRAINED, held_out, options)
+
+    return registered
+
+
+def aliases(store: Any) -> dict[str, Any]:
+    return dict(store.get_registered_model(NAME).aliases)
+
+
+def runs(store: Any, experiment: str = NAME) -> list[Any]:
+    found = store.get_experiment_by_name(experiment)
+    return list(store.search_runs([found.experiment_id])) if found else []
+
+
+# The floors
+
+
+@pytest.mark.parametrize(
+    ("value", "passed"),
+    [(0.81, True), (0.8, True), (0.79, False), (None, False), (float("nan"), False)],
+)
+def test_at_least(value: float | None, passed: bool) -> None:
+    check = at_least("recall", value, 0.8)
+
+    assert (check.name, check.limit, check.passed) == ("recall at least", 0.8, passed)
+
+
+@pytest.mark.parametrize(
+    ("value", "passed"),
+    [(0.17, True), (0.18, True), (0.19, False), (None, False), (float("nan"), False)],
+)
+def test_at_most(value: float | None, passed: bool) -> None:
+    check = at_most("brier", value, 0.18)
+
+    assert (check.name, check.limit, check.passed) == ("brier at most", 0.18, passed)
+
+
+def test_a_good_model_passes_every_floor() -> None:
+    checks = floors(figures(), LIMITS)
+
+    assert failed(checks) == []
+    assert [check.name for check in checks] == [
+        "roc_auc at least",
+        "recall at least",
+        "brier at most",
+        "upper end of roc_auc of sex_female at least",
+        "upper end of roc_auc of sex_male at least",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"roc_auc": 0.79}, "roc_auc at least"),
+        ({"recall": 0.59}, "recall at least"),
+        ({"brier": 0.19}, "brier at most"),
+        ({"brier": None}, "brier at most"),
+        ({"roc_auc": float("nan")}, "roc_auc at least"),
+    ],
+)
+def test_each_floor_is_enough_to_refuse(changed: dict[str, Any], name: str) -> None:
+    assert failed(floors(figures(**changed), LIMITS)) == [name]
+
+
+@pytest.mark.parametrize(
+    ("found", "refused"),
+    [
+        (group(0.3, 0.64), True),  # the whole interval lies below the floor
+        (group(0.3, 0.66), False),  # no evidence against the model
+        (group(0.64, 0.65), False),
+        (group(None, None), False),  # one outcome only says nothing
+    ],
+)
+def test_a_group_is_refused_if_its_whole_interval_lies_below(
+    found: dict[str, Any], refused: bool
+) -> None:
+    checks = floors(figures(groups={"sex_female": found}), LIMITS)
+
+    assert failed(checks) == (["upper end of roc_auc of sex_female at least"] if refused else [])
+
+
+def test_a_group_of_a_few_patients_is_no_evidence() -> None:
+    # Two patients, the healthy one with the higher risk: every draw of the bootstrap says 0.
+    checks = floors(figures(groups={"age_under_50": group(0.0, 0.0, rows=2)}), LIMITS)
+
+    assert failed(checks) == []
+
+
+# Challenger against champion
+
+
+OUTCOME = np.array([0.0, 1.0] * 40)
+GOOD = np.linspace(0.1, 0.5, 80) + 0.3 * OUTCOME
+
+
+def test_an_equal_challenger_is_not_worse() -> None:
+    exact = OPTIONS.model_copy(update={"margin": 0.0})
+
+    check, paired = not_worse(OUTCOME, GOOD, GOOD, exact)
+
+    assert check.passed
+    assert paired == {"difference": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_a_better_challenger_is_not_worse() -> None:
+    check, paired = not_worse(OUTCOME, OUTCOME, GOOD, OPTIONS)
+
+    assert check.passed
+    assert 0 < paired["low"] < paired["difference"] < paired["high"]
+
+
+def test_a_worse_challenger_is() -> None:
+    check, paired = not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS)
+
+    assert not check.passed
+    assert check.name == "roc_auc against the champion, lower end at least"
+    assert (check.value, check.limit) == (paired["low"], -OPTIONS.margin)
+
+
+def test_the_margin_decides_how_much_worse() -> None:
+    _, paired = not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS)
+
+    for margin, passed in ((-paired["low"] + 1e-9, True), (-paired["low"] - 1e-9, False)):
+        options = OPTIONS.model_copy(update={"margin": margin})
+        assert not_worse(OUTCOME, GOOD, OUTCOME, options)[0].passed == passed
+
+
+def test_more_confidence_asks_for_more() -> None:
+    sure = OPTIONS.model_copy(update={"confidence": 0.99})
+
+    assert (
+        not_worse(OUTCOME, GOOD, OUTCOME, sure)[1]["low"]
+        < not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS)[1]["low"]
+    )
+
+
+def test_the_comparison_repeats_for_a_seed() -> None:
+    other = OPTIONS.model_copy(update={"seed": 1})
+
+    assert not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS) == not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS)
+    assert not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS) != not_worse(OUTCOME, GOOD, OUTCOME, other)
+
+
+# The verdict
+
+
+def test_without_a_champion_the_floors_decide(held_out: pd.DataFrame, model_of: Any) -> None:
+    verdict = judge(model_of(), held_out, figures(), None, OPTIONS)
+
+    assert verdict["verdict"] == "champion"
+    assert (verdict["reasons"], verdict["against_champion"]) == ([], {})
+    assert len(verdict["checks"]) == 5
+    assert all(check["passed"] for check in verdict["checks"])
+
+
+def test_every_reason_to_refuse_is_named(held_out: pd.DataFrame, model_of: Any) -> None:
+    poor = figures(recall=0.512345, brier=None)
+
+    verdict = judge(model_of(), held_out, poor, None, OPTIONS)
+
+    assert verdict["verdict"] == "refused"
+    assert verdict["reasons"] == [
+        "recall at least 0.6: it is 0.512",
+        "brier at most 0.18: it is nan",
+    ]
+
+
+def test_the_champion_is_asked_on_the_same_patients(held_out: pd.DataFrame, model_of: Any) -> None:
+    verdict = judge(model_of(shuffled=True), held_out, figures(), model_of(), OPTIONS)
+
+    assert verdict["verdict"] == "refused"
+    [reason] = verdict["reasons"]
+    assert reason.startswith("roc_auc against the champion, lower end at least -0.03: it is -0.")
+    assert verdict["against_champion"]["difference"] < -0.2
+
+
+# Registering
+
+
+def test_the_first_good_model_becomes_champion(run: Register, store: Any) -> None:
+    verdict = run()
+
+    assert (verdict["verdict"], verdict["model"], verdict["version"]) == ("champion", NAME, 1)
+    assert aliases(store) == {"champion": 1}
+    kept = store.get_model_version(NAME, "1").tags[registry.VERDICT]
+    assert json.loads(kept) == verdict
+
+
+def test_a_first_model_below_the_floors_is_kept_without_alias(run: Register, store: Any) -> None:
+    verdict = run(shuffled=True)
+
+    assert verdict["verdict"] == "refused"
+    assert aliases(store) == {}
+    assert json.loads(store.get_model_version(NAME, "1").tags[registry.VERDICT]) == verdict
+
+
+def test_a_clearly_worse_challenger_leaves_the_champion(run: Register, store: Any) -> None:
+    run()
+
+    verdict = run(shuffled=True)
+
+    assert (verdict["verdict"], verdict["version"]) == ("refused", 2)
+    assert verdict["reasons"][-1].startswith("roc_auc against the champion")
+    assert aliases(store) == {"champion": 1}
+    assert "Verdict: refused; " in store.get_model_version(NAME, "2").description
+
+
+def test_an_equally_good_challenger_takes_over(run: Register, store: Any) -> None:
+    run()
+
+    verdict = run(strength=0.12)
+
+    assert (verdict["verdict"], verdict["version"]) == ("champion", 2)
+    assert aliases(store) == {"champion": 2, "previous": 1}
+
+
+def test_a_better_challenger_takes_over(run: Register, store: Any) -> None:
+    no_floors = params.Floors(roc_auc=0.01, recall=0.01, brier=0.99, group_roc_auc=0.01)
+    run(OPTIONS.model_copy(update={"floors": no_floors}), shuffled=True)
+
+    verdict = run()
+
+    assert verdict["verdict"] == "champion"
+    assert verdict["against_champion"]["low"] > 0
+    assert aliases(store) == {"champion": 2, "previous": 1}
+
+
+def test_the_same_model_again_changes_nothing(run: Register, store: Any) -> None:
+    first = run()
+    before = store.get_model_version(NAME, "1"), store.get_registered_model(NAME), len(runs(store))
+
+    again = run()
+
+    assert again == first
+    after = store.get_model_version(NAME, "1"), store.get_registered_model(NAME), len(runs(store))
+    assert list(map(str, after)) == list(map(str, before))
+    assert after[2] == 1
+    assert len(store.search_model_versions(f"name = '{NAME}'")) == 1
+
+
+def test_a_refused_model_stays_refused(run: Register, store: Any) -> None:
+    verdict = run(shuffled=True)
+    run()
+
+    assert run(shuffled=True) == verdict
+    assert aliases(store) == {"champion": 2}
+
+
+def test_what_was_cut_off_before_the_verdict_is_finished(
+    run: Register, store: Any, package_of: Any, model_of: Any
+) -> None:
+    experiment = registry.experiment(store, NAME)
+    registry.publish(store, NAME, experiment, package_of(model_of()), "a card")
+
+    verdict = run()
+
+    assert (verdict["verdict"], verdict["version"]) == ("champion", 1)
+    assert len(store.search_model_versions(f"name = '{NAME}'")) == 1
+    assert len(runs(store)) == 1
+    assert aliases(store) == {"champion": 1}
+    assert json.loads(store.get_model_version(NAME, "1").tags[registry.VERDICT]) == verdict
+
+
+def test_what_was_cut_off_after_the_promotion_is_finished(
+    run: Register, store: Any, package_of: Any, model_of: Any
+) -> None:
+    run()
+    experiment = registry.experiment(store, NAME)
+    second = package_of(model_of(strength=0.12))
+    registry.promote(
+        store, NAME, registry.publish(store, NAME, experiment, second, "a card").version
+    )
+
+    verdict = run(strength=0.12)
+
+    assert (verdict["verdict"], verdict["version"]) == ("champion", 2)
+    assert aliases(store) == {"champion": 2, "previous": 1}
+
+
+def test_a_champion_with_another_schema_is_no_rival(run: Register, store: Any) -> None:
+    run()
+    store.set_model_version_tag(NAME, "1", registry.SCHEMA, "another")
+
+    verdict = run(strength=0.12)
+
+    assert (verdict["verdict"], verdict["against_champion"]) == ("champion", {})
+    assert aliases(store) == {"champion": 2, "previous": 1}
+
+
+# The card
+
+
+def test_the_card_tells_figures_verdict_and_that_it_is_no_device(
+    run: Register, store: Any, model_of: Any, figures_of: Any
+) -> None:
+    run()
+
+    card = store.get_model_version(NAME, "1").description
+
+    found = figures_of(model_of())
+    assert "**Not a medical device.**" in card
+    assert (
+        f"| ROC AUC | {found['roc_auc']:.3f} "
+        f"({found['roc_auc_low']:.3f} to {found['roc_auc_high']:.3f}) |" in card
+    )
+    assert f"{found['rows']} real held-out patients ({found['presence']} with disease)" in card
+    for name, one in found["groups"].items():
+        assert f"| {name.replace('_', ' ')} | {one['rows']} | {one['roc_auc']:.3f} (" in card
+    assert "Model: logistic regression, weight of synthetic rows 0.25" in card
+    assert "ROC AUC 0.912; without a second examination 0.876" in card
+    assert "Verdict: champion." in card
+    assert "CC BY 4.0" in card
+
+
+def test_the_card_shows_a_dash_for_what_cannot_be_computed(
+    package_of: Any, model_of: Any, figures_of: Any
+) -> None:
+    found = figures_of(model_of())
+    for end in ("", "_low", "_high"):
+        found[f"precision{end}"] = None
+
+    card = model_card(
+        found, TRAINED, {"verdict": "champion", "reasons": []}, package_of(model_of())
+    )
+
+    assert "| Precision | - |" in card
+
+
+# Experiments
+
+
+def test_an_experiment_is_logged_but_never_registered(
+    run: Register,
+    store: Any,
+    package_of: Any,
+    model_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run()
+    monkeypatch.setenv("DVC_EXP_NAME", "forest")
+
+    verdict = log_experiment(package_of(model_of(strength=0.3)), OPTIONS)
+
+    assert verdict["verdict"] == "experiment"
+    assert "dvc exp apply" in verdict["reasons"][0]
+    assert "version" not in verdict
+    [logged] = runs(store, f"{NAME}-experiments")
+    assert logged.data.tags["dvc_experiment"] == logged.info.run_name == "forest"
+    assert logged.data.metrics == {"evaluate.roc_auc": 0.9}
+    assert len(store.search_model_versions(f"name = '{NAME}'")) == 1
+    assert aliases(store) == {"champion": 1}
+
+
+# Where a model came from
+
+
+def test_the_service_may_know_ranges_and_quantiles_but_no_patient(patients: pd.DataFrame) -> None:
+    train = patients.assign(cholesterol=["", *patients["cholesterol"][1:]])
+
+    known = training(train)
+
+    assert set(known) == {"rows", "presence", "numbers"}
+    assert known["rows"] == len(train)
+    assert known["presence"] == pytest.approx((train["heart_disease"] == "presence").mean())
+    assert set(known["numbers"]) == {m.name for m in MEASUREMENTS if not m.choices}
+    for name, one in known["numbers"].items():
+        values = pd.to_numeric(train[name])
+        assert (one["low"], one["high"]) == (values.min(), values.max())
+        assert one["low"] <= one["quantiles"][0] <= one["quantiles"][1] <= one["quantiles"][2]
+        assert one["quantiles"][1] == values.median()
+
+
+def test_the_commit_says_if_files_differ_from_it(
+    command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    outside = git_commit()
+    (tmp_path / "file").write_text("one")
+    for line in ("git init --quiet", "git add file", "git commit --quiet -m one"):
+        command(line, tmp_path)
+    head = command("git rev-parse HEAD", tmp_path).stdout.strip()
+    clean = git_commit()
+    (tmp_path / "file").write_text("two")
+
+    assert (outside, clean, git_commit()) == ("", head, f"{head}-dirty")
+
+
+def test_md5_is_the_hash_that_dvc_knows(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+
+    assert md5(tmp_path / "file") == "900150983cd24fb0d6963f7d28e17f72"

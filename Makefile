@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro register test test-heavy format lock bench-model bench-pipeline clean
+.PHONY: help install repro register serve test test-heavy format lock bench-model bench-pipeline clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -34,6 +34,13 @@ repro: .venv/pipeline ## run the pipeline: from patients to a registered model
 
 register: .venv/pipeline ## publish the model to MLflow unless the registry already holds it
 	@python -m stages.register
+
+.venv/serve: requirements/serve.txt requirements/lock.txt | .venv/bin/python
+	$(PIP_INSTALL) -r requirements/serve.txt
+	@touch $@
+
+serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.0.1:8000
+	python -m serve
 
 test: .venv/dev ## format, lint, strict types and tests: all that must pass
 	ruff format --check .

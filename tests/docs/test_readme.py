@@ -29,7 +29,7 @@ def test_every_target_in_the_readme_exists_and_every_target_has_help() -> None:
 
     assert named <= TARGETS
     assert rules == TARGETS
-    assert {"repro", "test", "help", "register", "bench-model", "bench-pipeline"} <= named
+    assert {"repro", "test", "help", "register", "serve", "bench-model", "bench-pipeline"} <= named
 
 
 def test_every_path_in_the_readme_exists() -> None:

@@ -1,0 +1,1 @@
+"""The service: REST API, page and prediction log around the champion model."""

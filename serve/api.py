@@ -1,0 +1,202 @@
+"""The HTTP service: routes, and the order in which its parts start and stop."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from serve.champion import Champion
+from serve.guard import Admission, Observer, guarded, invalid, unavailable
+from serve.log import LogUnavailable, OutcomeConflict, PredictionLog, UnknownPrediction
+from serve.metrics import Metrics, ServiceCollector
+from serve.page import LazyPage, mount
+from serve.patients import Batch, Feedback, Patient, Prediction, Predictions
+from serve.service import NoChampion, Service
+from serve.settings import Settings
+
+PURGE_SECONDS = 3600
+DESCRIPTION = """Risk of coronary artery disease from 13 measurements, any but age and sex may be missing.
+
+**Not a medical device.** For research and teaching; no basis for a decision about a patient."""
+
+
+def create_app(
+    settings: Settings,
+    champion: Champion,
+    log: PredictionLog,
+    metrics: Metrics,
+    with_page: bool = True,
+) -> FastAPI:
+    """The application. Its lifespan starts and stops the champion's poll, the log and the page."""
+    service = Service(champion, log, metrics)
+    admission = Admission(settings.max_concurrent, metrics)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        log.start()
+        champion.start()
+        background = [asyncio.create_task(_purge(log))]
+        if page is not None:
+            background.append(asyncio.create_task(_open(page, champion)))
+        try:
+            yield
+        finally:
+            admission.draining = True
+            for task in background:
+                task.cancel()
+            if page is not None:
+                await page.stop()
+            await asyncio.to_thread(champion.stop)
+            await asyncio.to_thread(log.close)
+
+    app = FastAPIOffline(
+        title="Heart disease", description=DESCRIPTION, lifespan=lifespan, redoc_url=None
+    )
+    app.add_middleware(Observer, metrics=metrics)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(LogUnavailable, _log_unavailable)
+    app.add_exception_handler(NoChampion, _no_champion)
+    token = settings.api_token.get_secret_value() if settings.api_token else None
+    app.include_router(predictions(service, guarded(admission, settings.max_body_bytes, token)))
+    app.include_router(operations(service, admission))
+    app.state.service, app.state.admission = service, admission
+    metrics.registry.register(ServiceCollector(service))
+    page = mount(app, service, settings) if with_page else None  # at "/", and so last
+    return app
+
+
+async def _open(page: LazyPage, champion: Champion) -> None:
+    """Start the page after the model: the page's imports would hold up the first answer."""
+    for _ in range(100):
+        if champion.current is not None:
+            break
+        await asyncio.sleep(0.1)
+    await page.start()
+
+
+async def _purge(log: PredictionLog) -> None:
+    """Delete what is older than the retention, now and every hour."""
+    while True:
+        with contextlib.suppress(LogUnavailable):
+            await asyncio.to_thread(log.purge)
+        await asyncio.sleep(PURGE_SECONDS)
+
+
+def predictions(service: Service, route_class: type[Any]) -> APIRouter:
+    """The routes that deal with patients."""
+    router = APIRouter(route_class=route_class)
+    refusals: dict[int | str, dict[str, Any]] = {
+        401: {"description": "No or a wrong bearer token"},
+        413: {"description": "The body is too long"},
+        503: {"description": "Not now: no model, no log, or too much to do; see Retry-After"},
+    }
+
+    @router.post("/predict", response_model=Prediction, responses=refusals)
+    async def predict(patient: Patient, explain: bool = False) -> Any:
+        """The risk of one patient. The answer is in the prediction log before it is sent."""
+        return (await service.predict([patient.__dict__], explain))[0]
+
+    @router.post("/predict/batch", response_model=Predictions, responses=refusals)
+    async def predict_batch(batch: Batch) -> Any:
+        """The risks of up to 10,000 patients, all or none of them in the log."""
+        answers = await service.predict([patient.__dict__ for patient in batch.patients])
+        return {"predictions": answers}
+
+    @router.post(
+        "/feedback",
+        responses={
+            **refusals,
+            404: {"description": "No such prediction"},
+            409: {"description": "It has a different outcome; see `replace`"},
+        },
+    )
+    def feedback(given: Feedback) -> dict[str, str]:
+        """What a patient turned out to have: what the model is judged by and learns from."""
+        try:
+            done = service.record_outcome(
+                given.prediction_id, given.outcome, given.source, given.replace
+            )
+        except UnknownPrediction:
+            raise HTTPException(404, "there is no such prediction") from None
+        except OutcomeConflict:
+            raise HTTPException(
+                409, "a different outcome is recorded; send it with replace: true"
+            ) from None
+        return {"prediction_id": given.prediction_id, "status": done}
+
+    @router.delete(
+        "/predictions/{prediction_id}",
+        status_code=204,
+        responses={**refusals, 404: {"description": "No such prediction"}},
+    )
+    def erase(prediction_id: str) -> None:
+        """Erase a prediction and its outcome on the patient's request; aggregate figures stay."""
+        try:
+            service.erase(prediction_id)
+        except UnknownPrediction:
+            raise HTTPException(404, "there is no such prediction") from None
+
+    @router.get("/model", responses=refusals)
+    def model() -> dict[str, Any]:
+        """The model that answers: version, run, figures with intervals, the data it was made from."""
+        current = service.model()
+        return {
+            "name": current.name,
+            "version": current.version,
+            "run_id": current.run_id,
+            "sha256": current.sha256,
+            "schema_fingerprint": current.schema_fingerprint,
+            "threshold": current.threshold,
+            "loaded_at": current.loaded_at.isoformat(),
+            "from_cache": current.from_cache,
+            "tags": dict(current.tags),
+            "figures": dict(current.figures),
+            "labelled": service.labelled(current.version),
+        }
+
+    return router
+
+
+def operations(service: Service, admission: Admission) -> APIRouter:
+    """The routes for those who operate the service."""
+    router = APIRouter()
+
+    @router.get("/health/live")
+    async def live() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "live"}
+
+    @router.get("/health/ready", responses={503: {"description": "Not ready, with the reasons"}})
+    def ready(response: Response) -> dict[str, Any]:
+        """Whether predictions can be made now: a champion is loaded and the log can be written."""
+        state = service.champion.state()
+        reasons = list(state.reasons)
+        if broken := service.log.ready():
+            reasons.append(f"prediction log: {broken}")
+        if admission.draining:
+            reasons.append("stopping")
+        response.status_code = 503 if reasons else 200
+        status = "not ready" if reasons else "ready"
+        return {"status": status, "reasons": reasons, "notes": list(state.notes)}
+
+    @router.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, LogUnavailable)
+    refused = unavailable("the prediction log cannot be written", error.retry_after)
+    return JSONResponse({"detail": refused.detail}, 503, headers=refused.headers)
+
+
+async def _no_champion(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": f"no model: {error}"}, 503, headers={"Retry-After": "5"})

@@ -1,0 +1,160 @@
+"""What the API takes and gives: models made from the schema, and their encoding for the model."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from schema import MEASUREMENTS, NAMES, OUTCOME, Floats, Measurement, encode
+
+MAX_BATCH = 10_000
+EXAMPLE: dict[str, Any] = {
+    "age": 57,
+    "sex": "male",
+    "chest_pain_type": "asymptomatic",
+    "resting_bp": 140,
+    "cholesterol": 240,
+    "fasting_blood_sugar_over_120": "no",
+    "resting_ecg": "normal",
+    "max_heart_rate": 125,
+    "exercise_angina": "yes",
+    "st_depression": 1.5,
+    "st_slope": "flat",
+    "major_vessels": None,
+    "thallium": None,
+}
+
+
+def _field(measurement: Measurement) -> Any:
+    """The type of a measurement in the API, with its unit, bounds and an example."""
+    about: dict[str, Any] = {"description": f"{measurement.label.en}: {measurement.expected}"}
+    if measurement.choices:
+        kind: Any = Literal[tuple(choice.name for choice in measurement.choices)]
+        about["examples"] = [measurement.choices[0].name]
+    else:
+        kind = float
+        about |= {"ge": measurement.low, "le": measurement.high, "allow_inf_nan": False}
+        about["examples"] = [EXAMPLE[measurement.name] or measurement.low]
+        if measurement.step == 1:
+            about["multiple_of"] = 1
+        if measurement.unit:
+            about["json_schema_extra"] = {"unit": measurement.unit}
+    if measurement.required:
+        return (Annotated[kind, Field(**about)], ...)
+    return (Annotated[kind | None, Field(**about)], None)
+
+
+class _Patient(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [dict(EXAMPLE)]}
+    )
+
+
+# One patient: a field for each measurement, None where it was not made.
+Patient: Any = create_model(
+    "Patient", __base__=_Patient, **{m.name: _field(m) for m in MEASUREMENTS}
+)
+
+
+class Batch(BaseModel):
+    """Patients to score together."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    patients: Annotated[list[Patient], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class Prediction(BaseModel):
+    """The answer for one patient."""
+
+    prediction_id: Annotated[str, Field(description="To record the outcome by, or to erase it")]
+    probability: Annotated[float, Field(description="Of coronary artery disease", ge=0, le=1)]
+    prediction: Annotated[
+        Literal["presence", "absence"], Field(description="Presence from the threshold on")
+    ]
+    threshold: float
+    model_version: str
+    missing: Annotated[list[str], Field(description="Measurements that were not given")]
+    warnings: Annotated[list[str], Field(description="Values unlike the training patients'")]
+    contributions: Annotated[
+        dict[str, float] | None,
+        Field(
+            description="With ?explain=true: by how much each measurement moves the risk away from "
+            "the average patient's; they add up to the difference"
+        ),
+    ] = None
+
+
+class Predictions(BaseModel):
+    """The answers for a batch, in its order."""
+
+    predictions: list[Prediction]
+
+
+class Feedback(BaseModel):
+    """What became of a patient."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    prediction_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    outcome: Annotated[
+        Literal["absence", "presence"], Field(description=f"{OUTCOME.label.en}, as found since")
+    ]
+    source: Annotated[
+        Literal["angiography", "clinician", "registry"], Field(description="Who says so")
+    ]
+    replace: Annotated[bool, Field(description="Overwrite a different outcome")] = False
+
+
+def rows_of(patients: Sequence[Mapping[str, Any]]) -> Floats:
+    """Encoded rows [n, 13]."""
+    return encode({name: [patient.get(name) for patient in patients] for name in NAMES})
+
+
+def missing(patient: Mapping[str, Any]) -> list[str]:
+    """The measurements that were not given."""
+    return [name for name in NAMES if patient.get(name) is None]
+
+
+def unusual(patient: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:
+    """The numbers outside what the model was trained on; `numbers` is from the version's training.json."""
+    found = []
+    for name, known in numbers.items():
+        value = patient.get(name)
+        if value is not None and not known["low"] <= value <= known["high"]:
+            found.append(name)
+    return found
+
+
+def warning(name: str, numbers: Mapping[str, Any]) -> str:
+    """Why a number is unusual, in words."""
+    known = numbers[name]
+    return f"{name} is outside the training patients' {known['low']:g} to {known['high']:g}"
+
+
+def shapley(patient: Floats, predict: Any) -> tuple[dict[str, float], float]:
+    """How much each given measurement moves the risk, and the average patient's risk.
+
+    Exact Shapley values (Shapley 1953): the mean, over all orders in which the measurements could
+    have been told, of what telling one changes. The model itself integrates out what is not told, so
+    all 2^m subsets of the m given measurements are one batch of it. They add up to the difference
+    between this patient's risk and the average.
+    """
+    given = np.flatnonzero(~np.isnan(patient))
+    count = len(given)
+    subsets = np.arange(2**count)[:, None] >> np.arange(count) & 1 == 1
+    told = np.zeros((2**count, len(NAMES)), dtype=bool)
+    told[:, given] = subsets
+    risk = predict(np.where(told, patient, np.float32(np.nan)).astype(np.float32)).astype(float)
+    weight = _shapley_weights(count)
+    moved = {}
+    for bit, column in enumerate(given):
+        without = np.flatnonzero(~subsets[:, bit])
+        gained = risk[without | 1 << bit] - risk[without]
+        moved[NAMES[column]] = float(gained @ weight[subsets[without].sum(axis=1)])
+    return moved, float(risk[0])
+
+
+def _shapley_weights(count: int) -> Any:
+    """The weight of a subset by its size: |S|! (m - |S| - 1)! / m!."""
+    return np.array([1 / (count * math.comb(count - 1, size)) for size in range(count)])

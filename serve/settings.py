@@ -1,0 +1,206 @@
+"""What can be set, in environment variables HEART_... or a file .env: the only place that reads them.
+
+`.env.example` is made from this class: `python -m serve.settings > .env.example`.
+"""
+
+import ipaddress
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "HEART_"
+# Variables with the prefix that others read: monitoring and the tests.
+OTHERS = ("drift_", "test_")
+
+# A name is also a folder's in the cache, hence no separators and no dot in front.
+MODEL = re.compile(
+    r"models:/(?P<name>[A-Za-z0-9_][A-Za-z0-9_. -]*)(@(?P<alias>[\w-]+)|/(?P<number>[0-9]+|newest))"
+)
+REGISTRY = "sqlite:///registry/mlflow.db"
+SQLITE = "sqlite:///"
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """Read when it is made, which only `main` does; whoever needs a setting is given it.
+
+    Relative paths, those of SQLite URLs too, start at the working directory.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        dotenv_filtering="match_prefix",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # the token and passwords in URLs are input too
+        validate_default=True,
+    )
+
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on. One that other machines can reach needs HEART_API_TOKEN.",
+    )
+    port: int = Field(
+        8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose a free one."
+    )
+    api_token: SecretStr | None = Field(
+        None,
+        description="Bearer token of the API and password of the page: at least 16 characters, "
+        "ASCII, no spaces. Without it the service answers everyone who reaches it.",
+    )
+    model: str = Field(
+        "models:/heart-disease@champion",
+        description="What is served: models:/NAME@ALIAS, models:/NAME/3 (a version) or "
+        "models:/NAME/newest (the highest version, whether or not it passed its gate).",
+    )
+    tracking_uri: str = Field(
+        default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or REGISTRY,
+        repr=False,
+        description="The MLflow registry. MLFLOW_TRACKING_URI counts if this is not set.",
+        json_schema_extra={"default": REGISTRY},
+    )
+    poll_seconds: float = Field(
+        30, gt=0, le=86400, description="Seconds between two looks into the registry."
+    )
+    cache_dir: Path = Field(
+        Path("registry/cache"),
+        description="Folder of the last good models, for a start while the registry is down. "
+        "Replicas may share it if HEART_MODEL is the same for all.",
+    )
+    log_url: str = Field(
+        "sqlite:///registry/predictions.db",
+        repr=False,
+        description="The prediction log: sqlite:///PATH, or "
+        "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, which more than one process needs.",
+    )
+    log_retention_days: float | None = Field(
+        None, gt=0, description="Age in days at which predictions are deleted; never, if not set."
+    )
+    log_queue: Count = Field(
+        50_000,
+        description="Rows that may wait for the prediction log before requests are answered 503; "
+        "more than HEART_MAX_BATCH_ROWS.",
+    )
+    max_batch_rows: Count = Field(10_000, description="Patients in one /predict/batch.")
+    max_body_bytes: Count = Field(
+        8 * 1024 * 1024,
+        description="Bytes of a request's body. 10,000 patients, every measurement given, "
+        "take 5.2 million as indented JSON.",
+    )
+    max_concurrent: Count = Field(
+        128, description="Requests in work at the same time before others are answered 503."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """A misspelt variable is refused; pydantic itself overlooks those of the environment."""
+        environment = {
+            variable[len(PREFIX) :].lower()
+            for variable in os.environ
+            if variable.upper().startswith(PREFIX)
+        }
+        others = {name for name in environment | given.keys() if name.startswith(OTHERS)}
+        unknown = sorted((environment | given.keys()) - others - cls.model_fields.keys())
+        if unknown:
+            known = ", ".join(_variable(name) for name in cls.model_fields)
+            raise ValueError(f"{_variable(unknown[0])} is no setting; there are {known}")
+        return {name: value for name, value in given.items() if name not in others}
+
+    @field_validator("model")
+    @classmethod
+    def _is_model(cls, value: str) -> str:
+        if not MODEL.fullmatch(value):
+            raise ValueError(
+                "expected models:/NAME@ALIAS, models:/NAME/VERSION or models:/NAME/newest"
+            )
+        return value
+
+    @field_validator("api_token")
+    @classmethod
+    def _is_strong(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]{16,}", value.get_secret_value()):
+            raise ValueError("expected at least 16 ASCII characters without spaces")
+        return value
+
+    @field_validator("tracking_uri", "log_url")
+    @classmethod
+    def _from_here(cls, value: str) -> str:
+        path = value.removeprefix(SQLITE)
+        return value if path in (value, "", ":memory:") else f"{SQLITE}{Path(path).absolute()}"
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.absolute()
+
+    @model_validator(mode="after")
+    def _is_closed(self) -> Self:
+        if self.api_token is None and not _is_loopback(self.host):
+            raise ValueError(
+                f"HEART_HOST={self.host} can be reached from other machines, and whoever reaches "
+                "it reads and writes patients: set HEART_API_TOKEN (at least 16 characters)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _queue_holds_a_batch(self) -> Self:
+        if self.log_queue <= self.max_batch_rows:
+            raise ValueError("HEART_LOG_QUEUE must be greater than HEART_MAX_BATCH_ROWS")
+        return self
+
+
+def reasons(error: ValidationError) -> list[str]:
+    """Why `Settings()` was refused: a line for each setting, no value of any in it but the host."""
+    return [
+        ": ".join(
+            [
+                *(_variable(str(name)) for name in problem["loc"][:1]),
+                problem["msg"].removeprefix("Value error, "),
+            ]
+        )
+        for problem in error.errors(include_url=False, include_input=False)
+    ]
+
+
+def env_example() -> str:
+    """The text of `.env.example`: every setting, explained, commented out at its default."""
+    lines = ["# Copy to .env, take the # away before what you change. Made by serve/settings.py."]
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        default = extra["default"] if isinstance(extra, dict) else field.default
+        lines += ["", *_wrapped(str(field.description))]
+        lines.append(f"#{_variable(name)}={'' if default is None else default}")
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, width: int = 98) -> list[str]:
+    lines = ["#"]
+    for word in text.split():
+        if len(lines[-1]) + 1 + len(word) > width:
+            lines.append("#")
+        lines[-1] += f" {word}"
+    return lines
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(env_example())

@@ -1,0 +1,121 @@
+"""A registry with two good versions, and what is needed to register broken ones."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx.parser
+
+from schema import Floats
+from serve.settings import Settings
+from stages import files, registry
+from stages.estimators import ChainedLogisticRegression
+from stages.onnx_export import export, export_error
+
+NAME = "heart-disease"
+ROOT = Path(__file__).parents[2]
+TRAINING = {"rows": 230, "presence": 0.46, "numbers": {"age": {"low": 29.0, "high": 77.0}}}
+HASHED = {
+    "model.onnx": "model_sha256",
+    "extra_files/standard_error.onnx": "standard_error_sha256",
+    "extra_files/training.json": "training_sha256",
+}
+
+
+def patients() -> tuple[Floats, Any]:
+    """Encoded rows and outcomes of the real patients."""
+    return files.encoded(files.read_table(ROOT / files.RAW))
+
+
+def onnx_model(signature: str, body: str) -> bytes:
+    """An ONNX model from the text of its graph."""
+    text = f'<ir_version: 10, opset_import: ["": 18]> g {signature} {{ {body} }}'
+    return bytes(onnx.parser.parse_model(text).SerializeToString())
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A registry with two good versions, whose files all tests share, and a folder for one test."""
+
+    folder: Path
+    database: Path
+    client: Any
+
+    @property
+    def away(self) -> Path:
+        """Where the database is while the registry is down."""
+        return self.folder / "away.db"
+
+    def settings(self, **changes: Any) -> Settings:
+        given = {
+            "tracking_uri": f"sqlite:///{self.database}",
+            "cache_dir": self.folder / "cache",
+            "poll_seconds": 0.05,
+        }
+        return Settings(**{"_env_file": None, **given, **changes})
+
+    def promote(self, version: str) -> None:
+        self.client.set_registered_model_alias(NAME, "champion", version)
+
+    def files_of(self, version: str) -> Path:
+        uri: str = self.client.get_model_version_download_uri(NAME, version)
+        return Path(uri.removeprefix("file://"))
+
+    def run_with(self, **figures: str) -> str:
+        """A run with the text of metrics/NAME.json for each name."""
+        experiment = self.client.get_experiment_by_name(NAME).experiment_id
+        run_id: str = self.client.create_run(experiment).info.run_id
+        for name, text in figures.items():
+            self.client.log_text(run_id, text, f"metrics/{name}.json")
+        return run_id
+
+    def challenge(
+        self,
+        change: Callable[[Path], None] | None = None,
+        run_id: str | None = None,
+        **tags: str | None,
+    ) -> str:
+        """Make a changed copy of version 1 the champion; hashes are right unless tags say otherwise."""
+        good = self.client.get_model_version(NAME, "1")
+        folder = self.folder / f"files-{len(list(self.folder.iterdir()))}"
+        shutil.copytree(self.files_of("1"), folder)
+        if change:
+            change(folder)
+        hashes = {
+            tag: hashlib.sha256((folder / file).read_bytes()).hexdigest()
+            for file, tag in HASHED.items()
+            if (folder / file).exists()
+        }
+        kept = {tag: text for tag, text in (good.tags | hashes | tags).items() if text is not None}
+        made = self.client.create_model_version(NAME, folder.as_uri(), run_id, tags=kept)
+        self.promote(str(made.version))
+        return str(made.version)
+
+
+def publish(client: Any, folder: Path, strength: float) -> None:
+    """Publish a model of the real patients as stage register does."""
+    estimator = ChainedLogisticRegression(C=strength).fit(*patients())
+    artifacts = {
+        "metrics/evaluate.json": json.dumps({"roc_auc": 0.93, "threshold": 0.4}),
+        "metrics/train.json": json.dumps({"cv_roc_auc": 0.91, "unknown": float("nan")}),
+        "plots/calibration.csv": "predicted,observed,patients\n0.1,0.0,10\n0.9,1.0,9\n",
+    }
+    for name, text in artifacts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    package = registry.Package(
+        model=export(estimator).SerializeToString(deterministic=True),
+        beside={
+            "standard_error.onnx": export_error(estimator).SerializeToString(deterministic=True),
+            "training.json": registry.as_json(TRAINING),
+        },
+        parameters={},
+        metrics={},
+        tags={"git_commit": "abc", "train_md5": "123"},
+        artifacts=[folder / name for name in artifacts],
+    )
+    registry.publish(client, NAME, registry.experiment(client, NAME), package, "a card")

@@ -1,0 +1,69 @@
+"""A service without a registry: a real log and a real model, which is simply there."""
+
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from schema import fingerprint
+from serve.champion import Champion, Model, Network, State
+from serve.log import PredictionLog
+from serve.metrics import Metrics
+from serve.settings import Settings
+from stages.estimators import ChainedLogisticRegression
+from stages.onnx_export import export, export_error
+from tests.serve.registry_fixture import patients
+
+NUMBERS = {"cholesterol": {"low": 126.0, "quantiles": [175.0, 240.0, 330.0], "high": 564.0}}
+
+
+@cache
+def model(version: str = "1", strength: float = 0.1) -> Model:
+    """A model of the real patients."""
+    estimator = ChainedLogisticRegression(C=strength).fit(*patients())
+    return Model(
+        name="heart-disease",
+        version=version,
+        run_id="run",
+        sha256="abc",
+        schema_fingerprint=fingerprint(),
+        tags={"train_md5": "123"},
+        figures={"roc_auc": 0.93, "threshold": 0.5},
+        train_figures={},
+        calibration=[],
+        training={"rows": 230, "presence": 0.46, "numbers": NUMBERS},
+        network=Network(export(estimator).SerializeToString()),
+        error_network=Network(export_error(estimator).SerializeToString()),
+        loaded_at=datetime(2026, 1, 1, tzinfo=UTC),
+        from_cache=False,
+    )
+
+
+class Present(Champion):
+    """A champion that follows no registry."""
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def state(self) -> State:
+        return State(() if self.current else ("no model is loaded yet",), ())
+
+
+def parts(folder: Path, **changes: Any) -> tuple[Settings, Present, PredictionLog, Metrics]:
+    """What `create_app` takes."""
+    given = {
+        "log_url": f"sqlite:///{folder}/log.db",
+        "cache_dir": folder / "cache",
+        "_env_file": None,
+    }
+    settings = Settings(**{**given, **changes})
+    champion = Present(settings)
+    champion.current = model()
+    metrics = Metrics()
+    log = PredictionLog(
+        settings.log_url, queue_limit=settings.log_queue, on_commit=metrics.committed
+    )
+    return settings, champion, log, metrics

@@ -1,0 +1,266 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from schema import MEASUREMENTS, NAMES
+from serve.api import create_app
+from serve.patients import EXAMPLE, rows_of, shapley
+from tests.serve.small_service import model, parts
+
+TOKEN = "a-token-of-some-length"
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(*parts(tmp_path), with_page=False)) as client:
+        yield client
+
+
+def predict(client: TestClient, **changes: Any) -> Any:
+    response = client.post("/predict", json={"age": 57, "sex": "male", **changes})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_a_prediction_is_the_models_and_is_in_the_log(client: TestClient) -> None:
+    answer = predict(client, **EXAMPLE)
+
+    expected = model().predict(rows_of([EXAMPLE]))[0]
+    assert answer["probability"] == pytest.approx(expected, abs=1e-7)
+    assert answer["prediction"] == ("presence" if expected >= 0.5 else "absence")
+    assert (answer["threshold"], answer["model_version"]) == (0.5, "1")
+    assert answer["missing"] == ["major_vessels", "thallium"]
+    assert answer["contributions"] is None
+    kept = client.app.state.service.log.get(answer["prediction_id"])  # type: ignore[attr-defined]
+    assert kept["probability"] == answer["probability"]
+    assert {name: kept[name] for name in NAMES} == EXAMPLE
+
+
+def test_only_age_and_sex_are_needed(client: TestClient) -> None:
+    left_out = predict(client)
+    as_null = predict(client, **dict.fromkeys(NAMES[2:]))
+
+    assert left_out["probability"] == as_null["probability"]
+    assert left_out["missing"] == as_null["missing"] == list(NAMES[2:])
+
+
+def test_values_unlike_the_training_patients_are_pointed_out(client: TestClient) -> None:
+    assert predict(client, cholesterol=240)["warnings"] == []
+    assert predict(client, cholesterol=600)["warnings"] == [
+        "cholesterol is outside the training patients' 126 to 564"
+    ]
+
+
+def test_contributions_add_up_to_the_difference_from_the_average_patient(
+    client: TestClient,
+) -> None:
+    answer = client.post("/predict?explain=true", json=EXAMPLE).json()
+
+    average = model().predict(rows_of([{}]))[0]
+    assert set(answer["contributions"]) == set(NAMES) - {"major_vessels", "thallium"}
+    total = sum(answer["contributions"].values())
+    assert total == pytest.approx(answer["probability"] - average, abs=1e-5)
+
+
+def test_contributions_are_shapley_values() -> None:
+    # A made-up game of three players whose values are known by hand: v = a + 2 b + 4 a c.
+    row = np.full(len(NAMES), np.nan, dtype=np.float32)
+    row[:3] = 1
+
+    def value(rows: Any) -> Any:
+        a, b, c = (~np.isnan(rows[:, i]) for i in range(3))
+        return a + 2.0 * b + 4.0 * (a & c)
+
+    moved, base = shapley(row, value)
+
+    assert base == 0
+    assert moved == pytest.approx({NAMES[0]: 3, NAMES[1]: 2, NAMES[2]: 2})
+
+
+@pytest.mark.parametrize("measurement", MEASUREMENTS, ids=lambda m: str(m.name))
+def test_a_value_that_does_not_fit_is_refused_with_what_was_expected(
+    measurement: Any, client: TestClient
+) -> None:
+    wrong = ["nonsense", True, [1]]
+    wrong += ["0", 1] if measurement.choices else [measurement.low - 1, measurement.high + 1, "60"]
+    for value in wrong:
+        response = client.post("/predict", json={**EXAMPLE, measurement.name: value})
+
+        (problem,) = response.json()["detail"]
+        assert response.status_code == 422
+        assert (problem["field"], problem["value"]) == (measurement.name, value)
+        assert problem["expected"] == measurement.expected
+        if not measurement.choices:
+            assert (problem["unit"], problem["minimum"]) == (measurement.unit, measurement.low)
+
+
+def test_unknown_and_missing_fields_are_named(client: TestClient) -> None:
+    response = client.post("/predict", json={"sex": "male", "shoe_size": 43})
+
+    problems = {problem["field"]: problem["type"] for problem in response.json()["detail"]}
+    assert problems == {"age": "missing", "shoe_size": "extra_forbidden"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"no json", b"[1]", b"\xff\xfe", b'{"age": NaN, "sex": "male"}']
+)
+def test_what_is_no_patient_is_refused(body: bytes, client: TestClient) -> None:
+    response = client.post("/predict", content=body, headers={"content-type": "application/json"})
+
+    assert response.status_code in (400, 422)
+    assert "detail" in response.json()
+
+
+def test_a_batch_is_answered_in_its_order_and_refused_as_a_whole(client: TestClient) -> None:
+    batch = [{"age": age, "sex": "female"} for age in range(30, 80)]
+
+    answers = client.post("/predict/batch", json={"patients": batch}).json()["predictions"]
+    refused = client.post(
+        "/predict/batch", json={"patients": [*batch, {"age": 300, "sex": "male"}]}
+    )
+
+    log = client.app.state.service.log  # type: ignore[attr-defined]
+    assert np.allclose([a["probability"] for a in answers], model().predict(rows_of(batch)))
+    assert refused.status_code == 422
+    assert refused.json()["detail"][0]["row"] == len(batch)
+    assert refused.json()["detail"][0]["field"] == "age"
+    assert log.count() == len(batch)
+
+
+def test_an_outcome_is_kept_once_and_replaced_only_if_asked(client: TestClient) -> None:
+    key = predict(client)["prediction_id"]
+    sick = {"prediction_id": key, "outcome": "presence", "source": "angiography"}
+    healthy = {**sick, "outcome": "absence"}
+
+    said = [client.post("/feedback", json=sick) for _ in range(2)]
+    other = client.post("/feedback", json=healthy)
+    replaced = client.post("/feedback", json={**healthy, "replace": True})
+    unknown = client.post("/feedback", json={**sick, "prediction_id": "0" * 32})
+
+    assert [response.json()["status"] for response in said] == ["created", "same"]
+    assert other.status_code == 409
+    assert replaced.json()["status"] == "replaced"
+    assert unknown.status_code == 404
+
+
+def test_an_erased_prediction_is_gone_and_its_count_stays(client: TestClient) -> None:
+    key = predict(client)["prediction_id"]
+
+    first, second = (client.delete(f"/predictions/{key}") for _ in range(2))
+
+    log = client.app.state.service.log  # type: ignore[attr-defined]
+    assert (first.status_code, second.status_code) == (204, 404)
+    assert log.get(key) is None
+    assert log.totals()["erased"] == 1
+    assert 'heart_predictions_total{model_version="1"' in client.get("/metrics").text
+
+
+def test_the_model_tells_of_itself(client: TestClient) -> None:
+    told = client.get("/model").json()
+
+    assert told["version"] == "1"
+    assert told["figures"]["roc_auc"] == 0.93
+    assert told["tags"] == {"train_md5": "123"}
+    assert told["labelled"] is None
+
+
+def test_labelled_figures_appear_with_the_eleventh_label(client: TestClient) -> None:
+    for number in range(11):
+        assert client.get("/model").json()["labelled"] is None
+        assert "heart_labelled" not in client.get("/metrics").text
+        answer = predict(client, age=30 + 5 * number)
+        outcome = "presence" if number > 5 else "absence"
+        given = {"prediction_id": answer["prediction_id"], "outcome": outcome, "source": "registry"}
+        client.post("/feedback", json=given)
+
+    assert client.get("/model").json()["labelled"]["roc_auc"] == 1.0
+    assert 'heart_labelled_roc_auc_ratio{model_version="1"} 1.0' in client.get("/metrics").text
+
+
+def test_not_ready_without_a_model_and_alive_all_the_same(tmp_path: Path) -> None:
+    settings, champion, log, metrics = parts(tmp_path)
+    champion.current = None
+    with TestClient(create_app(settings, champion, log, metrics, with_page=False)) as client:
+        ready, live = client.get("/health/ready"), client.get("/health/live")
+        predicted = client.post("/predict", json=EXAMPLE)
+
+        champion.current = model()
+        later = client.get("/health/ready")
+
+    assert (ready.status_code, live.status_code) == (503, 200)
+    assert ready.json()["reasons"] == ["no model is loaded yet"]
+    assert predicted.status_code == 503
+    assert "Retry-After" in predicted.headers
+    assert later.json()["status"] == "ready"
+
+
+def test_the_token_is_needed_where_it_is_set(tmp_path: Path) -> None:
+    with TestClient(create_app(*parts(tmp_path, api_token=TOKEN), with_page=False)) as client:
+        without = client.post("/predict", json=EXAMPLE)
+        wrong = client.post("/predict", json=EXAMPLE, headers={"Authorization": "Bearer wrong"})
+        right = client.post("/predict", json=EXAMPLE, headers={"Authorization": f"Bearer {TOKEN}"})
+        live = client.get("/health/live")
+
+    assert [r.status_code for r in (without, wrong, right, live)] == [401, 401, 200, 200]
+
+
+def test_a_body_over_the_limit_is_refused_declared_or_not(tmp_path: Path) -> None:
+    with TestClient(create_app(*parts(tmp_path, max_body_bytes=1000), with_page=False)) as client:
+        declared = client.post("/predict", content=b" " * 1001)
+        streamed = client.post("/predict", content=iter([b" " * 600] * 2))
+        small = client.post("/predict", json=EXAMPLE)
+
+    assert [r.status_code for r in (declared, streamed, small)] == [413, 413, 200]
+
+
+def test_beyond_the_limit_of_concurrent_requests_is_refusal(tmp_path: Path) -> None:
+    app = create_app(*parts(tmp_path, max_concurrent=1), with_page=False)
+    with TestClient(app) as client:
+        with app.state.admission:
+            refused = client.post("/predict", json=EXAMPLE)
+        answered = client.post("/predict", json=EXAMPLE)
+
+        assert (refused.status_code, answered.status_code) == (503, 200)
+        assert refused.headers["Retry-After"] == "1"
+        assert "heart_requests_refused_total 1.0" in client.get("/metrics").text
+
+
+def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
+    for response in (client.get("/health/live"), client.post("/predict", json={})):
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'self'" in response.headers["content-security-policy"]
+
+
+def test_the_documentation_needs_no_other_host(client: TestClient) -> None:
+    page = client.get("/docs").text
+
+    assert "http://" not in page
+    assert "https://" not in page
+    assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
+
+
+def test_every_field_is_documented(client: TestClient) -> None:
+    fields = client.get("/openapi.json").json()["components"]["schemas"]["Patient"]
+
+    assert fields["required"] == ["age", "sex"]
+    assert set(fields["properties"]) == set(NAMES)
+    for measurement in MEASUREMENTS:
+        field = fields["properties"][measurement.name]
+        assert measurement.expected in field["description"]
+        assert field["examples"]
+
+
+def test_routes_are_counted_by_their_template(client: TestClient) -> None:
+    predict(client)
+    client.delete("/predictions/canary-4711")
+    client.get("/canary-4711")
+
+    text = client.get("/metrics").text
+
+    assert 'heart_requests_total{method="POST",route="/predict",status="200"} 1.0' in text
+    assert 'route="/predictions/{prediction_id}",status="404"' in text
+    assert "canary" not in text

@@ -1,0 +1,240 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from schema import MEASUREMENTS
+from serve.settings import REGISTRY, Settings, env_example, reasons
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "sixteen-letters!"
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder and none of the caller's settings."""
+    for name in os.environ:
+        if name.upper().startswith(("HEART_", "MLFLOW_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal(**given: Any) -> str:
+    with pytest.raises(ValidationError) as error:
+        Settings(**given)
+    (reason,) = reasons(error.value)
+    assert TOKEN[:-1] not in f"{reason} {error.value}"
+    return reason
+
+
+# Where settings come from
+
+
+def test_without_any_setting_all_is_local_and_embedded(tmp_path: Path) -> None:
+    settings = Settings()
+
+    assert (settings.host, settings.port, settings.api_token) == ("127.0.0.1", 8000, None)
+    assert settings.model == "models:/heart-disease@champion"
+    assert settings.tracking_uri == f"sqlite:///{tmp_path}/registry/mlflow.db"
+    assert settings.cache_dir == tmp_path / "registry" / "cache"
+    assert settings.log_url == f"sqlite:///{tmp_path}/registry/predictions.db"
+    assert settings.log_retention_days is None
+    assert (settings.poll_seconds, settings.max_batch_rows) == (30, 10_000)
+
+
+def test_the_environment_goes_before_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("HEART_PORT=81\nheart_poll_seconds=5\nPOSTGRES_PASSWORD=x\n")
+    monkeypatch.setenv("HEART_PORT", "82")
+
+    settings = Settings()
+
+    assert (settings.port, settings.poll_seconds) == (82, 5)
+
+
+def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEART_API_TOKEN", "")
+    monkeypatch.setenv("HEART_LOG_RETENTION_DAYS", "")
+
+    assert Settings() == Settings(_env_file=None)
+    assert Settings().api_token is None
+
+
+def test_the_registry_is_the_one_of_mlflow_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert Settings().tracking_uri == "http://mlflow:5000"
+
+    monkeypatch.setenv("HEART_TRACKING_URI", "sqlite:////srv/mlflow.db")
+    assert Settings().tracking_uri == "sqlite:////srv/mlflow.db"
+
+    monkeypatch.delenv("HEART_TRACKING_URI")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert Settings().tracking_uri.endswith("/registry/mlflow.db")
+
+
+def test_a_url_of_another_database_is_left_as_it_is() -> None:
+    url = "postgresql+psycopg://heart:secret@db/heart"
+
+    assert Settings(log_url=url).log_url == url
+
+
+def test_importing_reads_nothing() -> None:
+    wrong = {"HEART_PROT": "1", "HEART_PORT": "http"}
+
+    subprocess.run(
+        [sys.executable, "-c", "import serve.settings"],
+        cwd=ROOT, check=True, env=os.environ | wrong,
+    )  # fmt: skip
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("where", ["environment", "file", "argument"])
+def test_a_misspelt_setting_is_refused_with_those_that_there_are(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {}
+    if where == "environment":
+        monkeypatch.setenv("HEART_PROT", "80")
+    elif where == "file":
+        (tmp_path / ".env").write_text("HEART_PROT=80\n")
+    else:
+        given["prot"] = 80
+
+    reason = refusal(**given)
+
+    assert reason.startswith("HEART_PROT is no setting; there are HEART_HOST, HEART_PORT, ")
+
+
+def test_settings_of_others_are_left_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("HEART_DRIFT_ROWS=1\n")
+    monkeypatch.setenv("HEART_TEST_REQUIRE_PROGRAMS", "1")
+
+    assert Settings().port == 8000
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_this_machine_needs_no_token(host: str) -> None:
+    assert Settings(host=host).host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", "localhost.lan"])  # noqa: S104
+def test_other_machines_are_let_in_only_with_a_token(host: str) -> None:
+    assert refusal(host=host) == (
+        f"HEART_HOST={host} can be reached from other machines, and whoever reaches it reads and "
+        "writes patients: set HEART_API_TOKEN (at least 16 characters)"
+    )
+
+    assert Settings(host=host, api_token=TOKEN).host == host
+
+
+@pytest.mark.parametrize(
+    "token", [TOKEN[:-1], "fifteen-letters sixteen", "sechzehn-Zeichen-ä", TOKEN + "\n"]
+)
+def test_a_weak_token_is_refused(token: str) -> None:
+    reason = refusal(api_token=token)
+
+    assert reason == "HEART_API_TOKEN: expected at least 16 ASCII characters without spaces"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", 65536),
+        ("port", "http"),
+        ("poll_seconds", 0),
+        ("poll_seconds", "nan"),
+        ("poll_seconds", "inf"),
+        ("log_retention_days", 0),
+        ("log_queue", 10_000),
+        ("max_body_bytes", 0),
+        ("max_batch_rows", 0),
+        ("max_concurrent", 0),
+    ],
+)
+def test_numbers_have_bounds(name: str, value: object) -> None:
+    assert f"HEART_{name.upper()}" in refusal(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["models:/heart-disease@champion", "models:/a.b_c 1/3", "models:/heart-disease/newest"],
+)
+def test_a_model_is_an_alias_a_number_or_the_newest(model: str) -> None:
+    assert Settings(model=model).model == model
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["heart-disease", "models:/heart-disease", "models:/heart-disease/", "models:/../3",
+     "models:/a/b/3", "models:/a@", "models:/a@b/3", "models:/a/latest", "runs:/1/model"],
+)  # fmt: skip
+def test_any_other_model_is_refused(model: str) -> None:
+    assert refusal(model=model) == (
+        "HEART_MODEL: expected models:/NAME@ALIAS, models:/NAME/VERSION or models:/NAME/newest"
+    )
+
+
+def test_several_mistakes_are_told_together() -> None:
+    with pytest.raises(ValidationError) as error:
+        Settings(port=-1, max_concurrent=0)
+
+    assert [reason.partition(":")[0] for reason in reasons(error.value)] == [
+        "HEART_PORT",
+        "HEART_MAX_CONCURRENT",
+    ]
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = Settings(
+        api_token=TOKEN,
+        log_url="postgresql+psycopg://u:hunter2@db/x",
+        tracking_uri="http://u:hunter2@mlflow",
+    )
+
+    assert TOKEN not in repr(settings)
+    assert "hunter2" not in repr(settings)
+
+
+# Limits that must agree
+
+
+def test_the_largest_batch_fits_into_the_largest_body() -> None:
+    patient = {
+        m.name: max((choice.name for choice in m.choices), key=len) if m.choices else m.high - 0.1
+        for m in MEASUREMENTS
+    }
+    settings = Settings()
+
+    body = json.dumps({"patients": [patient] * settings.max_batch_rows}, indent=4)
+
+    assert len(body) < settings.max_body_bytes < 2 * len(body)
+
+
+# Documentation
+
+
+def test_the_committed_example_is_made_from_the_class() -> None:
+    assert (ROOT / ".env.example").read_text() == env_example()
+
+
+def test_the_example_explains_each_setting_and_names_its_default(tmp_path: Path) -> None:
+    assigned = re.findall(r"(?m)^#(HEART_\w+)=(.*)$", env_example())
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in assigned))
+
+    assert [name for name, _ in assigned] == [
+        f"HEART_{name.upper()}" for name in Settings.model_fields
+    ]
+    assert Settings() == Settings(_env_file=None)
+    assert ("HEART_TRACKING_URI", REGISTRY) in assigned
+    assert all(field.description for field in Settings.model_fields.values())

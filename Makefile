@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro register serve test test-heavy format lock bench-model bench-pipeline clean
+.PHONY: help install repro register serve test test-heavy format lock bench-model bench-pipeline bench-serve clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ bench-model: .venv/pipeline ## nested cross-validation beside plain models, into
 
 bench-pipeline: .venv/pipeline ## the time of each stage, the share inside the fits, and the cost of no change
 	python -m benchmarks.pipeline
+
+bench-serve: .venv/dev ## the service beside an endpoint that does nothing and beside `mlflow models serve`
+	python -m benchmarks.serve
 
 clean: ## remove what the stages made; the cache, the registry and .venv stay
 	rm -rf data/*.csv models/*.joblib models/*.onnx models/*.pkl plots dvc_plots

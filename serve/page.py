@@ -237,7 +237,7 @@ fieldset .wrap > label { padding: .28rem .7rem !important; }
 ul.bars { list-style: none; margin: .4rem 0; padding: 0; }
 ul.bars li { display: grid; grid-template-columns: minmax(0, 1.5fr) minmax(0, 1fr) 3.4rem;
   gap: .7rem; align-items: center; padding: .22rem 0; margin: 0; font-size: .9rem; line-height: 1.3; }
-ul.bars.wide li { grid-template-columns: minmax(0, 1.4fr) minmax(0, 1fr) 6.6rem; }
+ul.bars.wide li { grid-template-columns: minmax(0, 1.4fr) minmax(0, 1fr) 7.8rem; }
 .points { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .lane { position: relative; height: 12px; border-radius: 3px;
   background: var(--background-fill-secondary);
@@ -466,11 +466,7 @@ def _patient_tab(
         with gr.Column(scale=5, min_width=320, elem_id="answer-side"):
             answer = gr.HTML(elem_id="answer")
             held = gr.JSON(visible=False)
-    submits = [
-        field.submit
-        for field, measurement in zip(fields, MEASUREMENTS, strict=True)
-        if not measurement.choices
-    ]
+    submits = [field.submit for field in _numbers(fields)]
     answered = gr.on(
         [translated["predict"].click, *submits],
         handlers.predict, [language, *fields], [answer, held], preprocess=False,
@@ -481,6 +477,10 @@ def _patient_tab(
         _fill_on(button, EXAMPLES[name], fields)
     _fill_on(translated["clear"], {}, fields)
     return fields, held, answer
+
+
+def _numbers(fields: Sequence[Any]) -> list[Any]:
+    return [f for f, m in zip(fields, MEASUREMENTS, strict=True) if not m.choices]
 
 
 def _example_buttons(translated: dict[str, Any]) -> dict[str, Any]:
@@ -586,11 +586,7 @@ def _connect_language(blocks: Any, handlers: Handlers, parts: Parts) -> None:
     """Write what is made on the server in the browser's language, and all in that of the switch."""
     made = [parts.answer, parts.help, parts.about, parts.note]
     shown = list(parts.translated.values())
-    numbers = [
-        field
-        for field, measurement in zip(parts.fields, MEASUREMENTS, strict=True)
-        if not measurement.choices
-    ]
+    numbers = _numbers(parts.fields)
 
     async def write(language: Any, held: Any = None) -> list[Any]:
         chosen = language_of(language)
@@ -812,15 +808,21 @@ def build(service: Service, token: str | None, folder: Path) -> FastAPI:
         mcp_server=False,
         pwa=False,
         i18n=gr.I18n(**{language: for_browser(language) for language in LANGUAGES}),
-        theme=gr.themes.Base(
-            primary_hue="teal",
-            neutral_hue="slate",
-            font=["system-ui", "sans-serif"],
-            font_mono=["ui-monospace", "monospace"],
-        ).set(**THEME),
+        theme=_theme(),
         css=CSS,
     )
     return app
+
+
+def _theme() -> Any:
+    import gradio as gr
+
+    # Fonts of the visitor's system: none is fetched.
+    fonts: dict[str, Any] = {
+        "font": ["system-ui", "sans-serif"],
+        "font_mono": ["ui-monospace", "monospace"],
+    }
+    return gr.themes.Base(primary_hue="teal", neutral_hue="slate", **fonts).set(**THEME)
 
 
 def _password(token: str) -> Callable[[str, str], bool]:

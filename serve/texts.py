@@ -37,7 +37,7 @@ FORM = {
     "group_second_exam": Text("Second examination", "Pemeriksaan kedua"),
     "not_measured": Text("Not measured", "Tidak diukur"),
     "predict": Text("Assess the risk", "Nilai risiko"),
-    "clear": Text("Clear the form", "Kosongkan formulir"),
+    "clear": Text("Clear the form", "Kosongkan"),
     "examples": Text("Examples to fill in", "Contoh untuk diisikan"),
     "example_low": Text("Woman, 45, normal findings", "Perempuan, 45, temuan normal"),
     "example_middle": Text("Man, 57, first examination", "Laki-laki, 57, pemeriksaan awal"),

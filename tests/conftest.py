@@ -113,7 +113,13 @@ def _reproduce(source: Path, clone: Path, command: Callable[..., Any]) -> None:
 @pytest.fixture
 def project(small_pipeline: Path, tmp_path: Path) -> Path:
     """A copy of the small pipeline, cache and registry included, for one test to change."""
-    return Path(shutil.copytree(small_pipeline, tmp_path / "project", symlinks=True))
+    return copied(small_pipeline, tmp_path / "project")
+
+
+def copied(clone: Path, target: Path) -> Path:
+    """A copy of a clone in which another process may ask git something meanwhile."""
+    passing = shutil.ignore_patterns("index.lock")
+    return Path(shutil.copytree(clone, target, symlinks=True, ignore=passing))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from stages.params import SECTIONS
+from tests.conftest import copied
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "anyone",
@@ -57,7 +58,7 @@ def pushed(
 ) -> Path:
     """A copy of the small pipeline whose outputs are also in the bucket."""
     project = tmp_path_factory.mktemp("remote") / "project"
-    shutil.copytree(small_pipeline, project, symlinks=True)
+    copied(small_pipeline, project)
     dvc("remote add -d s3 s3://heart/store", project)
     dvc(f"remote modify s3 endpointurl {endpoint}", project)
     dvc("push", project)

@@ -28,6 +28,7 @@ help: ## list the targets
 install: .venv/pipeline ## make .venv with the locked versions that the pipeline needs
 
 repro: .venv/pipeline ## run the pipeline: from patients to a registered model
+	@python -c 'from stages import errors, prepare; errors.main_of(prepare.sources)'
 	dvc repro
 	@$(MAKE) --no-print-directory register
 	@python -m stages.summary

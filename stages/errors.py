@@ -11,7 +11,7 @@ class StageError(ValueError):
     """The stage cannot go on; the message names the value, the place and what was expected."""
 
 
-def main_of(main: Callable[[], None]) -> None:
+def main_of(main: Callable[[], object]) -> None:
     """Run a stage's main; an error that the user can mend ends it with its message alone."""
     try:
         main()

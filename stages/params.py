@@ -70,7 +70,7 @@ class Prepare(Section):
 class Split(Section):
     stage = "split"
     test_fraction: Fraction
-    folds: Annotated[int, Field(ge=2, le=20)]
+    folds: Annotated[int, Field(ge=3, le=20)]  # two are left for the choice inside each
     seed: Seed
 
 

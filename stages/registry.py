@@ -94,7 +94,7 @@ def connect() -> "MlflowClient":
 
 def _without_password(text: str) -> str:
     """The text without the users and passwords of the URIs in it."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def experiment(client: "MlflowClient", name: str) -> str:

@@ -118,7 +118,7 @@ def test_a_registry_that_does_not_answer_is_a_clear_error_within_seconds(
 
 @pytest.mark.usefixtures("store")
 def test_the_error_does_not_tell_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:s3cret@127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:p@s3cret@127.0.0.1:{closed_port()}")
 
     with pytest.raises(StageError) as error:
         registry.connect()

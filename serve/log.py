@@ -26,6 +26,7 @@ from serve.log_tables import (
     Record,
     UnknownPrediction,
     check,
+    is_id,
     new_ids,
     outcomes,
     predictions,
@@ -44,6 +45,7 @@ __all__ = [
     "Record",
     "Stats",
     "UnknownPrediction",
+    "is_id",
     "new_ids",
 ]
 
@@ -136,6 +138,7 @@ class PredictionLog:
         """
         if outcome not in OUTCOMES or source not in SOURCES:
             raise ValueError(f"the outcome is one of {OUTCOMES}, the source one of {SOURCES}")
+        _must_be_id(prediction_id)
         row = {"outcome": outcome, "source": source, "recorded_at": self._clock()}
         return self._change(lambda connection: _record(connection, prediction_id, row, replace))
 
@@ -144,6 +147,7 @@ class PredictionLog:
 
         Raises UnknownPrediction, LogUnavailable.
         """
+        _must_be_id(prediction_id)
         self._change(lambda connection: _erase(connection, prediction_id))
         with suppress(LogUnavailable):  # it is deleted; a later checkpoint overwrites it
             self._writer.ask(self._store.scrub)
@@ -185,6 +189,8 @@ class PredictionLog:
 
     def get(self, prediction_id: str) -> dict[str, Any] | None:
         """A prediction, its outcome with source and time (None if there is none); LogUnavailable."""
+        if not is_id(prediction_id):
+            return None
         label = (outcomes.c.outcome, outcomes.c.source, outcomes.c.recorded_at)
         query = select(*KEPT, *label).join_from(predictions, outcomes, isouter=True)
         found = self._columns(query.where(predictions.c.id == prediction_id))
@@ -247,6 +253,12 @@ def _store(url: str) -> Store:
 
         return PostgresStore(address)
     raise LogRefused(f"the prediction log knows sqlite and postgresql, not {address.drivername}")
+
+
+def _must_be_id(text: str) -> None:
+    """Raises UnknownPrediction: no text that a driver cannot take may look like an outage."""
+    if not is_id(text):
+        raise UnknownPrediction("no prediction has this id")
 
 
 def _touch(connection: Connection) -> None:

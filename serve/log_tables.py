@@ -6,6 +6,7 @@ their own, so that a log row never changes once it is written.
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -106,6 +107,12 @@ def new_ids(count: int) -> list[str]:
     ]
 
 
+def is_id(text: str) -> bool:
+    """Whether the text can be the id of a prediction: 32 hexadecimal digits."""
+    return _ID.fullmatch(text) is not None
+
+
+_ID = re.compile("[0-9a-f]{32}")
 _WORDS = [frozenset((None, *(choice.name for choice in m.choices))) for m in MEASUREMENTS]
 _LARGEST = sys.float_info.max
 
@@ -116,8 +123,8 @@ def check(records: Sequence[Record]) -> None:
     Raises LogRejected, which names the place and not the value.
     """
     for row, (key, _, probability, measurements) in enumerate(records):
-        if len(key) != 32 or not 0 <= probability <= 1:
-            raise LogRejected(f"record {row}: the id has not 32 digits or the probability is none")
+        if not is_id(key) or not 0 <= probability <= 1:
+            raise LogRejected(f"record {row}: the id or the probability is not one")
         if len(measurements) != len(MEASUREMENTS):
             raise LogRejected(f"record {row} has not the {len(MEASUREMENTS)} measurements")
         for place, (value, words) in enumerate(zip(measurements, _WORDS, strict=True)):

@@ -102,7 +102,7 @@ def publish(client: Any, folder: Path, strength: float) -> None:
     artifacts = {
         "metrics/evaluate.json": json.dumps({"roc_auc": 0.93, "threshold": 0.4}),
         "metrics/train.json": json.dumps({"cv_roc_auc": 0.91, "unknown": float("nan")}),
-        "plots/calibration.csv": "predicted,observed,patients\n0.1,0.0,10\n0.9,1.0,9\n",
+        "plots/calibration.csv": "predicted,observed,patients\n0.1,0.0,10\n0.9,1.0,9\nnan,nan,0\n",
     }
     for name, text in artifacts.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -118,4 +118,6 @@ def publish(client: Any, folder: Path, strength: float) -> None:
         tags={"git_commit": "abc", "train_md5": "123"},
         artifacts=[folder / name for name in artifacts],
     )
-    registry.publish(client, NAME, registry.experiment(client, NAME), package, "a card")
+    experiment = registry.experiment(client, NAME)
+    made = registry.publish(client, NAME, experiment, package, "a card")
+    client.set_model_version_tag(NAME, made.version, registry.VERDICT, "{}")

@@ -118,6 +118,7 @@ def test_the_champion_comes_with_all_that_is_known_of_it(shelf: Shelf) -> None:
     assert model.schema_fingerprint == fingerprint()
     assert model.tags["git_commit"] == "abc"
     assert model.tags["train_md5"] == "123"
+    assert "verdict" not in model.tags
     assert model.figures == {"roc_auc": 0.93, "threshold": 0.4}
     assert model.train_figures == {"cv_roc_auc": 0.91, "unknown": None}
     assert model.threshold == 0.4
@@ -773,6 +774,7 @@ def test_a_cache_that_was_damaged_is_not_served_but_downloaded_again(
 
     until(lambda: champion.state() == module.State((), ()))
     assert version_of(champion) == "1"
+    assert version_of(started(Champion(cached.settings()))) == "1"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": 1}'])
@@ -1001,12 +1003,19 @@ def test_whatever_the_bytes_are_looking_through_them_ends() -> None:
     assert refusals.count("unreadable") > 500
 
 
-def test_a_model_that_never_ends_to_nest_is_refused() -> None:
+def test_a_model_that_nests_without_end_is_refused() -> None:
     data = b""
-    for _ in range(3000):
-        length = len(data)
-        size = bytes([length & 127 | 128, length >> 7 & 127 | 128, length >> 14])
-        data = b"\x32" + size + data if len(data) % 2 else b"\x0a" + size + data
+    for turn in range(3000):
+        # From the inside: a graph in an attribute in a node in a graph.
+        key = b"\x0a\x2a\x32"[2 - turn % 3 : 3 - turn % 3]
+        size = bytes([len(data) & 127 | 128, len(data) >> 7 & 127 | 128, len(data) >> 14])
+        data = key + size + data
+    length = bytes([len(data) & 127 | 128, len(data) >> 7 & 127 | 128, len(data) >> 14])
 
-    with pytest.raises(Refused, match="no ONNX model"):
-        has_external_data(b"\x3a" + data)
+    with pytest.raises(Refused, match="recursion"):
+        has_external_data(b"\x3a" + length + data)
+
+
+def test_a_number_without_end_is_refused_at_once() -> None:
+    with pytest.raises(Refused, match="more than 10 bytes"):
+        has_external_data(b"\x80" * 1_000_000 + b"\x01")

@@ -69,8 +69,14 @@ def test_a_prediction_comes_back_as_it_was_given(log: PredictionLog, missing: st
     assert log.last(1) == {name: [value] for name, value in expected.items() if name not in label}
 
 
-def test_an_unknown_id_is_none(log: PredictionLog) -> None:
-    assert log.get("0" * 32) is None
+@pytest.mark.parametrize("key", ["0" * 32, "", "z" * 32, "\0" * 32, "\ud800", "0" * 33, "A" * 32])
+def test_an_unknown_id_is_unknown_whatever_it_is(log: PredictionLog, key: str) -> None:
+    assert log.get(key) is None
+    with pytest.raises(UnknownPrediction):
+        log.record_outcome(key, "absence", "registry")
+    with pytest.raises(UnknownPrediction):
+        log.erase(key)
+    assert log.stats.failures == 0
 
 
 def test_ids_are_different_and_in_the_order_of_time() -> None:
@@ -267,12 +273,6 @@ def test_an_outcome_has_one_of_a_few_words(log: PredictionLog, outcome: str, sou
 
     with pytest.raises(ValueError, match="one of"):
         log.record_outcome(batch[0].id, outcome, source)
-
-
-def test_an_outcome_needs_its_prediction(log: PredictionLog) -> None:
-    with pytest.raises(UnknownPrediction):
-        log.record_outcome("0" * 32, "absence", "registry")
-    assert log.stats.failures == 0
 
 
 def test_labelled_answers_come_by_version_oldest_first(log: PredictionLog) -> None:

@@ -85,6 +85,8 @@ def load(port: int, path: str, body: Any, connections: int) -> dict[str, Any]:
         command, input=json.dumps(body), capture_output=True, text=True, check=True
     )
     found: dict[str, Any] = json.loads(done.stdout)
+    if set(found["statuses"]) != {"200"}:
+        raise StageError(f"port {port}{path}: {found['statuses']} by status, expected 200 alone")
     return found
 
 

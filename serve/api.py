@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic_core import to_json
 
 from serve.champion import Champion
 from serve.guard import Admission, Observer, guarded, invalid, unavailable
@@ -24,6 +27,13 @@ PURGE_SECONDS = 3600
 DESCRIPTION = """Risk of coronary artery disease from 13 measurements, any but age and sex may be missing.
 
 **Not a medical device.** For research and teaching; no basis for a decision about a patient."""
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "No or a wrong bearer token"},
+    408: {"description": "The body did not come in time"},
+    413: {"description": "The body is too long"},
+    503: {"description": "Not now: no model, no log, or too much to do; see Retry-After"},
+}
 
 
 def create_app(
@@ -56,15 +66,27 @@ def create_app(
             await asyncio.to_thread(log.close)
 
     app = FastAPIOffline(
-        title="Heart disease", description=DESCRIPTION, lifespan=lifespan, redoc_url=None
+        title="Heart disease",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        # It would record what was refused, and that is what somebody wrote of a patient.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.add_middleware(Observer, metrics=metrics)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(NoChampion, _no_champion)
     token = settings.api_token.get_secret_value() if settings.api_token else None
-    app.include_router(predictions(service, guarded(admission, settings.max_body_bytes, token)))
-    app.include_router(operations(service, admission))
+    limits = (admission, settings.max_body_bytes, token)
+    routers = (
+        scoring(service, guarded(*limits, direct=True)),
+        records(service, guarded(*limits)),
+        operations(service, admission),
+    )
+    # In front of the documentation's routes, and not by `include_router`, which goes through a router
+    # of its own at every request.
+    app.router.routes[:0] = [route for router in routers for route in router.routes]
     app.state.service, app.state.admission = service, admission
     metrics.registry.register(ServiceCollector(service))
     page = mount(app, service, settings) if with_page else None  # at "/", and so last
@@ -78,6 +100,10 @@ async def _open(page: LazyPage, champion: Champion) -> None:
             break
         await asyncio.sleep(0.1)
     await page.start()
+    if await page.ready():
+        # What was imported stays: no collection need look through its million objects again, which
+        # would hold up the requests of that moment.
+        gc.freeze()
 
 
 async def _purge(log: PredictionLog) -> None:
@@ -88,30 +114,36 @@ async def _purge(log: PredictionLog) -> None:
         await asyncio.sleep(PURGE_SECONDS)
 
 
-def predictions(service: Service, route_class: type[Any]) -> APIRouter:
-    """The routes that deal with patients."""
+def scoring(service: Service, route_class: type[APIRoute]) -> APIRouter:
+    """The routes that score patients."""
     router = APIRouter(route_class=route_class)
-    refusals: dict[int | str, dict[str, Any]] = {
-        401: {"description": "No or a wrong bearer token"},
-        413: {"description": "The body is too long"},
-        503: {"description": "Not now: no model, no log, or too much to do; see Retry-After"},
-    }
 
-    @router.post("/predict", response_model=Prediction, responses=refusals)
-    async def predict(patient: Patient, explain: bool = False) -> Any:
+    @router.post("/predict", response_model=Prediction, responses=REFUSALS)
+    async def predict(patient: Patient, explain: bool = False) -> Response:
         """The risk of one patient. The answer is in the prediction log before it is sent."""
-        return (await service.predict([patient.__dict__], explain))[0]
+        return _json((await service.predict([patient.__dict__], explain))[0])
 
-    @router.post("/predict/batch", response_model=Predictions, responses=refusals)
-    async def predict_batch(batch: Batch) -> Any:
+    @router.post("/predict/batch", response_model=Predictions, responses=REFUSALS)
+    async def predict_batch(batch: Batch) -> Response:
         """The risks of up to 10,000 patients, all or none of them in the log."""
         answers = await service.predict([patient.__dict__ for patient in batch.patients])
-        return {"predictions": answers}
+        return _json({"predictions": answers})
+
+    return router
+
+
+def _json(answer: Any) -> Response:
+    return Response(to_json(answer), media_type="application/json")
+
+
+def records(service: Service, route_class: type[APIRoute]) -> APIRouter:
+    """The routes that deal with what is known of predictions, and of the model."""
+    router = APIRouter(route_class=route_class)
 
     @router.post(
         "/feedback",
         responses={
-            **refusals,
+            **REFUSALS,
             404: {"description": "No such prediction"},
             409: {"description": "It has a different outcome; see `replace`"},
         },
@@ -133,7 +165,7 @@ def predictions(service: Service, route_class: type[Any]) -> APIRouter:
     @router.delete(
         "/predictions/{prediction_id}",
         status_code=204,
-        responses={**refusals, 404: {"description": "No such prediction"}},
+        responses={**REFUSALS, 404: {"description": "No such prediction"}},
     )
     def erase(prediction_id: str) -> None:
         """Erase a prediction and its outcome on the patient's request; aggregate figures stay."""
@@ -142,7 +174,7 @@ def predictions(service: Service, route_class: type[Any]) -> APIRouter:
         except UnknownPrediction:
             raise HTTPException(404, "there is no such prediction") from None
 
-    @router.get("/model", responses=refusals)
+    @router.get("/model", responses=REFUSALS)
     def model() -> dict[str, Any]:
         """The model that answers: version, run, figures with intervals, the data it was made from."""
         current = service.model()

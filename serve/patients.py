@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from schema import MEASUREMENTS, NAMES, OUTCOME, Floats, Measurement, encode
+from schema import MEASUREMENTS, NAMES, OUTCOME, Floats, Measurement
 
 MAX_BATCH = 10_000
 EXAMPLE: dict[str, Any] = {
@@ -106,14 +106,32 @@ class Feedback(BaseModel):
     replace: Annotated[bool, Field(description="Overwrite a different outcome")] = False
 
 
+# The same as `schema.encode`, without its checks: 40 times as fast for a single patient.
+_CODES: tuple[dict[str | None, float] | None, ...] = tuple(
+    {None: math.nan} | {choice.name: float(code) for code, choice in enumerate(m.choices)}
+    if m.choices
+    else None
+    for m in MEASUREMENTS
+)
+
+
+def values_of(patient: Mapping[str, Any]) -> list[Any]:
+    """The 13 measurements in the order of the schema, None where one was not made."""
+    return [patient.get(name) for name in NAMES]
+
+
+def encoded(measured: Sequence[Sequence[Any]]) -> Floats:
+    """Encoded rows [n, 13] of valid patients, each as `values_of` gives it."""
+    rows = [
+        [value if codes is None else codes[value] for codes, value in zip(_CODES, row, strict=True)]
+        for row in measured
+    ]
+    return np.array(rows, dtype=np.float32).reshape(-1, len(NAMES))  # None becomes NaN
+
+
 def rows_of(patients: Sequence[Mapping[str, Any]]) -> Floats:
-    """Encoded rows [n, 13]."""
-    return encode({name: [patient.get(name) for patient in patients] for name in NAMES})
-
-
-def missing(patient: Mapping[str, Any]) -> list[str]:
-    """The measurements that were not given."""
-    return [name for name in NAMES if patient.get(name) is None]
+    """Encoded rows [n, 13] of valid patients."""
+    return encoded([values_of(patient) for patient in patients])
 
 
 def unusual(patient: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,9 @@
 """What the service does, whoever asks: the routes of the API and the handlers of the page."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,14 +12,21 @@ from schema import NAMES, OUTCOME
 from serve.champion import Champion, Model
 from serve.log import PredictionLog, Record, new_ids
 from serve.metrics import Metrics
-from serve.patients import missing, rows_of, shapley, unusual, warning
+from serve.patients import encoded, shapley, unusual, values_of, warning
 
 LABELS_NEEDED = 11  # fewer labelled answers could tell of one patient
+BELOW, ABOVE = (choice.name for choice in OUTCOME.choices)
 Patient = Mapping[str, Any]
 
 
 class NoChampion(RuntimeError):
     """There is no model yet; the message says why."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    patients: Sequence[Patient]
+    answers: asyncio.Future[list[dict[str, Any]]]
 
 
 class Service:
@@ -26,6 +36,8 @@ class Service:
         self.champion = champion
         self.log = log
         self.metrics = metrics
+        self._turn: list[_Asked] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def model(self) -> Model:
         """The model that answers now. Raises NoChampion."""
@@ -41,56 +53,76 @@ class Service:
 
         Raises NoChampion, LogUnavailable.
         """
+        if explain:
+            return await self._predict(patients, explain)
+        loop = asyncio.get_running_loop()
+        asked = _Asked(patients, loop.create_future())
+        self._turn.append(asked)
+        if len(self._turn) == 1:
+            loop.call_soon(self._end_turn, loop)
+        return await asked.answers
+
+    def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Score and log together what was asked in this turn of the event loop.
+
+        Under load that is many requests, and calling the model and waking the log's writer once for
+        each would take longer than the rest of them; alone, none waits for another.
+        """
+        turn, self._turn = self._turn, []
+        task = loop.create_task(self._answer(turn))
+        self._tasks.add(task)  # the loop itself holds it weakly
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, turn: Sequence["_Asked"]) -> None:
+        try:
+            answers = await self._predict([p for asked in turn for p in asked.patients])
+        except Exception as error:  # noqa: BLE001  # it is raised again where it is waited for
+            for asked in turn:
+                if not asked.answers.done():
+                    asked.answers.set_exception(copy(error))  # each gathers a traceback of its own
+            return
+        end = 0
+        for asked in turn:
+            start, end = end, end + len(asked.patients)
+            if not asked.answers.done():  # else whoever waited has gone
+                asked.answers.set_result(answers[start:end])
+
+    async def _predict(
+        self, patients: Sequence[Patient], explain: bool = False
+    ) -> list[dict[str, Any]]:
         model = self.model()
-        rows = rows_of(patients)
-        risks = [float(risk) for risk in model.predict(rows)]
+        measured = [values_of(patient) for patient in patients]
+        rows = encoded(measured)
+        risks = model.predict(rows).tolist()
+        numbers = model.training.get("numbers", {})
+        strange = [unusual(patient, numbers) for patient in patients]
         answers = [
-            self._answer(model, key, patient, risk)
-            for key, patient, risk in zip(new_ids(len(risks)), patients, risks, strict=True)
+            {
+                "prediction_id": key,
+                "probability": risk,
+                "prediction": ABOVE if risk >= model.threshold else BELOW,
+                "threshold": model.threshold,
+                "model_version": model.version,
+                "missing": [n for n, value in zip(NAMES, row, strict=True) if value is None],
+                "warnings": [warning(name, numbers) for name in names],
+                "contributions": None,
+            }
+            for key, row, risk, names in zip(
+                new_ids(len(risks)), measured, risks, strange, strict=True
+            )
         ]
         if explain:
             for answer, row in zip(answers, rows, strict=True):
-                answer["contributions"] = shapley(row, model.predict)[0]
+                moved, _ = await asyncio.to_thread(shapley, row, model.predict)
+                answer["contributions"] = moved
         await self.log.append(
             [
-                Record(
-                    answer["prediction_id"],
-                    model.version,
-                    answer["probability"],
-                    [patient.get(name) for name in NAMES],
-                )
-                for answer, patient in zip(answers, patients, strict=True)
+                Record(answer["prediction_id"], model.version, answer["probability"], row)
+                for answer, row in zip(answers, measured, strict=True)
             ]
         )
-        self._count(model, patients, answers)
+        self.metrics.predicted.count(model.version, answers, strange)
         return answers
-
-    def _answer(self, model: Model, key: str, patient: Patient, risk: float) -> dict[str, Any]:
-        numbers = model.training.get("numbers", {})
-        return {
-            "prediction_id": key,
-            "probability": risk,
-            "prediction": OUTCOME.choices[risk >= model.threshold].name,
-            "threshold": model.threshold,
-            "model_version": model.version,
-            "missing": missing(patient),
-            "warnings": [warning(name, numbers) for name in unusual(patient, numbers)],
-            "contributions": None,
-        }
-
-    def _count(
-        self, model: Model, patients: Sequence[Patient], answers: Sequence[Mapping[str, Any]]
-    ) -> None:
-        positive = sum(answer["prediction"] == "presence" for answer in answers)
-        numbers = model.training.get("numbers", {})
-        self.metrics.predicted(
-            model.version,
-            [answer["probability"] for answer in answers],
-            positive,
-            len(answers) - positive,
-            (name for answer in answers for name in answer["missing"]),
-            (name for patient in patients for name in unusual(patient, numbers)),
-        )
 
     def record_outcome(self, prediction_id: str, outcome: str, source: str, replace: bool) -> str:
         """Keep an outcome: `created`, `same` or `replaced`. Waits for the database."""

@@ -1,3 +1,5 @@
+import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from schema import MEASUREMENTS, NAMES
+from serve import guard
 from serve.api import create_app
-from serve.patients import EXAMPLE, rows_of, shapley
+from serve.patients import EXAMPLE, Prediction, rows_of, shapley
 from tests.serve.small_service import model, parts
 
 TOKEN = "a-token-of-some-length"
@@ -38,6 +41,60 @@ def test_a_prediction_is_the_models_and_is_in_the_log(client: TestClient) -> Non
     kept = client.app.state.service.log.get(answer["prediction_id"])  # type: ignore[attr-defined]
     assert kept["probability"] == answer["probability"]
     assert {name: kept[name] for name in NAMES} == EXAMPLE
+
+
+def test_the_direct_way_and_fastapis_own_give_the_same_answers(client: TestClient) -> None:
+    body = json.dumps(EXAMPLE)
+
+    direct = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
+    with_query = client.post("/predict?explain=false", json=EXAMPLE)
+    other_type = client.post(
+        "/predict", content=body, headers={"Content-Type": "application/a+json"}
+    )
+
+    answers = [response.json() for response in (direct, with_query, other_type)]
+    assert [answer.pop("prediction_id") for answer in answers]
+    assert answers[0] == answers[1] == answers[2]
+    assert direct.headers["content-type"] == "application/json"
+    Prediction.model_validate(direct.json(), strict=True)
+
+
+@pytest.mark.parametrize("body", ["{", "[]", "null", '{"age": NaN, "sex": "male"}', ""])
+def test_what_the_direct_way_cannot_take_is_refused_as_fastapi_does(
+    client: TestClient, body: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+
+    direct = client.post("/predict", content=body, headers=headers)
+    other = client.post("/predict?explain=false", content=body, headers=headers)
+
+    assert direct.status_code == 422
+    assert direct.json() == other.json()
+
+
+def test_a_body_that_does_not_come_gives_its_place_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.05)
+    app = create_app(*parts(tmp_path, max_concurrent=1), with_page=False)
+
+    async def silence() -> Any:
+        await asyncio.sleep(60)
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": [],
+        "http_version": "1.1", "scheme": "http", "server": ("testserver", 80), "root_path": "",
+    }  # fmt: skip
+    with TestClient(app) as client:
+        asyncio.run(app(scope, silence, send))
+
+        assert sent[0]["status"] == 408
+        assert client.post("/predict", json=EXAMPLE).status_code == 200
 
 
 def test_only_age_and_sex_are_needed(client: TestClient) -> None:

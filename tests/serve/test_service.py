@@ -1,0 +1,80 @@
+"""What is asked in one turn of the event loop is scored and logged together; each gets its own."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve.log import LogUnavailable, PredictionLog
+from serve.metrics import Metrics
+from serve.patients import EXAMPLE
+from serve.service import NoChampion, Service
+from tests.serve.logs import held, opened
+from tests.serve.small_service import Present, model, parts
+
+
+def a_service(folder: Path, log: PredictionLog) -> Service:
+    _, champion, _, _ = parts(folder)
+    return Service(champion, log, Metrics())
+
+
+async def asked(service: Service, *batches: list[dict[str, Any]]) -> list[Any]:
+    return list(await asyncio.gather(*map(service.predict, batches), return_exceptions=True))
+
+
+def aged(*ages: float) -> list[dict[str, Any]]:
+    return [{**EXAMPLE, "age": age} for age in ages]
+
+
+def test_requests_of_one_turn_are_one_commit_and_each_gets_its_own_answers(tmp_path: Path) -> None:
+    with opened(f"sqlite:///{tmp_path}/log.db") as log:
+        service = a_service(tmp_path, log)
+
+        alone = asyncio.run(service.predict(aged(40, 60)))
+        first, second, third = asyncio.run(asked(service, aged(40), aged(50, 60), aged(70)))
+
+        assert log.stats.commits == 2
+        assert [len(found) for found in (first, second, third)] == [1, 2, 1]
+        assert first[0]["probability"] == pytest.approx(alone[0]["probability"], abs=1e-6)
+        assert second[1]["probability"] == pytest.approx(alone[1]["probability"], abs=1e-6)
+        for answer, age in zip((*first, *second, *third), (40, 50, 60, 70), strict=True):
+            kept = log.get(answer["prediction_id"])
+            assert kept is not None
+            assert (kept["age"], kept["probability"]) == (age, answer["probability"])
+
+
+def test_a_turn_that_cannot_be_answered_fails_for_each_of_it(tmp_path: Path) -> None:
+    with opened(f"sqlite:///{tmp_path}/log.db") as log:
+        service = a_service(tmp_path, log)
+        assert isinstance(service.champion, Present)
+        service.champion.current = None
+
+        failures = asyncio.run(asked(service, aged(40), aged(50)))
+        service.champion.current = model()
+        log.close()
+        refusals = asyncio.run(asked(service, aged(40), aged(50)))
+
+    assert [type(failure) for failure in failures] == [NoChampion] * 2
+    assert [type(refusal) for refusal in refusals] == [LogUnavailable] * 2
+    assert refusals[0] is not refusals[1]
+    assert refusals[0].retry_after == refusals[1].retry_after
+
+
+def test_one_who_has_gone_does_not_take_the_answer_of_another(tmp_path: Path) -> None:
+    async def impatient() -> Any:
+        with held(log):
+            gone = asyncio.create_task(service.predict(aged(40)))
+            staying = asyncio.create_task(service.predict(aged(50)))
+            await asyncio.sleep(0.05)
+            gone.cancel()
+            await asyncio.sleep(0)
+        return await staying
+
+    with opened(f"sqlite:///{tmp_path}/log.db") as log:
+        service = a_service(tmp_path, log)
+        (answer,) = asyncio.run(impatient())
+
+        kept = log.get(answer["prediction_id"])
+        assert kept is not None
+        assert kept["age"] == 50

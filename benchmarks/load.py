@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import statistics
 import sys
 import time
@@ -11,11 +12,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Load:
-    """What came of a load: answers a second, their latencies in seconds, and their statuses."""
+    """What came of a load.
+
+    Answers a second (status 200); in seconds the median and 99th percentile of their latencies, and
+    of those of refusals (503); how many there were of each status.
+    """
 
     per_second: float
     median: float
     p99: float
+    refused_median: float
+    refused_p99: float
     statuses: dict[str, int]
 
 
@@ -29,44 +36,85 @@ def request(path: str, body: Any, port: int) -> bytes:
     return head.encode() + content
 
 
-async def _answer(reader: asyncio.StreamReader) -> str:
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = next(
-        int(line.split(b":")[1])
-        for line in head.split(b"\r\n")
-        if line.lower().startswith(b"content-length:")
-    )
-    await reader.readexactly(length)
-    return head[9:12].decode()
+class Client(asyncio.Protocol):
+    """One connection: sends the request, takes the time to the end of the answer, and again.
+
+    A protocol without streams or tasks: the generator must cost less than what it measures.
+    """
+
+    def __init__(
+        self, data: bytes, end: float, wait: float, latencies: dict[str, list[float]]
+    ) -> None:
+        self._data, self._end, self._wait, self._latencies = data, end, wait, latencies
+        self._loop = asyncio.get_running_loop()
+        self._received = b""
+        self.done = self._loop.create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        if not found or not length or len(body) < int(length[1]):
+            return
+        self._received = b""
+        status = head[9:12].decode()
+        self._latencies.setdefault(status, []).append(time.perf_counter() - self._start)
+        if status == "503" and self._wait:
+            self._loop.call_later(self._wait, self._send)
+        else:
+            self._send()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(error or ConnectionError("the server closed a connection"))
+
+    def _send(self) -> None:
+        self._start = time.perf_counter()
+        if self._start >= self._end:
+            self.done.set_result(None)
+            self._transport.close()
+        else:
+            self._transport.write(self._data)
 
 
-async def run(port: int, data: bytes, connections: int, seconds: float) -> Load:
-    """Send the same request over and over, on so many connections, for so long."""
-    latencies: list[float] = []
-    statuses: dict[str, int] = {}
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+
+
+async def run(port: int, data: bytes, connections: int, seconds: float, wait: float) -> Load:
+    """Send the same request over and over, on so many connections, for so long.
+
+    A connection that is refused waits so many seconds before its next request.
+    """
+    latencies: dict[str, list[float]] = {"200": [], "503": []}
     end = time.perf_counter() + seconds
+    loop = asyncio.get_running_loop()
+    made = [
+        await loop.create_connection(lambda: Client(data, end, wait, latencies), "127.0.0.1", port)
+        for _ in range(connections)
+    ]
+    await asyncio.gather(*(client.done for _, client in made))
+    answered, refused = map(_median_and_p99, (latencies["200"], latencies["503"]))
+    statuses = {status: len(found) for status, found in latencies.items() if found}
+    return Load(len(latencies["200"]) / seconds, *answered, *refused, statuses)
 
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while (start := time.perf_counter()) < end:
-            writer.write(data)
-            status = await _answer(reader)
-            latencies.append(time.perf_counter() - start)
-            statuses[status] = statuses.get(status, 0) + 1
-        writer.close()
 
-    await asyncio.gather(*(client() for _ in range(connections)))
-    p99 = statistics.quantiles(latencies, n=100)[98]
-    return Load(len(latencies) / seconds, statistics.median(latencies), p99, statuses)
+def _median_and_p99(latencies: list[float]) -> tuple[float, float]:
+    if len(latencies) < 2:
+        return 0.0, 0.0
+    return statistics.median(latencies), statistics.quantiles(latencies, n=100)[98]
 
 
 def main() -> None:
-    """`python -m benchmarks.load PORT PATH CONNECTIONS SECONDS < BODY` prints the load as JSON."""
+    """`python -m benchmarks.load PORT PATH CONNECTIONS SECONDS WAIT < BODY` prints a load as JSON."""
     import uvloop
 
-    port, path, connections, seconds = sys.argv[1:]
+    port, path, connections, seconds, wait = sys.argv[1:]
     data = request(path, json.load(sys.stdin), int(port))
-    load = uvloop.run(run(int(port), data, int(connections), float(seconds)))
+    load = uvloop.run(run(int(port), data, int(connections), float(seconds), float(wait)))
     print(json.dumps(asdict(load)))
 
 

@@ -14,30 +14,43 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from serve.patients import EXAMPLE, rows_of
+from serve.settings import Settings
 from stages import files
 from stages.errors import StageError, main_of
 
 OUT = Path("benchmarks/serve.json")
-SECONDS, ROUNDS = 5, 3
+SECONDS, ROUNDS = 5, 5
 CONNECTIONS = (1, 16, 32)
-BATCH = 10_000
+BATCH, BATCHES = 10_000, 9
+OVERLOAD, OVERLOAD_SECONDS = 5, 60
+PREDICTIONS = 1_000_000
+PAGE_SECONDS = 15  # enough for the page to be built
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@dataclass(frozen=True)
+class Server:
+    """A server that answers, and how many seconds that took from its start."""
+
+    port: int
+    pid: int
+    seconds: float
+
+    def memory(self) -> float:
+        """What it holds in memory, in MiB."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
 
 
 @contextlib.contextmanager
-def server(command: list[str], port: int, probe: str, body: Any, **env: str) -> Iterator[float]:
-    """A server while the block runs; gives the seconds from its start to its first answer."""
+def server(command: list[str], port: int, probe: str, body: Any, **env: str) -> Iterator[Server]:
+    """A server while the block runs."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -47,10 +60,17 @@ def server(command: list[str], port: int, probe: str, body: Any, **env: str) -> 
             if process.poll() is not None or time.perf_counter() - start > 120:
                 raise StageError(f"{' '.join(command)} did not start")
             time.sleep(0.02)
-        yield time.perf_counter() - start
+        yield Server(port, process.pid, time.perf_counter() - start)
     finally:
         process.terminate()
         process.wait(30)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _answers(port: int, path: str, body: Any) -> bool:
@@ -70,33 +90,33 @@ def post(port: int, path: str, body: Any) -> bytes:
         return bytes(answer.read())
 
 
-def load(port: int, path: str, body: Any, connections: int) -> dict[str, Any]:
-    """One load, by a process of its own."""
+Target = tuple[int, str, Any]  # port, path and body
+
+
+def load(
+    target: Target, connections: int, seconds: float = SECONDS, wait: float | None = None
+) -> dict[str, Any]:
+    """One load, by a process of its own; without `wait` a refusal is an error."""
+    port, path, body = target
     command = [
-        sys.executable,
-        "-m",
-        "benchmarks.load",
-        str(port),
-        path,
-        str(connections),
-        str(SECONDS),
+        *(sys.executable, "-m", "benchmarks.load", str(port), path),
+        *map(str, (connections, seconds, wait or 0)),
     ]
     done = subprocess.run(
         command, input=json.dumps(body), capture_output=True, text=True, check=True
     )
     found: dict[str, Any] = json.loads(done.stdout)
-    if set(found["statuses"]) != {"200"}:
-        raise StageError(f"port {port}{path}: {found['statuses']} by status, expected 200 alone")
+    allowed = {"200"} if wait is None else {"200", "503"}
+    if not set(found["statuses"]) <= allowed:
+        raise StageError(f"port {port}{path}: {found['statuses']} by status, expected {allowed}")
     return found
 
 
-def beside(
-    ours: tuple[int, str, Any], theirs: tuple[int, str, Any], connections: int
-) -> dict[str, float]:
-    """Our answers a second over theirs, and our p99 over theirs: the best of some paired rounds."""
+def beside(ours: Target, theirs: Target, connections: int) -> dict[str, float]:
+    """Our answers a second over theirs, and our p99 over theirs: the median of some paired rounds."""
     rounds = []
     for _ in range(ROUNDS):
-        a, b = load(*ours, connections), load(*theirs, connections)
+        a, b = load(ours, connections), load(theirs, connections)
         rounds.append(
             {
                 "per_second": a["per_second"],
@@ -105,63 +125,115 @@ def beside(
                 "p99_ratio": a["p99"] / b["p99"],
             }
         )
-    return sorted(rounds, key=lambda found: found["ratio"])[ROUNDS // 2]
+    return {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}
 
 
-def batch(port: int) -> float:
-    """Patients a second in batches of 10,000, the log included: the median of some."""
-    body = json.dumps({"patients": [EXAMPLE] * BATCH}).encode()
-    times = []
-    for _ in range(9):
-        start = time.perf_counter()
-        post(port, "/predict/batch", body)
-        times.append(time.perf_counter() - start)
-    return BATCH / statistics.median(times)
-
-
-def main() -> None:
-    ours, nothing, mlflow = free_port(), free_port(), free_port()
-    report: dict[str, Any] = {}
-    with TemporaryDirectory() as folder, contextlib.ExitStack() as servers:
-        env = {
-            "HEART_PORT": str(ours),
-            "HEART_LOG_URL": f"sqlite:///{folder}/log.db",
-            "HEART_CACHE_DIR": f"{folder}/cache",
-        }
-        service = [sys.executable, "-m", "serve"]
-        with server(service, ours, "/predict", EXAMPLE, **env) as seconds:
-            report["seconds_to_first_answer_without_cache"] = seconds
-        seconds = servers.enter_context(server(service, ours, "/predict", EXAMPLE, **env))
-        report["seconds_to_first_answer"] = seconds
-        idle = [sys.executable, "-m", "benchmarks.nothing", str(nothing)]
-        servers.enter_context(server(idle, nothing, "/predict", EXAMPLE))
-        time.sleep(10)  # the page is built meanwhile
+def against_nothing(ours: Target) -> dict[str, Any]:
+    """Beside an endpoint with the same models of request and answer that does nothing."""
+    port = free_port()
+    report = {}
+    command = [sys.executable, "-m", "benchmarks.nothing", str(port)]
+    with server(command, port, "/predict", EXAMPLE):
         for connections in CONNECTIONS:
-            found = beside((ours, "/predict", EXAMPLE), (nothing, "/predict", EXAMPLE), connections)
+            found = beside(ours, (port, "/predict", EXAMPLE), connections)
             report[f"nothing_{connections}"] = found
             print(
                 f"{connections:3} connections: {found['per_second']:.0f} requests/s, "
-                f"{found['ratio']:.2f} x doing nothing; p99 {found['p99_seconds'] * 1000:.0f} ms, "
+                f"{found['ratio']:.2f} x doing nothing; p99 {found['p99_seconds'] * 1000:.1f} ms, "
                 f"{found['p99_ratio']:.1f} x"
             )
-        report["batch_patients_per_second"] = batch(ours)
-        print(f"batches of {BATCH}: {report['batch_patients_per_second']:.0f} patients/s")
-        row = {"inputs": [[None if v != v else float(v) for v in rows_of([EXAMPLE])[0]]]}
-        row["inputs"][0] = [0.0 if v is None else v for v in row["inputs"][0]]
-        command = [
-            "mlflow", "models", "serve", "-m", "models:/heart-disease@champion", "--env-manager", "local",
-            "-p", str(mlflow), "-w", "1",
-        ]  # fmt: skip
-        registry = f"sqlite:///{Path('registry/mlflow.db').absolute()}"
-        uri = os.environ.get("MLFLOW_TRACKING_URI", registry)
-        servers.enter_context(server(command, mlflow, "/invocations", row, MLFLOW_TRACKING_URI=uri))
-        found = beside((ours, "/predict", EXAMPLE), (mlflow, "/invocations", row), 16)
-        report["mlflow_16"] = found
-        print(f"against mlflow models serve, 16 connections: {found['ratio']:.1f} x")
-    print(
-        f"first answer after {report['seconds_to_first_answer']:.1f} s, "
-        f"{report['seconds_to_first_answer_without_cache']:.1f} s without a cached model"
-    )
+    return report
+
+
+def against_mlflow(ours: Target) -> dict[str, Any]:
+    """Beside `mlflow models serve` on the same registered version."""
+    port = free_port()
+    row = rows_of([{**EXAMPLE, "major_vessels": 0, "thallium": "normal"}])[0]
+    command = [
+        "mlflow", "models", "serve", "-m", "models:/heart-disease@champion", "--env-manager", "local",
+        "-p", str(port), "-w", "1",
+    ]  # fmt: skip
+    registry = f"sqlite:///{Path('registry/mlflow.db').absolute()}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", registry)
+    body = {"inputs": [row.tolist()]}
+    with server(command, port, "/invocations", body, MLFLOW_TRACKING_URI=uri):
+        found = beside(ours, (port, "/invocations", body), 16)
+    print(f"mlflow models serve, 16 connections: {found['ratio']:.1f} x its requests/s")
+    return {"mlflow_16": found}
+
+
+def batches(port: int) -> dict[str, float]:
+    """Patients a second in batches of 10,000, the log included: the median of some."""
+    body = json.dumps({"patients": [EXAMPLE] * BATCH}).encode()
+    times = []
+    for _ in range(BATCHES):
+        start = time.perf_counter()
+        post(port, "/predict/batch", body)
+        times.append(time.perf_counter() - start)
+    found = BATCH / statistics.median(times)
+    print(f"batches of {BATCH}: {found:.0f} patients/s")
+    return {"batch_patients_per_second": found}
+
+
+def overload(ours: Target, running: Server) -> dict[str, Any]:
+    """Five times the requests that it takes in at once, from clients that do, and do not, wait for
+    the second that a refusal asks for.
+    """
+    places = Settings(_env_file=None).max_concurrent
+    peak = statistics.median(load(ours, places)["per_second"] for _ in range(ROUNDS))
+    report = {}
+    for name, wait in (("that wait", 1.0), ("that ask again at once", 0.0)):
+        found = load(ours, OVERLOAD * places, OVERLOAD_SECONDS, wait)
+        report[f"overload_clients_{name.replace(' ', '_')}"] = {
+            "answered_ratio": found["per_second"] / peak,
+            "refused_ratio": found["statuses"].get("503", 0) / sum(found["statuses"].values()),
+            "refused_p99_seconds": found["refused_p99"],
+            "p99_seconds": found["p99"],
+            "memory_mib": running.memory(),
+        }
+        print(
+            f"{OVERLOAD * places} clients {name}: {found['per_second'] / peak:.2f} x the peak of "
+            f"{peak:.0f} answers/s; refusals within {found['refused_p99'] * 1000:.0f} ms (p99), "
+            f"{running.memory():.0f} MiB"
+        )
+    return report
+
+
+def memory(ours: Target, running: Server) -> dict[str, float]:
+    """What a million predictions leave in memory."""
+    before, done = running.memory(), 0
+    while done < PREDICTIONS:
+        done += load(ours, 32, 30)["statuses"]["200"]
+    report = {"memory_mib": before, "memory_mib_after_a_million": running.memory()}
+    print(f"memory: {before:.0f} MiB, {running.memory():.0f} MiB after {done} predictions more")
+    return report
+
+
+def main() -> None:
+    port = free_port()
+    ours: Target = (port, "/predict", EXAMPLE)
+    report: dict[str, Any] = {}
+    with TemporaryDirectory() as folder:
+        env = {
+            "HEART_PORT": str(port),
+            "HEART_LOG_URL": f"sqlite:///{folder}/log.db",
+            "HEART_CACHE_DIR": f"{folder}/cache",
+        }
+        command = [sys.executable, "-m", "serve"]
+        with server(command, *ours, **env) as running:
+            report["seconds_to_first_answer_without_cache"] = running.seconds
+        with server(command, *ours, **env) as running:
+            report["seconds_to_first_answer"] = running.seconds
+            print(
+                f"first answer after {report['seconds_to_first_answer']:.1f} s, "
+                f"{report['seconds_to_first_answer_without_cache']:.1f} s without a cached model"
+            )
+            time.sleep(PAGE_SECONDS)
+            report["memory_mib_at_rest"] = running.memory()
+            print(f"memory at rest: {running.memory():.0f} MiB")
+            report |= against_nothing(ours) | against_mlflow(ours)
+            report |= memory(ours, running)
+            report |= batches(port) | overload(ours, running)
     files.write_json(OUT, report)
 
 

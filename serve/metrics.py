@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from schema import NAMES, OUTCOME
-from serve.champion import Kind
+from serve.errors import Kind
 from serve.log import LogUnavailable
 
 if TYPE_CHECKING:

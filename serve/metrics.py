@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from schema import NAMES, OUTCOME
-from serve.champion import Kind
+from serve.errors import Kind
 from serve.log import LogUnavailable
 
 if TYPE_CHECKING:

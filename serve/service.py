@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from schema import NAMES, OUTCOME
-from serve.champion import Champion, Model
+from serve.champion import Champion
 from serve.log import PredictionLog, Record, new_ids
 from serve.metrics import Metrics
 from serve.patients import encoded, shapley, unusual, values_of, warning
+from serve.versions import Model
 
 LABELS_NEEDED = 11  # fewer labelled answers could tell of one patient
 BELOW, ABOVE = (choice.name for choice in OUTCOME.choices)

@@ -1,8 +1,9 @@
-"""A registry with two good versions, and what is needed to register broken ones."""
+"""A registry with two good versions, broken ones, and what is asked of a champion."""
 
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any
 import onnx.parser
 
 from schema import Floats
+from serve.champion import Champion
 from serve.settings import Settings
+from serve.versions import Model
 from stages import files, registry
 from stages.estimators import ChainedLogisticRegression
 from stages.onnx_export import export, export_error
 
 NAME = "heart-disease"
 ROOT = Path(__file__).parents[2]
+ROWS = registry.fictional_rows(40, seed=1)
 TRAINING = {"rows": 230, "presence": 0.46, "numbers": {"age": {"low": 29.0, "high": 77.0}}}
 HASHED = {
     "model.onnx": "model_sha256",
@@ -121,3 +125,26 @@ def publish(client: Any, folder: Path, strength: float) -> None:
     experiment = registry.experiment(client, NAME)
     made = registry.publish(client, NAME, experiment, package, "a card")
     client.set_model_version_tag(NAME, made.version, registry.VERDICT, "{}")
+
+
+class Events(list[tuple[str, str]]):
+    """What a champion reports."""
+
+    def __call__(self, event: str, detail: str) -> None:
+        self.append((event, detail))
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.01)
+
+
+def serving(champion: Champion) -> Model:
+    assert champion.current is not None
+    return champion.current
+
+
+def version_of(champion: Champion) -> str:
+    return serving(champion).version

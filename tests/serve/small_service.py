@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from schema import fingerprint
-from serve.champion import Champion, Model, Network, State
+from serve.champion import Champion, State
 from serve.log import PredictionLog
 from serve.metrics import Metrics
+from serve.onnx_model import Network
 from serve.settings import Settings
+from serve.versions import Model
 from stages.estimators import ChainedLogisticRegression
 from stages.onnx_export import export, export_error
 from tests.serve.registry_fixture import patients

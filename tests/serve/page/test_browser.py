@@ -12,7 +12,7 @@ import pytest
 
 from schema import NAMES, encode
 from tests.serve.conftest import Require
-from tests.serve.page_fixture import PATIENT, Running, running, tiny_model
+from tests.serve.page.page_fixture import PATIENT, Running, running, tiny_model
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="not installed: pip install playwright"

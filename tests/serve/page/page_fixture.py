@@ -18,17 +18,22 @@ import uvicorn
 from fastapi import FastAPI
 
 from schema import MEASUREMENTS, fingerprint
-from serve.champion import Model, Network, State
+from serve.champion import State
 from serve.guard import Observer
 from serve.log import PredictionLog
 from serve.metrics import Metrics
+from serve.onnx_model import Network
 from serve.page import LazyPage, mount
+from serve.page.language import Language
+from serve.page.table import Table, read_table
 from serve.service import Service
 from serve.settings import Settings
+from serve.versions import Model
 from stages.estimators import ChainedLogisticRegression
 from stages.onnx_export import export, export_error
 from tests.serve.registry_fixture import patients
 
+ID = "0123456789abcdef0123456789abcdef"
 PATIENT = {
     "age": 57.0,
     "sex": "male",
@@ -79,6 +84,31 @@ def tiny_model(version: str = "7") -> Model:
         loaded_at=datetime.now(UTC),
         from_cache=False,
     )
+
+
+def random_patient(random: np.random.Generator) -> dict[str, Any]:
+    """A valid patient; of what may be missing, some is."""
+    found: dict[str, Any] = {}
+    for m in MEASUREMENTS:
+        if m.required or random.random() < 0.6:
+            steps = int(random.integers(round((m.high - m.low) / m.step) + 1))
+            pick = int(random.integers(max(len(m.choices), 1)))
+            found[m.name] = m.choices[pick].name if m.choices else m.low + steps * m.step
+    return found
+
+
+def a_table(text: str, language: Language = "en") -> tuple[Table, list[tuple[int, str, str]]]:
+    found, problems = read_table(text.encode(), language)
+    return found, [(problem.line, problem.name, problem.text) for problem in problems]
+
+
+def an_answer(probability: float = 0.25) -> dict[str, Any]:
+    return {
+        "probability": probability,
+        "prediction": "absence",
+        "model_version": "7",
+        "prediction_id": ID,
+    }
 
 
 @dataclass

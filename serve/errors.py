@@ -1,0 +1,22 @@
+"""Why a version of the model is not served."""
+
+from typing import Literal
+
+Kind = Literal["hash", "schema", "shape", "self_test", "external_data", "size", "unreadable"]
+
+
+class Refused(Exception):
+    """A version that must not be served. `kind` is for machines, the text for people."""
+
+    def __init__(self, kind: Kind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class Unavailable(Exception):
+    """Nothing can be had now from the registry, or kept in the cache: worth another try."""
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -1,0 +1,16 @@
+() => {
+  // Gradio gives each choice of a radio a name of its own, so that arrow keys do not move between
+  // them, and its fieldsets no name at all. The form is hidden until this has run: see style.css.
+  const name = () => {
+    for (const group of document.querySelectorAll("fieldset[id]")) {
+      const label = group.querySelector("[data-testid=block-info]")?.innerText ?? "";
+      if (group.getAttribute("aria-label") !== label) group.setAttribute("aria-label", label);
+      for (const choice of group.querySelectorAll("input[type=radio]"))
+        if (choice.name !== group.id) choice.name = group.id;
+    }
+  };
+  name();
+  const names = { subtree: true, childList: true, attributes: true, attributeFilter: ["name"] };
+  new MutationObserver(name).observe(document.body, names);
+  document.documentElement.dataset.ready = "";
+}

@@ -1,0 +1,4 @@
+(language, held) => {
+  document.documentElement.lang = language;
+  return [language, held];
+}

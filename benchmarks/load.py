@@ -42,17 +42,20 @@ class Client(asyncio.Protocol):
     A protocol without streams or tasks: the generator must cost less than what it measures.
     """
 
-    def __init__(
-        self, data: bytes, end: float, wait: float, latencies: dict[str, list[float]]
-    ) -> None:
-        self._data, self._end, self._wait, self._latencies = data, end, wait, latencies
+    def __init__(self, data: bytes, wait: float, latencies: dict[str, list[float]]) -> None:
+        self._data, self._wait, self._latencies = data, wait, latencies
         self._loop = asyncio.get_running_loop()
         self._received = b""
-        self.done = self._loop.create_future()
+        self._end = 0.0
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+
+    def run(self, end: float) -> "asyncio.Future[None]":
+        """Send until the clock says `end`; at least once."""
+        self._end, self._done = end, self._loop.create_future()
         self._send()
+        return self._done
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -63,22 +66,24 @@ class Client(asyncio.Protocol):
         self._received = b""
         status = head[9:12].decode()
         self._latencies.setdefault(status, []).append(time.perf_counter() - self._start)
-        if status == "503" and self._wait:
+        if time.perf_counter() >= self._end:
+            self._done.set_result(None)
+        elif status == "503" and self._wait:
             self._loop.call_later(self._wait, self._send)
         else:
             self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_exception(error or ConnectionError("the server closed a connection"))
+        if not self._done.done():
+            self._done.set_exception(error or ConnectionError("the server closed a connection"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
 
     def _send(self) -> None:
         self._start = time.perf_counter()
-        if self._start >= self._end:
-            self.done.set_result(None)
-            self._transport.close()
-        else:
-            self._transport.write(self._data)
+        self._transport.write(self._data)
 
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
@@ -89,16 +94,23 @@ async def run(port: int, data: bytes, connections: int, seconds: float, wait: fl
 
     A connection that is refused waits so many seconds before its next request.
     """
-    latencies: dict[str, list[float]] = {"200": [], "503": []}
-    end = time.perf_counter() + seconds
+    latencies: dict[str, list[float]] = {}
     loop = asyncio.get_running_loop()
-    made = [
-        await loop.create_connection(lambda: Client(data, end, wait, latencies), "127.0.0.1", port)
-        for _ in range(connections)
-    ]
-    await asyncio.gather(*(client.done for _, client in made))
-    answered, refused = map(_median_and_p99, (latencies["200"], latencies["503"]))
+    clients = []
+    for _ in range(connections):
+        _, client = await loop.create_connection(
+            lambda: Client(data, wait, latencies), "127.0.0.1", port
+        )
+        await client.run(end=0)  # a kept connection is what is measured, not the making of it
+        clients.append(client)
+    latencies.clear()
+    latencies |= {"200": [], "503": []}
+    end = time.perf_counter() + seconds
+    await asyncio.gather(*(client.run(end) for client in clients))
+    for client in clients:
+        client.close()
     statuses = {status: len(found) for status, found in latencies.items() if found}
+    answered, refused = map(_median_and_p99, (latencies["200"], latencies["503"]))
     return Load(len(latencies["200"]) / seconds, *answered, *refused, statuses)
 
 

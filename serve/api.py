@@ -15,7 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
 from serve.champion import Champion
-from serve.guard import Admission, Observer, guarded, invalid, unavailable
+from serve.gate import Admission, Gate
+from serve.guard import guarded, invalid, unavailable
 from serve.log import LogUnavailable, OutcomeConflict, PredictionLog, UnknownPrediction
 from serve.metrics import Metrics, ServiceCollector
 from serve.page import LazyPage, mount
@@ -45,13 +46,16 @@ def create_app(
 ) -> FastAPI:
     """The application. Its lifespan starts and stops the champion's poll, the log and the page."""
     service = Service(champion, log, metrics)
-    admission = Admission(settings.max_concurrent, metrics)
+    admission = Admission(settings.max_concurrent)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         log.start()
         champion.start()
-        background = [asyncio.create_task(_purge(log))]
+        background = [
+            asyncio.create_task(_purge(log)),
+            asyncio.create_task(admission.patience.watch()),
+        ]
         if page is not None:
             background.append(asyncio.create_task(_open(page, champion)))
         try:
@@ -73,12 +77,12 @@ def create_app(
         # It would record what was refused, and that is what somebody wrote of a patient.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.add_middleware(Observer, metrics=metrics)
+    app.add_middleware(Gate, admission=admission, metrics=metrics)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(NoChampion, _no_champion)
     token = settings.api_token.get_secret_value() if settings.api_token else None
-    limits = (admission, settings.max_body_bytes, token)
+    limits = (admission.patience, settings.max_body_bytes, token)
     routers = (
         scoring(service, guarded(*limits, direct=True)),
         records(service, guarded(*limits)),
@@ -89,7 +93,9 @@ def create_app(
     app.router.routes[:0] = [route for router in routers for route in router.routes]
     app.state.service, app.state.admission = service, admission
     metrics.registry.register(ServiceCollector(service))
-    page = mount(app, service, settings) if with_page else None  # at "/", and so last
+    page = (
+        mount(app, service, settings, admission.patience) if with_page else None
+    )  # at "/", and so last
     return app
 
 
@@ -226,9 +232,8 @@ def operations(service: Service, admission: Admission) -> APIRouter:
 
 async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LogUnavailable)
-    refused = unavailable("the prediction log cannot be written", error.retry_after)
-    return JSONResponse({"detail": refused.detail}, 503, headers=refused.headers)
+    return unavailable("the prediction log cannot be written", error.retry_after)
 
 
 async def _no_champion(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": f"no model: {error}"}, 503, headers={"Retry-After": "5"})
+    return unavailable(f"no model: {error}", retry_after=5)

@@ -1,9 +1,8 @@
-"""What every request meets before its route: measurement, admission, authentication, limits."""
+"""What a request for a route of the API meets: authentication, limits, and the words of a refusal."""
 
-import asyncio
 import hmac
 import json
-import time
+from contextlib import suppress
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
@@ -11,93 +10,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from schema import MEASUREMENTS, OUTCOME
-from serve.metrics import Metrics
+from serve.gate import Patience, again, header, whole_body
 
-BODY_SECONDS = 10  # a slow body takes the place of others
 JSON = (b"application/json", b"application/json; charset=utf-8")
-HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
-    (b"cache-control", b"no-store"),
-    (
-        b"content-security-policy",
-        b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-        b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-        b"connect-src 'self'; frame-ancestors 'none'",
-    ),
-]
 BY_NAME = {measurement.name: measurement for measurement in (*MEASUREMENTS, OUTCOME)}
 
 
-class Observer:
-    """Counts and times every answer by route template, and sets the security headers."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self.app = app
-        self.metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        start, status = time.perf_counter(), 500
-
-        async def observed(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                own = {name for name, _ in message["headers"]}
-                message["headers"] += [pair for pair in HEADERS if pair[0] not in own]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, observed)
-        finally:
-            # The template and never the path: a path is the client's, and may hold anything.
-            route = getattr(scope.get("route"), "path", "page")
-            self.metrics.answered(
-                _method(scope["method"]), route, status, time.perf_counter() - start
-            )
-
-
-def _method(method: str) -> str:
-    return method if method in ("GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT") else "other"
-
-
-class Admission:
-    """One bounded count of requests in work; beyond it, refusal at once."""
-
-    def __init__(self, limit: int, metrics: Metrics) -> None:
-        self.limit = limit
-        self.metrics = metrics
-        self.active = 0
-        self.draining = False
-
-    def __enter__(self) -> None:
-        if self.draining or self.active >= self.limit:
-            self.metrics.refused.inc()
-            raise unavailable("too many requests at once", retry_after=1)
-        self.active += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.active -= 1
-
-
-def unavailable(reason: str, retry_after: float) -> HTTPException:
-    """A refusal for now."""
-    seconds = str(max(1, round(retry_after)))
-    return HTTPException(503, reason, headers={"Retry-After": seconds})
-
-
 def guarded(
-    admission: Admission, max_body_bytes: int, token: str | None, direct: bool = False
+    patience: Patience, max_body_bytes: int, token: str | None, direct: bool = False
 ) -> type[APIRoute]:
-    """A route class whose routes are authenticated, admitted and limited before FastAPI sees them.
+    """A route class whose routes are authenticated and limited before FastAPI sees a request.
 
     With `direct`, a valid body of JSON without a query goes straight from pydantic to the endpoint,
     whose only argument it is and which gives a `Response`: FastAPI's own way to it takes longer than
@@ -110,20 +35,17 @@ def guarded(
                 await super().handle(scope, receive, send)  # says which methods there are
                 return
             authenticate(scope, token)
-            with admission:
-                body = await _body(scope, receive, max_body_bytes)
-                response = await self._directly(scope, body) if direct else None
-                if response is None:
-                    await super().handle(scope, _again(body, receive), send)
-            if response is not None:
+            body = await whole_body(scope, receive, max_body_bytes, patience)
+            response = await self._directly(scope, body) if direct else None
+            if response is None:
+                await super().handle(scope, again(body, receive), send)
+                return
+            with suppress(TimeoutError), patience:  # who does not take the answer is cut off
                 await response(scope, receive, send)
 
         async def _directly(self, scope: Scope, body: bytes) -> Response | None:
-            if (
-                scope["query_string"]
-                or _header(scope, b"content-type") not in JSON
-                or self.body_field is None
-            ):
+            usual = not scope["query_string"] and header(scope, b"content-type") in JSON
+            if not usual or self.body_field is None:
                 return None
             model: type[BaseModel] = self.body_field.field_info.annotation  # type: ignore[assignment]
             try:
@@ -136,56 +58,18 @@ def guarded(
     return Guarded
 
 
-def _header(scope: Scope, wanted: bytes) -> bytes:
-    return next((value for name, value in scope["headers"] if name == wanted), b"")
-
-
 def authenticate(scope: Scope, token: str | None) -> None:
     """Raise 401 unless the request carries the bearer token; none is asked for where none is set."""
     if token is None:
         return
-    if not hmac.compare_digest(_header(scope, b"authorization"), f"Bearer {token}".encode()):
+    if not hmac.compare_digest(header(scope, b"authorization"), f"Bearer {token}".encode()):
         raise HTTPException(401, "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
 
 
-async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body of a request. Raises 413 once it is too long, 408 if it does not come."""
-    declared = _header(scope, b"content-length")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_long(limit)
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _read(receive, limit)
-    except TimeoutError:
-        raise HTTPException(408, f"the body did not come within {BODY_SECONDS} s") from None
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
-    chunks, length, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise HTTPException(400, "the client went away")
-        chunks.append(message.get("body", b""))
-        more = message.get("more_body", False)
-        length += len(chunks[-1])
-        if length > limit:
-            raise _too_long(limit)
-    return b"".join(chunks)
-
-
-def _too_long(limit: int) -> HTTPException:
-    return HTTPException(413, f"the body is longer than {limit} bytes")
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A body that was read, for one who reads it again."""
-    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def again() -> Message:
-        return next(messages, None) or await receive()
-
-    return again
+def unavailable(reason: str, retry_after: float) -> JSONResponse:
+    """A refusal for now."""
+    seconds = str(max(1, round(retry_after)))
+    return JSONResponse({"detail": reason}, 503, headers={"Retry-After": seconds})
 
 
 async def invalid(_: Request, error: Exception) -> JSONResponse:

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from serve.gate import READING, Patience, again, whole_body
 from serve.page.components import static
 from serve.page.handlers import MAX_FILE_BYTES
 from serve.page.language import LANGUAGES, for_browser, preferred, say
@@ -38,9 +39,10 @@ class LazyPage:
     `start` and `stop` belong into the lifespan of the application that it is mounted in.
     """
 
-    def __init__(self, build: Callable[[Path], FastAPI]) -> None:
+    def __init__(self, build: Callable[[Path], FastAPI], patience: Patience) -> None:
         """`build` makes the page's application, given a folder for uploads that is its own."""
         self._build = build
+        self._patience = patience
         self._app: FastAPI | None = None
         self._broken = False
         self._task: asyncio.Task[None] | None = None
@@ -93,8 +95,11 @@ class LazyPage:
             await refusal(scope, receive, send)
         elif self._app is None:
             await _waiting(scope, broken=self._broken)(scope, receive, send)
-        else:
+        elif scope["method"] in READING:
             await self._app(scope, receive, send)
+        else:
+            body = await whole_body(scope, receive, MAX_BODY_BYTES, self._patience)
+            await self._app(scope, again(body, receive), send)
 
 
 def _with_loop(build: Callable[[Path], FastAPI], folder: Path) -> FastAPI:
@@ -112,7 +117,7 @@ def _refusal(scope: Scope) -> Response | None:
     _, found, rest = scope["path"].partition(GRADIO_API)
     if found and not rest.startswith(ASKED):
         return PlainTextResponse("not found", 404)
-    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+    if scope["method"] in READING:
         return None
     length = Headers(scope=scope).get("content-length", "")
     if not length.isdigit():
@@ -136,10 +141,10 @@ padding: 0 1rem; color: #334155; }}</style></head><body role="status">{lines}</b
     return HTMLResponse(html, 503, headers)
 
 
-def mount(app: FastAPI, service: Service, settings: Settings) -> LazyPage:
+def mount(app: FastAPI, service: Service, settings: Settings, patience: Patience) -> LazyPage:
     """Mount the page at "/", behind the routes that are there; the caller starts and stops it."""
     token = settings.api_token.get_secret_value() if settings.api_token else None
-    page = LazyPage(lambda folder: build(service, token, folder))
+    page = LazyPage(lambda folder: build(service, token, folder), patience)
     app.mount("/", page, name="page")
     return page
 

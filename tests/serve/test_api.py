@@ -1,4 +1,3 @@
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from schema import MEASUREMENTS, NAMES
-from serve import guard
 from serve.api import create_app
 from serve.patients import EXAMPLE, Prediction, rows_of, shapley
 from tests.serve.small_service import model, parts
@@ -70,31 +68,6 @@ def test_what_the_direct_way_cannot_take_is_refused_as_fastapi_does(
 
     assert direct.status_code == 422
     assert direct.json() == other.json()
-
-
-def test_a_body_that_does_not_come_gives_its_place_to_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(guard, "BODY_SECONDS", 0.05)
-    app = create_app(*parts(tmp_path, max_concurrent=1), with_page=False)
-
-    async def silence() -> Any:
-        await asyncio.sleep(60)
-
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": [],
-        "http_version": "1.1", "scheme": "http", "server": ("testserver", 80), "root_path": "",
-    }  # fmt: skip
-    with TestClient(app) as client:
-        asyncio.run(app(scope, silence, send))
-
-        assert sent[0]["status"] == 408
-        assert client.post("/predict", json=EXAMPLE).status_code == 200
 
 
 def test_only_age_and_sex_are_needed(client: TestClient) -> None:

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from schema import MEASUREMENTS, fingerprint
 from serve.champion import State
-from serve.guard import Observer
+from serve.gate import Admission, Gate
 from serve.log import PredictionLog
 from serve.metrics import Metrics
 from serve.onnx_model import Network
@@ -146,8 +146,9 @@ def an_app(service: Service, **settings: Any) -> tuple[FastAPI, LazyPage]:
             await page.stop()
 
     app = FastAPI(lifespan=lifespan)
-    app.add_middleware(Observer, metrics=service.metrics)
-    page = mount(app, service, Settings(**{"_env_file": None, **settings}))
+    admission = Admission(limit=128)
+    app.add_middleware(Gate, admission=admission, metrics=service.metrics)
+    page = mount(app, service, Settings(**{"_env_file": None, **settings}), admission.patience)
     return app, page
 
 

@@ -1,0 +1,201 @@
+"""What every request meets first: admission, a deadline for what its client may draw out, measurement."""
+
+import asyncio
+import json
+import time
+from types import TracebackType
+
+from fastapi import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.metrics import Metrics
+
+CLIENT_SECONDS = 10.0  # for the body of a request to come, and for its answer to be taken
+RETRY_SECONDS = 1
+READING = ("GET", "HEAD", "OPTIONS")  # cheap, or streams of the page, which last as long as its tab
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+    (b"cache-control", b"no-store"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+        b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+        b"connect-src 'self'; frame-ancestors 'none'",
+    ),
+]
+REFUSAL = json.dumps({"detail": "too many requests at once"}).encode()
+
+
+class Patience:
+    """Ends what takes longer than `seconds`: a block under it raises TimeoutError.
+
+    `watch` looks at all of them once a second. A timer for each, as of `asyncio.timeout`, costs about
+    as much as scoring a patient.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._since: dict[asyncio.Task[object], float] = {}
+        self._ended: set[asyncio.Task[object]] = set()
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._since[task] = time.monotonic()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        del self._since[task]
+        if task in self._ended:
+            self._ended.discard(task)
+            if task.uncancel() == 0 and kind is asyncio.CancelledError:
+                raise TimeoutError from None
+
+    async def watch(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(min(1.0, self.seconds))
+            self._end(time.monotonic() - self.seconds)
+
+    def _end(self, before: float) -> None:
+        for task, since in self._since.items():
+            if since > before:
+                return  # they are in the order of time
+            if task not in self._ended:
+                self._ended.add(task)
+                task.cancel()
+
+
+class Admission:
+    """One bounded count of requests in work, and the patience with their clients."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.active = 0
+        self.draining = False
+        self.patience = Patience(CLIENT_SECONDS)
+
+    @property
+    def full(self) -> bool:
+        """Whether another request must be refused."""
+        return self.draining or self.active >= self.limit
+
+    def __enter__(self) -> None:
+        self.active += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.active -= 1
+
+
+class Gate:
+    """Refuses what is too much, times and counts every answer, and sets the security headers.
+
+    A refusal must be much cheaper than an answer, or refusing is all that is done under load: so it
+    is made here, before any route is looked for.
+    """
+
+    def __init__(self, app: ASGIApp, admission: Admission, metrics: Metrics) -> None:
+        self.app = app
+        self.admission = admission
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif scope["method"] in READING:
+            await self._observe(scope, receive, send)
+        elif self.admission.full:
+            self.metrics.refused.inc()
+            await _refuse(send)
+        else:
+            with self.admission:
+                await self._observe(scope, receive, send)
+
+    async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start, status = time.perf_counter(), 500
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = {name for name, _ in message["headers"]}
+                message["headers"] += [pair for pair in HEADERS if pair[0] not in own]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, observed)
+        finally:
+            # The template and never the path: a path is the client's, and may hold anything.
+            route = getattr(scope.get("route"), "path", "page")
+            self.metrics.answered(
+                _method(scope["method"]), route, status, time.perf_counter() - start
+            )
+
+
+async def _refuse(send: Send) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(REFUSAL)).encode()),
+        (b"retry-after", str(RETRY_SECONDS).encode()),
+        *HEADERS,
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": REFUSAL})
+
+
+def _method(method: str) -> str:
+    return method if method in (*READING, "POST", "DELETE", "PUT") else "other"
+
+
+def header(scope: Scope, wanted: bytes) -> bytes:
+    """The value of a request's header, empty if it has none of this name."""
+    return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
+async def whole_body(scope: Scope, receive: Receive, limit: int, patience: Patience) -> bytes:
+    """The body of a request. Raises 413 once it is too long, 408 if it does not come in time."""
+    declared = header(scope, b"content-length")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_long(limit)
+    try:
+        with patience:
+            return await _read(receive, limit)
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not come within {patience.seconds:g} s") from None
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    chunks, length, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400, "the client went away")
+        chunks.append(message.get("body", b""))
+        more = message.get("more_body", False)
+        length += len(chunks[-1])
+        if length > limit:
+            raise _too_long(limit)
+    return b"".join(chunks)
+
+
+def _too_long(limit: int) -> HTTPException:
+    return HTTPException(413, f"the body is longer than {limit} bytes")
+
+
+def again(body: bytes, receive: Receive) -> Receive:
+    """A body that was read, for one who reads it again."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def read_again() -> Message:
+        return next(messages, None) or await receive()
+
+    return read_again

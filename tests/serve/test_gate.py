@@ -1,0 +1,124 @@
+"""No client holds a place for ever: neither by a slow body nor by an answer that it does not take."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from serve import gate
+from serve.api import create_app
+from serve.gate import Patience
+from serve.patients import EXAMPLE
+from tests.serve.small_service import parts
+
+JSON = [(b"content-type", b"application/json")]
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    """An application with one place and little patience."""
+    monkeypatch.setattr(gate, "CLIENT_SECONDS", 0.1)
+    return create_app(*parts(tmp_path, max_concurrent=1), with_page=False)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as client:
+        yield client
+
+
+def post(client: TestClient, receive: Any, send: Any) -> None:
+    """A request whose ends the test holds itself."""
+    scope = {
+        "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": JSON,
+        "http_version": "1.1", "scheme": "http", "server": ("testserver", 80), "root_path": "",
+    }  # fmt: skip
+    assert client.portal is not None
+    client.portal.call(client.app, scope, receive, send)
+
+
+async def for_ever(_: Any = None) -> Any:
+    await asyncio.sleep(60)
+
+
+def test_a_body_that_does_not_come_is_ended_and_its_place_is_free(client: TestClient) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    post(client, for_ever, send)
+
+    assert sent[0]["status"] == 408
+    assert b"0.1 s" in sent[1]["body"]
+    assert client.post("/predict", json=EXAMPLE).status_code == 200
+
+
+def test_an_answer_that_is_not_taken_is_given_up_and_its_place_is_free(client: TestClient) -> None:
+    async def receive() -> Any:
+        body = b'{"age": 57, "sex": "male"}'
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    post(client, receive, for_ever)
+
+    assert client.post("/predict", json=EXAMPLE).status_code == 200
+
+
+def test_a_full_service_refuses_what_works_and_answers_who_looks(
+    app: FastAPI, client: TestClient
+) -> None:
+    with app.state.admission:
+        refused = client.post("/predict", json=EXAMPLE)
+        live = client.get("/health/live")
+
+    assert (refused.status_code, live.status_code) == (503, 200)
+    assert refused.json() == {"detail": "too many requests at once"}
+    assert refused.headers["Retry-After"] == "1"
+    assert refused.headers["x-content-type-options"] == "nosniff"
+    assert "heart_requests_refused_total 1.0" in client.get("/metrics").text
+
+
+async def watched(patience: Patience, *tasks: Any) -> list[Any]:
+    watching = asyncio.create_task(patience.watch())
+    try:
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
+    finally:
+        watching.cancel()
+
+
+def test_patience_ends_what_is_slow_and_nothing_else() -> None:
+    patience = Patience(0.1)
+
+    async def slow() -> None:
+        with patience:
+            await asyncio.sleep(60)
+
+    async def quick() -> str:
+        with patience:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.4)
+        return "done"
+
+    found = asyncio.run(watched(patience, slow(), quick(), slow()))
+
+    assert [type(result) for result in found] == [TimeoutError, str, TimeoutError]
+
+
+def test_patience_keeps_out_of_a_cancellation_that_is_not_its_own() -> None:
+    patience = Patience(60)
+
+    async def cancelled() -> None:
+        with patience:
+            await asyncio.sleep(60)
+
+    async def main() -> list[Any]:
+        task = asyncio.create_task(cancelled())
+        await asyncio.sleep(0)
+        task.cancel()
+        return await watched(patience, task)
+
+    assert [type(result) for result in asyncio.run(main())] == [asyncio.CancelledError]

@@ -21,6 +21,7 @@ from stages.onnx_export import export
 from stages.registry import Package, connect
 
 ROOT = Path(__file__).parents[1]
+Require = Callable[[str | Path | None, str], Path]
 
 # A generator of one epoch, few rows and one kind of model: every stage does its work in seconds.
 SMALL: Mapping[str, Mapping[str, Any]] = {
@@ -56,6 +57,21 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         **{f"GIT_{role}_NAME": "Tester" for role in ("AUTHOR", "COMMITTER")},
         **{f"GIT_{role}_EMAIL": "tester@example.org" for role in ("AUTHOR", "COMMITTER")},
     }
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """The path of a program; a skip where it is not, which is a failure if programs are required."""
+
+    def found(program: str | Path | None, package: str) -> Path:
+        if program:
+            return Path(program)
+        reason = f"a program is not installed: apt-get install {package}"
+        if os.environ.get("HEART_TEST_REQUIRE_PROGRAMS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """What the tests of the service share: a real PostgreSQL, if it is installed, and a real registry."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,25 +9,9 @@ import pytest
 
 from serve.champion import Champion
 from stages import registry
+from tests.conftest import Require
 from tests.serve.logs import Postgres
 from tests.serve.registry_fixture import NAME, Shelf, publish
-
-Require = Callable[[str | Path | None, str], Path]
-
-
-@pytest.fixture(scope="session")
-def require() -> Require:
-    """The path of a program; a skip where it is not, which is a failure if programs are required."""
-
-    def found(program: str | Path | None, package: str) -> Path:
-        if program:
-            return Path(program)
-        reason = f"a program is not installed: apt-get install {package}"
-        if os.environ.get("HEART_TEST_REQUIRE_PROGRAMS"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-    return found
 
 
 @pytest.fixture(scope="session")

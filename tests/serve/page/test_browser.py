@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from schema import NAMES, encode
-from tests.serve.conftest import Require
+from tests.conftest import Require
 from tests.serve.page.page_fixture import PATIENT, Running, running, tiny_model
 
 sync_api = pytest.importorskip(

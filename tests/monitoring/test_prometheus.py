@@ -1,0 +1,148 @@
+"""Dashboards and alerts against a real Prometheus that scrapes the real service."""
+
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve.patients import EXAMPLE
+from tests.conftest import Require
+from tests.monitoring.configuration import (
+    alert_expression,
+    alert_query,
+    alert_rules,
+    queries,
+    recorded,
+)
+from tests.monitoring.contract import FEATURES, DriftMonitor, some_answers
+from tests.monitoring.stack import Stack, exported, scraping, served, until
+
+pytestmark = pytest.mark.xdist_group("prometheus")  # one worker starts the servers, once
+after_normal_patients = pytest.mark.usefixtures("normal")
+
+RULES = alert_rules()
+
+
+@pytest.fixture(scope="module")
+def stack(
+    require: Require,
+    small_pipeline: Path,
+    environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
+    program = require(shutil.which("prometheus"), "prometheus")
+    folder = tmp_path_factory.mktemp("stack")
+    (folder / "prometheus").mkdir()
+    monitor = DriftMonitor()
+    registry = small_pipeline / "registry" / "mlflow.db"
+    with served(registry, folder, environment) as (process, service), exported(monitor) as address:
+        targets: list[dict[str, Any]] = [
+            {"targets": [f"127.0.0.1:{service.base_url.port}"]},
+            {"targets": [address], "labels": {"job": "drift"}},
+        ]
+        with scraping(program, folder / "prometheus", targets, environment) as prometheus:
+            yield Stack(service, process, folder / "log.db", prometheus, monitor)
+
+
+@pytest.fixture(scope="module")
+def normal(stack: Stack) -> float:
+    """A time at which normal patients had come for a while, and nothing else had happened."""
+    for _ in range(2):  # a rate needs a series before what it counts
+        until(lambda: stack.ask("heart_champion_info"))
+        some_answers(stack.service)
+        time.sleep(1.5)
+    with suppress(AssertionError):  # a test says which query never had any
+        until(lambda: not without_data(stack))
+    return time.time()
+
+
+def without_data(stack: Stack, at: float | None = None) -> list[str]:
+    return [query for query in queries() if not stack.ask(query, at)]
+
+
+def alarms(stack: Stack, at: float | None = None) -> set[str]:
+    """The uids of the alerts that would be raised."""
+    return {uid for uid, rule in RULES.items() if stack.ask(alert_expression(rule), at)}
+
+
+def features(stack: Stack, uid: str) -> set[str]:
+    return {labels["feature"] for labels in stack.ask(alert_expression(RULES[uid]))}
+
+
+def test_prometheus_reaches_all_and_evaluates_every_rule(stack: Stack, normal: float) -> None:
+    assert {labels["job"] for labels in stack.ask("up == 1", normal)} == {
+        "heart",
+        "drift",
+        "prometheus",
+    }
+    groups = stack.prometheus.get("/api/v1/rules").json()["data"]["groups"]
+    rules = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
+    assert rules == dict.fromkeys(recorded(), "ok")
+
+
+def test_every_query_of_a_panel_or_an_alert_returns_data(stack: Stack, normal: float) -> None:
+    assert without_data(stack, normal) == []
+
+
+def test_normal_patients_raise_no_alarm(stack: Stack, normal: float) -> None:
+    assert all(stack.ask(alert_query(rule), normal) for rule in RULES.values())
+    assert alarms(stack, normal) == set()
+    shown = stack.ask(alert_query(RULES["heart-feature-drift"]), normal)
+    assert {labels["feature"] for labels in shown} == set(FEATURES) - {"score"}
+
+
+@after_normal_patients
+def test_drift_names_its_features(stack: Stack) -> None:
+    stack.monitor.set({"thallium": 3.1, "age": 1.01, "sex": 1.0, "score": 1.5})
+
+    until(lambda: features(stack, "heart-feature-drift") == {"thallium", "age"})
+    until(lambda: features(stack, "heart-score-drift") == {"score"})
+
+
+@after_normal_patients
+def test_values_of_another_unit_are_a_matter_of_data_quality(stack: Stack) -> None:
+    stack.monitor.out_of_range.labels("cholesterol").inc(7)
+
+    until(lambda: features(stack, "heart-data-quality") == {"cholesterol"})
+
+
+@after_normal_patients
+def test_a_monitor_that_hangs_is_noticed(stack: Stack) -> None:
+    stack.monitor.last_run.set(time.time() - 1000)
+    until(lambda: "heart-monitor-stale" in alarms(stack))
+
+    stack.monitor.last_run.set_to_current_time()
+    until(lambda: "heart-monitor-stale" not in alarms(stack))
+
+
+@after_normal_patients
+def test_a_log_that_cannot_be_written_is_noticed(stack: Stack) -> None:
+    expected = {"heart-log-failing", "heart-server-errors"}
+
+    def refused_and_noticed() -> bool:
+        assert stack.service.post("/predict", json=EXAMPLE).status_code == 503
+        return expected <= alarms(stack)
+
+    other = sqlite3.connect(stack.log, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        until(refused_and_noticed)
+    finally:
+        other.close()
+
+
+@after_normal_patients
+def test_a_service_that_hangs_is_noticed(stack: Stack) -> None:
+    stack.process.send_signal(signal.SIGSTOP)
+    try:
+        until(lambda: "heart-service-down" in alarms(stack))
+    finally:
+        stack.process.send_signal(signal.SIGCONT)
+
+    until(lambda: "heart-service-down" not in alarms(stack))

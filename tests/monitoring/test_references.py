@@ -1,0 +1,157 @@
+"""What Grafana's files refer to exists, and alerts go where they should."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from schema import NAMES
+from serve.api import create_app
+from tests.monitoring.configuration import (
+    GRAFANA,
+    MONITORING,
+    alert_query,
+    alert_rules,
+    dashboards,
+    metrics_in,
+    panel_queries,
+    provisioned,
+    queries,
+    recorded,
+)
+from tests.monitoring.contract import DriftMonitor, names, some_answers
+from tests.serve.small_service import parts
+
+UID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
+
+# What is referred to exists
+
+
+def test_uids_are_fixed_and_unique() -> None:
+    receivers = [r["uid"] for point in provisioned("contactPoints") for r in point["receivers"]]
+    rules = [rule["uid"] for group in provisioned("groups") for rule in group["rules"]]
+    files = [json.loads(path.read_text())["uid"] for path in GRAFANA.glob("dashboards/*.json")]
+
+    for uids in (receivers, rules, files):
+        assert len(set(uids)) == len(uids)
+        assert all(UID.fullmatch(uid) for uid in uids)
+
+
+def test_datasources_exist() -> None:
+    known = {datasource["uid"] for datasource in provisioned("datasources")}
+    asked = {
+        source["uid"]
+        for dashboard in dashboards().values()
+        for panel in dashboard["panels"]
+        for source in (panel["datasource"], *(t["datasource"] for t in panel["targets"]))
+    }
+    used = {query["datasourceUid"] for rule in alert_rules().values() for query in rule["data"]}
+
+    assert asked == known
+    assert used == known | {"__expr__"}
+
+
+def test_each_alert_links_to_a_panel_that_shows_what_it_watches() -> None:
+    for rule in alert_rules().values():
+        panels = {panel["id"]: panel for panel in dashboards()[rule["dashboardUid"]]["panels"]}
+        shown = panel_queries(panels[rule["panelId"]])
+        watched = metrics_in(alert_query(rule))
+        assert any(metrics_in(query) == watched for query in shown), rule["uid"]
+
+
+def test_policies_name_contact_points_and_all_of_them() -> None:
+    (root,) = provisioned("policies")
+    known = {point["name"] for point in provisioned("contactPoints")}
+
+    assert {root["receiver"], *(route["receiver"] for route in root["routes"])} == known
+
+
+def test_message_templates_exist_and_are_used() -> None:
+    defined = Counter(
+        name
+        for template in provisioned("templates")
+        for name in re.findall(r'{{-? define "([^"]+)"', template["template"])
+    )
+    everything = json.dumps([provisioned("contactPoints"), provisioned("templates")])
+    called = set(re.findall(r'{{-? template \\"([^"\\]+)', everything))
+
+    assert called == set(defined)
+    assert set(defined.values()) == {1}
+
+
+@pytest.mark.parametrize("uid", dashboards())
+def test_panels_have_numbers_and_places_of_their_own(uid: str) -> None:
+    panels = dashboards()[uid]["panels"]
+
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [panel["gridPos"] for panel in panels]
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+    for one, other in combinations(places, 2):
+        beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        below = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        assert beside or below, (one, other)
+
+
+def test_every_metric_is_exported(tmp_path: Path) -> None:
+    app = create_app(*parts(tmp_path), with_page=False)
+    with TestClient(app) as client:
+        some_answers(client)
+        exported = names(client.get("/metrics").text)
+    exported |= names(DriftMonitor().text()) | {"up"}
+
+    exported |= set(recorded())
+
+    asked = {name for query in [*queries(), *recorded().values()] for name in metrics_in(query)}
+    assert asked <= exported
+
+
+def test_no_name_of_a_measurement_is_written_twice() -> None:
+    for path in [*MONITORING.rglob("*.yml"), *MONITORING.rglob("*.json")]:
+        assert not [name for name in NAMES if re.search(rf"\b{name}\b", path.read_text())], path
+
+
+# Where alerts go
+
+
+def receivers_of(labels: Mapping[str, str]) -> dict[str, list[str]]:
+    """Who is told of an alert, and by which labels messages are told apart."""
+    (root,) = provisioned("policies")
+    told: dict[str, list[str]] = {}
+    for route in root["routes"]:
+        if all(labels.get(name) == value for name, _, value in route["object_matchers"]):
+            told[route["receiver"]] = route.get("group_by", root["group_by"])
+            if not route.get("continue"):
+                break
+    return told or {root["receiver"]: root["group_by"]}
+
+
+@pytest.mark.parametrize("uid", alert_rules())
+def test_people_are_told_and_drift_starts_a_retraining(uid: str) -> None:
+    labels = alert_rules()[uid]["labels"]
+
+    told = receivers_of(labels)
+
+    assert labels["severity"] in {"warning", "critical"}
+    drift = uid in {"heart-feature-drift", "heart-score-drift"}
+    assert set(told) == ({"slack", "retraining", "github"} if drift else {"slack"})
+    for group_by in told.values():
+        assert "route" in group_by
+        assert set(group_by) <= {*labels, "model_version"}, "a message for each feature"
+
+
+def test_who_retrains_is_not_told_of_the_end() -> None:
+    (slack,), *others = (point["receivers"] for point in provisioned("contactPoints"))
+
+    assert "disableResolveMessage" not in slack
+    assert all(receiver["disableResolveMessage"] for (receiver,) in others)
+
+
+def test_two_alerts_say_that_nothing_is_known() -> None:
+    blind = {uid for uid, rule in alert_rules().items() if rule["noDataState"] == "Alerting"}
+
+    assert blind == {"heart-service-down", "heart-monitor-stale"}

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
@@ -26,6 +27,7 @@ from serve.service import NoChampion, Service
 from serve.settings import Settings
 
 PURGE_SECONDS = 3600
+TOKEN = HTTPBearer(auto_error=False, description="HEART_API_TOKEN")
 DESCRIPTION = """Risk of coronary artery disease from 13 measurements, any but age and sex may be missing.
 
 **Not a medical device.** For research and teaching; no basis for a decision about a patient."""
@@ -77,9 +79,10 @@ def create_app(
     app.add_exception_handler(NoChampion, _no_champion)
     token = settings.api_token.get_secret_value() if settings.api_token else None
     limits = (admission, settings.max_body_bytes, token)
+    secured = [Security(TOKEN)] if token else []  # for the document; `guarded` sees to it
     routers = (
-        scoring(service, guarded(*limits, direct=True)),
-        records(service, guarded(*limits)),
+        scoring(service, guarded(*limits, direct=True), secured),
+        records(service, guarded(*limits), secured),
         operations(service, admission),
     )
     # In front of the documentation's routes, and not by `include_router`, which goes through a router
@@ -112,9 +115,9 @@ async def _purge(log: PredictionLog) -> None:
         await asyncio.sleep(PURGE_SECONDS)
 
 
-def scoring(service: Service, route_class: type[APIRoute]) -> APIRouter:
+def scoring(service: Service, route_class: type[APIRoute], secured: Sequence[Any]) -> APIRouter:
     """The routes that score patients."""
-    router = APIRouter(route_class=route_class)
+    router = APIRouter(route_class=route_class, dependencies=secured)
 
     @router.post("/predict", response_model=Prediction, responses=WITH_BODY)
     async def predict(patient: Patient, explain: bool = False) -> Response:
@@ -134,9 +137,9 @@ def _json(answer: Any) -> Response:
     return Response(to_json(answer), media_type="application/json")
 
 
-def records(service: Service, route_class: type[APIRoute]) -> APIRouter:
+def records(service: Service, route_class: type[APIRoute], secured: Sequence[Any]) -> APIRouter:
     """The routes that deal with what is known of predictions, and of the model."""
-    router = APIRouter(route_class=route_class)
+    router = APIRouter(route_class=route_class, dependencies=secured)
 
     @router.post(
         "/feedback",

@@ -210,7 +210,7 @@ async def whole_body(scope: Scope, receive: Receive, limit: int, admission: Admi
         raise HTTPException(408, f"the body did not come within {seconds:g} s") from None
     finally:
         admission.active += place
-    if admission.active > admission.limit:
+    if place and admission.active > admission.limit:
         raise Full
     return body
 

@@ -17,12 +17,14 @@ from serve.patients import EXAMPLE
 from tests.serve.server_process import Server, served
 
 JSON = {"content-type": "application/json"}
+TOKEN = "a-token-of-some-length"
 
 
 @pytest.fixture(scope="module")
 def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     registry = published / "registry" / "mlflow.db"
-    with served(tmp_path_factory.mktemp("server"), registry) as server:
+    with served(tmp_path_factory.mktemp("server"), registry, api_token=TOKEN) as server:
+        server.client.headers["Authorization"] = f"Bearer {TOKEN}"
         yield server
 
 
@@ -33,7 +35,7 @@ def test_every_answer_is_as_the_openapi_document_says(
     done = subprocess.run(
         [
             "schemathesis", "run", f"{server.client.base_url}/openapi.json", "--checks=all",
-            "--generation-deterministic", f"--max-examples={examples}", "--no-color",
+            f"--header=Authorization: Bearer {TOKEN}", "--generation-deterministic", f"--max-examples={examples}", "--no-color",
         ],
         cwd=tmp_path, check=False, capture_output=True, text=True, timeout=600,
     )  # fmt: skip

@@ -1,11 +1,15 @@
 """`python -m serve`: the service, set up by HEART_... variables or .env (see .env.example)."""
 
 import logging
+import math
+import resource
 import sys
+import time
 from types import FrameType
 
 import uvicorn
 from pydantic import ValidationError
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serve.api import create_app
 from serve.champion import Champion
@@ -13,16 +17,62 @@ from serve.log import LogRefused, PredictionLog
 from serve.metrics import Metrics
 from serve.settings import Settings, reasons
 
+# At the end: not ready first, so that nothing more is sent here; then answer what is in work.
+LEAVE_SECONDS = 1.0
 GRACE_SECONDS = 5  # an open tab of the page would hold up the end for ever
+# Longer than proxies keep theirs: who closes first may close on a request that is on its way.
+KEEP_ALIVE_SECONDS = 75
+HEAD_SECONDS = 10  # after which a connection is closed whose request has not begun, or twice that
+TICKS = 10  # of uvicorn's loop in a second
+MAX_FILES = 65_536
 
 
 class Server(uvicorn.Server):
-    """Turns unready at the first signal, before the requests in work are answered."""
+    """Turns unready some time before it ends, and closes connections on which no request comes."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._silent: set[tuple[HttpToolsProtocol, object]] = set()
+        self._ends_at = math.inf
+
+    async def on_tick(self, counter: int) -> bool:
+        """What uvicorn does ten times a second, and now and then a look at the connections."""
+        if counter % (HEAD_SECONDS * TICKS) == 0:
+            self._close_silent()
+        if time.monotonic() >= self._ends_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    def _close_silent(self) -> None:
+        """Close where the head of a request is owed since the last look; uvicorn waits for ever."""
+        http = [c for c in self.server_state.connections if isinstance(c, HttpToolsProtocol)]
+        silent = {(connection, connection.cycle) for connection in http if _owes_head(connection)}
+        for connection, _ in silent & self._silent:
+            connection.transport.close()
+        self._silent = silent
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop taking requests, answer those in work, end."""
-        self.config.app.state.admission.draining = True  # type: ignore[union-attr]
-        super().handle_exit(sig, frame)
+        """Stop being ready, and a moment later end; at once if told again."""
+        admission = self.config.app.state.admission  # type: ignore[union-attr]
+        if admission.draining:
+            super().handle_exit(sig, frame)
+            return
+        admission.draining = True
+        self._captured_signals.append(sig)
+        self._ends_at = time.monotonic() + LEAVE_SECONDS
+
+
+def _owes_head(connection: HttpToolsProtocol) -> bool:
+    between = connection.cycle is None or connection.cycle.response_complete
+    return between and connection.timeout_keep_alive_task is None
+
+
+def _allow_connections() -> None:
+    """As many open files as may be: with the usual 1024 some slow clients would shut out all others."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def main() -> None:
@@ -31,6 +81,7 @@ def main() -> None:
     except ValidationError as error:
         sys.exit("\n".join(["error: the settings do not fit:", *reasons(error)]))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    _allow_connections()
     metrics = Metrics()
     log = PredictionLog(
         settings.log_url,
@@ -38,7 +89,7 @@ def main() -> None:
         queue_limit=settings.log_queue,
         on_commit=metrics.committed,
     )
-    app = create_app(settings, Champion(settings), log, metrics)
+    app = create_app(settings, Champion(settings, metrics.reported), log, metrics)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -47,6 +98,8 @@ def main() -> None:
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        http=HttpToolsProtocol,
         server_header=False,
     )
     print(f"http://{settings.host}:{settings.port}  page /  documentation /docs  metrics /metrics")

@@ -3,38 +3,34 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
 from serve.champion import Champion
 from serve.gate import Admission, Gate
-from serve.guard import guarded, invalid, unavailable
+from serve.guard import guarded, unavailable
 from serve.log import LogUnavailable, OutcomeConflict, PredictionLog, UnknownPrediction
 from serve.metrics import Metrics, ServiceCollector
 from serve.page import LazyPage, mount
 from serve.patients import Batch, Feedback, Patient, Prediction, Predictions
+from serve.refusals import REFUSALS, WITH_BODY, invalid, refusal
 from serve.service import NoChampion, Service
 from serve.settings import Settings
 
 PURGE_SECONDS = 3600
+TOKEN = HTTPBearer(auto_error=False, description="HEART_API_TOKEN")
 DESCRIPTION = """Risk of coronary artery disease from 13 measurements, any but age and sex may be missing.
 
 **Not a medical device.** For research and teaching; no basis for a decision about a patient."""
-
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"description": "No or a wrong bearer token"},
-    408: {"description": "The body did not come in time"},
-    413: {"description": "The body is too long"},
-    503: {"description": "Not now: no model, no log, or too much to do; see Retry-After"},
-}
 
 
 def create_app(
@@ -46,7 +42,7 @@ def create_app(
 ) -> FastAPI:
     """The application. Its lifespan starts and stops the champion's poll, the log and the page."""
     service = Service(champion, log, metrics)
-    admission = Admission(settings.max_concurrent)
+    admission = Admission(settings.max_concurrent, settings.max_body_bytes)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -82,10 +78,11 @@ def create_app(
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(NoChampion, _no_champion)
     token = settings.api_token.get_secret_value() if settings.api_token else None
-    limits = (admission.patience, settings.max_body_bytes, token)
+    limits = (admission, settings.max_body_bytes, token)
+    secured = [Security(TOKEN)] if token else []  # for the document; `guarded` sees to it
     routers = (
-        scoring(service, guarded(*limits, direct=True)),
-        records(service, guarded(*limits)),
+        scoring(service, guarded(*limits, direct=True), secured),
+        records(service, guarded(*limits), secured),
         operations(service, admission),
     )
     # In front of the documentation's routes, and not by `include_router`, which goes through a router
@@ -93,9 +90,7 @@ def create_app(
     app.router.routes[:0] = [route for router in routers for route in router.routes]
     app.state.service, app.state.admission = service, admission
     metrics.registry.register(ServiceCollector(service))
-    page = (
-        mount(app, service, settings, admission.patience) if with_page else None
-    )  # at "/", and so last
+    page = mount(app, service, settings, admission) if with_page else None
     return app
 
 
@@ -120,16 +115,16 @@ async def _purge(log: PredictionLog) -> None:
         await asyncio.sleep(PURGE_SECONDS)
 
 
-def scoring(service: Service, route_class: type[APIRoute]) -> APIRouter:
+def scoring(service: Service, route_class: type[APIRoute], secured: Sequence[Any]) -> APIRouter:
     """The routes that score patients."""
-    router = APIRouter(route_class=route_class)
+    router = APIRouter(route_class=route_class, dependencies=secured)
 
-    @router.post("/predict", response_model=Prediction, responses=REFUSALS)
+    @router.post("/predict", response_model=Prediction, responses=WITH_BODY)
     async def predict(patient: Patient, explain: bool = False) -> Response:
         """The risk of one patient. The answer is in the prediction log before it is sent."""
         return _json((await service.predict([patient.__dict__], explain))[0])
 
-    @router.post("/predict/batch", response_model=Predictions, responses=REFUSALS)
+    @router.post("/predict/batch", response_model=Predictions, responses=WITH_BODY)
     async def predict_batch(batch: Batch) -> Response:
         """The risks of up to 10,000 patients, all or none of them in the log."""
         answers = await service.predict([patient.__dict__ for patient in batch.patients])
@@ -142,16 +137,16 @@ def _json(answer: Any) -> Response:
     return Response(to_json(answer), media_type="application/json")
 
 
-def records(service: Service, route_class: type[APIRoute]) -> APIRouter:
+def records(service: Service, route_class: type[APIRoute], secured: Sequence[Any]) -> APIRouter:
     """The routes that deal with what is known of predictions, and of the model."""
-    router = APIRouter(route_class=route_class)
+    router = APIRouter(route_class=route_class, dependencies=secured)
 
     @router.post(
         "/feedback",
         responses={
-            **REFUSALS,
-            404: {"description": "No such prediction"},
-            409: {"description": "It has a different outcome; see `replace`"},
+            **WITH_BODY,
+            404: refusal("No such prediction"),
+            409: refusal("It has a different outcome; see `replace`"),
         },
     )
     def feedback(given: Feedback) -> dict[str, str]:
@@ -171,7 +166,7 @@ def records(service: Service, route_class: type[APIRoute]) -> APIRouter:
     @router.delete(
         "/predictions/{prediction_id}",
         status_code=204,
-        responses={**REFUSALS, 404: {"description": "No such prediction"}},
+        responses={**REFUSALS, 404: refusal("No such prediction")},
     )
     def erase(prediction_id: str) -> None:
         """Erase a prediction and its outcome on the patient's request; aggregate figures stay."""
@@ -214,11 +209,12 @@ def operations(service: Service, admission: Admission) -> APIRouter:
     def ready(response: Response) -> dict[str, Any]:
         """Whether predictions can be made now: a champion is loaded and the log can be written."""
         state = service.champion.state()
-        reasons = list(state.reasons)
-        if broken := service.log.ready():
-            reasons.append(f"prediction log: {broken}")
         if admission.draining:
-            reasons.append("stopping")
+            reasons = ["stopping"]  # at once, whatever the log waits for
+        else:
+            reasons = list(state.reasons)
+            if broken := service.log.ready():
+                reasons.append(f"prediction log: {broken}")
         response.status_code = 503 if reasons else 200
         status = "not ready" if reasons else "ready"
         return {"status": status, "reasons": reasons, "notes": list(state.notes)}

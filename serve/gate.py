@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import logging
 import time
+import traceback
 from types import TracebackType
 
 from fastapi import HTTPException
@@ -11,7 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.metrics import Metrics
 
 CLIENT_SECONDS = 10.0  # for the body of a request to come, and for its answer to be taken
-RETRY_SECONDS = 1
 READING = ("GET", "HEAD", "OPTIONS")  # cheap, or streams of the page, which last as long as its tab
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -26,7 +27,14 @@ HEADERS = [
         b"connect-src 'self'; frame-ancestors 'none'",
     ),
 ]
+# What is kept of bodies that are on their way: so many of the longest, and short ones beside them.
+LONG_BODIES, SHORT = 8, 16 * 1024
 REFUSAL = json.dumps({"detail": "too many requests at once"}).encode()
+RETRY = (b"retry-after", b"1")
+CLOSE = (b"connection", b"close")  # before the connection is closed under a request on its way
+FAULT = json.dumps({"detail": "a fault of the service"}).encode()
+
+logger = logging.getLogger(__name__)
 
 
 class Patience:
@@ -75,19 +83,34 @@ class Patience:
                 task.cancel()
 
 
-class Admission:
-    """One bounded count of requests in work, and the patience with their clients."""
+class Full(Exception):
+    """Too many requests, or too long ones, are in work."""
 
-    def __init__(self, limit: int) -> None:
+
+class Admission:
+    """One bounded count of requests in work, and the patience with their clients.
+
+    Who waits for its client takes nobody's place, but only some bytes, which are bounded too.
+    """
+
+    def __init__(self, limit: int, max_body_bytes: int) -> None:
         self.limit = limit
         self.active = 0
         self.draining = False
         self.patience = Patience(CLIENT_SECONDS)
+        self.held = 0  # bytes of bodies that are not whole yet
+        self._most = LONG_BODIES * max_body_bytes
 
     @property
     def full(self) -> bool:
         """Whether another request must be refused."""
-        return self.draining or self.active >= self.limit
+        return self.active >= self.limit
+
+    def hold(self, count: int, length: int) -> None:
+        """Keep so many more bytes of a body of this length until now. Raises Full."""
+        self.held += count
+        if length > SHORT and self.held > self._most:
+            raise Full
 
     def __enter__(self) -> None:
         self.active += 1
@@ -115,13 +138,13 @@ class Gate:
             await self._observe(scope, receive, send)
         elif self.admission.full:
             self.metrics.refused.inc()
-            await _refuse(send)
+            await _answer(send, 503, REFUSAL, RETRY)
         else:
             with self.admission:
                 await self._observe(scope, receive, send)
 
     async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start, status = time.perf_counter(), 500
+        start, status = time.perf_counter(), 0
 
         async def observed(message: Message) -> None:
             nonlocal status
@@ -129,27 +152,38 @@ class Gate:
                 status = message["status"]
                 own = {name for name, _ in message["headers"]}
                 message["headers"] += [pair for pair in HEADERS if pair[0] not in own]
+                if self.admission.draining:
+                    message["headers"].append(CLOSE)
             await send(message)
 
         try:
             await self.app(scope, receive, observed)
+        except Full:
+            self.metrics.refused.inc()
+            await _answer(observed, 503, REFUSAL, RETRY)
+        except Exception as error:  # noqa: BLE001  # nothing above this would keep its text to itself
+            _report(error)
+            if not status:
+                await _answer(observed, 500, FAULT)
         finally:
             # The template and never the path: a path is the client's, and may hold anything.
             route = getattr(scope.get("route"), "path", "page")
             self.metrics.answered(
-                _method(scope["method"]), route, status, time.perf_counter() - start
+                _method(scope["method"]), route, status or 500, time.perf_counter() - start
             )
 
 
-async def _refuse(send: Send) -> None:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(REFUSAL)).encode()),
-        (b"retry-after", str(RETRY_SECONDS).encode()),
-        *HEADERS,
-    ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": REFUSAL})
+def _report(error: Exception) -> None:
+    """Not its message, which may quote what somebody wrote of a patient."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("A request failed: %s\n%s", type(error).__name__, where)
+
+
+async def _answer(send: Send, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    headers = [(b"content-type", b"application/json"), length, *more, *HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _method(method: str) -> str:
@@ -161,29 +195,41 @@ def header(scope: Scope, wanted: bytes) -> bytes:
     return next((value for name, value in scope["headers"] if name == wanted), b"")
 
 
-async def whole_body(scope: Scope, receive: Receive, limit: int, patience: Patience) -> bytes:
-    """The body of a request. Raises 413 once it is too long, 408 if it does not come in time."""
+async def whole_body(scope: Scope, receive: Receive, limit: int, admission: Admission) -> bytes:
+    """The body of a request. Raises 413 once it is too long, 408 if it does not come in time, Full."""
     declared = header(scope, b"content-length")
     if declared.isdigit() and int(declared) > limit:
         raise _too_long(limit)
+    place = scope["method"] not in READING
+    admission.active -= place
     try:
-        with patience:
-            return await _read(receive, limit)
+        with admission.patience:
+            body = await _read(receive, limit, admission)
     except TimeoutError:
-        raise HTTPException(408, f"the body did not come within {patience.seconds:g} s") from None
+        seconds = admission.patience.seconds
+        raise HTTPException(408, f"the body did not come within {seconds:g} s") from None
+    finally:
+        admission.active += place
+    if place and admission.active > admission.limit:
+        raise Full
+    return body
 
 
-async def _read(receive: Receive, limit: int) -> bytes:
+async def _read(receive: Receive, limit: int, admission: Admission) -> bytes:
     chunks, length, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise HTTPException(400, "the client went away")
-        chunks.append(message.get("body", b""))
-        more = message.get("more_body", False)
-        length += len(chunks[-1])
-        if length > limit:
-            raise _too_long(limit)
+    try:
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise HTTPException(400, "the client went away")
+            chunks.append(message.get("body", b""))
+            more = message.get("more_body", False)
+            length += len(chunks[-1])
+            admission.hold(len(chunks[-1]), length)
+            if length > limit:
+                raise _too_long(limit)
+    finally:
+        admission.held -= length
     return b"".join(chunks)
 
 

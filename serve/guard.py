@@ -1,26 +1,21 @@
-"""What a request for a route of the API meets: authentication, limits, and the words of a refusal."""
+"""What a request for a route of the API meets: authentication and limits."""
 
 import hmac
-import json
 from contextlib import suppress
-from typing import Any
 
-from fastapi import HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import HTTPException, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from schema import MEASUREMENTS, OUTCOME
-from serve.gate import Patience, again, header, whole_body
+from serve.gate import Admission, again, header, whole_body
 
 JSON = (b"application/json", b"application/json; charset=utf-8")
-BY_NAME = {measurement.name: measurement for measurement in (*MEASUREMENTS, OUTCOME)}
 
 
 def guarded(
-    patience: Patience, max_body_bytes: int, token: str | None, direct: bool = False
+    admission: Admission, max_body_bytes: int, token: str | None, direct: bool = False
 ) -> type[APIRoute]:
     """A route class whose routes are authenticated and limited before FastAPI sees a request.
 
@@ -35,12 +30,15 @@ def guarded(
                 await super().handle(scope, receive, send)  # says which methods there are
                 return
             authenticate(scope, token)
-            body = await whole_body(scope, receive, max_body_bytes, patience)
+            body = await whole_body(scope, receive, max_body_bytes, admission)
             response = await self._directly(scope, body) if direct else None
             if response is None:
                 await super().handle(scope, again(body, receive), send)
                 return
-            with suppress(TimeoutError), patience:  # who does not take the answer is cut off
+            with (
+                suppress(TimeoutError),
+                admission.patience,
+            ):  # who does not take the answer is cut off
                 await response(scope, receive, send)
 
         async def _directly(self, scope: Scope, body: bytes) -> Response | None:
@@ -70,44 +68,3 @@ def unavailable(reason: str, retry_after: float) -> JSONResponse:
     """A refusal for now."""
     seconds = str(max(1, round(retry_after)))
     return JSONResponse({"detail": reason}, 503, headers={"Retry-After": seconds})
-
-
-async def invalid(_: Request, error: Exception) -> JSONResponse:
-    """422: each problem with its row, field, value, and what was expected."""
-    assert isinstance(error, RequestValidationError)
-    problems = [_problem(item) for item in error.errors()[:20]]
-    return JSONResponse({"detail": problems}, 422)
-
-
-def _problem(item: Any) -> dict[str, Any]:
-    place = [part for part in item["loc"] if part != "body"]
-    fields = [part for part in place if isinstance(part, str) and part != "patients"]
-    rows = [part for part in place if isinstance(part, int)]
-    found: dict[str, Any] = {"type": item["type"], "message": item["msg"]}
-    if rows and item["type"] != "json_invalid":
-        found["row"] = rows[0]
-    if fields:
-        found["field"] = fields[0]
-    measurement = BY_NAME.get(fields[0]) if fields else None
-    if measurement is not None and item["type"] != "extra_forbidden":
-        found["expected"] = measurement.expected
-        if measurement.choices:
-            found["choices"] = [choice.name for choice in measurement.choices]
-        else:
-            found |= {
-                "unit": measurement.unit,
-                "minimum": measurement.low,
-                "maximum": measurement.high,
-            }
-    if "input" in item and item["type"] not in ("missing", "json_invalid"):
-        found["value"] = _shown(item["input"])
-    return found
-
-
-def _shown(value: Any) -> Any:
-    """A value as it was given, or only its kind where it is long or no JSON."""
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return str(value)[:100]
-    return value if len(text) <= 100 else f"{type(value).__name__} of {len(text)} characters"

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from schema import NAMES, OUTCOME
+from serve.champion import Event
 from serve.errors import Kind
 from serve.log import LogUnavailable
 
@@ -81,6 +82,11 @@ class Metrics:
         self._answers(method, route, status).inc()
         self._latencies(route).observe(seconds)
 
+    def reported(self, event: Event, detail: str) -> None:
+        """Take an event of the champion: the series of a version start when it is loaded."""
+        if event == "loaded":
+            self.predicted.start(detail)
+
     def committed(self, rows: int, seconds: float) -> None:
         """Count a commit of the log."""
         self.commit_rows.observe(rows)
@@ -101,6 +107,10 @@ class Predicted(Collector):
         self._missing = Counts[str](dict.fromkeys(NAMES, 0))
         self._unusual = Counts[str](dict.fromkeys(NAMES, 0))
 
+    def start(self, version: str) -> list[int]:
+        """The counts by risk of a version, from 0."""
+        return self._risks.setdefault(version, [0] * len(RISKS))
+
     def count(
         self,
         version: str,
@@ -108,7 +118,7 @@ class Predicted(Collector):
         unusual: Iterable[Iterable[str]],
     ) -> None:
         """Count the answers of one request, and the numbers that are unlike the training patients'."""
-        bins = self._risks.setdefault(version, [0] * len(RISKS))
+        bins = self.start(version)
         for answer in answers:
             bins[bisect_left(RISKS, answer["probability"])] += 1
             self._sums[version] += answer["probability"]

@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
+    create_model,
+)
+from pydantic_core.core_schema import CoreSchema, chain_schema, int_schema
 
 from schema import MEASUREMENTS, NAMES, OUTCOME, Floats, Measurement
 
@@ -27,6 +35,11 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
+def _whole(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """An integer in the end: `multiple_of` alone takes 57.00000000001 too."""
+    return chain_schema([handler(source), int_schema(strict=False)])
+
+
 def _field(measurement: Measurement) -> Any:
     """The type of a measurement in the API, with its unit, bounds and an example."""
     about: dict[str, Any] = {"description": f"{measurement.label.en}: {measurement.expected}"}
@@ -34,11 +47,11 @@ def _field(measurement: Measurement) -> Any:
         kind: Any = Literal[tuple(choice.name for choice in measurement.choices)]
         about["examples"] = [measurement.choices[0].name]
     else:
-        kind = float
-        about |= {"ge": measurement.low, "le": measurement.high, "allow_inf_nan": False}
-        about["examples"] = [EXAMPLE[measurement.name] or measurement.low]
+        bounds = Field(ge=measurement.low, le=measurement.high, allow_inf_nan=False)
+        kind = Annotated[float, bounds]
         if measurement.step == 1:
-            about["multiple_of"] = 1
+            kind = Annotated[kind, Field(multiple_of=1), GetPydanticSchema(_whole)]
+        about["examples"] = [EXAMPLE[measurement.name] or measurement.low]
         if measurement.unit:
             about["json_schema_extra"] = {"unit": measurement.unit}
     if measurement.required:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -92,22 +93,34 @@ def command(environment: dict[str, str]) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def small_pipeline(command: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh clone of this working tree with small parameters, reproduced and committed; only to read.
-
-    The first test process that needs it makes it, for all of them.
-    """
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A folder that the first test process which needs it makes, for all of them; only to read."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    base = shared / "small-pipeline"
-    with (shared / "small-pipeline.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (base / "done").exists():
-            shutil.rmtree(base, ignore_errors=True)
-            _reproduce(base / "source", base / "clone", command)
-            (base / "done").touch()
-    return base / "clone"
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        base = shared / name
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (base / "done").exists():
+                shutil.rmtree(base, ignore_errors=True)
+                base.mkdir()
+                make(base)
+                (base / "done").touch()
+        return base
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_pipeline(command: Callable[..., Any], made_once: Callable[..., Path]) -> Path:
+    """A fresh clone of this working tree with small parameters, reproduced and committed; only to read."""
+
+    def make(base: Path) -> None:
+        _reproduce(base / "source", base / "clone", command)
+
+    return made_once("small-pipeline", make) / "clone"
 
 
 def _reproduce(source: Path, clone: Path, command: Callable[..., Any]) -> None:
@@ -160,13 +173,17 @@ def model_of(patients: pd.DataFrame) -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_store(made_once: Callable[..., Path]) -> Path:
     """A folder with an empty registry: its tables are made once, not in every test."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        _own_store(patch, folder)
-        connect()
-    return folder
+
+    def make(base: Path) -> None:
+        (base / "store").mkdir()
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="mlflow")
+            _own_store(patch, base / "store")
+            connect()
+
+    return made_once("empty-registry", make) / "store"
 
 
 @pytest.fixture

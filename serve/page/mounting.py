@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from serve.gate import READING, Patience, again, whole_body
+from serve.gate import READING, Admission, again, whole_body
 from serve.page.components import static
 from serve.page.handlers import MAX_FILE_BYTES
 from serve.page.language import LANGUAGES, for_browser, preferred, say
@@ -39,10 +39,10 @@ class LazyPage:
     `start` and `stop` belong into the lifespan of the application that it is mounted in.
     """
 
-    def __init__(self, build: Callable[[Path], FastAPI], patience: Patience) -> None:
+    def __init__(self, build: Callable[[Path], FastAPI], admission: Admission) -> None:
         """`build` makes the page's application, given a folder for uploads that is its own."""
         self._build = build
-        self._patience = patience
+        self._admission = admission
         self._app: FastAPI | None = None
         self._broken = False
         self._task: asyncio.Task[None] | None = None
@@ -98,7 +98,7 @@ class LazyPage:
         elif scope["method"] in READING:
             await self._app(scope, receive, send)
         else:
-            body = await whole_body(scope, receive, MAX_BODY_BYTES, self._patience)
+            body = await whole_body(scope, receive, MAX_BODY_BYTES, self._admission)
             await self._app(scope, again(body, receive), send)
 
 
@@ -141,11 +141,12 @@ padding: 0 1rem; color: #334155; }}</style></head><body role="status">{lines}</b
     return HTMLResponse(html, 503, headers)
 
 
-def mount(app: FastAPI, service: Service, settings: Settings, patience: Patience) -> LazyPage:
-    """Mount the page at "/", behind the routes that are there; the caller starts and stops it."""
+def mount(app: FastAPI, service: Service, settings: Settings, admission: Admission) -> LazyPage:
+    """Serve the page where no route matches; the caller starts and stops it."""
     token = settings.api_token.get_secret_value() if settings.api_token else None
-    page = LazyPage(lambda folder: build(service, token, folder), patience)
-    app.mount("/", page, name="page")
+    page = LazyPage(lambda folder: build(service, token, folder), admission)
+    # Not a mount, which would also take what a route has the path but not the method for.
+    app.router.default = page
     return page
 
 

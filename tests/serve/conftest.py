@@ -1,6 +1,7 @@
 """What the tests of the service share: a real PostgreSQL, if it is installed, and a real registry."""
 
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,37 +34,50 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def published(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A registry with two versions, the first of them the champion, and a client of a copy of it."""
+def published(empty_store: Path, made_once: Callable[..., Path]) -> Path:
+    """A folder with a registry of two versions, the first of them the champion; only to read."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(empty_store, folder, dirs_exist_ok=True)
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="mlflow")
+            patch.chdir(folder)
+            _forget(patch, "MLFLOW_TRACKING_URI")
+            client = registry.connect()
+            for strength in (0.1, 1.0):
+                publish(client, folder, strength)
+            registry.promote(client, NAME, "1")
+
+    return made_once("registry-of-two", make)
+
+
+@pytest.fixture(scope="session")
+def client_of_copy(published: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A copy of the registry's database, and a client of it: opening one takes long."""
     from mlflow import MlflowClient
 
-    folder = tmp_path_factory.mktemp("published")
-    shutil.copytree(empty_store, folder, dirs_exist_ok=True)
+    copy = tmp_path_factory.mktemp("registry") / "copy.db"
+    shutil.copyfile(published / "registry" / "mlflow.db", copy)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        # Set, then removed: MLflow sets it by itself, and only so it is forgotten afterwards.
-        patch.setenv("MLFLOW_TRACKING_URI", "")
-        patch.delenv("MLFLOW_TRACKING_URI")
-        client = registry.connect()
-        for strength in (0.1, 1.0):
-            publish(client, folder, strength)
-        registry.promote(client, NAME, "1")
-        # The copy is replaced for each test, under the same client: opening one takes long.
+        _forget(patch, "MLFLOW_TRACKING_URI")
+        # The file is replaced for each test, under the same client.
         patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
-        uri = f"sqlite:///{shutil.copyfile(folder / 'registry' / 'mlflow.db', folder / 'copy.db')}"
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client = MlflowClient(tracking_uri=f"sqlite:///{copy}", registry_uri=f"sqlite:///{copy}")
         client.search_registered_models()
-    return folder, client
+    return copy, client
 
 
 @pytest.fixture
-def shelf(published: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    # The champion sets it by itself; only so it is forgotten afterwards.
-    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "")
-    monkeypatch.delenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS")
-    folder, client = published
-    shutil.copyfile(folder / "registry" / "mlflow.db", folder / "copy.db")
-    return Shelf(tmp_path, folder / "copy.db", client)
+def shelf(
+    published: Path,
+    client_of_copy: tuple[Path, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Shelf:
+    _forget(monkeypatch, "MLFLOW_SQLALCHEMYSTORE_POOLCLASS")  # the champion sets it
+    copy, client = client_of_copy
+    shutil.copyfile(published / "registry" / "mlflow.db", copy)
+    return Shelf(tmp_path, copy, client)
 
 
 @pytest.fixture
@@ -79,3 +93,9 @@ def started() -> Iterator[Callable[[Champion], Champion]]:
     yield start
     for champion in running:
         champion.stop()
+
+
+def _forget(patch: pytest.MonkeyPatch, variable: str) -> None:
+    """Set it, then remove it: MLflow sets it by itself, and only so it is forgotten afterwards."""
+    patch.setenv(variable, "")
+    patch.delenv(variable)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 import threading
@@ -54,6 +55,21 @@ def held(log: PredictionLog) -> Iterator[None]:
         finally:
             released.set()
             asked.result()
+
+
+def sound(url: str) -> None:
+    """The database's own check of its files."""
+    if url.startswith("sqlite"):
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        database.close()
+        return
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS amcheck")
+        connection.execute(
+            "SELECT bt_index_check(indexrelid, true) FROM pg_index "
+            "WHERE indrelid IN ('predictions'::regclass, 'outcomes'::regclass)"
+        )
 
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:

@@ -15,10 +15,7 @@ from serve.champion import Champion, State
 from stages.onnx_export import predict
 from tests.serve.registry_fixture import NAME, ROWS, Shelf, serving, until, version_of
 
-pytestmark = [
-    pytest.mark.xdist_group("champion"),  # one worker makes the registry, once
-    pytest.mark.filterwarnings("ignore:::mlflow"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 
 @pytest.fixture

@@ -29,10 +29,7 @@ from tests.serve.registry_fixture import (
     version_of,
 )
 
-pytestmark = [
-    pytest.mark.xdist_group("champion"),  # one worker makes the registry, once
-    pytest.mark.filterwarnings("ignore:::mlflow"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 
 def test_the_champion_comes_with_all_that_is_known_of_it(shelf: Shelf) -> None:

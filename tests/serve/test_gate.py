@@ -82,6 +82,59 @@ def test_a_full_service_refuses_what_works_and_answers_who_looks(
     assert "heart_requests_refused_total 1.0" in client.get("/metrics").text
 
 
+def test_who_waits_for_its_client_takes_no_place_but_must_find_one_then(
+    app: FastAPI, client: TestClient
+) -> None:
+    admission, sent = app.state.admission, list[Any]()
+
+    async def receive() -> Any:
+        assert admission.active == 0
+        admission.active += 1  # another is faster
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    post(client, receive, send)
+    admission.active -= 1
+
+    assert sent[0]["status"] == 503
+    assert admission.active == admission.held == 0
+    assert "heart_requests_refused_total 1.0" in client.get("/metrics").text
+
+
+def test_a_fault_is_told_without_what_it_was_about(
+    app: FastAPI, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(patients: Any, explain: bool = False) -> Any:
+        raise RuntimeError(f"{patients} {explain}")
+
+    app.state.service.predict = fail
+
+    failed = client.post("/predict", json=EXAMPLE)
+
+    assert failed.status_code == 500
+    assert failed.json() == {"detail": "a fault of the service"}
+    assert failed.headers["x-content-type-options"] == "nosniff"
+    assert "RuntimeError" in caplog.text
+    assert "in fail" in caplog.text
+    assert "asymptomatic" not in caplog.text
+    assert 'route="/predict",status="500"} 1.0' in client.get("/metrics").text
+
+
+def test_at_the_end_connections_are_closed_with_their_answers(
+    app: FastAPI, client: TestClient
+) -> None:
+    before = client.post("/predict", json=EXAMPLE)
+    app.state.admission.draining = True
+    after = client.post("/predict", json=EXAMPLE)
+
+    assert (before.status_code, after.status_code) == (200, 200)
+    assert "connection" not in before.headers
+    assert after.headers["connection"] == "close"
+    assert client.get("/health/ready").json()["reasons"] == ["stopping"]
+
+
 async def watched(patience: Patience, *tasks: Any) -> list[Any]:
     watching = asyncio.create_task(patience.watch())
     try:

@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -23,7 +22,7 @@ import pytest
 
 from serve import log as log_module
 from serve.log import LogUnavailable, PredictionLog
-from tests.serve.logs import ROOT, Postgres, opened, records, until
+from tests.serve.logs import ROOT, Postgres, opened, records, sound, until
 
 ALL = 10**9
 
@@ -74,21 +73,6 @@ def check(url: str, acknowledged: list[list[str]]) -> None:
     assert all(sizes[batch[0]] == len(batch) for batch in acknowledged)
     assert {key for batch in acknowledged for key in batch} <= set(found["id"])
     sound(url)
-
-
-def sound(url: str) -> None:
-    """The database's own check of its files."""
-    if url.startswith("sqlite"):
-        with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
-            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        database.close()
-        return
-    with psycopg.connect(url) as connection:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS amcheck")
-        connection.execute(
-            "SELECT bt_index_check(indexrelid, true) FROM pg_index "
-            "WHERE indrelid IN ('predictions'::regclass, 'outcomes'::regclass)"
-        )
 
 
 @pytest.mark.parametrize("rounds", [5, pytest.param(200, marks=pytest.mark.heavy)])

@@ -11,10 +11,7 @@ from serve.champion import Champion, State
 from serve.registry import Registry
 from tests.serve.registry_fixture import NAME, Events, Shelf, version_of
 
-pytestmark = [
-    pytest.mark.xdist_group("champion"),  # one worker makes the registry, once
-    pytest.mark.filterwarnings("ignore:::mlflow"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 
 def test_a_version_can_be_asked_for_by_its_number(shelf: Shelf) -> None:

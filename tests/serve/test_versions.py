@@ -14,10 +14,7 @@ from serve.champion import Champion
 from stages import registry
 from tests.serve.registry_fixture import NAME, Events, Shelf, onnx_model
 
-pytestmark = [
-    pytest.mark.xdist_group("champion"),  # one worker makes the registry, once
-    pytest.mark.filterwarnings("ignore:::mlflow"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 IN = "(float[n,13] measurements)"
 MEAN = "a = Constant <value_ints = [1]> () m = ReduceMean <keepdims = 1> (measurements, a)"

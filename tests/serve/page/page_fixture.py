@@ -146,9 +146,9 @@ def an_app(service: Service, **settings: Any) -> tuple[FastAPI, LazyPage]:
             await page.stop()
 
     app = FastAPI(lifespan=lifespan)
-    admission = Admission(limit=128)
+    admission = Admission(128, 10**6)
     app.add_middleware(Gate, admission=admission, metrics=service.metrics)
-    page = mount(app, service, Settings(**{"_env_file": None, **settings}), admission.patience)
+    page = mount(app, service, Settings(**{"_env_file": None, **settings}), admission)
     return app, page
 
 

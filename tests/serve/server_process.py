@@ -1,0 +1,88 @@
+"""The service as its users start it: `python -m serve`, a process of its own on a free port."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import create_server
+from typing import Any
+
+import httpx
+
+from tests.serve.logs import until
+from tests.serve.registry_fixture import ROOT
+
+SERVE = (sys.executable, "-m", "serve")
+
+
+@dataclass
+class Server:
+    """A service that runs; `client` is an HTTP client of it, `output` all that it has printed."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    output: Path
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+
+    def answers(self, path: str) -> bool:
+        """Whether a page is there."""
+        assert self.process.poll() is None, self.output.read_text()
+        try:
+            return self.client.get(path).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def metric(self, sample: str) -> float:
+        """The value of a sample, with its labels as /metrics writes them."""
+        lines = self.client.get("/metrics").text.splitlines()
+        return float(next(line for line in lines if line.startswith(f"{sample} ")).split()[-1])
+
+    def resident(self) -> int:
+        """The bytes of memory that the process occupies."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_port() -> int:
+    with closing(create_server(("127.0.0.1", 0))) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def served(
+    folder: Path, registry: Path, command: Sequence[str] = SERVE, **settings: Any
+) -> Iterator[Server]:
+    """The service on the registry in a database file, with its log in a folder, ready to predict.
+
+    Services on the same registry share a cache, which only the first of them has to fill.
+    """
+    port = free_port()
+    given = {
+        "port": port,
+        "tracking_uri": f"sqlite:///{registry}",
+        "cache_dir": registry.with_name("cache"),
+        "log_url": f"sqlite:///{folder}/log.db",
+        **settings,
+    }
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(("HEART_", "MLFLOW_"))}
+    own = {f"HEART_{name.upper()}": str(value) for name, value in given.items()}
+    output = folder / "output"
+    with output.open("ab") as printed:
+        process = subprocess.Popen(
+            command, cwd=folder, env={**kept, "PYTHONPATH": str(ROOT), **own},
+            stdout=printed, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    server = Server(port, process, output)
+    try:
+        until(lambda: server.answers("/health/ready"), 60)
+        yield server
+    finally:
+        server.client.close()
+        process.kill()
+        process.wait()

@@ -1,0 +1,61 @@
+"""The whole service killed in full work: what it answered is in the log, and it is soon back."""
+
+import asyncio
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from serve.patients import EXAMPLE
+from tests.serve.http import answer, request
+from tests.serve.logs import opened, sound, until
+from tests.serve.server_process import Server, served
+
+CLIENTS = 32
+PREDICT = request("/predict", EXAMPLE)
+PAIR = request("/predict/batch", {"patients": [EXAMPLE, EXAMPLE]})
+
+
+async def acknowledged(server: Server, seconds: float) -> list[list[str]]:
+    """What was answered, request by request, until the server is killed after some seconds."""
+    found: list[list[str]] = []
+
+    async def client(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        try:
+            while True:
+                writer.write(PAIR if number % 8 == 0 else PREDICT)
+                body = (await answer(reader)).json()
+                found.append([one["prediction_id"] for one in body.get("predictions", [body])])
+        except (ConnectionError, asyncio.IncompleteReadError):
+            writer.close()
+
+    clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
+    await asyncio.to_thread(until, lambda: len(found) > CLIENTS)
+    await asyncio.sleep(seconds)
+    server.process.kill()
+    await asyncio.gather(*clients)
+    return found
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.heavy)])
+def test_a_killed_service_has_kept_all_that_it_answered(
+    url: str, published: Path, tmp_path: Path, rounds: int
+) -> None:
+    chance = random.Random(rounds)
+    registry = published / "registry" / "mlflow.db"
+    known: set[str] = set()
+    for turn in range(rounds):
+        started = time.monotonic()
+        with served(tmp_path, registry, log_url=url) as server:
+            if turn and rounds > 2:  # elsewhere the machine is busy with other tests
+                assert time.monotonic() - started < 5
+            answers = asyncio.run(acknowledged(server, chance.uniform(0, 0.5)))
+        with opened(url) as log:
+            found = log.last(10**9)["id"]
+        assert len(found) == len(set(found))
+        known |= {key for keys in answers for key in keys}
+        assert known <= set(found)
+        sound(url)
+    assert len(known) > rounds * CLIENTS

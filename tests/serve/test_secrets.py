@@ -1,0 +1,156 @@
+"""What the service must not do with patients, and what its metrics must be."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from schema import NAMES
+from serve.errors import Kind
+from serve.patients import EXAMPLE
+from tests.serve.conftest import Require
+from tests.serve.logs import until
+from tests.serve.server_process import Server, served
+
+# Values that nothing else has, of a patient that is valid and of several that are not.
+CANARY = {**EXAMPLE, "cholesterol": 647, "resting_bp": 251, "st_depression": 7.123456}
+WRONG = {**CANARY, "sex": "canary_sex", "max_heart_rate": 99123, "canary_field": "canary_text"}
+SHOWN = re.compile(r"(?<![\w.])(647|251|7\.123456|99123)(?![\w.])|canary|647\.0|251\.0")
+
+# Everything that is printed below a warning, unpickled or imported, told in files.
+WATCHED = """
+import logging, os, runpy, signal, sys
+logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
+def hook(event, arguments):
+    if event == "pickle.find_class":
+        open("unpickled", "a").write(f"{arguments}\\n")
+def ended(*_):
+    open("modules", "w").write("\\n".join(sys.modules))
+    os._exit(0)
+sys.addaudithook(hook)
+signal.signal(signal.SIGTERM, ended)
+runpy.run_module("serve", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service, watched, after a day's work: answers, refusals, outcomes, its page."""
+    registry = published / "registry" / "mlflow.db"
+    command = (sys.executable, "-c", WATCHED)
+    with served(tmp_path_factory.mktemp("server"), registry, command) as server:
+        until(lambda: server.answers("/"), 60)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ids(server: Server) -> list[str]:
+    """The predictions of the canary, by the API and the page."""
+    client = server.client
+    single = client.post("/predict?explain=true", json=CANARY).json()["prediction_id"]
+    batch = client.post("/predict/batch", json={"patients": [CANARY, CANARY]}).json()
+    found = [single, *(answer["prediction_id"] for answer in batch["predictions"])]
+    for body in (WRONG, {**CANARY, "age": None}, "canary_text", [CANARY]):
+        assert client.post("/predict", json=body).status_code == 422
+    assert client.post("/predict/batch", json={"patients": [CANARY, WRONG]}).status_code == 422
+    assert client.post("/predict", content=b'{"canary": 647').status_code == 422
+    assert client.get("/canary/647?canary=7.123456").status_code == 404
+    found.append(by_the_page(server))
+    for outcome in ("presence", "absence"):
+        given = {"prediction_id": single, "outcome": outcome, "source": "registry"}
+        client.post("/feedback", json=given)
+    assert client.delete(f"/predictions/{found[1]}").status_code == 204
+    return found
+
+
+def by_the_page(server: Server) -> str:
+    """The prediction that the form gives."""
+    config = server.client.get("/config").json()
+    fields = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
+    for event in config["dependencies"]:
+        inputs = [fields[part] for part in event["inputs"]]
+        data = [CANARY.get(name, "en") for name in inputs]
+        body = {"data": data, "fn_index": event["id"], "session_hash": "s"}
+        answer = server.client.post("/gradio_api/run/predict", json=body)
+        if set(NAMES) <= set(inputs):
+            assert answer.status_code == 200
+            return str(answer.json()["data"][1]["prediction_id"])
+    raise AssertionError("the page has no form")
+
+
+def test_no_value_of_a_patient_is_printed_even_when_debugging(
+    server: Server, ids: list[str]
+) -> None:
+    printed = server.output.read_text()
+
+    assert "DEBUG" in printed
+    assert not SHOWN.search(printed), SHOWN.search(printed)
+    assert not [key for key in ids if key in printed]
+
+
+def test_no_value_of_a_patient_is_a_metric(server: Server, ids: list[str]) -> None:
+    metrics = server.client.get("/metrics").text
+
+    assert 'heart_predictions_total{model_version="1"' in metrics
+    assert not SHOWN.search(metrics), SHOWN.search(metrics)
+    assert not [key for key in ids if key in metrics]
+
+
+def test_the_metrics_are_as_prometheus_wants_them(server: Server, require: Require) -> None:
+    promtool = require(shutil.which("promtool"), "prometheus")
+    metrics = server.client.get("/metrics").text
+
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=metrics, text=True, check=False, capture_output=True
+    )
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    names = re.findall(r"^# TYPE (\S+)", metrics, re.MULTILINE)
+    assert len(names) > 15
+    assert not [name for name in names if not name.startswith("heart_")]
+
+
+def test_every_series_that_is_known_starts_at_zero(published: Path, tmp_path: Path) -> None:
+    with served(tmp_path, published / "registry" / "mlflow.db") as server:
+        fresh = server.client.get("/metrics").text
+
+    known = [
+        *(f'heart_missing_measurements_total{{field="{name}"}}' for name in NAMES),
+        *(f'heart_out_of_training_range_total{{field="{name}"}}' for name in NAMES),
+        *(f'heart_champion_refusals_total{{kind="{kind}"}}' for kind in get_args(Kind)),
+        *(
+            f'heart_feedback_total{{outcome="{outcome}",source="{source}"}}'
+            for outcome in ("absence", "presence")
+            for source in ("angiography", "clinician", "registry")
+        ),
+        *(
+            f'heart_predictions_total{{model_version="1",prediction="{prediction}"}}'
+            for prediction in ("absence", "presence")
+        ),
+        "heart_requests_refused_total",
+        "heart_erasures_total",
+        "heart_log_failures_total",
+        "heart_registry_failures_total",
+    ]
+    lines = fresh.splitlines()
+    assert [sample for sample in known if f"{sample} 0.0" not in lines] == []
+
+
+def test_nothing_is_unpickled_and_no_training_library_imported(
+    server: Server, ids: list[str]
+) -> None:
+    folder = server.output.parent
+
+    server.process.terminate()
+    server.process.wait(20)
+
+    assert ids
+    assert not (folder / "unpickled").exists(), (folder / "unpickled").read_text()
+    modules = set((folder / "modules").read_text().split())
+    assert {"serve.api", "gradio", "mlflow"} <= modules
+    assert not modules & {"sklearn", "torch", "joblib", "onnx", "skl2onnx", "stages", "dvc"}

@@ -1,0 +1,242 @@
+"""The whole service, as a process, under what happens to it: its end, too much to do, slow clients."""
+
+import asyncio
+import resource
+import signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serve import __main__ as main
+from serve.api import create_app
+from serve.gate import LONG_BODIES
+from serve.patients import EXAMPLE
+from tests.serve.http import Answer, answer, begun, request
+from tests.serve.logs import until
+from tests.serve.server_process import SERVE, Server, served
+from tests.serve.small_service import parts
+
+PREDICT = request("/predict", EXAMPLE)
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start(published: Path, tmp_path: Path) -> Iterator[Start]:
+    """Start the service, which ends with the test."""
+    with ExitStack() as stack:
+        registry = published / "registry" / "mlflow.db"
+        yield lambda **options: stack.enter_context(served(tmp_path, registry, **options))
+
+
+@contextmanager
+def held_log(server: Server) -> Iterator[None]:
+    """While this lasts nothing can be written to the log, and so nothing is answered."""
+    database = server.output.with_name("log.db")
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+@asynccontextmanager
+async def connections(
+    port: int, count: int
+) -> AsyncIterator[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
+    made = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for _, writer in made:
+            writer.close()
+
+
+def read_all_before(server: Server) -> None:
+    """Two ways to the server and back: it has read what was sent before the second."""
+    for _ in range(2):
+        assert server.client.get("/health/live").status_code == 200
+
+
+# The end
+
+
+def test_at_the_end_all_that_was_asked_is_answered(start: Start) -> None:
+    server = start()
+    until(lambda: server.answers("/"))
+    open_page = begun(server.port, request("/gradio_api/run/predict", "x" * 99)[:-50])
+
+    async def story() -> tuple[list[Answer], float]:
+        async with connections(server.port, 50) as clients:
+            with held_log(server):
+                for _, writer in clients:
+                    writer.write(PREDICT)
+                    await writer.drain()
+                await asyncio.to_thread(read_all_before, server)
+                server.process.send_signal(signal.SIGTERM)
+                asked = time.monotonic()
+                assert not await asyncio.to_thread(is_ready, server)
+            return [await answer(reader) for reader, _ in clients], asked
+
+    answers, asked = asyncio.run(story())
+    server.process.wait(20)
+    open_page.close()
+
+    assert time.monotonic() - asked < 8
+    assert [found.status for found in answers] == [200] * 50
+    ids = {found.json()["prediction_id"] for found in answers}
+    assert ids == logged(server)
+
+
+def is_ready(server: Server) -> bool:
+    try:
+        return httpx.get(f"{server.client.base_url}/health/ready", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def logged(server: Server) -> set[str]:
+    """The ids of the predictions in the log."""
+    with closing(sqlite3.connect(server.output.with_name("log.db"))) as connection:
+        return {key for (key,) in connection.execute("SELECT id FROM predictions")}
+
+
+def test_an_end_in_full_work_refuses_nobody(start: Start) -> None:
+    server = start()
+    answers: list[Answer] = []
+    parts_of_answers: list[bytes] = []
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                writer.write(PREDICT)
+                answers.append(await answer(reader))
+        except asyncio.IncompleteReadError as ended:
+            parts_of_answers.append(ended.partial)
+
+    async def story() -> None:
+        async with connections(server.port, 16) as clients:
+            tasks = [asyncio.create_task(client(*pair)) for pair in clients]
+            await asyncio.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.gather(*tasks)
+
+    asyncio.run(story())
+    server.process.wait(20)
+
+    assert len(answers) > 16
+    assert not any(parts_of_answers)
+    assert {found.status for found in answers} == {200}
+    assert {found.json()["prediction_id"] for found in answers} <= logged(server)
+
+
+# Too much to do
+
+
+def test_what_is_too_much_is_refused_at_once_and_the_rest_answered(start: Start) -> None:
+    server = start(max_concurrent=4)
+
+    async def story() -> tuple[list[Answer], list[Answer]]:
+        async with connections(server.port, 10) as clients:
+            with held_log(server):
+                for _, writer in clients:
+                    writer.write(PREDICT)
+                refused = [await answer(reader) for reader, _ in clients[4:]]
+            return refused, [await answer(reader) for reader, _ in clients[:4]]
+
+    refused, answered = asyncio.run(story())
+    after = [server.client.post("/predict", json=EXAMPLE) for _ in range(10)]
+
+    assert [found.status for found in refused] == [503] * 6
+    assert {found.headers["retry-after"] for found in refused} == {"1"}
+    assert [found.status for found in answered] == [200] * 4
+    assert [found.status_code for found in after] == [200] * 10
+    assert server.metric("heart_requests_refused_total") == 6
+    assert len(logged(server)) == 14
+
+
+# Slow clients
+
+
+LIMITED = ("bash", "-c", 'ulimit -Sn 128; exec "$@"', "-", *SERVE)
+HALF_A_HEAD, HALF_A_BODY = PREDICT[:30], PREDICT[:-5]
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.heavy)])
+def test_slow_clients_are_in_nobodys_way(start: Start, count: int) -> None:
+    allow_files(count + 500)
+    server = start(command=LIMITED, max_concurrent=4)
+    until(lambda: server.answers("/"))  # it takes memory too
+    server.client.post("/predict", json=EXAMPLE)
+    before = server.resident()
+    with ExitStack() as stack:
+        slow = [
+            stack.enter_context(begun(server.port, data))
+            for _ in range(count // 3)
+            for data in (HALF_A_HEAD, HALF_A_BODY, b"")
+        ]
+        read_all_before(server)
+        answers = []
+        for position in range(30):
+            slow[2 * position].sendall(b" ")
+            answers.append(httpx.post(f"{server.client.base_url}/predict", json=EXAMPLE, timeout=5))
+        grown = server.resident() - before
+
+    assert [found.status_code for found in answers] == [200] * 30
+    assert grown < 20e6 + count * 50e3
+
+
+def allow_files(count: int) -> None:
+    """Let this process have so many files open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+
+
+def test_long_bodies_on_their_way_are_bounded_together(start: Start) -> None:
+    server = start(max_body_bytes=100_000)
+    long = request("/predict/batch", "x" * 99_000)[:-1]
+    refused = 'heart_requests_total{method="POST",route="/predict/batch",status="503"}'
+
+    slow = [begun(server.port, long) for _ in range(20)]
+
+    until(lambda: server.metric(refused) >= 20 - LONG_BODIES)
+    assert server.client.post("/predict", json=EXAMPLE).status_code == 200
+    for connection in slow:
+        connection.close()
+    until(lambda: server.client.post("/predict/batch", content=b"x" * 99_000).status_code == 422)
+
+
+def test_a_connection_on_which_no_request_comes_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "HEAD_SECONDS", 0.2)
+    app = create_app(*parts(tmp_path), with_page=False)
+    config = uvicorn.Config(app, port=0, http=HttpToolsProtocol, log_level="warning")
+
+    async def story() -> list[bytes]:
+        server = main.Server(config)
+        running = asyncio.create_task(server.serve())
+        await asyncio.to_thread(until, lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with connections(port, 4) as clients:
+            for (_, writer), data in zip(
+                clients, (b"", HALF_A_HEAD, PREDICT, PREDICT), strict=True
+            ):
+                writer.write(data)
+            assert (await answer(clients[2][0])).status == 200
+            assert (await answer(clients[3][0])).status == 200
+            clients[3][1].write(HALF_A_HEAD)
+            ended = [await clients[number][0].read() for number in (0, 1, 3)]
+            clients[2][1].write(PREDICT)  # it owed nothing
+            assert (await answer(clients[2][0])).status == 200
+        server.should_exit = True
+        await running
+        return ended
+
+    assert asyncio.run(asyncio.wait_for(story(), 20)) == [b"", b"", b""]

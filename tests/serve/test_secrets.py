@@ -13,7 +13,7 @@ import pytest
 from schema import NAMES
 from serve.errors import Kind
 from serve.patients import EXAMPLE
-from tests.serve.conftest import Require
+from tests.conftest import Require
 from tests.serve.logs import until
 from tests.serve.server_process import Server, served
 

@@ -106,6 +106,7 @@ def logged(server: Server) -> set[str]:
         return {key for (key,) in connection.execute("SELECT id FROM predictions")}
 
 
+@pytest.mark.heavy  # on a machine with other work the seconds that it allows can run out
 def test_an_end_in_full_work_refuses_nobody(start: Start) -> None:
     server = start()
     answers: list[Answer] = []
@@ -167,6 +168,7 @@ LIMITED = ("bash", "-c", 'ulimit -Sn 128; exec "$@"', "-", *SERVE)
 HALF_A_HEAD, HALF_A_BODY = PREDICT[:30], PREDICT[:-5]
 
 
+@pytest.mark.heavy  # on a machine with other work the seconds that it allows can run out
 @pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.heavy)])
 def test_slow_clients_are_in_nobodys_way(start: Start, count: int) -> None:
     allow_files(count + 500)
@@ -198,6 +200,7 @@ def allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
 
 
+@pytest.mark.heavy  # on a machine with other work the seconds that it allows can run out
 def test_long_bodies_on_their_way_are_bounded_together(start: Start) -> None:
     server = start(max_body_bytes=100_000)
     long = request("/predict/batch", "x" * 99_000)[:-1]

@@ -38,6 +38,11 @@ class Server:
         except httpx.TransportError:
             return False
 
+    def with_page(self) -> "Server":
+        """Itself, once its page is built, which takes processor and memory."""
+        until(lambda: self.answers("/"), 120)
+        return self
+
     def metric(self, sample: str) -> float:
         """The value of a sample, with its labels as /metrics writes them."""
         lines = self.client.get("/metrics").text.splitlines()

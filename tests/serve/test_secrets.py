@@ -14,7 +14,6 @@ from schema import NAMES
 from serve.errors import Kind
 from serve.patients import EXAMPLE
 from tests.conftest import Require
-from tests.serve.logs import until
 from tests.serve.server_process import Server, served
 
 # Values that nothing else has, of a patient that is valid and of several that are not.
@@ -44,8 +43,7 @@ def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     registry = published / "registry" / "mlflow.db"
     command = (sys.executable, "-c", WATCHED)
     with served(tmp_path_factory.mktemp("server"), registry, command) as server:
-        until(lambda: server.answers("/"), 60)
-        yield server
+        yield server.with_page()
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +145,7 @@ def test_nothing_is_unpickled_and_no_training_library_imported(
     folder = server.output.parent
 
     server.process.terminate()
-    server.process.wait(20)
+    server.process.wait(60)
 
     assert ids
     assert not (folder / "unpickled").exists(), (folder / "unpickled").read_text()

@@ -77,6 +77,14 @@ def create_app(
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(NoChampion, _no_champion)
+    _add_routes(app, service, admission, settings)
+    app.state.service, app.state.admission = service, admission
+    metrics.registry.register(ServiceCollector(service))
+    page = mount(app, service, settings, admission) if with_page else None
+    return app
+
+
+def _add_routes(app: FastAPI, service: Service, admission: Admission, settings: Settings) -> None:
     token = settings.api_token.get_secret_value() if settings.api_token else None
     limits = (admission, settings.max_body_bytes, token)
     secured = [Security(TOKEN)] if token else []  # for the document; `guarded` sees to it
@@ -88,10 +96,10 @@ def create_app(
     # In front of the documentation's routes, and not by `include_router`, which goes through a router
     # of its own at every request.
     app.router.routes[:0] = [route for router in routers for route in router.routes]
-    app.state.service, app.state.admission = service, admission
-    metrics.registry.register(ServiceCollector(service))
-    page = mount(app, service, settings, admission) if with_page else None
-    return app
+    for route in (*routers[0].routes, *routers[1].routes):
+        assert isinstance(route, APIRoute)
+        for method in route.methods or ():
+            service.metrics.expect(method, route.path)
 
 
 async def _open(page: LazyPage, champion: Champion) -> None:

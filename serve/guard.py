@@ -35,10 +35,8 @@ def guarded(
             if response is None:
                 await super().handle(scope, again(body, receive), send)
                 return
-            with (
-                suppress(TimeoutError),
-                admission.patience,
-            ):  # who does not take the answer is cut off
+            # Who does not take the answer is cut off.
+            with suppress(TimeoutError), admission.patience:
                 await response(scope, receive, send)
 
         async def _directly(self, scope: Scope, body: bytes) -> Response | None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -52,6 +53,18 @@ class Server:
         """The bytes of memory that the process occupies."""
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def settled(self) -> int:
+        """`resident` once it grows no more: the page goes on loading after its first answer."""
+        sizes = [self.resident()]
+
+        def still() -> bool:
+            time.sleep(0.5)
+            sizes.append(self.resident())
+            return sizes[-1] - sizes[-2] < 500_000
+
+        until(still, 60)
+        return sizes[-1]
 
 
 def free_port() -> int:

@@ -294,3 +294,12 @@ def test_routes_are_counted_by_their_template(client: TestClient) -> None:
     assert 'heart_requests_total{method="POST",route="/predict",status="200"} 1.0' in text
     assert 'route="/predictions/{prediction_id}",status="404"' in text
     assert "canary" not in text
+
+
+def test_failures_of_the_routes_for_patients_are_counted_from_0(client: TestClient) -> None:
+    text = client.get("/metrics").text
+
+    for method, route in (("POST", "/predict"), ("DELETE", "/predictions/{prediction_id}")):
+        for status in (500, 503):
+            labels = f'method="{method}",route="{route}",status="{status}"'
+            assert f"heart_requests_total{{{labels}}} 0.0" in text

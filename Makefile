@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro register serve test test-heavy format lock bench-model bench-pipeline bench-serve clean
+.PHONY: help install repro register serve test test-heavy format lock bench-model bench-pipeline bench-serve bench-drift clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -71,5 +71,8 @@ bench-pipeline: .venv/pipeline ## the time of each stage, the share inside the f
 bench-serve: .venv/dev ## the service beside an endpoint that does nothing and beside `mlflow models serve`
 	python -m benchmarks.serve
 
+bench-drift: .venv/pipeline ## the drift check's false alarms and delays beside the usual rules, and its cost
+	python -m benchmarks.drift
+
 clean: ## remove what the stages made; the cache, the registry and .venv stay
-	rm -rf data/*.csv models/*.joblib models/*.onnx models/*.pkl plots dvc_plots
+	rm -rf data/*.csv models/*.json models/*.joblib models/*.onnx models/*.pkl plots dvc_plots

@@ -2,6 +2,7 @@
 
 import hmac
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from schema import MEASUREMENTS, OUTCOME
+from schema import MEASUREMENTS, NAMES, OUTCOME
 from serve.gate import Patience, again, header, whole_body
 
 JSON = (b"application/json", b"application/json; charset=utf-8")
@@ -72,11 +73,25 @@ def unavailable(reason: str, retry_after: float) -> JSONResponse:
     return JSONResponse({"detail": reason}, 503, headers={"Retry-After": seconds})
 
 
-async def invalid(_: Request, error: Exception) -> JSONResponse:
+async def invalid(request: Request, error: Exception) -> JSONResponse:
     """422: each problem with its row, field, value, and what was expected."""
     assert isinstance(error, RequestValidationError)
-    problems = [_problem(item) for item in error.errors()[:20]]
-    return JSONResponse({"detail": problems}, 422)
+    found = error.errors()
+    request.app.state.service.metrics.refused_values(out_of_range(found))
+    return JSONResponse({"detail": [_problem(item) for item in found[:20]]}, 422)
+
+
+def out_of_range(errors: Sequence[Any]) -> list[str]:
+    """The measurements whose value was given and refused, once a patient."""
+    places = {
+        tuple(error["loc"][: error["loc"].index(name) + 1])
+        for error in errors
+        for name in NAMES
+        if name in error["loc"]
+        and error["type"] not in ("missing", "extra_forbidden")
+        and error["input"] is not None
+    }
+    return [place[-1] for place in places]
 
 
 def _problem(item: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from serve.page.assess import assess
 from serve.page.language import Language, language_of, say
 from serve.page.markup import message_html, note_html
 from serve.page.scores import problems_html, scored_html, table_problems_html
-from serve.page.table import read_form, read_table
+from serve.page.table import Problem, read_form, read_table
 from serve.patients import Feedback
 from serve.service import NoChampion, Service
 from serve.versions import Model
@@ -38,6 +38,7 @@ class Handlers:
         measured = [None if value == NOT_MEASURED else value for value in values]
         patient, problems = read_form(measured, language)
         if problems:
+            self._count(problems)
             return problems_html(problems, language), None
         try:
             (answer,) = await self.service.predict([patient])
@@ -47,6 +48,11 @@ class Handlers:
             zip(FIELDS, (patient, answer["prediction_id"], answer["model_version"]), strict=True)
         )
         return await self.rewrite(language, held), held
+
+    def _count(self, problems: Sequence[Problem]) -> None:
+        """Tell the metrics which measurements had a value that the schema does not allow."""
+        names = [problem.name for problem in problems if problem.refused]
+        self.service.metrics.refused_values(names)
 
     async def rewrite(self, language: Language, held: Any) -> str:
         """The answer that a browser holds, in a language; it is not logged again."""
@@ -84,6 +90,7 @@ class Handlers:
             return message_html(say("too_large", language), language, "bad")
         table, problems = await asyncio.to_thread(read_table, data, language)
         if problems:
+            self._count(problems)
             return table_problems_html(problems, language)
         progress(0.6, say("scoring", language))
         try:

@@ -27,6 +27,7 @@ HASHED = {
     "model.onnx": "model_sha256",
     "extra_files/standard_error.onnx": "standard_error_sha256",
     "extra_files/training.json": "training_sha256",
+    "extra_files/reference.json": "reference_sha256",
 }
 
 

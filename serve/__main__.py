@@ -5,13 +5,15 @@ import sys
 from types import FrameType
 
 import uvicorn
-from pydantic import ValidationError
 
+from monitoring.settings import DriftSettings
+from monitoring.variables import read
+from monitoring.watch import Watch
 from serve.api import create_app
 from serve.champion import Champion
 from serve.log import LogRefused, PredictionLog
 from serve.metrics import Metrics
-from serve.settings import Settings, reasons
+from serve.settings import Settings
 
 GRACE_SECONDS = 5  # an open tab of the page would hold up the end for ever
 
@@ -26,10 +28,7 @@ class Server(uvicorn.Server):
 
 
 def main() -> None:
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        sys.exit("\n".join(["error: the settings do not fit:", *reasons(error)]))
+    settings, drift = read(Settings), read(DriftSettings)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     metrics = Metrics()
     log = PredictionLog(
@@ -38,7 +37,9 @@ def main() -> None:
         queue_limit=settings.log_queue,
         on_commit=metrics.committed,
     )
-    app = create_app(settings, Champion(settings), log, metrics)
+    champion = Champion(settings)
+    watch = Watch(champion, log, drift) if drift.in_server else None
+    app = create_app(settings, champion, log, metrics, watch=watch)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -14,14 +14,17 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
+from monitoring.collector import DriftCollector
+from monitoring.watch import Watch
 from serve.champion import Champion
+from serve.drift import Drift, drift_answer
 from serve.gate import Admission, Gate
 from serve.guard import guarded, invalid, unavailable
 from serve.log import LogUnavailable, OutcomeConflict, PredictionLog, UnknownPrediction
 from serve.metrics import Metrics, ServiceCollector
 from serve.page import LazyPage, mount
 from serve.patients import Batch, Feedback, Patient, Prediction, Predictions
-from serve.service import NoChampion, Service
+from serve.service import NoChampion, NotWatched, Service
 from serve.settings import Settings
 
 PURGE_SECONDS = 3600
@@ -43,15 +46,18 @@ def create_app(
     log: PredictionLog,
     metrics: Metrics,
     with_page: bool = True,
+    watch: Watch | None = None,
 ) -> FastAPI:
-    """The application. Its lifespan starts and stops the champion's poll, the log and the page."""
-    service = Service(champion, log, metrics)
+    """The application. Its lifespan starts and stops the champion's poll, the log, the page, the watch."""
+    service = Service(champion, log, metrics, watch)
     admission = Admission(settings.max_concurrent)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         log.start()
         champion.start()
+        if watch is not None:
+            watch.start()
         background = [
             asyncio.create_task(_purge(log)),
             asyncio.create_task(admission.patience.watch()),
@@ -66,6 +72,8 @@ def create_app(
                 task.cancel()
             if page is not None:
                 await page.stop()
+            if watch is not None:
+                await asyncio.to_thread(watch.stop)
             await asyncio.to_thread(champion.stop)
             await asyncio.to_thread(log.close)
 
@@ -81,6 +89,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(NoChampion, _no_champion)
+    app.add_exception_handler(NotWatched, _not_watched)
     token = settings.api_token.get_secret_value() if settings.api_token else None
     limits = (admission.patience, settings.max_body_bytes, token)
     routers = (
@@ -93,6 +102,8 @@ def create_app(
     app.router.routes[:0] = [route for router in routers for route in router.routes]
     app.state.service, app.state.admission = service, admission
     metrics.registry.register(ServiceCollector(service))
+    if watch is not None:
+        metrics.registry.register(DriftCollector(watch))
     page = (
         mount(app, service, settings, admission.patience) if with_page else None
     )  # at "/", and so last
@@ -198,6 +209,11 @@ def records(service: Service, route_class: type[APIRoute]) -> APIRouter:
             "labelled": service.labelled(current.version),
         }
 
+    @router.get("/drift", responses={**REFUSALS, 503: {"description": "Nothing is known of drift"}})
+    def drift() -> Drift:
+        """Whether the last patients look like those that the model learnt from, by measurement."""
+        return drift_answer(service.drift())
+
     return router
 
 
@@ -237,3 +253,7 @@ async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:
 
 async def _no_champion(_: Request, error: Exception) -> JSONResponse:
     return unavailable(f"no model: {error}", retry_after=5)
+
+
+async def _not_watched(_: Request, error: Exception) -> JSONResponse:
+    return unavailable(f"no verdict on drift: {error}", retry_after=5)

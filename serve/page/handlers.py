@@ -13,12 +13,13 @@ from serve.log_tables import SOURCES
 from serve.page.about import about_html
 from serve.page.answer import answer_html
 from serve.page.assess import assess
+from serve.page.drift import by_ratio, compared_html, drift_html
 from serve.page.language import Language, language_of, say
 from serve.page.markup import message_html, note_html
 from serve.page.scores import problems_html, scored_html, table_problems_html
 from serve.page.table import Problem, read_form, read_table
 from serve.patients import Feedback
-from serve.service import NoChampion, Service
+from serve.service import NoChampion, NotWatched, Service
 from serve.versions import Model
 
 MAX_FILE_BYTES = 2 * 1024 * 1024
@@ -80,6 +81,17 @@ class Handlers:
         except NoChampion:
             return message_html(say("no_model", language), language), note_html(None, language)
         return about_html(model, language), note_html(model.version, language)
+
+    def drift(self, language: Any, feature: Any) -> tuple[str, str]:
+        """The tab about drift: the verdict, and a feature compared; the most drifted for none."""
+        language = language_of(language)
+        try:
+            look = self.service.drift()
+        except NotWatched:
+            return drift_html(None, language), ""
+        names = by_ratio(look)
+        name = feature if feature in names else next(iter(names), "")
+        return drift_html(look, language), compared_html(look, name, language)
 
     async def score(self, path: Path, language: Any, progress: Callable[[float, str], None]) -> str:
         """The scores of a CSV file, or what is wrong with it. The file is gone afterwards."""

@@ -50,7 +50,7 @@ def load(folder: Path) -> People:
 def _table(path: Path, fold: str | None = None) -> tuple[Floats, list[str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            found = [row for row in csv.DictReader(file) if fold in (None, row["fold"])]
+            found = [row for row in csv.DictReader(file) if fold is None or row["fold"] == fold]
         columns = [[m.parse(row[m.name]) for row in found] for m in MEASUREMENTS]
         outcomes = [row[OUTCOME.name] for row in found]
     except OSError as error:

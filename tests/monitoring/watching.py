@@ -18,7 +18,7 @@ from schema import MEASUREMENTS, NAMES, Floats
 from serve.api import create_app
 from serve.log import PredictionLog, Record, new_ids
 from serve.versions import Model
-from tests.serve.registry_fixture import patients
+from tests.serve.registry_fixture import ROOT, patients
 from tests.serve.small_service import Present, model, parts
 
 POLICY = Policy(
@@ -95,3 +95,13 @@ def champion_of(current: Model | None, previous: Model | None = None) -> Present
     made = Present.__new__(Present)
     made.current, made.previous = current, previous
     return made
+
+
+def tables(folder: Path) -> None:
+    """The real patients where the pipeline would leave CTGAN's and the training patients."""
+    (folder / "data").mkdir()
+    heading, *rows = (ROOT / "data" / "raw" / "heart.csv").read_text().splitlines()
+    train = [heading, *rows]
+    (folder / "data" / "train.csv").write_text("\n".join(train) + "\n")
+    synthetic = [f"fold,{heading}", *(f"all,{row}" for row in rows)]
+    (folder / "data" / "synthetic.csv").write_text("\n".join(synthetic) + "\n")

@@ -67,11 +67,11 @@ def test_every_patient_of_every_shift_is_valid_but_those_in_wrong_units(people: 
 
 
 def test_the_shifts_are_what_they_are_called(people: People) -> None:
-    def drawn(shift: str) -> np.ndarray:  # type: ignore[type-arg]
+    def drawn(shift: str) -> np.ndarray:
         patients = [p for p, _ in draw(SHIFTS[shift](people, RANDOM), 4000, RANDOM)]
         return encode({name: [p[name] for p in patients] for name in NAMES})
 
-    def missing(rows: np.ndarray, column: int) -> float:  # type: ignore[type-arg]
+    def missing(rows: np.ndarray, column: int) -> float:
         return float(np.isnan(rows[:, column]).mean())
 
     none, older = drawn("none"), drawn("older")

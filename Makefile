@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro register serve test test-heavy format lock bench-model bench-pipeline bench-serve bench-drift clean
+.PHONY: help install repro register serve test test-heavy format lock simulate drift-report bench-model bench-pipeline bench-serve bench-drift clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -42,6 +42,18 @@ register: .venv/pipeline ## publish the model to MLflow unless the registry alre
 
 serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.0.1:8000
 	python -m serve
+
+ROWS ?= 500
+SHIFT ?= none
+RATE ?= 50
+OUTCOMES ?= 0
+URL ?= http://127.0.0.1:8000
+
+simulate: .venv/serve ## send made-up patients to a running service: ROWS=500 SHIFT=none|older|... RATE=50 OUTCOMES=0 URL=...
+	@python -m monitoring.simulate --rows $(ROWS) --shift $(SHIFT) --rate $(RATE) --outcomes $(OUTCOMES) --url $(URL)
+
+drift-report: .venv/serve ## the drift of the last patients as one HTML file, plots/drift.html, and in MLflow
+	@python -m monitoring.report
 
 test: .venv/dev ## format, lint, strict types and tests: all that must pass
 	ruff format --check .

@@ -1,4 +1,4 @@
-"""The service, a Prometheus with the project's configuration, and the drift monitor's metrics, all running."""
+"""The service, a Prometheus with the project's configuration, and another replica's metrics, all running."""
 
 import shutil
 import socket
@@ -13,10 +13,9 @@ from typing import Any
 
 import httpx
 import yaml
-from prometheus_client import start_http_server
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from tests.monitoring.configuration import PROMETHEUS, ROOT
-from tests.monitoring.contract import DriftMonitor
 
 INTERVAL = "500ms"
 
@@ -27,7 +26,7 @@ class Stack:
     process: subprocess.Popen[bytes]
     log: Path
     prometheus: httpx.Client
-    monitor: DriftMonitor
+    other_last_run: Gauge
 
     def ask(self, query: str, at: float | None = None) -> list[dict[str, str]]:
         """The labels of the series that a query returns, now or as it was."""
@@ -121,11 +120,14 @@ def scraping(
 
 
 @contextmanager
-def exported(monitor: DriftMonitor) -> Iterator[str]:
-    """The address at which a drift monitor's metrics are to be had."""
-    server, thread = start_http_server(0, "127.0.0.1", monitor.registry)
+def other_replica() -> Iterator[tuple[str, Gauge]]:
+    """The address of the metrics of another drift monitor, and when it looked last: just now."""
+    registry = CollectorRegistry()
+    last_run = Gauge("heart_drift_last_run_timestamp_seconds", "-", registry=registry)
+    last_run.set_function(time.time)
+    server, thread = start_http_server(0, "127.0.0.1", registry)
     try:
-        yield f"127.0.0.1:{server.server_port}"
+        yield f"127.0.0.1:{server.server_port}", last_run
     finally:
         server.shutdown()
         server.server_close()

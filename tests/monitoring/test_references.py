@@ -8,10 +8,8 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from schema import NAMES
-from serve.api import create_app
 from tests.monitoring.configuration import (
     GRAFANA,
     MONITORING,
@@ -24,8 +22,8 @@ from tests.monitoring.configuration import (
     queries,
     recorded,
 )
-from tests.monitoring.contract import DriftMonitor, names, some_answers
-from tests.serve.small_service import parts
+from tests.monitoring.traffic import names, normal_traffic
+from tests.monitoring.watching import watching
 
 UID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 
@@ -98,13 +96,11 @@ def test_panels_have_numbers_and_places_of_their_own(uid: str) -> None:
 
 
 def test_every_metric_is_exported(tmp_path: Path) -> None:
-    app = create_app(*parts(tmp_path), with_page=False)
-    with TestClient(app) as client:
-        some_answers(client)
+    with watching(tmp_path) as (client, watch):
+        normal_traffic(client, seed=1)
+        watch.refresh()
         exported = names(client.get("/metrics").text)
-    exported |= names(DriftMonitor().text()) | {"up"}
-
-    exported |= set(recorded())
+    exported |= {"up", *recorded()}
 
     asked = {name for query in [*queries(), *recorded().values()] for name in metrics_in(query)}
     assert asked <= exported

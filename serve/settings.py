@@ -1,6 +1,6 @@
 """What can be set, in environment variables HEART_... or a file .env: the only place that reads them.
 
-`.env.example` is made from this class: `python -m serve.settings > .env.example`.
+`.env.example` is made from these classes: `python -m serve.settings > .env.example`.
 """
 
 import ipaddress
@@ -8,14 +8,17 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-PREFIX = "HEART_"
-# Variables with the prefix that others read: monitoring and the tests.
-OTHERS = ("drift_", "test_")
 
 # A name is also a folder's in the cache, hence no separators and no dot in front.
 MODEL = re.compile(
@@ -27,22 +30,62 @@ SQLITE = "sqlite:///"
 Count = Annotated[int, Field(ge=1)]
 
 
-class Settings(BaseSettings):
-    """Read when it is made, which only `main` does; whoever needs a setting is given it.
+class Strict(BaseSettings):
+    """Settings that refuse a misspelt variable, and never show a value. Subclasses give `env_prefix`."""
 
-    Relative paths, those of SQLite URLs too, start at the working directory.
-    """
+    # Continuations of the prefix under which others read variables.
+    others: ClassVar[tuple[str, ...]] = ()
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
         env_file=".env",
         env_ignore_empty=True,
         dotenv_filtering="match_prefix",
         extra="forbid",
         frozen=True,
-        hide_input_in_errors=True,  # the token and passwords in URLs are input too
+        hide_input_in_errors=True,  # tokens and passwords in URLs are input too
         validate_default=True,
     )
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """The environment variable of a setting."""
+        return cls.model_config["env_prefix"] + name.upper()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """A misspelt variable is refused; pydantic itself overlooks those of the environment."""
+        prefix = cls.variable("")
+        environment = {
+            variable[len(prefix) :].lower()
+            for variable in os.environ
+            if variable.upper().startswith(prefix)
+        }
+        others = {name for name in environment | given.keys() if name.startswith(cls.others)}
+        unknown = sorted((environment | given.keys()) - others - cls.model_fields.keys())
+        if unknown:
+            known = ", ".join(cls.variable(name) for name in cls.model_fields)
+            raise ValueError(f"{cls.variable(unknown[0])} is no setting; there are {known}")
+        return {name: value for name, value in given.items() if name not in others}
+
+
+def _strong(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]{16,}", value.get_secret_value()):
+        raise ValueError("expected at least 16 ASCII characters without spaces")
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_strong)]  # hard to guess, and fit for a header
+
+
+class Settings(Strict):
+    """Read when it is made, which only `main` does; whoever needs a setting is given it.
+
+    Relative paths, those of SQLite URLs too, start at the working directory.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="HEART_")
+    others = ("drift_", "retrain_", "test_")
 
     host: str = Field(
         "127.0.0.1",
@@ -51,7 +94,7 @@ class Settings(BaseSettings):
     port: int = Field(
         8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose a free one."
     )
-    api_token: SecretStr | None = Field(
+    api_token: Secret | None = Field(
         None,
         description="Bearer token of the API and password of the page: at least 16 characters, "
         "ASCII, no spaces. Without it the service answers everyone who reaches it.",
@@ -99,22 +142,6 @@ class Settings(BaseSettings):
         128, description="Requests in work at the same time before others are answered 503."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _only_known(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """A misspelt variable is refused; pydantic itself overlooks those of the environment."""
-        environment = {
-            variable[len(PREFIX) :].lower()
-            for variable in os.environ
-            if variable.upper().startswith(PREFIX)
-        }
-        others = {name for name in environment | given.keys() if name.startswith(OTHERS)}
-        unknown = sorted((environment | given.keys()) - others - cls.model_fields.keys())
-        if unknown:
-            known = ", ".join(_variable(name) for name in cls.model_fields)
-            raise ValueError(f"{_variable(unknown[0])} is no setting; there are {known}")
-        return {name: value for name, value in given.items() if name not in others}
-
     @field_validator("model")
     @classmethod
     def _is_model(cls, value: str) -> str:
@@ -122,13 +149,6 @@ class Settings(BaseSettings):
             raise ValueError(
                 "expected models:/NAME@ALIAS, models:/NAME/VERSION or models:/NAME/newest"
             )
-        return value
-
-    @field_validator("api_token")
-    @classmethod
-    def _is_strong(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not re.fullmatch(r"[!-~]{16,}", value.get_secret_value()):
-            raise ValueError("expected at least 16 ASCII characters without spaces")
         return value
 
     @field_validator("tracking_uri", "log_url")
@@ -158,12 +178,12 @@ class Settings(BaseSettings):
         return self
 
 
-def reasons(error: ValidationError) -> list[str]:
-    """Why `Settings()` was refused: a line for each setting, no value of any in it but the host."""
+def reasons(error: ValidationError, settings: type[Strict] = Settings) -> list[str]:
+    """Why settings were refused: a line for each, no value of any in it but the host."""
     return [
         ": ".join(
             [
-                *(_variable(str(name)) for name in problem["loc"][:1]),
+                *(settings.variable(str(name)) for name in problem["loc"][:1]),
                 problem["msg"].removeprefix("Value error, "),
             ]
         )
@@ -171,14 +191,23 @@ def reasons(error: ValidationError) -> list[str]:
     ]
 
 
+def every_class() -> tuple[type[Strict], ...]:
+    """All settings that there are."""
+    from monitoring.retrainer.settings import RetrainerSettings
+
+    return Settings, RetrainerSettings
+
+
 def env_example() -> str:
     """The text of `.env.example`: every setting, explained, commented out at its default."""
     lines = ["# Copy to .env, take the # away before what you change. Made by serve/settings.py."]
-    for name, field in Settings.model_fields.items():
-        extra = field.json_schema_extra
-        default = extra["default"] if isinstance(extra, dict) else field.default
-        lines += ["", *_wrapped(str(field.description))]
-        lines.append(f"#{_variable(name)}={'' if default is None else default}")
+    for settings in every_class():
+        for name, field in settings.model_fields.items():
+            extra = field.json_schema_extra
+            default = extra["default"] if isinstance(extra, dict) else field.get_default()
+            shown = "" if default is None or field.is_required() else default
+            lines += ["", *_wrapped(str(field.description))]
+            lines.append(f"#{settings.variable(name)}={shown}")
     return "\n".join(lines) + "\n"
 
 
@@ -189,10 +218,6 @@ def _wrapped(text: str, width: int = 98) -> list[str]:
             lines.append("#")
         lines[-1] += f" {word}"
     return lines
-
-
-def _variable(name: str) -> str:
-    return PREFIX + name.upper()
 
 
 def _is_loopback(host: str) -> bool:

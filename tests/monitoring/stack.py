@@ -39,12 +39,13 @@ class Stack:
         return [series["metric"] for series in answer["data"]["result"]]
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for it."""
+def until(condition: Callable[[], Any], seconds: float = 60, pause: float = 0.1) -> Any:
+    """Wait for it, and say what it is."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.1)
+        time.sleep(pause)
+    return found
 
 
 def free_port() -> int:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from schema import MEASUREMENTS
-from serve.settings import REGISTRY, Settings, env_example, reasons
+from serve.settings import REGISTRY, Settings, env_example, every_class, reasons
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "sixteen-letters!"
@@ -233,8 +233,10 @@ def test_the_example_explains_each_setting_and_names_its_default(tmp_path: Path)
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in assigned))
 
     assert [name for name, _ in assigned] == [
-        f"HEART_{name.upper()}" for name in Settings.model_fields
+        settings.variable(name) for settings in every_class() for name in settings.model_fields
     ]
     assert Settings() == Settings(_env_file=None)
     assert ("HEART_TRACKING_URI", REGISTRY) in assigned
-    assert all(field.description for field in Settings.model_fields.values())
+    assert all(
+        field.description for settings in every_class() for field in settings.model_fields.values()
+    )

@@ -28,6 +28,7 @@ class Stack:
     log: Path
     prometheus: httpx.Client
     monitor: DriftMonitor
+    receiver: httpx.Client
 
     def ask(self, query: str, at: float | None = None) -> list[dict[str, str]]:
         """The labels of the series that a query returns, now or as it was."""
@@ -102,12 +103,17 @@ def served(
 
 @contextmanager
 def scraping(
-    program: Path, folder: Path, targets: list[dict[str, Any]], environment: Mapping[str, str]
+    program: Path,
+    folder: Path,
+    targets: list[dict[str, Any]],
+    receiver: httpx.Client,
+    environment: Mapping[str, str],
 ) -> Iterator[httpx.Client]:
     """Prometheus as the project sets it up, but for targets, intervals and its own port."""
     port = free_port()
     for path in PROMETHEUS.iterdir():
         text = path.read_text().replace("15s", INTERVAL).replace(":9090", f":{port}")
+        text = text.replace(":8001", f":{receiver.base_url.port}")
         (folder / path.name).write_text(text)
     (folder / "targets.yml").write_text(yaml.safe_dump(targets))
     command = [

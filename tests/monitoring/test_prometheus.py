@@ -22,6 +22,7 @@ from tests.monitoring.configuration import (
 )
 from tests.monitoring.contract import FEATURES, DriftMonitor, some_answers
 from tests.monitoring.stack import Stack, exported, scraping, served, until
+from tests.monitoring.webhook import receiving, send
 
 pytestmark = pytest.mark.xdist_group("prometheus")  # one worker starts the servers, once
 after_normal_patients = pytest.mark.usefixtures("normal")
@@ -41,13 +42,18 @@ def stack(
     (folder / "prometheus").mkdir()
     monitor = DriftMonitor()
     registry = small_pipeline / "registry" / "mlflow.db"
-    with served(registry, folder, environment) as (process, service), exported(monitor) as address:
+    with (
+        served(registry, folder, environment) as (process, service),
+        exported(monitor) as address,
+        receiving(folder, environment) as receiver,
+    ):
         targets: list[dict[str, Any]] = [
             {"targets": [f"127.0.0.1:{service.base_url.port}"]},
             {"targets": [address], "labels": {"job": "drift"}},
         ]
-        with scraping(program, folder / "prometheus", targets, environment) as prometheus:
-            yield Stack(service, process, folder / "log.db", prometheus, monitor)
+        prometheus = folder / "prometheus"
+        with scraping(program, prometheus, targets, receiver, environment) as asked:
+            yield Stack(service, process, folder / "log.db", asked, monitor, receiver)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +85,7 @@ def test_prometheus_reaches_all_and_evaluates_every_rule(stack: Stack, normal: f
     assert {labels["job"] for labels in stack.ask("up == 1", normal)} == {
         "heart",
         "drift",
+        "retrainer",
         "prometheus",
     }
     groups = stack.prometheus.get("/api/v1/rules").json()["data"]["groups"]
@@ -119,6 +126,15 @@ def test_a_monitor_that_hangs_is_noticed(stack: Stack) -> None:
 
     stack.monitor.last_run.set_to_current_time()
     until(lambda: "heart-monitor-stale" not in alarms(stack))
+
+
+@after_normal_patients
+def test_how_a_retraining_ended_is_told(stack: Stack) -> None:
+    assert send(stack.receiver).status_code == 202
+
+    until(lambda: "heart-retraining-ended" in alarms(stack))
+    told = stack.ask(alert_expression(RULES["heart-retraining-ended"]))
+    assert [labels["result"] for labels in told] == ["done"]
 
 
 @after_normal_patients

@@ -22,6 +22,7 @@ from monitoring.retrainer.api import create_app
 from monitoring.retrainer.notification import CLOCK_SKEW_SECONDS
 from monitoring.retrainer.runs import Runs
 from tests.monitoring import webhook
+from tests.monitoring.configuration import ROOT
 from tests.monitoring.stack import until
 from tests.monitoring.webhook import (
     SECRET,
@@ -36,7 +37,6 @@ from tests.monitoring.webhook import (
     status,
 )
 
-ROOT = Path(__file__).parents[2]
 LATER = "2026-11-25T10:05:00Z"
 Receiver = Callable[..., tuple[TestClient, Runs]]
 

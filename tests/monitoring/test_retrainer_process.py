@@ -14,22 +14,22 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.monitoring.configuration import ROOT
 from tests.monitoring.stack import free_port, until
 from tests.monitoring.test_retrainer import is_alive
 from tests.monitoring.webhook import (
+    COMMAND,
     SECRET,
     STAND_IN,
     TOKEN,
     body,
     ended,
     let_go,
+    of_process,
     send,
     started,
     status,
 )
-
-ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "monitoring.retrainer"]
 
 
 class Receiver:
@@ -41,20 +41,12 @@ class Receiver:
         port = free_port()
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
         words = [sys.executable, str(STAND_IN), str(folder), "0", "--child"]
-        self.environment = {
-            **os.environ,
-            "HEART_RETRAIN_TOKEN": TOKEN,
-            "HEART_RETRAIN_SECRET": SECRET,
-            "HEART_RETRAIN_PORT": str(port),
-            "HEART_RETRAIN_FOLDER": str(folder / "state"),
-            "HEART_RETRAIN_COMMAND": shlex.join(words),
-            "HEART_RETRAIN_COOLDOWN_SECONDS": "0",
-        }
+        self.settings = of_process(folder, port, shlex.join(words))
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                COMMAND, cwd=ROOT, env=self.environment, stdout=log, stderr=log
+                COMMAND, cwd=self.folder, env=os.environ | self.settings, stdout=log, stderr=log
             )
         until(self._is_live)
 
@@ -166,7 +158,7 @@ def test_no_secret_is_printed(receiver: Receiver, tmp_path: Path) -> None:
 def refusal(folder: Path, **settings: str) -> str:
     kept = {n: value for n, value in os.environ.items() if not n.upper().startswith("HEART_")}
     done = subprocess.run(
-        COMMAND, cwd=folder, env={**kept, "PYTHONPATH": str(ROOT), **settings},
+        COMMAND, cwd=folder, env=kept | {"PYTHONPATH": str(ROOT)} | settings,
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1
@@ -184,9 +176,7 @@ def test_without_its_secrets_it_does_not_listen(tmp_path: Path) -> None:
 
 
 def test_two_receivers_do_not_share_a_folder(receiver: Receiver, tmp_path: Path) -> None:
-    settings = {n: v for n, v in receiver.environment.items() if n.startswith("HEART_")}
-
-    refused = refusal(tmp_path, **settings)
+    refused = refusal(tmp_path, **receiver.settings)
 
     assert refused.startswith(f"error: HEART_RETRAIN_FOLDER={tmp_path}/state: database is locked")
 

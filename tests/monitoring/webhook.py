@@ -6,14 +6,21 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from monitoring.retrainer.runs import Runs
 from monitoring.retrainer.settings import RetrainerSettings
-from tests.monitoring.stack import until
+from tests.monitoring.configuration import ROOT
+from tests.monitoring.stack import free_port, running, until
 
 TOKEN = "bearer-of-the-tests"
 SECRET = "secret-of-the-tests"
+COMMAND = [sys.executable, "-m", "monitoring.retrainer"]
 STAND_IN = Path(__file__).with_name("stand_in.py")
 GROUP = '{}/{route="drift"}:{model_version="3", route="drift"}'
 START = "2026-11-25T10:00:00Z"
@@ -30,6 +37,34 @@ def settings(folder: Path, code: int = 0, *words: str, **changes: Any) -> Retrai
         "_env_file": None,
     }
     return RetrainerSettings(**{**given, **changes})
+
+
+def of_process(folder: Path, port: int, command: str) -> dict[str, str]:
+    """The settings of a receiver as variables of the environment."""
+    return {
+        "PYTHONPATH": str(ROOT),
+        "HEART_RETRAIN_TOKEN": TOKEN,
+        "HEART_RETRAIN_SECRET": SECRET,
+        "HEART_RETRAIN_PORT": str(port),
+        "HEART_RETRAIN_FOLDER": str(folder / "state"),
+        "HEART_RETRAIN_COMMAND": command,
+        "HEART_RETRAIN_COOLDOWN_SECONDS": "0",
+    }
+
+
+@contextmanager
+def receiving(folder: Path, environment: Mapping[str, str]) -> Iterator[httpx.Client]:
+    """A receiver whose retraining does nothing. One of an hour ago is written down."""
+    runs = Runs(folder / "state")
+    runs.end(runs.begin([], "drift: an alert"), 0, "done", "")
+    with runs._database as database:
+        database.execute("UPDATE runs SET ended = ended - 3600")
+    runs.close()
+    port = free_port()
+    settings = of_process(folder, port, "true")
+    url = f"http://127.0.0.1:{port}"
+    with running(COMMAND, folder, {**environment, **settings}, url, "/health/live") as (_, client):
+        yield client
 
 
 def alert(start: str = START, feature: str = "thallium", status: str = "firing") -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Stack:
     log: Path
     prometheus: httpx.Client
     other_last_run: Gauge
+    receiver: httpx.Client
 
     def ask(self, query: str, at: float | None = None) -> list[dict[str, str]]:
         """The labels of the series that a query returns, now or as it was."""
@@ -38,12 +39,13 @@ class Stack:
         return [series["metric"] for series in answer["data"]["result"]]
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for it."""
+def until(condition: Callable[[], Any], seconds: float = 60, pause: float = 0.1) -> Any:
+    """Wait for it, and say what it is."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.1)
+        time.sleep(pause)
+    return found
 
 
 def free_port() -> int:
@@ -100,12 +102,17 @@ def served(
 
 @contextmanager
 def scraping(
-    program: Path, folder: Path, targets: list[dict[str, Any]], environment: Mapping[str, str]
+    program: Path,
+    folder: Path,
+    targets: list[dict[str, Any]],
+    receiver: httpx.Client,
+    environment: Mapping[str, str],
 ) -> Iterator[httpx.Client]:
     """Prometheus as the project sets it up, but for targets, intervals and its own port."""
     port = free_port()
     for path in PROMETHEUS.iterdir():
         text = path.read_text().replace("15s", INTERVAL).replace(":9090", f":{port}")
+        text = text.replace(":8001", f":{receiver.base_url.port}")
         (folder / path.name).write_text(text)
     (folder / "targets.yml").write_text(yaml.safe_dump(targets))
     command = [

@@ -24,6 +24,8 @@ from tests.monitoring.configuration import (
 from tests.monitoring.stack import Stack, other_replica, scraping, served, until
 from tests.monitoring.traffic import normal_traffic
 from tests.monitoring.watching import measured, send
+from tests.monitoring.webhook import receiving
+from tests.monitoring.webhook import send as send_alert
 
 pytestmark = pytest.mark.xdist_group("prometheus")  # one worker starts the servers, once
 after_normal_patients = pytest.mark.usefixtures("normal")
@@ -46,13 +48,15 @@ def stack(
     with (
         served(registry, folder, environment) as (process, service),
         other_replica() as (address, last_run),
+        receiving(folder, environment) as receiver,
     ):
         targets: list[dict[str, Any]] = [
             {"targets": [f"127.0.0.1:{service.base_url.port}"]},
             {"targets": [address], "labels": {"job": "drift"}},
         ]
-        with scraping(program, folder / "prometheus", targets, environment) as prometheus:
-            yield Stack(service, process, folder / "log.db", prometheus, last_run)
+        prometheus = folder / "prometheus"
+        with scraping(program, prometheus, targets, receiver, environment) as asked:
+            yield Stack(service, process, folder / "log.db", asked, last_run, receiver)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,7 @@ def test_prometheus_reaches_all_and_evaluates_every_rule(stack: Stack, normal: f
     assert {labels["job"] for labels in stack.ask("up == 1", normal)} == {
         "heart",
         "drift",
+        "retrainer",
         "prometheus",
     }
     groups = stack.prometheus.get("/api/v1/rules").json()["data"]["groups"]
@@ -134,6 +139,15 @@ def test_a_monitor_that_hangs_is_noticed(stack: Stack) -> None:
 
     stack.other_last_run.set_function(time.time)
     until(lambda: "heart-monitor-stale" not in alarms(stack))
+
+
+@after_normal_patients
+def test_how_a_retraining_ended_is_told(stack: Stack) -> None:
+    assert send_alert(stack.receiver).status_code == 202
+
+    until(lambda: "heart-retraining-ended" in alarms(stack))
+    told = stack.ask(alert_expression(RULES["heart-retraining-ended"]))
+    assert [labels["result"] for labels in told] == ["done"]
 
 
 @after_normal_patients

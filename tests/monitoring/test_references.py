@@ -8,7 +8,9 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
+from monitoring.retrainer.metrics import Metrics as RetrainerMetrics
 from schema import NAMES
 from tests.monitoring.configuration import (
     GRAFANA,
@@ -100,6 +102,7 @@ def test_every_metric_is_exported(tmp_path: Path) -> None:
         normal_traffic(client, seed=1)
         watch.refresh()
         exported = names(client.get("/metrics").text)
+    exported |= names(generate_latest(RetrainerMetrics().registry).decode())
     exported |= {"up", *recorded()}
 
     asked = {name for query in [*queries(), *recorded().values()] for name in metrics_in(query)}
@@ -132,15 +135,19 @@ def test_people_are_told_and_drift_starts_a_retraining(uid: str) -> None:
 
     told = receivers_of(labels)
 
-    assert labels["severity"] in {"warning", "critical"}
-    drift = uid in {"heart-feature-drift", "heart-score-drift"}
-    assert set(told) == ({"slack", "retraining", "github"} if drift else {"slack"})
+    assert labels["severity"] in {"info", "warning", "critical"}
+    expected = {
+        "heart-feature-drift": {"slack", "retraining", "github"},
+        "heart-score-drift": {"slack", "retraining", "github"},
+        "heart-retraining-ended": {"slack-news"},
+    }
+    assert set(told) == expected.get(uid, {"slack"})
     for group_by in told.values():
         assert "route" in group_by
-        assert set(group_by) <= {*labels, "model_version"}, "a message for each feature"
+        assert set(group_by) <= {*labels, "model_version", "result"}, "a message for each feature"
 
 
-def test_who_retrains_is_not_told_of_the_end() -> None:
+def test_only_people_are_told_of_an_end_and_not_of_that_of_news() -> None:
     (slack,), *others = (point["receivers"] for point in provisioned("contactPoints"))
 
     assert "disableResolveMessage" not in slack

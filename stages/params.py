@@ -127,6 +127,7 @@ class Register(Section):
     model_name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
     margin: Annotated[float, Field(ge=0, lt=0.5)]
     confidence: Fraction
+    recent_per_class: Count
     floors: Floors
     bootstrap: Count
     seed: Seed

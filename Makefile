@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro collect register serve test test-heavy format lock bench-model bench-pipeline bench-serve clean
+.PHONY: help install repro collect register retrain serve test test-heavy format lock bench-model bench-pipeline bench-serve clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ register: .venv/pipeline ## publish the model to MLflow unless the registry alre
 .venv/serve: requirements/serve.txt requirements/lock.txt | .venv/bin/python
 	$(PIP_INSTALL) -r requirements/serve.txt
 	@touch $@
+
+retrain: .venv/pipeline .venv/serve ## learn from new outcomes; the gate decides (ARGS="--force --trigger TEXT")
+	@python -m stages.retrain $(ARGS)
 
 serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.0.1:8000
 	python -m serve

@@ -133,6 +133,14 @@ class Register(Section):
     seed: Seed
 
 
-SECTIONS: dict[str, type[Section]] = {
-    section.stage: section for section in Section.__subclasses__()
+class Retrain(Section):
+    """Of no stage: how many new outcomes a retraining waits for."""
+
+    stage = "retrain"
+    outcomes: Count
+    per_class: Count
+
+
+SECTIONS: dict[str, type[Section]] = {  # of the stages
+    section.stage: section for section in Section.__subclasses__() if section is not Retrain
 }

@@ -83,10 +83,11 @@ def command(environment: dict[str, str]) -> Callable[..., Any]:
     """Run a program in a folder and expect its exit code, if one is expected."""
 
     def run(
-        line: str, folder: Path, code: int | None = 0, **settings: str
+        line: str | list[str], folder: Path, code: int | None = 0, **settings: str
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            line.split(), cwd=folder, env=environment | settings, check=False,
+            line.split() if isinstance(line, str) else line,
+            cwd=folder, env=environment | settings, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
         )  # fmt: skip
         assert code in (None, done.returncode), f"{line}: {done.returncode}\n{done.stdout}"

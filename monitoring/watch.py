@@ -91,7 +91,7 @@ class Watch:
             return
         reference = narrowed(model.reference, self._settings.window)
         try:
-            rows, scores = _last(self._log, model.version, reference.policy)
+            rows, scores = last_patients(self._log, model.version, reference.policy)
         except (LogUnavailable, SchemaError) as error:
             self.failures += 1
             # A SchemaError says which value of a patient it was.
@@ -140,7 +140,7 @@ def narrowed(reference: Reference, patients: int | None) -> Reference:
     return replace(reference, policy=policy, columns=tuple(columns))
 
 
-def _last(log: PredictionLog, version: str, policy: Policy) -> tuple[Floats, Floats]:
+def last_patients(log: PredictionLog, version: str, policy: Policy) -> tuple[Floats, Floats]:
     """Encoded rows [n, 13] and scores [n] of a version's last patients, oldest first."""
     found = log.last(policy.windows[-1], version, policy.step)
     rows = encode({name: found[name] for name in NAMES})

@@ -1,0 +1,122 @@
+"""What a check for drift costs: by rows in the window, and by rows in the prediction log."""
+
+import sqlite3
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from tqdm import tqdm
+
+from monitoring.drift import check, fit
+from monitoring.reference import Policy, Reference
+from monitoring.streams import Sample
+from monitoring.watch import last_patients, look_at
+from schema import MEASUREMENTS
+from serve.log import PredictionLog, Record, new_ids
+
+LARGE = 1_000_000
+LOGS = (10_000, 10_240_000)
+
+
+def longer(reference: Reference, window: int) -> Reference:
+    """The reference with one more window; its limits are of no interest here."""
+    policy = replace(reference.policy, windows=(*reference.policy.windows, window), stream=window)
+    columns = []
+    for column in reference.columns:
+        kinds = {kind: (*limits, limits[-1]) for kind, limits in vars(column.limits).items()}
+        columns.append(replace(column, limits=replace(column.limits, **kinds)))
+    return Reference(reference.rows, policy, tuple(columns))
+
+
+def costs(policy: Policy, sample: Sample) -> dict[str, float]:
+    """Seconds of checks and looks, and MiB of a check of a large window. A look reads the log too."""
+    reference = fit(sample.rows, sample.scores, policy)
+    return {**of_windows(reference, sample), **of_logs(reference, sample)}
+
+
+def of_windows(reference: Reference, sample: Sample) -> dict[str, float]:
+    """A check of the last 200 rows, and of a window of a million."""
+    many = np.random.default_rng(0).integers(len(sample.rows), size=LARGE)
+    large, scores = sample.rows[many], sample.scores[many]
+    wide = longer(reference, len(large))
+    last = statistics.median(seconds(lambda: check(large[-200:], scores[-200:], reference), 100))
+    million = statistics.median(seconds(lambda: check(large, scores, wide), 5))
+    tracemalloc.start()
+    check(large, scores, wide)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {
+        "last_200_seconds": last,
+        f"window_of_{LARGE}_seconds": million,
+        f"window_of_{LARGE}_mebibytes": peak / 2**20,
+    }
+
+
+def of_logs(reference: Reference, sample: Sample) -> dict[str, float]:
+    """A look at the last patients in a short log, and in the same log grown long."""
+    found = {}
+    with (
+        TemporaryDirectory() as folder,
+        closing(PredictionLog(f"sqlite:///{folder}/log.db")) as log,
+    ):
+        log.start()
+        log.append_sync(records(sample, LOGS[0]))
+
+        def look() -> None:
+            look_at("1", *last_patients(log, "1", reference.policy), reference)
+
+        for size in LOGS:
+            grow(Path(folder) / "log.db", size)
+            assert log.count() == size
+            found[f"look_into_log_of_{size}_seconds"] = statistics.median(seconds(look, 20))
+    return found
+
+
+def records(sample: Sample, count: int) -> list[Record]:
+    """Patients of the sample as the log keeps them."""
+    drawn = np.random.default_rng(0).integers(len(sample.rows), size=count)
+    return [
+        Record(key, "1", float(sample.scores[i]), values_of(sample.rows[i].tolist()))
+        for key, i in zip(new_ids(count), drawn, strict=True)
+    ]
+
+
+def values_of(row: list[float]) -> list[str | float | None]:
+    """An encoded row as it was given."""
+    return [
+        None if code != code else m.choices[int(code)].name if m.choices else code
+        for m, code in zip(MEASUREMENTS, row, strict=True)
+    ]
+
+
+def grow(path: Path, size: int) -> None:
+    """Double the rows of a log until there are so many; by the API it would take minutes."""
+    with closing(sqlite3.connect(path)) as database:
+        (have,) = database.execute("SELECT count(*) FROM predictions").fetchone()
+        names = [row[1] for row in database.execute("PRAGMA table_info(predictions)")]
+        kept = ", ".join(names[2:])  # all but seq and id
+        with tqdm(total=size, initial=have, unit=" rows", desc="a log") as progress:
+            while have < size:
+                with database:
+                    database.execute(
+                        f"INSERT INTO predictions (id, {kept}) "  # noqa: S608  # the table's own names
+                        f"SELECT printf('ff%030x', seq + {have}), {kept} FROM predictions"
+                    )
+                progress.update(have)
+                have *= 2
+
+
+def seconds(call: Callable[[], object], times: int) -> list[float]:
+    """The seconds of each of several calls."""
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return found

@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro register serve test test-heavy format lock bench-model bench-pipeline bench-serve clean
+.PHONY: help install repro register serve score test test-heavy format lock bench-model bench-pipeline bench-serve clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -42,6 +42,13 @@ register: .venv/pipeline ## publish the model to MLflow unless the registry alre
 
 serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.0.1:8000
 	python -m serve
+
+.venv/score: requirements/score.txt .venv/serve
+	$(PIP_INSTALL) -r requirements/score.txt
+	@touch $@
+
+score: .venv/score ## score tables: make score IN=patients.csv OUT=scores.csv (docs/scoring.md)
+	python -m serve.score "$(IN)" "$(OUT)" $(ARGS)
 
 test: .venv/dev ## format, lint, strict types and tests: all that must pass
 	ruff format --check .

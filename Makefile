@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro register serve score test test-heavy format lock bench-model bench-pipeline bench-serve clean
+.PHONY: help install repro register serve score test test-heavy format lock simulate drift-report bench-model bench-pipeline bench-serve bench-drift clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -50,6 +50,18 @@ serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.
 score: .venv/score ## score tables: make score IN=patients.csv OUT=scores.csv (docs/scoring.md)
 	python -m serve.score "$(IN)" "$(OUT)" $(ARGS)
 
+ROWS ?= 500
+SHIFT ?= none
+RATE ?= 50
+OUTCOMES ?= 0
+URL ?= http://127.0.0.1:8000
+
+simulate: .venv/serve ## send made-up patients to a running service: ROWS=500 SHIFT=none|older|... RATE=50 OUTCOMES=0 URL=...
+	@python -m monitoring.simulate --rows $(ROWS) --shift $(SHIFT) --rate $(RATE) --outcomes $(OUTCOMES) --url $(URL)
+
+drift-report: .venv/serve ## the drift of the last patients as one HTML file, plots/drift.html, and in MLflow
+	@python -m monitoring.report
+
 test: .venv/dev ## format, lint, strict types and tests: all that must pass
 	ruff format --check .
 	ruff check .
@@ -78,5 +90,8 @@ bench-pipeline: .venv/pipeline ## the time of each stage, the share inside the f
 bench-serve: .venv/dev ## the service beside an endpoint that does nothing and beside `mlflow models serve`
 	python -m benchmarks.serve
 
+bench-drift: .venv/pipeline ## the drift check's false alarms and delays beside the usual rules, and its cost
+	python -m benchmarks.drift
+
 clean: ## remove what the stages made; the cache, the registry and .venv stay
-	rm -rf data/*.csv models/*.joblib models/*.onnx models/*.pkl plots dvc_plots
+	rm -rf data/*.csv models/*.json models/*.joblib models/*.onnx models/*.pkl plots dvc_plots

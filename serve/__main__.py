@@ -8,14 +8,16 @@ import time
 from types import FrameType
 
 import uvicorn
-from pydantic import ValidationError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from monitoring.settings import DriftSettings
+from monitoring.variables import read
+from monitoring.watch import Watch
 from serve.api import create_app
 from serve.champion import Champion
 from serve.log import LogRefused, PredictionLog
 from serve.metrics import Metrics
-from serve.settings import Settings, reasons
+from serve.settings import Settings
 
 # At the end: not ready first, so that nothing more is sent here; then answer what is in work.
 LEAVE_SECONDS = 1.0
@@ -76,10 +78,7 @@ def _allow_connections() -> None:
 
 
 def main() -> None:
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        sys.exit("\n".join(["error: the settings do not fit:", *reasons(error)]))
+    settings, drift = read(Settings), read(DriftSettings)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     _allow_connections()
     metrics = Metrics()
@@ -89,7 +88,9 @@ def main() -> None:
         queue_limit=settings.log_queue,
         on_commit=metrics.committed,
     )
-    app = create_app(settings, Champion(settings, metrics.reported), log, metrics)
+    champion = Champion(settings, metrics.reported)
+    watch = Watch(champion, log, drift) if drift.in_server else None
+    app = create_app(settings, champion, log, metrics, watch=watch)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -15,7 +15,10 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
+from monitoring.collector import DriftCollector
+from monitoring.watch import Watch
 from serve.champion import Champion
+from serve.drift import Drift, drift_answer
 from serve.gate import Admission, Gate
 from serve.guard import guarded, unavailable
 from serve.log import LogUnavailable, OutcomeConflict, PredictionLog, UnknownPrediction
@@ -23,7 +26,7 @@ from serve.metrics import Metrics, ServiceCollector
 from serve.page import LazyPage, mount
 from serve.patients import Batch, Feedback, Patient, Prediction, Predictions
 from serve.refusals import REFUSALS, WITH_BODY, invalid, refusal
-from serve.service import NoChampion, Service
+from serve.service import NoChampion, NotWatched, Service
 from serve.settings import Settings
 
 PURGE_SECONDS = 3600
@@ -39,15 +42,18 @@ def create_app(
     log: PredictionLog,
     metrics: Metrics,
     with_page: bool = True,
+    watch: Watch | None = None,
 ) -> FastAPI:
-    """The application. Its lifespan starts and stops the champion's poll, the log and the page."""
-    service = Service(champion, log, metrics)
+    """The application. Its lifespan starts and stops the champion's poll, the log, the page, the watch."""
+    service = Service(champion, log, metrics, watch)
     admission = Admission(settings.max_concurrent, settings.max_body_bytes)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         log.start()
         champion.start()
+        if watch is not None:
+            watch.start()
         background = [
             asyncio.create_task(_purge(log)),
             asyncio.create_task(admission.patience.watch()),
@@ -62,6 +68,8 @@ def create_app(
                 task.cancel()
             if page is not None:
                 await page.stop()
+            if watch is not None:
+                await asyncio.to_thread(watch.stop)
             await asyncio.to_thread(champion.stop)
             await asyncio.to_thread(log.close)
 
@@ -77,9 +85,12 @@ def create_app(
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(NoChampion, _no_champion)
+    app.add_exception_handler(NotWatched, _not_watched)
     _add_routes(app, service, admission, settings)
     app.state.service, app.state.admission = service, admission
     metrics.registry.register(ServiceCollector(service))
+    if watch is not None:
+        metrics.registry.register(DriftCollector(watch))
     page = mount(app, service, settings, admission) if with_page else None
     return app
 
@@ -201,6 +212,14 @@ def records(service: Service, route_class: type[APIRoute], secured: Sequence[Any
             "labelled": service.labelled(current.version),
         }
 
+    @router.get(
+        "/drift",
+        responses={**REFUSALS, 503: refusal("Nothing is known of drift yet", "Retry-After")},
+    )
+    def drift() -> Drift:
+        """Whether the last patients look like those that the model learnt from, by measurement."""
+        return drift_answer(service.drift())
+
     return router
 
 
@@ -241,3 +260,7 @@ async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:
 
 async def _no_champion(_: Request, error: Exception) -> JSONResponse:
     return unavailable(f"no model: {error}", retry_after=5)
+
+
+async def _not_watched(_: Request, error: Exception) -> JSONResponse:
+    return unavailable(f"no verdict on drift: {error}", retry_after=5)

@@ -167,12 +167,14 @@ class PredictionLog:
             purged += rows
         return purged
 
-    def last(self, n: int, model_version: str | None = None) -> Columns:
+    def last(self, n: int, model_version: str | None = None, step: int = 1) -> Columns:
         """The newest `n` predictions (of one version), newest first, as columns.
 
-        The cost depends on `n`, not on the length of the log. Raises LogUnavailable.
+        With a `step` the log ends where its rows, counted by all that ever came, were last a multiple
+        of it: so others who ask at about this time get the same. The cost depends on `n`, not on
+        the length of the log. Raises LogUnavailable.
         """
-        return self._columns(newest(n, model_version))
+        return self._columns(newest(n, model_version, step))
 
     def labelled(
         self, model_version: str | None = None, names: Sequence[str] = ("probability", "outcome")
@@ -230,10 +232,13 @@ class PredictionLog:
         raise LogUnavailable(reason, self._retry_after)
 
 
-def newest(n: int, model_version: str | None) -> Select[Any]:
+def newest(n: int, model_version: str | None, step: int = 1) -> Select[Any]:
     """The query behind `last`: it walks down an index and stops after `n` rows."""
     version, seq = predictions.c.model_version, predictions.c.seq
     query = select(*KEPT).limit(n)
+    if step > 1:
+        end = select(func.max(predictions.alias().c.seq)).scalar_subquery()
+        query = query.where(seq <= end // step * step)
     if model_version is None:
         return query.order_by(seq.desc())
     # As a range, and in the order: with "=" PostgreSQL may walk over all newer rows of other versions.

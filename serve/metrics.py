@@ -69,6 +69,12 @@ class Metrics:
             "heart_feedback", "Outcomes recorded", ["outcome", "source"], registry=registry
         )
         self.erasures = Counter("heart_erasures", "Predictions erased", registry=registry)
+        self.out_of_range = Counter(
+            "heart_data_out_of_range",
+            "Values refused: outside the schema's bounds, units or categories",
+            ["feature"],
+            registry=registry,
+        )
         self._known_series()
 
     def _known_series(self) -> None:
@@ -76,6 +82,13 @@ class Metrics:
         for choice in OUTCOME.choices:
             for source in ("angiography", "clinician", "registry"):
                 self.feedback.labels(choice.name, source)
+        for name in NAMES:
+            self.out_of_range.labels(name)
+
+    def refused_values(self, names: Iterable[str]) -> None:
+        """Count values that the schema does not allow, each by the name of its measurement."""
+        for name, count in Counts(names).items():
+            self.out_of_range.labels(name).inc(count)
 
     def expect(self, method: str, route: str) -> None:
         """Start the series of a route's failures at 0, or an alert misses the first of them."""

@@ -1,13 +1,14 @@
 """What the API answers when it refuses: for programs by status and type, for people in words."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
-from schema import MEASUREMENTS, OUTCOME
+from schema import MEASUREMENTS, NAMES, OUTCOME
 
 MAX_PROBLEMS = 20
 MAX_SHOWN = 100  # characters of a value
@@ -60,13 +61,28 @@ WITH_BODY: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def invalid(_: Request, error: Exception) -> Response:
+async def invalid(request: Request, error: Exception) -> Response:
     """422: each problem with its row, field, value, and what was expected."""
     assert isinstance(error, RequestValidationError)
-    problems = [_problem(item) for item in error.errors()[:MAX_PROBLEMS]]
+    found = error.errors()
+    request.app.state.service.metrics.refused_values(out_of_range(found))
+    problems = [_problem(item) for item in found[:MAX_PROBLEMS]]
     text = json.dumps({"detail": problems}, ensure_ascii=False)
     # JSON can spell half of a surrogate pair, UTF-8 cannot.
     return Response(text.encode("utf-8", "replace"), 422, media_type="application/json")
+
+
+def out_of_range(errors: Sequence[Any]) -> list[str]:
+    """The measurements whose value was given and refused, once a patient."""
+    places = {
+        tuple(error["loc"][: error["loc"].index(name) + 1])
+        for error in errors
+        for name in NAMES
+        if name in error["loc"]
+        and error["type"] not in ("missing", "extra_forbidden")
+        and error["input"] is not None
+    }
+    return [place[-1] for place in places]
 
 
 def _problem(item: Any) -> dict[str, Any]:

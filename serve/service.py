@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from monitoring.watch import Look, Watch
 from schema import NAMES, OUTCOME
 from serve.champion import Champion
 from serve.log import PredictionLog, Record, new_ids
@@ -24,6 +25,10 @@ class NoChampion(RuntimeError):
     """There is no model yet; the message says why."""
 
 
+class NotWatched(RuntimeError):
+    """Nothing is known of drift; the message says why."""
+
+
 @dataclass(slots=True)
 class _Asked:
     patients: Sequence[Patient]
@@ -31,12 +36,22 @@ class _Asked:
 
 
 class Service:
-    """Scores patients with the champion and keeps every answer in the log before it is given."""
+    """Scores patients with the champion and keeps every answer in the log before it is given.
 
-    def __init__(self, champion: Champion, log: PredictionLog, metrics: Metrics) -> None:
+    Without a `watch` another process looks for drift.
+    """
+
+    def __init__(
+        self,
+        champion: Champion,
+        log: PredictionLog,
+        metrics: Metrics,
+        watch: Watch | None = None,
+    ) -> None:
         self.champion = champion
         self.log = log
         self.metrics = metrics
+        self.watch = watch
         self._turn: list[_Asked] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -46,6 +61,14 @@ class Service:
         if model is None:
             raise NoChampion("; ".join(self.champion.state().reasons))
         return model
+
+    def drift(self) -> Look:
+        """The newest look at the last patients. Raises NotWatched."""
+        if self.watch is None:
+            raise NotWatched("another process watches for drift")
+        if self.watch.look is None:
+            raise NotWatched(self.watch.missing() or "the first look is just being taken")
+        return self.watch.look
 
     async def predict(
         self, patients: Sequence[Patient], explain: bool = False

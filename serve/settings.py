@@ -1,6 +1,7 @@
-"""What can be set, in environment variables HEART_... or a file .env: the only place that reads them.
+"""What can be set, in environment variables HEART_... or a file .env.
 
-`.env.example` is made from this class: `python -m serve.settings > .env.example`.
+`.env.example` is made from this class and that of the drift monitor:
+`python -m serve.settings > .env.example`.
 """
 
 import ipaddress
@@ -8,14 +9,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
-PREFIX = "HEART_"
-# Variables with the prefix that others read: monitoring and the tests.
-OTHERS = ("drift_", "test_")
+from monitoring.settings import DriftSettings
+from monitoring.variables import COMMON, Variables, lines
 
 # A name is also a folder's in the cache, hence no separators and no dot in front.
 MODEL = re.compile(
@@ -27,22 +27,14 @@ SQLITE = "sqlite:///"
 Count = Annotated[int, Field(ge=1)]
 
 
-class Settings(BaseSettings):
+class Settings(Variables):
     """Read when it is made, which only `main` does; whoever needs a setting is given it.
 
     Relative paths, those of SQLite URLs too, start at the working directory.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_file=".env",
-        env_ignore_empty=True,
-        dotenv_filtering="match_prefix",
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,  # the token and passwords in URLs are input too
-        validate_default=True,
-    )
+    model_config = SettingsConfigDict(**COMMON, env_prefix="HEART_")
+    others: ClassVar = ("drift_", "test_")
 
     host: str = Field(
         "127.0.0.1",
@@ -99,22 +91,6 @@ class Settings(BaseSettings):
         128, description="Requests in work at the same time before others are answered 503."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _only_known(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """A misspelt variable is refused; pydantic itself overlooks those of the environment."""
-        environment = {
-            variable[len(PREFIX) :].lower()
-            for variable in os.environ
-            if variable.upper().startswith(PREFIX)
-        }
-        others = {name for name in environment | given.keys() if name.startswith(OTHERS)}
-        unknown = sorted((environment | given.keys()) - others - cls.model_fields.keys())
-        if unknown:
-            known = ", ".join(_variable(name) for name in cls.model_fields)
-            raise ValueError(f"{_variable(unknown[0])} is no setting; there are {known}")
-        return {name: value for name, value in given.items() if name not in others}
-
     @field_validator("model")
     @classmethod
     def _is_model(cls, value: str) -> str:
@@ -158,41 +134,10 @@ class Settings(BaseSettings):
         return self
 
 
-def reasons(error: ValidationError) -> list[str]:
-    """Why `Settings()` was refused: a line for each setting, no value of any in it but the host."""
-    return [
-        ": ".join(
-            [
-                *(_variable(str(name)) for name in problem["loc"][:1]),
-                problem["msg"].removeprefix("Value error, "),
-            ]
-        )
-        for problem in error.errors(include_url=False, include_input=False)
-    ]
-
-
 def env_example() -> str:
     """The text of `.env.example`: every setting, explained, commented out at its default."""
-    lines = ["# Copy to .env, take the # away before what you change. Made by serve/settings.py."]
-    for name, field in Settings.model_fields.items():
-        extra = field.json_schema_extra
-        default = extra["default"] if isinstance(extra, dict) else field.default
-        lines += ["", *_wrapped(str(field.description))]
-        lines.append(f"#{_variable(name)}={'' if default is None else default}")
-    return "\n".join(lines) + "\n"
-
-
-def _wrapped(text: str, width: int = 98) -> list[str]:
-    lines = ["#"]
-    for word in text.split():
-        if len(lines[-1]) + 1 + len(word) > width:
-            lines.append("#")
-        lines[-1] += f" {word}"
-    return lines
-
-
-def _variable(name: str) -> str:
-    return PREFIX + name.upper()
+    title = "# Copy to .env, take the # away before what you change. Made by serve/settings.py."
+    return "\n".join([title, *lines(Settings), *lines(DriftSettings)]) + "\n"
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from monitoring.reference import Reference
 from schema import MEASUREMENTS, NAMES, Floats, fingerprint
 from serve.errors import Refused
 from serve.onnx_model import Network
@@ -20,7 +21,12 @@ SHA256, SCHEMA, VERDICT = "model_sha256", "schema_fingerprint", "verdict"
 ONNX, BESIDE_FOLDER = "model.onnx", "extra_files"
 SELF_TEST = f"{BESIDE_FOLDER}/self_test.json"
 ERROR, TRAINING = f"{BESIDE_FOLDER}/standard_error.onnx", f"{BESIDE_FOLDER}/training.json"
-BESIDE = {ERROR: "standard_error_sha256", TRAINING: "training_sha256"}
+REFERENCE = f"{BESIDE_FOLDER}/reference.json"
+BESIDE = {
+    ERROR: "standard_error_sha256",
+    TRAINING: "training_sha256",
+    REFERENCE: "reference_sha256",
+}
 # Of its run.
 EVALUATE, TRAIN = "metrics/evaluate.json", "metrics/train.json"
 CALIBRATION = "plots/calibration.csv"
@@ -61,13 +67,15 @@ class Card:
 class Model(Card):
     """A version that passed every check, ready to answer.
 
-    `from_cache` says that the registry has not confirmed it since the start.
+    `from_cache` says that the registry has not confirmed it since the start. Without a `reference`
+    drift cannot be watched.
     """
 
     network: Network
     error_network: Network | None
     loaded_at: datetime
     from_cache: bool
+    reference: Reference | None = None
 
     def predict(self, rows: Floats) -> Floats:
         """The probabilities of presence [n] of encoded rows [n, 13]."""
@@ -96,7 +104,18 @@ def load(folder: Path, *, from_cache: bool = False) -> Model:
         error_network=error_network,
         loaded_at=datetime.now(UTC),
         from_cache=from_cache,
+        reference=_reference(folder, card.tags.get(BESIDE[REFERENCE])),
     )
+
+
+def _reference(folder: Path, sha256: str | None) -> Reference | None:
+    """What the training patients looked like, if the version says so. Raises Refused."""
+    if not sha256:
+        return None
+    try:
+        return Reference.from_json(checked(folder / REFERENCE, sha256))
+    except (ValueError, AttributeError) as error:
+        raise Refused("unreadable", f"{REFERENCE}: {error}") from error
 
 
 def _read_card(folder: Path) -> Card:

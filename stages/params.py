@@ -104,6 +104,18 @@ class Train(Section):
     seed: Seed
 
 
+class Reference(Section):
+    stage = "reference"
+    windows: Annotated[list[Count], Field(min_length=1)]
+    step: Count
+    stream: Count
+    false_alarms: Fraction
+    bins: Annotated[int, Field(ge=2)]
+    simulations: Annotated[int, Field(ge=1000)]
+    check_streams: Count
+    seed: Seed
+
+
 class Evaluate(Section):
     stage = "evaluate"
     threshold: Fraction

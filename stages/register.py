@@ -133,6 +133,7 @@ def package(
         model,
         {
             "standard_error.onnx": files.ERROR.read_bytes(),
+            "reference.json": files.REFERENCE.read_bytes(),
             "training.json": registry.as_json(training(files.read_table(files.TRAIN))),
         },
         parameters,

@@ -102,6 +102,16 @@ def losses(model: Any, rows: Rows, synthetic_weight: float) -> Array:
     return np.array(found)
 
 
+def out_of_fold(choice: Choice, rows: Rows) -> Array:
+    """The probability of presence of each real row [n], by a model that was fitted without its fold."""
+    real = np.flatnonzero(~rows.synthetic)
+    found = np.empty(len(real))
+    for fold in rows.folds():
+        fitted = fit(choice.model, rows.without(fold), choice.synthetic_weight, fold)
+        found[rows.fold[real] == fold] = fitted.predict_proba(rows.real(fold).x)[:, 1]
+    return found
+
+
 def scores(y: npt.ArrayLike, p: npt.ArrayLike) -> dict[str, float]:
     """The scores of one sample, at threshold 0.5."""
     found = all_scores(y, p, np.ones((1, len(np.asarray(y)))), threshold=0.5, bins=1)
@@ -184,7 +194,8 @@ def parity(fitted: Any, onnx_model: bytes, x: Array) -> float:
 
 def main() -> None:
     options = params.Train.load()
-    rows = rows_of(files.read_table(files.MERGED))
+    merged = files.read_table(files.MERGED)
+    rows = rows_of(merged)
     models: Mapping[str, Sequence[Any]] = candidates(
         options.logistic_c, options.trees, options.min_samples_leaf, options.seed
     )
@@ -201,6 +212,10 @@ def main() -> None:
         part.write_bytes(onnx_model)
     with files.replacing(files.ERROR) as part:
         part.write_bytes(export_error(fitted).SerializeToString(deterministic=True))
+    real = pd.DataFrame({"patient_id": merged["patient_id"][~rows.synthetic]})
+    files.write_table(
+        files.OUT_OF_FOLD, real.assign(probability=out_of_fold(choice, rows).round(8))
+    )
     files.write_metrics(
         "train",
         {

@@ -35,6 +35,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
         "trees": 5,
         "synthetic_weights": [0, 0.5],
     },
+    "reference": {"stream": 1000, "simulations": 2000, "check_streams": 5},
     "evaluate": {"bootstrap": 50},
     "register": {"bootstrap": 50},
 }

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from monitoring.reference import COLUMNS
 from schema import MEASUREMENTS, OUTCOME, Measurement
 from serve.log_tables import SOURCES
+from serve.page.drift import label_of
 from serve.page.handlers import NOT_MEASURED
 from serve.page.language import Language, label, of, say
 from serve.page.texts import FORM
@@ -68,9 +70,12 @@ def _field_texts(measurement: Measurement, language: Language) -> dict[str, Any]
 
 
 def _more(key: str, language: Language) -> dict[str, Any]:
-    """What a component of the tab for outcomes says beside its label."""
+    """What a component says beside its label."""
     if key == "language":
         return {"value": language}
+    if key == "drift_feature":
+        named = [(label_of(name, language), name) for name in COLUMNS]
+        return {"choices": [(say("drift_largest", language), ""), *named]}
     if key == "prediction_id":
         return {"info": say("prediction_id_info", language)}
     if key == "outcome":

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from serve.log_tables import SOURCES
 from serve.page.about import about_html
 from serve.page.answer import answer_html
 from serve.page.assess import assess
+from serve.page.drift import by_ratio, compared_html, drift_html
 from serve.page.language import Language, language_of, say
 from serve.page.markup import message_html, note_html
 from serve.page.scores import problems_html, scored_html, table_problems_html
-from serve.page.table import read_form, read_table
+from serve.page.table import Problem, read_form, read_table
 from serve.patients import Feedback
-from serve.service import NoChampion, Service
+from serve.service import NoChampion, NotWatched, Service
 from serve.versions import Model
 
 MAX_FILE_BYTES = 2 * 1024 * 1024
@@ -38,6 +39,7 @@ class Handlers:
         measured = [None if value == NOT_MEASURED else value for value in values]
         patient, problems = read_form(measured, language)
         if problems:
+            self._count(problems)
             return problems_html(problems, language), None
         try:
             (answer,) = await self.service.predict([patient])
@@ -47,6 +49,11 @@ class Handlers:
             zip(FIELDS, (patient, answer["prediction_id"], answer["model_version"]), strict=True)
         )
         return await self.rewrite(language, held), held
+
+    def _count(self, problems: Sequence[Problem]) -> None:
+        """Tell the metrics which measurements had a value that the schema does not allow."""
+        names = [problem.name for problem in problems if problem.refused]
+        self.service.metrics.refused_values(names)
 
     async def rewrite(self, language: Language, held: Any) -> str:
         """The answer that a browser holds, in a language; it is not logged again."""
@@ -75,6 +82,17 @@ class Handlers:
             return message_html(say("no_model", language), language), note_html(None, language)
         return about_html(model, language), note_html(model.version, language)
 
+    def drift(self, language: Any, feature: Any) -> tuple[str, str]:
+        """The tab about drift: the verdict, and a feature compared; the most drifted for none."""
+        language = language_of(language)
+        try:
+            look = self.service.drift()
+        except NotWatched:
+            return drift_html(None, language), ""
+        names = by_ratio(look)
+        name = feature if feature in names else next(iter(names), "")
+        return drift_html(look, language), compared_html(look, name, language)
+
     async def score(self, path: Path, language: Any, progress: Callable[[float, str], None]) -> str:
         """The scores of a CSV file, or what is wrong with it. The file is gone afterwards."""
         language = language_of(language)
@@ -84,6 +102,7 @@ class Handlers:
             return message_html(say("too_large", language), language, "bad")
         table, problems = await asyncio.to_thread(read_table, data, language)
         if problems:
+            self._count(problems)
             return table_problems_html(problems, language)
         progress(0.6, say("scoring", language))
         try:

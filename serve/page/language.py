@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from schema import MEASUREMENTS, OUTCOME, Measurement, Text
+from serve.page.drift_texts import DRIFT
 from serve.page.texts import FORM, MESSAGES, UNITS
 
 Language = Literal["en", "id"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
+TEXTS: Mapping[str, Text] = {**FORM, **MESSAGES, **DRIFT}
 LANGUAGE_NAMES: Mapping[Language, str] = {"en": "English", "id": "Bahasa Indonesia"}
 
 
@@ -23,7 +25,7 @@ def of(text: Text, language: Language) -> str:
 
 def say(key: str, language: Language, **values: Any) -> str:
     """A text of the catalogue with its placeholders filled."""
-    return of(FORM.get(key) or MESSAGES[key], language).format(**values)
+    return of(TEXTS[key], language).format(**values)
 
 
 def language_of(given: Any) -> Language:

@@ -31,6 +31,7 @@ class Parts:
     help: Any
     about: Any
     note: Any
+    drift: list[Any]  # the verdict, and a feature compared
 
 
 def create_page(service: Service) -> "gr.Blocks":
@@ -54,9 +55,10 @@ def create_page(service: Service) -> "gr.Blocks":
             fields, held, answer = patient_tab(handlers, translated, language)
             help_text = _table_tab(handlers, translated, language)
             _outcome_tab(handlers, translated, language)
+            drift = _drift_tab(handlers, translated, language)
             about = _about_tab(translated)
         note = gr.HTML(elem_id="note")
-        parts = Parts(language, translated, fields, held, answer, help_text, about, note)
+        parts = Parts(language, translated, fields, held, answer, help_text, about, note, drift)
         _connect_language(blocks, handlers, parts)
     return blocks
 
@@ -118,6 +120,33 @@ def _outcome_tab(handlers: Handlers, translated: dict[str, Any], language: Any) 
     )  # fmt: skip
 
 
+def _drift_tab(handlers: Handlers, translated: dict[str, Any], language: Any) -> list[Any]:
+    """The verdict beside the measurement that is compared; both are as of the time of asking."""
+    import gradio as gr
+
+    tab = gr.Tab(browser_text("tab_drift"))
+    with tab as translated["tab_drift"], gr.Row():
+        with gr.Column(scale=5, min_width=320):
+            verdict = gr.HTML(elem_id="drift")
+        with gr.Column(scale=5, min_width=320):
+            with gr.Row(elem_id="drift_asked"):
+                feature = gr.Dropdown(
+                    [("", "")], value="", label=browser_text("drift_feature"), filterable=False,
+                    elem_id="drift_feature", interactive=True, scale=3,
+                )  # fmt: skip
+                translated["look_again"] = gr.Button(
+                    browser_text("look_again"), scale=1, min_width=110, elem_id="look_again"
+                )
+            compared = gr.HTML(elem_id="compared")
+    translated["drift_feature"] = feature
+    gr.on(
+        [tab.select, translated["look_again"].click, feature.input],
+        handlers.drift, [language, feature], [verdict, compared], preprocess=False,
+        show_progress="hidden", **PLAIN,
+    )  # fmt: skip
+    return [verdict, compared]
+
+
 def _about_tab(translated: dict[str, Any]) -> Any:
     import gradio as gr
 
@@ -127,16 +156,18 @@ def _about_tab(translated: dict[str, Any]) -> Any:
 
 def _connect_language(blocks: Any, handlers: Handlers, parts: Parts) -> None:
     """Write what is made on the server in the browser's language, and all in that of the switch."""
-    made = [parts.answer, parts.help, parts.about, parts.note]
+    made = [parts.answer, parts.help, parts.about, parts.note, *parts.drift]
+    feature = parts.translated["drift_feature"]
     shown = list(parts.translated.values())
     numbers = number_fields(parts.fields)
 
-    async def write(language: Any, held: Any = None) -> list[Any]:
+    async def write(language: Any, held: Any = None, feature: Any = "") -> list[Any]:
         chosen = language_of(language)
         about, note = handlers.about(chosen)
         answer = await handlers.rewrite(chosen, held)
         said = translations(parts.translated, chosen)
-        return [answer, table_help_html(chosen), about, note, *said]
+        drift = handlers.drift(chosen, feature)
+        return [answer, table_help_html(chosen), about, note, *drift, *said]
 
     async def begin(language: Any) -> list[Any]:
         # Gradio shows an empty number as 0 at first, and 0 is a measurement.
@@ -149,5 +180,6 @@ def _connect_language(blocks: Any, handlers: Handlers, parts: Parts) -> None:
     )  # fmt: skip
     loaded.success(None, js=static("name_choices.js"), **PLAIN)
     parts.language.input(
-        write, [parts.language, parts.held], [*made, *shown], js=static("say_language.js"), **common
-    )
+        write, [parts.language, parts.held, feature], [*made, *shown],
+        js=static("say_language.js"), **common,
+    )  # fmt: skip

@@ -16,11 +16,15 @@ ECHOED = ("patient_id", OUTCOME.name)  # columns of a table that are handed back
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a value; `line` is that of a table, 0 for a form."""
+    """What is wrong with a value; `line` is that of a table, 0 for a form.
+
+    `refused` says that a value was given for a measurement, and the schema does not allow it.
+    """
 
     line: int
     name: str
     text: str
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,11 @@ def read_form(values: Sequence[Any], language: Language) -> tuple[dict[str, Any]
     patient: dict[str, Any] = {}
     problems = []
     for measurement, value in zip(MEASUREMENTS, values, strict=True):
-        found, problem = _read(measurement, None if value in ("", None) else value, language)
+        given = None if value in ("", None) else value
+        found, problem = _read(measurement, given, language)
         patient[measurement.name] = found
         if problem:
-            problems.append(Problem(0, measurement.name, problem))
+            problems.append(Problem(0, measurement.name, problem, given is not None))
     return patient, problems
 
 
@@ -119,7 +124,7 @@ def _read_line(
             cell = cell.replace(",", ".")
         patient[measurement.name], problem = _read(measurement, cell or None, language, names=True)
         if problem:
-            problems.append(Problem(line, measurement.name, problem))
+            problems.append(Problem(line, measurement.name, problem, cell != ""))
     return patient
 
 

@@ -21,6 +21,7 @@ FORM = {
     "tab_patient": Text("One patient", "Satu pasien"),
     "tab_table": Text("Table of patients", "Tabel pasien"),
     "tab_outcome": Text("Record an outcome", "Catat hasil"),
+    "tab_drift": Text("Drift", "Pergeseran"),
     "tab_about": Text("About the model", "Tentang model"),
     "group_patient": Text("Patient", "Pasien"),
     "group_blood": Text("Blood tests", "Tes darah"),
@@ -46,6 +47,9 @@ FORM = {
     "source_registry": Text("Registry", "Registri"),
     "replace": Text("Overwrite a different outcome", "Timpa hasil yang berbeda"),
     "record": Text("Record the outcome", "Catat hasil"),
+    "drift_feature": Text("Compare", "Bandingkan"),
+    "drift_largest": Text("What has changed most", "Yang paling berubah"),
+    "look_again": Text("Look again", "Lihat lagi"),
 }
 
 MESSAGES = {

@@ -249,7 +249,7 @@ def test_an_experiment_is_logged_and_never_registered(
     output = command("dvc exp run -S train.model=random_forest -n forest", project).stdout
 
     client = here(project)
-    assert ran(output) == ["train", "evaluate", "register"]
+    assert ran(output) == ["train", "reference", "evaluate", "register"]
     [run] = runs(client, f"{NAME}-experiments")
     assert run.data.tags["dvc_experiment"] == run.info.run_name == "forest"
     assert run.data.params["train.model"] == "random_forest"

@@ -102,8 +102,9 @@ def test_every_input_is_in_the_repository_or_an_output(
 # Modules
 
 
-def test_the_package_itself_needs_no_declaration() -> None:
-    [only] = ast.parse((ROOT / "stages" / "__init__.py").read_text()).body
+@pytest.mark.parametrize("package", ["stages", "monitoring"])
+def test_a_package_itself_needs_no_declaration(package: str) -> None:
+    [only] = ast.parse((ROOT / package / "__init__.py").read_text()).body
 
     assert isinstance(only, ast.Expr)
 

@@ -27,6 +27,7 @@ HASHED = {
     "model.onnx": "model_sha256",
     "extra_files/standard_error.onnx": "standard_error_sha256",
     "extra_files/training.json": "training_sha256",
+    "extra_files/reference.json": "reference_sha256",
 }
 
 
@@ -100,8 +101,8 @@ class Shelf:
         return str(made.version)
 
 
-def publish(client: Any, folder: Path, strength: float) -> None:
-    """Publish a model of the real patients as stage register does."""
+def publish(client: Any, folder: Path, strength: float, **beside: bytes) -> None:
+    """Publish a model of the real patients as stage register does, with more files NAME.json beside it."""
     estimator = ChainedLogisticRegression(C=strength).fit(*patients())
     artifacts = {
         "metrics/evaluate.json": json.dumps({"roc_auc": 0.93, "threshold": 0.4}),
@@ -116,6 +117,7 @@ def publish(client: Any, folder: Path, strength: float) -> None:
         beside={
             "standard_error.onnx": export_error(estimator).SerializeToString(deterministic=True),
             "training.json": registry.as_json(TRAINING),
+            **{f"{name}.json": content for name, content in beside.items()},
         },
         parameters={},
         metrics={},

@@ -371,22 +371,46 @@ def test_the_newest_come_newest_first_and_by_version(log: PredictionLog) -> None
     assert list(log.last(3, "9")) == ["id", "created_at", "model_version", "probability", *NAMES]
 
 
+def test_with_a_step_the_newest_end_where_all_rows_were_last_a_multiple_of_it(
+    log: PredictionLog,
+) -> None:
+    batches = [records(count, version) for count, version in ((8, "7"), (4, "8"), (7, "7"))]
+    for batch in batches:
+        log.append_sync(batch)
+    first, second, third = ([record.id for record in batch] for batch in batches)
+
+    def seen(version: str, step: int = 10) -> list[Any]:
+        return log.last(50, version, step)["id"][::-1]
+
+    assert seen("7") == first
+    assert seen("8") == second[:2]
+    assert seen("7", 5) == [*first, *third[:3]]
+    log.append_sync(records(1, "9"))
+    assert seen("7") == [*first, *third]
+    log.erase(first[0])
+    assert seen("7") == [*first[1:], *third]
+    assert seen("8", 50) == []
+
+
+@pytest.mark.parametrize("step", [1, 10])
 @pytest.mark.parametrize("version", [None, "rare", "common"])
-def test_the_newest_cost_the_same_however_long_the_log_is(url: str, version: str | None) -> None:
+def test_the_newest_cost_the_same_however_long_the_log_is(
+    url: str, version: str | None, step: int
+) -> None:
     with opened(url) as log:
         log.append_sync(records(60, "rare"))
         log.append_sync(records(20_000, "common"))
         log.append_sync(records(60, "other"))
-        assert len(log.last(50, version)["id"]) == 50
+        assert len(log.last(50, version, step)["id"]) == 50
 
-    assert _work(url, version) <= 50
+    assert _work(url, version, step) <= 50
 
 
-def _work(url: str, version: str | None) -> int:
+def _work(url: str, version: str | None, step: int) -> int:
     """Rows that the database visits for the newest 50, beyond which it would have to sort."""
     engine = create_engine(make_url(url).set(drivername=_driver(url)), poolclass=NullPool)
     query = str(
-        log_module.newest(50, version).compile(engine, compile_kwargs={"literal_binds": True})
+        log_module.newest(50, version, step).compile(engine, compile_kwargs={"literal_binds": True})
     )
     with engine.begin() as connection:
         connection.execute(text("ANALYZE"))

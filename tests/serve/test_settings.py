@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from monitoring.settings import DriftSettings
+from monitoring.variables import Variables, reasons, variable
 from schema import MEASUREMENTS
-from serve.settings import REGISTRY, Settings, env_example, reasons
+from serve.settings import REGISTRY, Settings, env_example
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "sixteen-letters!"
+KINDS: tuple[type[Variables], ...] = (Settings, DriftSettings)
 
 
 @pytest.fixture(autouse=True)
@@ -25,10 +28,10 @@ def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def refusal(**given: Any) -> str:
+def refusal(kind: type[Variables] = Settings, /, **given: Any) -> str:
     with pytest.raises(ValidationError) as error:
-        Settings(**given)
-    (reason,) = reasons(error.value)
+        kind(**given)
+    (reason,) = reasons(kind, error.value)
     assert TOKEN[:-1] not in f"{reason} {error.value}"
     return reason
 
@@ -117,10 +120,30 @@ def test_a_misspelt_setting_is_refused_with_those_that_there_are(
 def test_settings_of_others_are_left_to_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".env").write_text("HEART_DRIFT_ROWS=1\n")
+    (tmp_path / ".env").write_text("HEART_DRIFT_WINDOW=300\nHEART_PORT=81\n")
     monkeypatch.setenv("HEART_TEST_REQUIRE_PROGRAMS", "1")
+    monkeypatch.setenv("HEART_DRIFT_INTERVAL_SECONDS", "5")
 
-    assert Settings().port == 8000
+    assert Settings().port == 81
+    assert (DriftSettings().window, DriftSettings().interval_seconds) == (300, 5)
+
+
+def test_a_misspelt_setting_of_the_drift_monitor_is_refused_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HEART_DRIFT_ROWS", "1")
+
+    reason = refusal(DriftSettings)
+
+    assert reason.startswith("HEART_DRIFT_ROWS is no setting; there are HEART_DRIFT_WINDOW, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("window", 10), ("interval_seconds", 0), ("model_version", "champion"), ("port", -1)],
+)
+def test_the_drift_monitors_settings_have_bounds(name: str, value: object) -> None:
+    assert refusal(DriftSettings, **{name: value}).startswith(f"HEART_DRIFT_{name.upper()}: ")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
@@ -189,7 +212,7 @@ def test_several_mistakes_are_told_together() -> None:
     with pytest.raises(ValidationError) as error:
         Settings(port=-1, max_concurrent=0)
 
-    assert [reason.partition(":")[0] for reason in reasons(error.value)] == [
+    assert [reason.partition(":")[0] for reason in reasons(Settings, error.value)] == [
         "HEART_PORT",
         "HEART_MAX_CONCURRENT",
     ]
@@ -233,8 +256,9 @@ def test_the_example_explains_each_setting_and_names_its_default(tmp_path: Path)
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in assigned))
 
     assert [name for name, _ in assigned] == [
-        f"HEART_{name.upper()}" for name in Settings.model_fields
+        variable(kind, name) for kind in KINDS for name in kind.model_fields
     ]
-    assert Settings() == Settings(_env_file=None)
+    for kind in KINDS:
+        assert kind() == kind(_env_file=None)
+        assert all(field.description for field in kind.model_fields.values())
     assert ("HEART_TRACKING_URI", REGISTRY) in assigned
-    assert all(field.description for field in Settings.model_fields.values())

@@ -12,7 +12,8 @@ from serve import registry as registry_module
 from serve import versions as versions_module
 from serve.champion import Champion
 from stages import registry
-from tests.serve.registry_fixture import NAME, Events, Shelf, onnx_model
+from tests.monitoring.watching import reference
+from tests.serve.registry_fixture import NAME, Events, Shelf, onnx_model, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
@@ -270,3 +271,54 @@ def test_a_refused_version_is_tried_again_only_if_the_alias_moved_or_if_asked(
     shelf.promote("2")
     assert champion.refresh()
     assert not champion.state().notes
+
+
+# The drift reference
+
+
+def with_reference(text: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "extra_files" / "reference.json").write_text(text)
+
+    return change
+
+
+def test_the_drift_reference_is_loaded_with_its_version_and_from_the_cache(shelf: Shelf) -> None:
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    assert serving(champion).reference is None
+
+    version = shelf.challenge(with_reference(reference().to_json()))
+    assert champion.refresh()
+
+    assert serving(champion).reference == reference()
+    shelf.database.rename(shelf.away)
+    restarted = Champion(shelf.settings())
+    restarted.start()
+    restarted.stop()
+    assert serving(restarted).version == version
+    assert serving(restarted).reference == reference()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "tags"),
+    [
+        ("hash", None, {"reference_sha256": "0" * 64}),
+        ("unreadable", "{", {}),
+        ("unreadable", "[]", {}),
+        ("unreadable", '{"format": 0}', {}),
+        ("unreadable", '{"format": 1, "rows": 9, "policy": [], "columns": []}', {}),
+    ],
+)
+def test_a_version_whose_drift_reference_is_broken_is_refused(
+    shelf: Shelf, kind: str, text: str | None, tags: dict[str, str | None]
+) -> None:
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    good = champion.current
+
+    shelf.challenge(with_reference(reference().to_json() if text is None else text), **tags)
+
+    assert not champion.refresh()
+    assert champion.current is good
+    assert champion.refusals == {kind: 1}

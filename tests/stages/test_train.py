@@ -7,7 +7,17 @@ from stages.errors import StageError
 from stages.estimators import ChainedLogisticRegression, candidates
 from stages.files import ALL
 from stages.registry import fictional_rows
-from stages.train import Rows, choose, cross_validate, earns, fit, losses, parity
+from stages.train import (
+    Choice,
+    Rows,
+    choose,
+    cross_validate,
+    earns,
+    fit,
+    losses,
+    out_of_fold,
+    parity,
+)
 
 MODELS = {"logistic_regression": [ChainedLogisticRegression(C=0.1)]}
 
@@ -88,6 +98,20 @@ def test_the_candidate_with_the_smallest_loss_is_chosen() -> None:
 
     assert choice.name == min(by_candidate, key=lambda name: by_candidate[name])
     assert choice.model.get_params().get("C") != 1e-4
+
+
+def test_the_score_of_a_patient_is_of_a_model_that_has_not_seen_it() -> None:
+    data = rows()
+    choice = Choice("logistic_regression", MODELS["logistic_regression"][0], 0.5)
+
+    found = out_of_fold(choice, data)
+
+    for fold in data.folds():
+        blind = fit(choice.model, data.without(fold), 0.5, fold)
+        own = data.fold[~data.synthetic] == fold
+        assert found[own] == pytest.approx(blind.predict_proba(data.real(fold).x)[:, 1])
+    whole = fit(choice.model, data, 0.5, ALL).predict_proba(data.x[~data.synthetic])[:, 1]
+    assert np.abs(found - whole).max() > 0.01
 
 
 def test_a_generator_without_rows_is_an_error() -> None:

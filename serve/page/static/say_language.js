@@ -1,4 +1,4 @@
-(language, held) => {
+(language, ...others) => {
   document.documentElement.lang = language;
-  return [language, held];
+  return [language, ...others];
 }

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from monitoring.watch import Watch
 from schema import NAMES, encode
 from tests.conftest import Require
+from tests.monitoring.watching import champion_of, log_patients, settings, watched_model
 from tests.serve.page.page_fixture import PATIENT, Running, running, tiny_model
 
 sync_api = pytest.importorskip(
@@ -281,9 +283,35 @@ def test_a_phone_scrolls_in_one_direction_only(visit: Any) -> None:
     width = "document.documentElement.scrollWidth"
 
     assert someone.page.evaluate(width) <= 390
-    for tab in ("Table of patients", "Record an outcome", "About the model"):
+    for tab in ("Table of patients", "Record an outcome", "Drift", "About the model"):
         someone.tab(tab)
         assert someone.page.evaluate(width) <= 390
+
+
+def test_drift_is_shown_and_a_measurement_compared_by_keyboard(visit: Any, server: Running) -> None:
+    log_patients(server.service.log, 60, version="1", thallium=None)
+    watch = Watch(champion_of(watched_model()), server.service.log, settings())
+    server.service.watch = watch
+    watch.refresh()
+    someone = visit()
+    someone.tab("Drift")
+    someone.page.wait_for_selector("#compared h2:visible")
+
+    assert re.search(r"Thallium scan\s+drift", someone.text("#drift"))
+    assert "Thallium scan" in someone.text("#compared h2")
+
+    someone.page.focus("#drift_feature input")
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        someone.page.keyboard.press(key)
+    someone.page.wait_for_function(
+        "document.querySelector('#compared h2').innerText !== 'Thallium scan'"
+    )
+    chosen = someone.text("#compared h2")
+    someone.page.check("#language input[value=id]")
+    someone.page.wait_for_selector("#drift [lang=id]")
+
+    assert re.search(r"Pergeseran pada \d+ pasien terakhir", someone.text("#drift"))
+    assert someone.text("#compared h2") not in (chosen, "Pemindaian talium")
 
 
 def test_the_tab_about_the_model_shows_how_good_it_is(visit: Any) -> None:

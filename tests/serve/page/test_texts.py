@@ -7,11 +7,12 @@ import pytest
 
 from schema import MEASUREMENTS, Text
 from serve.log_tables import SOURCES
+from serve.page.drift_texts import DRIFT
 from serve.page.language import for_browser, number, percent, preferred
 from serve.page.texts import FIGURES, FORM, GROUPS, MESSAGES, UNITS
 
 
-@pytest.mark.parametrize("texts", [FORM, MESSAGES, UNITS, FIGURES, GROUPS])
+@pytest.mark.parametrize("texts", [FORM, MESSAGES, DRIFT, UNITS, FIGURES, GROUPS])
 def test_both_languages_say_the_same_with_the_same_values(texts: dict[str, Text]) -> None:
     def placeholders(text: str) -> set[str | None]:
         return {name for _, name, _, _ in string.Formatter().parse(text)} - {None}

@@ -1,0 +1,249 @@
+"""The drift check's promise over streams, beside rules of single windows, and what a check costs.
+
+Everyone stands for the same patients: 303 real ones with the model's scores. For each stream a
+reference of 242 is drawn from them with replacement, and so is the stream, which is looked at every
+10 patients. A drift begins with the stream's first patient, or after 1,000 without drift. All rules
+see the same buckets; a rule of single windows alarms at the first window that it finds different.
+"""
+
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from joblib import Parallel, delayed
+from scipy.stats import binom, binomtest
+from tqdm import tqdm
+
+from benchmarks.rules import RULES, single_delays
+from monitoring.drift import check, fit
+from monitoring.reference import Policy, Reference
+from monitoring.streams import Sample, delays
+from schema import MEASUREMENTS, NAMES, Floats
+from stages import files, params
+from stages.errors import main_of
+from stages.onnx_export import predict
+from stages.reference import policy_of
+
+OUT = Path("benchmarks/drift.json")
+ROWS, QUIET, LOUD, SINGLE, SEED = 242, 10_000, 1000, 200, 1
+HORIZON, LATE, CHUNK = 2000, 1000, 50
+
+Array = npt.NDArray[Any]
+
+
+# Patients with and without drift
+
+
+def scored(rows: Floats, weights: Array | None = None) -> Sample:
+    """Patients with the scores that the model gives them."""
+    model = files.ONNX.read_bytes()
+    return Sample(rows, predict(model, rows).astype(np.float32).ravel(), weights)
+
+
+def older(rows: Floats) -> Sample:
+    """Half a standard deviation older, in whole years."""
+    age = NAMES.index("age")
+    moved = rows.copy()
+    moved[:, age] += np.round(rows[:, age].std() / 2)
+    return scored(moved)
+
+
+def more_women(rows: Floats) -> Sample:
+    """As many women as men, each like the women and men of before."""
+    men = rows[:, NAMES.index("sex")] == 1
+    return scored(rows, np.where(men, 0.5 / men.mean(), 0.5 / (1 - men.mean())))
+
+
+def withheld(rows: Floats, shares: dict[str, float]) -> Sample:
+    """Measurements that are missing in shares of the patients, independently of each other."""
+    parts, weights = [rows], [np.ones(len(rows))]
+    for name, share in shares.items():
+        blind = [part.copy() for part in parts]
+        for part in blind:
+            part[:, NAMES.index(name)] = np.nan
+        weights = [w * (1 - share) for w in weights] + [w * share for w in weights]
+        parts += blind
+    return scored(np.vstack(parts), np.concatenate(weights))
+
+
+def other_hospital(rows: Floats) -> Sample:
+    """Older, nearly all men, and seldom a second examination: the shares of UCI's other hospitals."""
+    moved = older(rows).rows
+    blind = withheld(moved, {"major_vessels": 0.97, "thallium": 0.65, "st_slope": 0.4})
+    men = blind.rows[:, NAMES.index("sex")] == 1
+    return replace(
+        blind, weights=blind.weights * np.where(men, 0.9 / men.mean(), 0.1 / (1 - men.mean()))
+    )
+
+
+def all_shifted(rows: Floats) -> Sample:
+    """Every number half a standard deviation higher, nothing missing, as many women as men."""
+    moved = rows.copy()
+    for column, m in enumerate(MEASUREMENTS):
+        if not m.choices:
+            half = np.nanstd(rows[:, column]) / 2
+            moved[:, column] = np.minimum(rows[:, column] + np.ceil(half / m.step) * m.step, m.high)
+    return replace(more_women(rows), rows=moved, scores=scored(moved).scores)
+
+
+DRIFTS: dict[str, Callable[[Floats], Sample]] = {
+    "age + 0.5 sd": older,
+    "sex .68 -> .50 men": more_women,
+    "30 % of thallium missing": lambda rows: withheld(rows, {"thallium": 0.3}),
+    "another hospital": other_hospital,
+    "all numbers + 0.5 sd, sex": all_shifted,
+}
+
+
+# Figures
+
+
+def share(alarms: Array) -> dict[str, float]:
+    """The share of streams with an alarm, with its 95 % interval (Wilson)."""
+    raised, streams = int(np.isfinite(alarms).sum()), len(alarms)
+    low, high = binomtest(raised, streams).proportion_ci(method="wilson")
+    return {"streams": streams, "share": raised / streams, "low": float(low), "high": float(high)}
+
+
+def median(found: Array) -> dict[str, float | None]:
+    """The median of delays, with its 95 % interval by order statistics; None beyond the horizon."""
+    ordered = np.sort(found)
+    ranks = {
+        "median": (len(found) - 1) // 2,
+        "low": int(binom.ppf(0.025, len(found), 0.5)) - 1,
+        "high": int(binom.ppf(0.975, len(found), 0.5)),
+    }
+    return {
+        name: float(ordered[rank]) if np.isfinite(ordered[rank]) else None
+        for name, rank in ranks.items()
+    }
+
+
+def in_chunks(job: Callable[..., Any], streams: int, said: str) -> Array:
+    """The results of jobs for streams 0 to `streams` - 1, on all processors."""
+    jobs = [delayed(job)(start, min(start + CHUNK, streams)) for start in range(0, streams, CHUNK)]
+    running = Parallel(n_jobs=-1, return_as="generator")(jobs)
+    return np.concatenate(list(tqdm(running, total=len(jobs), desc=said)))
+
+
+def ours(
+    before: Sample, after: Sample, policy: Policy, patients: int, start: int
+) -> Callable[..., Array]:
+    """A job: the delays of some streams under the project's own rule."""
+
+    def job(first: int, end: int) -> Array:
+        return delays(before, after, ROWS, policy, patients, end - first, SEED + first, start)
+
+    return job
+
+
+def theirs(before: Sample, after: Sample, policy: Policy, patients: int) -> Callable[..., Array]:
+    """A job: the delays of some streams under each rule of single windows [streams, rules]."""
+
+    def job(first: int, end: int) -> Array:
+        streams = range(first, end)
+        return np.array(
+            [single_delays(before, after, ROWS, policy, patients, [SEED, s]) for s in streams]
+        )
+
+    return job
+
+
+def promise(policy: Policy) -> dict[str, Any]:
+    """False alarms and delays of all rules."""
+    rows, _ = files.encoded(files.read_table(files.PREPARED))
+    before = scored(rows)
+    quiet = in_chunks(ours(before, before, policy, policy.stream, 0), QUIET, "no drift")
+    single = in_chunks(theirs(before, before, policy, policy.stream), SINGLE, "single windows")
+    names = [rule.name for rule in RULES]
+    report: dict[str, Any] = {"false_alarms": {"project": share(quiet)}}
+    report["false_alarms"] |= {name: share(single[:, i]) for i, name in enumerate(names)}
+    for name, drift in DRIFTS.items():
+        after = drift(rows)
+        found = {
+            "project": median(in_chunks(ours(before, after, policy, HORIZON, 0), LOUD, name)),
+            f"project, after {LATE} patients without drift": median(
+                in_chunks(ours(before, after, policy, HORIZON, LATE), LOUD, f"{name}, later")
+            ),
+        }
+        single = in_chunks(theirs(before, after, policy, HORIZON), SINGLE, "single windows")
+        report[name] = found | {rule: median(single[:, i]) for i, rule in enumerate(names)}
+    return report
+
+
+# Cost
+
+
+def longer(reference: Reference, window: int) -> Reference:
+    """The reference with one more window; its limits are of no interest here."""
+    policy = replace(reference.policy, windows=(*reference.policy.windows, window), stream=window)
+    columns = []
+    for column in reference.columns:
+        kinds = {kind: (*limits, limits[-1]) for kind, limits in vars(column.limits).items()}
+        columns.append(replace(column, limits=replace(column.limits, **kinds)))
+    return Reference(reference.rows, policy, tuple(columns))
+
+
+def costs(policy: Policy) -> dict[str, float]:
+    """Seconds of a check of the last 200 rows, and seconds and MiB of one of a window of a million."""
+    rows, _ = files.encoded(files.read_table(files.PREPARED))
+    sample = scored(rows)
+    reference = fit(sample.rows, sample.scores, policy)
+    many = np.random.default_rng(SEED).integers(len(rows), size=1_000_000)
+    large, scores = rows[many], sample.scores[many]
+    wide = longer(reference, len(large))
+    last = statistics.median(seconds(lambda: check(large[-200:], scores[-200:], reference), 100))
+    million = statistics.median(seconds(lambda: check(large, scores, wide), 5))
+    tracemalloc.start()
+    check(large, scores, wide)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {
+        "last_200_seconds": last,
+        "window_of_1000000_seconds": million,
+        "window_of_1000000_mebibytes": peak / 2**20,
+    }
+
+
+def seconds(call: Callable[[], object], times: int) -> list[float]:
+    """The seconds of each of several calls."""
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def main() -> None:
+    policy = policy_of(params.Reference.load())
+    report = {"promise": promise(policy), "cost": costs(policy)}
+    files.write_json(OUT, report)
+    show(report)
+
+
+def show(report: dict[str, Any]) -> None:
+    """The tables, as text."""
+    table = report["promise"]
+    print("\nstreams of 10,000 patients without drift that raise an alarm (95 % interval)")
+    for rule, found in table["false_alarms"].items():
+        print(f"  {rule:<46} {found['share']:.4f} ({found['low']:.4f} to {found['high']:.4f})")
+    for name in DRIFTS:
+        print(f"\n{name}: patients until the first alarm, median (95 % interval)")
+        for rule, found in table[name].items():
+            said = [f">{HORIZON}" if n is None else f"{n:g}" for n in found.values()]
+            print(f"  {rule:<46} {said[0]} ({said[1]} to {said[2]})")
+    print()
+    for name, value in report["cost"].items():
+        print(f"{name}: {value:.3g}")
+    print("->", OUT)
+
+
+if __name__ == "__main__":
+    main_of(main)

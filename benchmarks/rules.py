@@ -1,0 +1,106 @@
+"""Rules of single windows, the usual ones: each alarms at the first window that it finds different."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2
+
+from monitoring.reference import COLUMNS, Policy, Reference
+from monitoring.streams import Sample, draw_reference, memberships
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is done with the last `window` patients: `alarm` of their counts and the reference's."""
+
+    name: str
+    window: int
+    alarm: Callable[[list[Array], list[Array]], Array]
+
+
+def psi(window: Array, training: Array) -> Array:
+    """The population stability index of counts [looks, buckets]; empty buckets count as 1e-4."""
+    p = np.maximum(window / window.sum(axis=1, keepdims=True), 1e-4)
+    q = np.maximum(training / training.sum(), 1e-4)
+    return np.asarray(((p - q) * np.log(p / q)).sum(axis=1))
+
+
+def homogeneity(window: Array, training: Array) -> Array:
+    """The p-value of the chi-squared test that both have the same shares [looks]."""
+    total = window + training
+    rows, before = window.sum(axis=1, keepdims=True), training.sum()
+    with np.errstate(invalid="ignore"):
+        expected = total * rows / (rows + before)
+        terms = np.where(
+            total > 0,
+            (window - expected) ** 2 / expected + (window - expected) ** 2 / (total - expected),
+            0,
+        )
+    return np.asarray(chi2.sf(terms.sum(axis=1), np.maximum((total > 0).sum(axis=1) - 1, 1)))
+
+
+def any_psi(windows: list[Array], training: list[Array]) -> Array:
+    """PSI > 0.2 of any column."""
+    pairs = zip(windows, training, strict=True)
+    return np.asarray(np.any([psi(w, t) > 0.2 for w, t in pairs], axis=0))
+
+
+def any_p(limit: float) -> Callable[[list[Array], list[Array]], Array]:
+    """A p-value below a limit, of any column."""
+
+    def alarm(windows: list[Array], training: list[Array]) -> Array:
+        pairs = zip(windows, training, strict=True)
+        return np.asarray(np.any([homogeneity(w, t) < limit for w, t in pairs], axis=0))
+
+    return alarm
+
+
+RULES = [
+    rule
+    for window in (100, 400)
+    for rule in (
+        Rule(f"PSI > 0.2, window {window}", window, any_psi),
+        Rule(f"p < .05, window {window}", window, any_p(0.05)),
+        Rule(f"Bonferroni .01, window {window}", window, any_p(0.01 / len(COLUMNS))),
+    )
+]
+
+
+def grouped(reference: Reference) -> list[Array]:
+    """For each column its buckets [buckets, groups]: ten quantiles, no bucket that training left empty."""
+    found = []
+    for column in reference.columns:
+        size = column.buckets
+        to = np.arange(size)
+        if column.edges:  # the values beyond the training patients join the outer quantiles
+            to = np.append(np.clip(to[:-1] - 1, 0, len(column.counts) - 3), len(column.counts) - 2)
+        found.append(np.eye(size)[to])
+    return found
+
+
+def single_delays(
+    before: Sample, after: Sample, rows: int, policy: Policy, patients: int, seed: list[int]
+) -> Array:
+    """After how many patients each of RULES raises its first alarm in one stream; infinity for none.
+
+    The reference is of so many `rows` from `before`, as for the project's own rule.
+    """
+    random = np.random.default_rng(seed)
+    reference = draw_reference(before, random, rows, policy)
+    blocks = after.blocks(random, patients // policy.step, policy.step)
+    sums = np.cumsum(blocks @ memberships(after, reference), axis=0)
+    sums = np.vstack([np.zeros_like(sums[:1]), sums])
+    groups, starts = grouped(reference), np.cumsum([0, *(c.buckets for c in reference.columns)])
+    training = [[*c.counts, c.missing] @ g for c, g in zip(reference.columns, groups, strict=True)]
+    found = []
+    for rule in RULES:
+        looks = rule.window // policy.step
+        counts = np.split(sums[looks:] - sums[:-looks], starts[1:-1], axis=1)
+        alarm = rule.alarm([c @ g for c, g in zip(counts, groups, strict=True)], training)
+        found.append((alarm.argmax() + looks) * policy.step if alarm.any() else np.inf)
+    return np.array(found, dtype=np.float64)

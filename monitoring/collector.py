@@ -1,0 +1,51 @@
+"""What Prometheus sees of drift: ratios and counts of patients, never a value of one."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from monitoring.watch import Watch
+
+
+class DriftCollector(Collector):
+    """The newest look as metrics. Of too few patients for a verdict only their number is told."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: what there is depends on the look."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of this moment."""
+        look = self._watch.look
+        ratio = GaugeMetricFamily(
+            "heart_drift_ratio",
+            "Largest drift score over its limit; above 1 is drift",
+            labels=["feature", "model_version"],
+        )
+        rows = GaugeMetricFamily(
+            "heart_drift_window_rows", "Patients that were looked at", labels=["model_version"]
+        )
+        minimum = GaugeMetricFamily(
+            "heart_drift_minimum_rows", "Patients that a verdict needs", labels=[]
+        )
+        last_run = GaugeMetricFamily(
+            "heart_drift_last_run_timestamp_seconds",
+            "Time of the last look for drift that succeeded",
+            labels=[],
+        )
+        if look is not None:
+            for name, finding in look.report.features.items():
+                ratio.add_metric([name, look.version], finding.ratio)
+            rows.add_metric([look.version], look.report.window_rows)
+            minimum.add_metric([], look.report.minimum_rows)
+        if self._watch.last_run is not None:
+            last_run.add_metric([], self._watch.last_run)
+        yield from (ratio, rows, minimum, last_run)
+        yield CounterMetricFamily(
+            "heart_drift_failures", "Looks for drift that failed", self._watch.failures
+        )

@@ -1,0 +1,139 @@
+"""`python -m monitoring.report`: the drift of the champion's last patients as one HTML file, and in MLflow.
+
+What the page's tab shows, for every feature; the file fetches nothing.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monitoring.__main__ import champion_of
+from monitoring.settings import DriftSettings
+from monitoring.variables import read
+from monitoring.watch import Look, Watch
+from serve.log import LogRefused, PredictionLog
+from serve.page.components import static
+from serve.page.drift import by_ratio, compared_html, drift_html
+from serve.page.language import LANGUAGES, Language, say
+from serve.settings import SQLITE, Settings
+
+EXPERIMENT = "heart-disease-drift"
+PATH = Path("plots/drift.html")
+
+# What the page's theme calls the colours of style.css.
+COLOURS = """:root { --border-color-primary: #e2e8f0; --background-fill-primary: #fff;
+  --background-fill-secondary: #f8fafc; --body-text-color: #1e293b;
+  --body-text-color-subdued: #475569; }
+body { font-family: system-ui, sans-serif; color: var(--body-text-color); max-width: 60rem;
+  margin: 2rem auto; padding: 0 1rem; display: grid; gap: 1rem; }
+@media (min-width: 760px) { .all { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; } }"""
+
+
+class ReportError(Exception):
+    """What keeps the report from being made, in words."""
+
+
+def html(look: Look, language: Language) -> str:
+    """The whole report: the verdict, then each feature compared, the most drifted first."""
+    features = "".join(compared_html(look, name, language) for name in by_ratio(look))
+    title = say("drift_title", language)
+    return f"""<!doctype html>
+<html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>{COLOURS}
+{static("style.css")}</style></head>
+<body>{drift_html(look, language)}<div class="all">{features}</div></body></html>
+"""
+
+
+def take_look(settings: Settings, drift: DriftSettings) -> Look:
+    """Look at the last patients in the log once. Raises ReportError."""
+    try:
+        log = PredictionLog(settings.log_url)
+    except LogRefused as error:
+        raise ReportError(str(error)) from error
+    champion = champion_of(settings, drift)
+    champion.refresh()
+    watch = Watch(champion, log, drift)
+    watch.refresh()
+    if watch.look is None:
+        if champion.current is None:
+            raise ReportError("; ".join(champion.state().reasons))
+        raise ReportError(
+            "the prediction log cannot be read" if watch.failures else str(watch.missing())
+        )
+    return watch.look
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all. Raises ReportError."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """The MLflow server, or the project's own store, whose artifacts lie beside its database."""
+
+    uri: str
+
+    def log(self, look: Look, path: Path) -> str:
+        """Log a report as a run of its own; its id. Raises ReportError."""
+        try:
+            return self._log(self._client(), look, path)
+        except Exception as error:
+            # Whatever store it is, its client has an exception of its own: one message for all.
+            raise ReportError(f"MLflow does not take it: {type(error).__name__}") from error
+
+    def _client(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.uri)
+
+    def _experiment(self, client: Any) -> str:
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found:
+            return str(found.experiment_id)
+        folder = None
+        if self.uri.startswith(SQLITE):
+            database = Path(self.uri.removeprefix(SQLITE)).absolute()
+            folder = (database.parent / "artifacts" / EXPERIMENT).as_uri()
+        return str(client.create_experiment(EXPERIMENT, artifact_location=folder))
+
+    def _log(self, client: Any, look: Look, path: Path) -> str:
+        report = look.report
+        tags = {"model_version": look.version, "drifted": str(report.drifted).lower()}
+        run_id = str(client.create_run(self._experiment(client), tags=tags).info.run_id)
+        client.log_metric(run_id, "window_rows", report.window_rows)
+        for name, finding in report.features.items():
+            client.log_metric(run_id, f"ratio.{name}", finding.ratio)
+        client.log_artifact(run_id, str(path))
+        client.set_terminated(run_id)
+        return run_id
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m monitoring.report", description=__doc__)
+    parser.add_argument("path", nargs="?", type=Path, default=PATH, help=f"default: {PATH}")
+    parser.add_argument("--language", choices=LANGUAGES, default="en")
+    given = parser.parse_args()
+    settings, drift = read(Settings), read(DriftSettings)
+    try:
+        look = take_look(settings, drift)
+        write(given.path, html(look, given.language))
+        print(f"{given.path}: version {look.version}, {look.report.summary}")
+        run_id = Tracking(settings.tracking_uri).log(look, given.path)
+    except ReportError as error:
+        sys.exit(f"error: {error}")
+    print(f"MLflow: experiment {EXPERIMENT}, run {run_id}")
+
+
+if __name__ == "__main__":
+    main()

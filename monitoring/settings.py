@@ -1,0 +1,42 @@
+"""What can be set of the drift monitor, in environment variables HEART_DRIFT_... or a file .env."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from monitoring.reference import FEWEST_PATIENTS
+from monitoring.variables import COMMON, Variables
+
+
+class DriftSettings(Variables):
+    """Read when it is made, which only `main` does; whoever needs a setting is given it."""
+
+    model_config = SettingsConfigDict(**COMMON, env_prefix="HEART_DRIFT_")
+
+    window: int | None = Field(
+        None,
+        ge=FEWEST_PATIENTS,
+        description="Look at no more than this number of last patients. If not set, at as many as "
+        "the longest window of the version's reference holds; longer windows are left out, never the "
+        "shortest.",
+    )
+    interval_seconds: float = Field(
+        10, gt=0, le=86400, description="Seconds between two looks for drift."
+    )
+    model_version: str | None = Field(
+        None,
+        pattern="^[0-9]+$",
+        description="Watch the patients of this version. If not set, those of the champion. The "
+        "service knows the champion and the one before; `python -m monitoring` loads any version.",
+    )
+    in_server: bool = Field(
+        True,
+        description="Whether the service watches for drift. With false, `python -m monitoring` does, "
+        "and the service knows nothing of it.",
+    )
+    port: int = Field(
+        9091,
+        ge=0,
+        le=65535,
+        description="Port of the metrics of `python -m monitoring` on 127.0.0.1; 0 lets the system "
+        "choose a free one.",
+    )

@@ -1,0 +1,127 @@
+"""`python -m monitoring.simulate`: sends made-up patients to a running service, so that anyone can see drift."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from tqdm import tqdm
+
+from monitoring.people import SHIFTS, NoPatients, draw, load
+from monitoring.variables import read
+from serve.settings import Settings
+
+ATTEMPTS = 5  # at a service that says 503
+
+
+class SimulationError(Exception):
+    """What keeps patients from being sent, in words."""
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Sends patients one by one, `rate` a second (0: as fast as the service answers)."""
+
+    client: httpx.Client
+    rate: float
+    outcomes: float
+    random: np.random.Generator
+
+    def send(self, patients: Iterator[tuple[dict[str, Any], str]], count: int) -> Counter[str]:
+        """How many were answered, refused, and given an outcome. Raises SimulationError."""
+        found: Counter[str] = Counter(answered=0, refused=0, outcomes=0)
+        start = time.monotonic()
+        with tqdm(patients, total=count, unit=" patients") as progress:
+            for number, (patient, outcome) in enumerate(progress):
+                if self.rate:
+                    time.sleep(max(0.0, start + number / self.rate - time.monotonic()))
+                answer = self._post("/predict", patient)
+                found["refused" if answer is None else "answered"] += 1
+                if answer is not None and self.random.random() < self.outcomes:
+                    self._tell(answer["prediction_id"], outcome)
+                    found["outcomes"] += 1
+        return found
+
+    def _tell(self, prediction_id: str, outcome: str) -> None:
+        known = {"prediction_id": prediction_id, "outcome": outcome, "source": "clinician"}
+        self._post("/feedback", known)
+
+    def _post(self, route: str, body: Mapping[str, Any]) -> Any:
+        """The answer; None where the service refuses the values."""
+        for _ in range(ATTEMPTS):
+            try:
+                response = self.client.post(route, json=body)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise SimulationError(f"no service at {self.client.base_url}: {error}") from error
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(float(response.headers.get("Retry-After", 1)))
+        if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+            return None
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise SimulationError("the service wants its token: set HEART_API_TOKEN")
+        if not response.is_success:
+            said = response.text[:200]
+            raise SimulationError(f"{route} answers {response.status_code}: {said}")
+        return response.json()
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m monitoring.simulate",
+        description="Send made-up patients to a running service. They stay in its prediction log, "
+        "and outcomes would be learnt from: take a service whose log can be thrown away.",
+    )
+    parser.add_argument("--rows", type=_at_least(1, int), default=500, help="patients to send")
+    parser.add_argument("--shift", choices=SHIFTS, default="none", help="how they differ")
+    parser.add_argument(
+        "--rate", type=_at_least(0, float), default=50, help="patients a second; 0: no pause"
+    )
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the service")
+    parser.add_argument(
+        "--outcomes", type=_at_least(0, float), default=0, help="share whose outcome is told too"
+    )
+    parser.add_argument("--seed", type=int, help="for the same patients again")
+    found = parser.parse_args(given)
+    if found.outcomes > 1:
+        parser.error(f"argument --outcomes: {found.outcomes:g} is not a share from 0 to 1")
+    return found
+
+
+def _at_least(least: int, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def number(text: str) -> Any:
+        value = kind(text)
+        if not least <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {least} on")
+        return value
+
+    number.__name__ = kind.__name__
+    return number
+
+
+def main() -> None:
+    given = arguments()
+    token = read(Settings).api_token
+    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+    random = np.random.default_rng(given.seed)
+    try:
+        people = SHIFTS[given.shift](load(Path()), random)
+        with httpx.Client(base_url=given.url, headers=headers, timeout=30) as client:
+            sender = Sender(client, given.rate, given.outcomes, random)
+            found = sender.send(draw(people, given.rows, random), given.rows)
+    except (NoPatients, SimulationError) as error:
+        sys.exit(f"error: {error}")
+    print(
+        f"{found['answered']} patients answered, {found['refused']} refused (422), "
+        f"{found['outcomes']} outcomes recorded. See {given.url}/drift"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""What Prometheus sees of drift, through the real service."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from monitoring.reference import COLUMNS
+from monitoring.watch import Watch
+from schema import NAMES
+from tests.monitoring.watching import measured, send, watching
+
+Watched = tuple[TestClient, Watch]
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    with watching(tmp_path) as both:
+        yield both
+
+
+def samples(client: TestClient, prefix: str = "heart_d") -> list[Sample]:
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    found = [sample for family in families for sample in family.samples]
+    return [sample for sample in found if sample.name.startswith(prefix)]
+
+
+def value(client: TestClient, name: str, **labels: str) -> float:
+    (found,) = [s.value for s in samples(client, name) if s.name == name and s.labels == labels]
+    return found
+
+
+# Drift
+
+
+def test_before_the_first_look_nothing_is_told_of_drift(watched: Watched) -> None:
+    client, _ = watched
+
+    assert [sample.name for sample in samples(client, "heart_drift")] == [
+        "heart_drift_failures_total"
+    ]
+
+
+def test_of_too_few_patients_only_their_number_is_told(watched: Watched) -> None:
+    client, watch = watched
+    send(client, measured(15))
+
+    watch.refresh()
+
+    assert value(client, "heart_drift_window_rows", model_version="1") == 10
+    assert value(client, "heart_drift_minimum_rows") == 20
+    assert value(client, "heart_drift_last_run_timestamp_seconds") == pytest.approx(
+        time.time(), abs=60
+    )
+    assert samples(client, "heart_drift_ratio") == []
+
+
+def test_each_feature_has_its_ratio(watched: Watched) -> None:
+    client, watch = watched
+    send(client, measured(40))
+    watch.refresh()
+    calm = {s.labels["feature"]: s.value for s in samples(client, "heart_drift_ratio")}
+
+    send(client, measured(40, seed=1, thallium=None))
+    watch.refresh()
+    found = samples(client, "heart_drift_ratio")
+    moved = {s.labels["feature"]: s.value for s in found}
+
+    assert set(calm) == set(moved) == set(COLUMNS)
+    assert max(calm.values()) < 1 < moved["thallium"]
+    assert {s.labels["model_version"] for s in found} == {"1"}
+    assert moved["thallium"] == watch.look.report.features["thallium"].ratio  # type: ignore[union-attr]
+
+
+def test_looks_that_failed_are_counted_and_the_time_stays(watched: Watched, tmp_path: Path) -> None:
+    client, watch = watched
+    send(client, measured(20))
+    watch.refresh()
+    before = value(client, "heart_drift_last_run_timestamp_seconds")
+    (tmp_path / "log.db").rename(tmp_path / "away.db")
+
+    watch.refresh()
+
+    assert value(client, "heart_drift_failures_total") == 1
+    assert value(client, "heart_drift_last_run_timestamp_seconds") == before
+    (tmp_path / "away.db").rename(tmp_path / "log.db")
+
+
+# Privacy
+
+# Numbers that no count of a small log is, and a word that is nowhere else.
+NUMBERS = {"age": (105, 110), "resting_bp": (246, 260), "cholesterol": (640, 700), "max_heart_rate": (222, 230)}  # fmt: skip
+CANARY = "canary"
+
+patients_with_canaries = st.fixed_dictionaries(
+    {
+        "sex": st.sampled_from(["female", "male"]),
+        "st_depression": st.integers(70_001, 99_999).map(lambda n: n / 10_000),
+        **{name: st.integers(*bounds) for name, bounds in NUMBERS.items()},
+    }
+)
+refused_values = st.one_of(
+    st.integers(10**6, 10**9), st.text("xyz", min_size=3).map(lambda text: CANARY + text)
+)
+
+
+@given(
+    st.lists(patients_with_canaries, min_size=5, max_size=40),
+    st.sampled_from(NAMES),
+    refused_values,
+)
+@hypothesis_settings(max_examples=25, deadline=None, derandomize=True)
+def test_no_value_of_a_patient_leaves_by_a_metric(
+    patients: list[dict[str, Any]], wrong: str, canary: object
+) -> None:
+    with TemporaryDirectory() as folder, watching(Path(folder)) as (client, watch):
+        send(client, patients)
+        answer = client.post("/predict", json={**patients[0], wrong: canary})
+        watch.refresh()
+        text = client.get("/metrics").text
+
+    told = {
+        number
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        for number in (sample.value, *map(_number, sample.labels.values()))
+    }
+    assert answer.status_code == 422
+    assert json.dumps(canary) in answer.text
+    assert str(canary) not in text
+    assert not told & {float(p[name]) for p in patients for name in (*NUMBERS, "st_depression")}
+
+
+def _number(label: str) -> float | None:
+    try:
+        return float(label)
+    except ValueError:
+        return None

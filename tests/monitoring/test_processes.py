@@ -1,0 +1,250 @@
+"""Drift as its users see it: the service, made-up patients, the monitor alone and the report, as processes."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from stages import registry
+from tests.monitoring.stack import free_port, served, until
+from tests.monitoring.watching import reference, tables
+from tests.serve.registry_fixture import NAME, ROOT, publish
+
+pytestmark = [
+    pytest.mark.xdist_group("processes"),
+    pytest.mark.filterwarnings("ignore:::mlflow"),
+]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def home(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the pipeline's tables, and a registry whose champion has a drift reference."""
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copytree(empty_store, folder, dirs_exist_ok=True)
+    tables(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", "")
+        patch.delenv("MLFLOW_TRACKING_URI")
+        client = registry.connect()
+        publish(client, folder, 0.1, reference=reference().to_json().encode())
+        registry.promote(client, NAME, "1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(home: Path, environment: dict[str, str]) -> dict[str, str]:
+    """The environment of processes in the folder."""
+    kept = {name: value for name, value in environment.items() if not name.startswith("HEART_")}
+    return kept | {
+        "PYTHONPATH": str(ROOT),
+        "HEART_TRACKING_URI": f"sqlite:///{home}/registry.db",
+        "HEART_LOG_URL": f"sqlite:///{home}/log.db",
+        "HEART_DRIFT_INTERVAL_SECONDS": "0.2",
+    }
+
+
+@pytest.fixture(scope="module")
+def service(home: Path, settings: dict[str, str]) -> Iterator[httpx.Client]:
+    with served(home / "registry" / "mlflow.db", home, settings) as (_, client):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def run(home: Path, settings: dict[str, str]) -> Run:
+    """Run a module of the monitoring room in the folder."""
+
+    def run_module(
+        module: str, *arguments: str, **changes: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=home, env=settings | changes, check=False, capture_output=True, text=True,
+            timeout=120,
+        )  # fmt: skip
+
+    return run_module
+
+
+def simulate(run: Run, service: httpx.Client, *arguments: str) -> str:
+    where = ("--url", str(service.base_url), "--rate", "0", "--seed", "1")
+    done = run("monitoring.simulate", *where, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "patients/s" in done.stderr  # the progress bar
+    return done.stdout
+
+
+def drift(service: httpx.Client, rows: int) -> Any:
+    """The answer of GET /drift once so many patients were looked at."""
+    until(lambda: service.get("/drift").json().get("window_rows") == rows)
+    until(lambda: _settled(service))
+    return service.get("/drift").json()
+
+
+def _settled(service: httpx.Client) -> bool:
+    before = _last_run(service)
+    until(lambda: _last_run(service) != before)
+    return True
+
+
+def _last_run(service: httpx.Client) -> str:
+    text = service.get("/metrics").text
+    (found,) = re.findall(r"^heart_drift_last_run_timestamp_seconds (\S+)", text, re.MULTILINE)
+    return str(found)
+
+
+def drifted(answer: Any) -> set[str]:
+    return {name for name, feature in answer["features"].items() if feature["drifted"]}
+
+
+@pytest.fixture(scope="module")
+def alarm(run: Run, service: httpx.Client) -> Any:
+    """Normal patients, patients in wrong units, then those of another hospital; what was said of each."""
+    said = simulate(run, service, "--rows", "150", "--outcomes", "0.5")
+    calm = drift(service, 100)
+    refused = simulate(run, service, "--rows", "20", "--shift", "wrong-units")
+    simulate(run, service, "--rows", "60", "--shift", "other-hospital")
+    return said, calm, refused, drift(service, 100)
+
+
+def test_normal_patients_raise_no_alarm_and_another_hospitals_do(alarm: Any) -> None:
+    _, calm, _, other = alarm
+
+    assert not calm["drifted"]
+    assert drifted(other) >= {"major_vessels", "thallium", "st_slope"}
+    assert not drifted(other) & {"sex", "exercise_angina", "fasting_blood_sugar_over_120"}
+    assert "major vessels missing in" in other["features"]["major_vessels"]["summary"]
+
+
+def test_patients_in_wrong_units_are_refused_and_counted(alarm: Any, service: httpx.Client) -> None:
+    assert alarm[2].startswith("0 patients answered, 20 refused (422), 0 outcomes recorded")
+    counted = 'heart_data_out_of_range_total{feature="cholesterol"} 20.0'
+    assert counted in service.get("/metrics").text
+
+
+def test_a_fraction_is_told_what_it_turned_out_to_have(alarm: Any, service: httpx.Client) -> None:
+    found = re.fullmatch(
+        r"150 patients answered, 0 refused \(422\), (\d+) outcomes recorded\. See \S+/drift\n",
+        alarm[0],
+    )
+
+    assert found
+    assert 50 < int(found[1]) < 100
+    assert service.get("/model").json()["labelled"]["labels"] == int(found[1])
+
+
+@pytest.mark.usefixtures("alarm")
+def test_the_monitor_alone_sees_the_same_as_the_service(
+    home: Path, settings: dict[str, str], service: httpx.Client
+) -> None:
+    command = [sys.executable, "-m", "monitoring"]
+    environment = settings | {"HEART_DRIFT_PORT": "0", "HEART_DRIFT_MODEL_VERSION": "1"}
+    with subprocess.Popen(
+        command,
+        cwd=home,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        try:
+            until(lambda: "heart_drift_ratio{" in httpx.get(url).text)
+            alone = httpx.get(url).text
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+    def ratios(text: str) -> list[str]:
+        return sorted(re.findall(r"heart_drift_(?:ratio|window_rows)\{.*", text))
+
+    assert ratios(alone) == ratios(service.get("/metrics").text)
+    assert re.match(r"http://127\.0\.0\.1:\d+/metrics$", url)
+
+
+@pytest.mark.usefixtures("alarm")
+def test_the_report_is_one_file_that_fetches_nothing_and_a_run_in_mlflow(
+    run: Run, home: Path, service: httpx.Client
+) -> None:
+    done = run("monitoring.report")
+    assert done.returncode == 0, done.stderr
+    text = (home / "plots" / "drift.html").read_text()
+
+    assert "Drift in the last 100 patients of version 1" in text
+    assert text.count("<section") == 1 + len(service.get("/drift").json()["features"])
+    assert not re.search(r"https?:|//[a-z]|src=|href=|url\(|@import|<script|<link", text)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home}/registry.db")
+    experiment = client.get_experiment_by_name("heart-disease-drift")
+    (logged,) = client.search_runs([experiment.experiment_id])
+    assert (logged.data.tags["model_version"], logged.data.tags["drifted"]) == ("1", "true")
+    assert logged.data.metrics["ratio.major_vessels"] > 1
+    assert logged.info.status == "FINISHED"
+    (artifact,) = client.list_artifacts(logged.info.run_id)
+    assert artifact.path == "drift.html"
+    assert f"run {logged.info.run_id}" in done.stdout
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--shift", "younger"), "argument --shift: invalid choice: 'younger'"),
+        (("--rows", "0"), "argument --rows: 0 is not a number from 1 on"),
+        (("--rows", "many"), "argument --rows: invalid int value: 'many'"),
+        (("--rate", "-1"), "argument --rate: -1 is not a number from 0 on"),
+        (("--rate", "nan"), "argument --rate: nan is not a number from 0 on"),
+        (("--outcomes", "2"), "argument --outcomes: 2 is not a share from 0 to 1"),
+        (("--url", "nonsense"), "error: no service at nonsense"),
+    ],
+)
+def test_wrong_arguments_are_explained(run: Run, arguments: tuple[str, ...], reason: str) -> None:
+    done = run("monitoring.simulate", *arguments)
+
+    assert done.returncode != 0
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_service_that_is_not_there_is_named(run: Run) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+
+    done = run("monitoring.simulate", "--url", url, "--rows", "3")
+
+    assert done.returncode == 1
+    assert f"error: no service at {url}" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["monitoring.report", "monitoring"])
+def test_without_settings_that_fit_there_is_no_start(run: Run, module: str) -> None:
+    done = run(module, HEART_DRIFT_WINDOW="5")
+
+    assert done.returncode == 1
+    assert "error: the settings do not fit:" in done.stderr
+    assert "HEART_DRIFT_WINDOW: " in done.stderr
+
+
+def test_without_a_registry_the_report_says_so_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "drift.html"
+
+    done = run(
+        "monitoring.report", str(path),
+        HEART_TRACKING_URI=f"sqlite:///{tmp_path}/none.db", HEART_CACHE_DIR=str(tmp_path / "cache"),
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert "error: no model is loaded yet" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,117 @@
+"""GET /drift in each state."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from monitoring.reference import COLUMNS
+from serve.api import create_app
+from tests.monitoring.watching import measured, send, watching
+from tests.serve.logs import until
+from tests.serve.small_service import model, parts
+
+TOKEN = "a-token-of-some-length"
+
+
+def refusal(client: TestClient) -> str:
+    response = client.get("/drift")
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+    return str(response.json()["detail"])
+
+
+def answer(client: TestClient) -> Any:
+    response = client.get("/drift")
+    assert response.status_code == 200
+    return response.json()
+
+
+def test_where_another_process_watches_it_says_so(tmp_path: Path) -> None:
+    with TestClient(create_app(*parts(tmp_path), with_page=False)) as client:
+        assert refusal(client) == "no verdict on drift: another process watches for drift"
+
+
+def test_a_version_without_a_reference_has_no_verdict(tmp_path: Path) -> None:
+    with watching(tmp_path, model()) as (client, watch):
+        watch.refresh()
+
+        assert "version 1 came without a drift reference" in refusal(client)
+
+
+def test_before_the_first_look_there_is_no_verdict(tmp_path: Path) -> None:
+    with watching(tmp_path) as (client, _):
+        assert "the prediction log was not looked at yet" in refusal(client)
+
+
+def test_too_few_patients_have_no_verdict(tmp_path: Path) -> None:
+    with watching(tmp_path) as (client, watch):
+        send(client, measured(12))
+        watch.refresh()
+
+        assert answer(client) == {
+            "model_version": "1",
+            "window_rows": 10,
+            "minimum_rows": 20,
+            "drifted": None,
+            "features": {},
+        }
+
+
+def test_patients_like_the_training_patients_have_not_drifted(tmp_path: Path) -> None:
+    with watching(tmp_path) as (client, watch):
+        send(client, measured(120))
+        watch.refresh()
+
+        found = answer(client)
+
+    assert (found["window_rows"], found["drifted"]) == (100, False)
+    assert list(found["features"]) == list(COLUMNS)
+    for feature in found["features"].values():
+        assert set(feature) == {"ratio", "limit", "score", "drifted", "summary"}
+        assert feature["ratio"] * feature["limit"] - feature["score"] < 1e-9
+        assert not feature["drifted"]
+
+
+def test_drift_is_told_with_its_features_in_words(tmp_path: Path) -> None:
+    with watching(tmp_path) as (client, watch):
+        send(client, measured(100))
+        send(client, measured(30, seed=1, thallium=None))
+        watch.refresh()
+
+        found = answer(client)
+
+    assert found["drifted"]
+    thallium = found["features"]["thallium"]
+    assert thallium["ratio"] > 1
+    assert thallium["drifted"]
+    assert thallium["summary"].startswith("thallium missing in 100 % of the last 20 patients")
+
+
+def test_it_is_guarded_like_the_model(tmp_path: Path) -> None:
+    with watching(tmp_path, api_token=TOKEN) as (client, _):
+        right = {"Authorization": f"Bearer {TOKEN}"}
+
+        assert client.get("/drift").status_code == 401
+        assert client.get("/drift", headers=right).status_code == 503
+
+
+def test_every_part_of_the_answer_is_documented(tmp_path: Path) -> None:
+    with watching(tmp_path) as (client, _):
+        schemas = client.get("/openapi.json").json()["components"]["schemas"]
+
+    for name in ("Drift", "Feature"):
+        undocumented = [
+            key for key, about in schemas[name]["properties"].items() if "description" not in about
+        ]
+        assert undocumented in ([], ["model_version"], ["drifted"])
+
+
+def test_the_service_looks_by_itself_while_it_runs(tmp_path: Path) -> None:
+    with watching(tmp_path, interval_seconds=0.05) as (client, _):
+        send(client, measured(20))
+        until(lambda: client.get("/drift").status_code == 200)
+        until(lambda: answer(client)["window_rows"] == 20)
+
+    assert "drift" not in {thread.name for thread in threading.enumerate()}

@@ -1,0 +1,75 @@
+"""Values that the schema does not allow are refused, and counted by measurement."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from schema import MEASUREMENTS, NAMES
+from serve.api import create_app
+from serve.page.handlers import Handlers
+from serve.patients import EXAMPLE
+from tests.serve.small_service import parts
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(*parts(tmp_path), with_page=False)) as made:
+        yield made
+
+
+def refused(client: TestClient) -> dict[str, float]:
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    (family,) = [family for family in families if family.name == "heart_data_out_of_range"]
+    found = [sample for sample in family.samples if sample.name.endswith("_total")]
+    assert {s.labels["feature"] for s in found} == set(NAMES)
+    return {s.labels["feature"]: s.value for s in found if s.value}
+
+
+@pytest.mark.parametrize("measurement", MEASUREMENTS, ids=lambda m: str(m.name))
+def test_a_value_out_of_range_is_counted_by_its_measurement(
+    measurement: Any, client: TestClient
+) -> None:
+    wrong = ["1", 0] if measurement.choices else [measurement.low - 1, measurement.high + 1, "x"]
+    for given_value in wrong:
+        client.post("/predict", json={**EXAMPLE, measurement.name: given_value})
+
+    assert refused(client) == {measurement.name: len(wrong)}
+
+
+def test_every_patient_of_a_batch_in_wrong_units_is_counted(client: TestClient) -> None:
+    wrong = [{"age": 57, "sex": "male", "cholesterol": 5.2}] * 50
+
+    response = client.post("/predict/batch", json={"patients": [EXAMPLE, *wrong]})
+
+    assert response.status_code == 422
+    assert refused(client) == {"cholesterol": 50}
+
+
+def test_what_is_missing_or_unknown_is_not_out_of_range(client: TestClient) -> None:
+    client.post("/predict", json={"sex": "male", "shoe_size": 43})
+    client.post("/predict", json={"sex": "male", "age": None})
+    client.post("/feedback", json={"prediction_id": "0" * 32, "age": 1000})
+    client.post("/predict", content=b"{")
+
+    assert refused(client) == {}
+
+
+def test_the_page_counts_them_too(client: TestClient, tmp_path: Path) -> None:
+    handlers = Handlers(client.app.state.service)  # type: ignore[attr-defined]
+    table = tmp_path / "uploads" / "patients.csv"
+    table.parent.mkdir()
+    table.write_text("age,sex,cholesterol\n57,male,5.2\n,male,\n61,F,6.1\n")
+    form = [{**EXAMPLE, "age": 300}.get(name) for name in NAMES]
+    empty = [None] * len(NAMES)
+    portal = client.portal
+    assert portal is not None
+
+    portal.call(handlers.predict, "en", *form)
+    portal.call(handlers.predict, "en", *empty)
+    portal.call(handlers.score, table, "en", lambda _done, _what: None)
+
+    assert refused(client) == {"age": 1, "cholesterol": 2, "sex": 1}

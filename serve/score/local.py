@@ -1,11 +1,15 @@
 """All cores of this machine."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from typing import TypeVar
 
 from serve.score.tables import Part
 from serve.score.work import Job, score
+
+T = TypeVar("T")
 
 
 def cores() -> int:
@@ -14,12 +18,20 @@ def cores() -> int:
 
 
 def run(job: Job, parts: Sequence[Part], threads: int) -> Iterator[int]:
-    """Score parts in threads: reading, scoring and writing leave Python's lock to the others."""
+    """Score parts in threads."""
+    for _ in each(partial(score, job), parts, threads):
+        yield 1
+
+
+def each(work: Callable[[Part], T], parts: Sequence[Part], threads: int) -> Iterator[T]:
+    """What a function makes of each part, in threads and as they come.
+
+    Reading, scoring and writing all leave Python's lock to other threads.
+    """
     with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(score, job, part) for part in parts]
+        futures = [pool.submit(work, part) for part in parts]
         try:
             for future in as_completed(futures):
-                future.result()
-                yield 1
+                yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)

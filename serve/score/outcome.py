@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from monitoring import drift
+from serve.score.drift import Tally, judged
 from serve.score.storage import Place
 from serve.score.tables import Part
 from serve.score.work import TOGETHER, Job, Record
@@ -29,6 +31,7 @@ class Report:
     version: str
     sha256: str
     threshold: float
+    drift: drift.Report | None
 
 
 def is_there(target: Place) -> bool:
@@ -54,6 +57,7 @@ def finish(job: Job, parts: Sequence[Part], target: Place, model: Model) -> Repo
         version=model.version,
         sha256=model.sha256,
         threshold=model.threshold,
+        drift=_drift(job, records),
     )
     written = job.work / REPORT
     written.write_whole((json.dumps(asdict(report), indent=2) + "\n").encode())
@@ -66,6 +70,15 @@ def finish(job: Job, parts: Sequence[Part], target: Place, model: Model) -> Repo
     else:
         _publish_folder(job, target, beside)
     return report
+
+
+def _drift(job: Job, records: Sequence[Record]) -> drift.Report | None:
+    if job.reference is None:
+        return None
+    tally = Tally(job.reference)
+    for record in records:
+        tally.merge(record.counts)
+    return judged(tally.counts, job.reference)
 
 
 def _write_bad_rows(

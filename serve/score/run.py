@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from monitoring.reference import Reference
 from schema import fingerprint
 from serve.score import outcome
 from serve.score.errors import ScoreError
@@ -27,12 +28,13 @@ Engine = Callable[[Job, Sequence[Part]], Iterator[int]]  # yields how many more 
 
 @dataclass(frozen=True)
 class Options:
-    """What to score to where; `keep` are columns to write beside the score."""
+    """What to score to where; `keep` are columns to write beside the score, `drift` asks for a report."""
 
     source: Place
     target: Place
     keep: tuple[str, ...]
     coding: str
+    drift: bool
 
 
 def run(options: Options, model: Model, onnx: bytes, engine: Engine) -> outcome.Report:
@@ -45,12 +47,16 @@ def run(options: Options, model: Model, onnx: bytes, engine: Engine) -> outcome.
         _bind(job, _manifest(options, job, model))
         todo, known = parts(job.tables), _known(job)
         left = [part for part in todo if not _is_done(job, part, known)]
-        progress = tqdm(total=len(todo), initial=len(todo) - len(left), unit="part", smoothing=0)
-        with progress:
+        with progress(len(todo), len(todo) - len(left)) as bar:
             for more in engine(job, left) if left else ():
-                progress.update(more)
+                bar.update(more)
         _check_unchanged(job.tables)
         return outcome.finish(job, todo, target, model)
+
+
+def progress(parts: int, done: int = 0) -> Any:
+    """A bar that says how many parts are done."""
+    return tqdm(total=parts, initial=done, unit="part", smoothing=0)
 
 
 def _job(options: Options, model: Model, onnx: bytes) -> Job:
@@ -64,7 +70,15 @@ def _job(options: Options, model: Model, onnx: bytes) -> Job:
         as_csv=options.target.suffix == ".csv",
         model=onnx,
         threshold=model.threshold,
+        reference=reference_of(model) if options.drift else None,
     )
+
+
+def reference_of(model: Model) -> Reference:
+    """What drift is measured against. Raises ScoreError."""
+    if model.reference is None:
+        raise ScoreError(f"version {model.version} of {model.name} has no drift reference")
+    return model.reference
 
 
 @contextlib.contextmanager
@@ -91,6 +105,7 @@ def _manifest(options: Options, job: Job, model: Model) -> dict[str, Any]:
         "schema": fingerprint(),
         "threshold": model.threshold,
         "kept": list(job.kept),
+        "drift": options.drift,
         "output": options.target.suffix,
     }
 

@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from monitoring.reference import Reference
 from schema import OUTCOME, Floats
 from serve.onnx_model import Network
 from serve.score.cells import Encoder, Problem, Rows
+from serve.score.drift import Tally
 from serve.score.storage import Place
 from serve.score.tables import Part, Table
 
@@ -30,11 +32,15 @@ PREDICTIONS = pa.dictionary(pa.int8(), pa.string())
 
 @dataclass(frozen=True)
 class Record:
-    """What became of a part: rows, those without a score, and the bytes of what was written."""
+    """What became of a part: rows, those without a score, the bytes of what was written.
+
+    `counts` are those of the good rows by bucket of the drift reference; none if not asked for.
+    """
 
     rows: int
     bad: int
     size: int
+    counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Job:
     """All that a part is scored with; it may be sent to another process.
 
     Parts go to `folder`, as CSV without a heading or as Parquet; what is known of them into a
-    folder in it, `work`. `kept` are columns that are written beside the score.
+    folder in it, `work`. `kept` are columns that are written beside the score. With a `reference`
+    the rows are counted for its drift report.
     """
 
     tables: tuple[Table, ...]
@@ -51,6 +58,7 @@ class Job:
     as_csv: bool
     model: bytes
     threshold: float
+    reference: Reference | None
 
     @property
     def work(self) -> Place:
@@ -93,32 +101,36 @@ def predict(model: Network, encoded: Floats) -> Floats:
 
 def score(job: Job, part: Part) -> Record:
     """Score a part and write what became of it. Raises ScoreError."""
-    table = job.tables[part.table]
-    encode, model = Encoder(table.layout.coding), network(job.model)
-    rows, problems = 0, list[Problem]()
+    model, rows, problems = network(job.model), 0, list[Problem]()
+    tally = Tally(job.reference) if job.reference else None
     with _writer(job, part) as write:
-        for batch, broken in table.batches(part.start, part.stop):
-            encoded, found = encode(batch)
-            found = [*broken, *_but(found, _rows(broken))]
-            probabilities = predict(model, encoded)
-            write(_scored(job, batch, probabilities, _rows(found)))
+        for batch, encoded, found in rows_of(job.tables[part.table], part):
+            probabilities, bad = predict(model, encoded), bad_rows(found)
+            write(_scored(job, batch, probabilities, bad))
+            if tally:
+                tally.add(encoded, probabilities, bad)
             problems += [(numbers + rows, reason) for numbers, reason in found]
             rows += batch.num_rows
-    bad = _write_bad(job.bad(part), problems)
-    record = Record(rows, bad, job.scores(part).info().size)
+    wrong = _write_bad(job.bad(part), problems)
+    counts = tuple(tally.counts.tolist()) if tally else ()
+    record = Record(rows, wrong, job.scores(part).info().size, counts)
     job.record(part).write_whole(json.dumps(asdict(record)).encode())
     return record
 
 
-def _rows(problems: Sequence[Problem]) -> Rows:
+def rows_of(table: Table, part: Part) -> Iterator[tuple[pa.RecordBatch, Floats, list[Problem]]]:
+    """The batches of a part, encoded [13, n], and what is wrong with them. Raises ScoreError."""
+    encode = Encoder(table.layout.coding)
+    for batch, broken in table.batches(part.start, part.stop):
+        encoded, found = encode(batch)
+        # A line that is no row has no measurement either.
+        gone = bad_rows(broken)
+        yield batch, encoded, [*broken, *((r[~np.isin(r, gone)], why) for r, why in found)]
+
+
+def bad_rows(problems: Sequence[Problem]) -> Rows:
     """The rows that have a problem, in order."""
     return np.unique(np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in problems)]))
-
-
-def _but(problems: Sequence[Problem], broken: Rows) -> Iterator[Problem]:
-    """The problems of other rows: a line that is no row has no measurement either."""
-    for rows, reason in problems:
-        yield (rows[~np.isin(rows, broken)] if len(broken) else rows), reason
 
 
 def _scored(job: Job, batch: pa.RecordBatch, probabilities: Floats, bad: Rows) -> pa.RecordBatch:

@@ -50,10 +50,11 @@ def score(onnx: bytes) -> Score:
         target: Path | str,
         keep: Sequence[str] = (),
         coding: str = "auto",
+        drift: bool = False,
         engine: Engine = TWO_THREADS,
         **known: Any,
     ) -> Report:
-        options = Options(Place.of(str(source)), Place.of(str(target)), tuple(keep), coding)
+        options = Options(Place.of(str(source)), Place.of(str(target)), tuple(keep), coding, drift)
         return run(options, replace(model(), **known), onnx, engine)
 
     return scored

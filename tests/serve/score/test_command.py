@@ -1,7 +1,6 @@
 """`python -m serve.score` as people call it."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -78,38 +77,30 @@ def test_what_does_not_fit_is_said_in_a_line(arguments: list[str], reason: str) 
         main(arguments)
 
 
-def command(shelf: Shelf, *arguments: object) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "HEART_TRACKING_URI": shelf.settings().tracking_uri,
-        "HEART_CACHE_DIR": str(shelf.folder / "cache"),
-    }
-    line = [sys.executable, "-m", "serve.score", *map(str, arguments)]
-    return subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, cwd=shelf.folder)
-
-
-def test_a_killed_run_goes_on_and_does_no_part_twice(shelf: Shelf, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("registry")
+def test_a_killed_run_goes_on_and_does_no_part_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "in").mkdir()
     for number in range(400):
         pq.write_table(table(ROWS[: number + 1]), tmp_path / "in" / f"{number:03}.parquet")
     out, unfinished = tmp_path / "out", tmp_path / "out.unfinished"
-    arguments = (tmp_path / "in", out, "--threads", 1)
+    arguments = [str(tmp_path / "in"), str(out), "--threads", "1"]
 
-    killed = command(shelf, *arguments)
-    while len(list(unfinished.glob("_work/done-*"))) < 20:
-        assert killed.poll() is None
-        time.sleep(0.001)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    line = [sys.executable, "-m", "serve.score", *arguments]
+    with subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(ROOT)}) as killed:
+        while len(list(unfinished.glob("_work/done-*"))) < 20:
+            assert killed.poll() is None
+            time.sleep(0.001)
+        killed.kill()
     assert not out.exists()
     records = [path.stem.removeprefix("done-") for path in unfinished.glob("_work/done-*.json")]
     done = {f"part-{number}.parquet" for number in records}
     before = {name: (unfinished / name).stat().st_mtime_ns for name in done}
-    _, said = command(shelf, *arguments).communicate()
+    main(arguments)
 
     assert 20 <= len(done) < 400
-    assert f"{len(done)}/400" in said.decode()
+    assert f"{len(done)}/400" in capsys.readouterr().err
     assert {name: (out / name).stat().st_mtime_ns for name in done} == before
     assert pq.read_table(out).num_rows == sum(range(1, 401))
 

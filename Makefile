@@ -47,6 +47,10 @@ serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.
 	$(PIP_INSTALL) -r requirements/score.txt
 	@touch $@
 
+.venv/spark: requirements/spark.txt .venv/score
+	$(PIP_INSTALL) -r requirements/spark.txt
+	@touch $@
+
 score: .venv/score ## score tables: make score IN=patients.csv OUT=scores.csv (docs/scoring.md)
 	python -m serve.score "$(IN)" "$(OUT)" $(ARGS)
 
@@ -68,7 +72,7 @@ test: .venv/dev ## format, lint, strict types and tests: all that must pass
 	mypy
 	pytest -n 2 -m "not heavy"
 
-test-heavy: .venv/dev ## the proofs that take longer
+test-heavy: .venv/dev .venv/spark ## the proofs that take longer
 	pytest -m heavy
 
 format: .venv/dev ## format the code and mend what the linter can

@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro register serve score test test-heavy format lock simulate drift-report bench-model bench-pipeline bench-serve bench-drift clean
+.PHONY: help install repro register serve score test test-heavy format lock simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ bench-serve: .venv/dev ## the service beside an endpoint that does nothing and b
 
 bench-drift: .venv/pipeline ## the drift check's false alarms and delays beside the usual rules, and its cost
 	python -m benchmarks.drift
+
+bench-scale: .venv/dev .venv/spark ## scoring and drift of 10^6 to 10^8 rows, here and by Spark
+	python -m benchmarks.scale
 
 clean: ## remove what the stages made; the cache, the registry and .venv stay
 	rm -rf data/*.csv models/*.json models/*.joblib models/*.onnx models/*.pkl plots dvc_plots

@@ -141,7 +141,9 @@ def _scored(job: Job, batch: pa.RecordBatch, probabilities: Floats, bad: Rows) -
         absent[bad] = True
     nothing = pa.nulls(batch.num_rows, pa.string())
     kept = [batch[c].cast(pa.string()) if c in batch.schema.names else nothing for c in job.kept]
-    codes = pa.array((probabilities >= job.threshold).view(np.int8), mask=absent)
+    # As the service compares them: a threshold is no float32.
+    present = probabilities.astype(np.float64) >= job.threshold
+    codes = pa.array(present.view(np.int8), mask=absent)
     prediction = pa.DictionaryArray.from_arrays(codes, [ABSENCE, PRESENCE])
     columns = [*kept, pa.array(probabilities, mask=absent), prediction]
     return pa.RecordBatch.from_arrays(columns, schema=job.schema)

@@ -60,6 +60,20 @@ def test_scores_are_the_models_in_the_order_of_the_rows(
     assert not (tmp_path / "out" / "_work").exists()
 
 
+def test_the_prediction_is_the_services_at_the_threshold_itself(
+    source: Path, tmp_path: Path, score: Score
+) -> None:
+    score(source, tmp_path / "first")
+    known = pq.read_table(tmp_path / "first")["probability"].to_pylist()
+    above = np.nextafter(known[7], 1)  # nearer to it than any other float32
+
+    score(source, tmp_path / "second", figures={"threshold": above})
+
+    found = pq.read_table(tmp_path / "second")["prediction"].to_pylist()
+    assert found == ["presence" if p >= above else "absence" for p in known]
+    assert found[7] == "absence"
+
+
 @pytest.mark.parametrize("name", ["out", "out.csv", "out.parquet"])
 def test_text_and_parquet_give_the_same_scores_wherever_they_go(
     name: str, source: Path, tmp_path: Path, score: Score, onnx: bytes

@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro register serve score test test-heavy format lock simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
+.PHONY: help install repro collect register retrain serve score test test-heavy format lock simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -33,8 +33,14 @@ repro: .venv/pipeline ## run the pipeline: from patients to a registered model
 	@$(MAKE) --no-print-directory register
 	@python -m stages.summary
 
+collect: .venv/pipeline .venv/serve ## write the outcomes of the prediction log to data/production/labelled.csv
+	@python -m stages.collect
+
 register: .venv/pipeline ## publish the model to MLflow unless the registry already holds it
 	@python -m stages.register
+
+retrain: .venv/pipeline .venv/serve ## learn from new outcomes; TRIGGER=TEXT says why, FORCE=1 though there are few
+	@python -m stages.retrain --trigger "$${TRIGGER:-by hand}" $${FORCE:+--force}
 
 .venv/serve: requirements/serve.txt requirements/lock.txt | .venv/bin/python
 	$(PIP_INSTALL) -r requirements/serve.txt

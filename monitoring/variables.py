@@ -1,10 +1,11 @@
 """Settings that are read from environment variables or a file .env, and what is said of wrong ones."""
 
 import os
+import re
 import sys
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import ValidationError, model_validator
+from pydantic import AfterValidator, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 COMMON = SettingsConfigDict(
@@ -39,6 +40,14 @@ class Variables(BaseSettings):
         return {name: value for name, value in given.items() if name not in others}
 
 
+def _strong(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]{16,}", value.get_secret_value()):
+        raise ValueError("expected at least 16 ASCII characters without spaces")
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_strong)]  # hard to guess, and fit for a header
+
 T = TypeVar("T", bound=Variables)
 
 
@@ -68,9 +77,11 @@ def lines(kind: type[Variables]) -> list[str]:
     found = []
     for name, field in kind.model_fields.items():
         extra = field.json_schema_extra
-        default = extra["default"] if isinstance(extra, dict) else field.default
+        default = extra["default"] if isinstance(extra, dict) else field.get_default()
         found += ["", *_wrapped(str(field.description))]
-        found.append(f"#{variable(kind, name)}={'' if default is None else default}")
+        found.append(
+            f"#{variable(kind, name)}={'' if default is None or field.is_required() else default}"
+        )
     return found
 
 

@@ -6,11 +6,13 @@ import logging
 import time
 import traceback
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.metrics import Metrics
+if TYPE_CHECKING:  # who reads a body as the service does need not count as it does
+    from serve.metrics import Metrics
 
 CLIENT_SECONDS = 10.0  # for the body of a request to come, and for its answer to be taken
 READING = ("GET", "HEAD", "OPTIONS")  # cheap, or streams of the page, which last as long as its tab
@@ -126,7 +128,7 @@ class Gate:
     is made here, before any route is looked for.
     """
 
-    def __init__(self, app: ASGIApp, admission: Admission, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, admission: Admission, metrics: "Metrics") -> None:
         self.app = app
         self.admission = admission
         self.metrics = metrics

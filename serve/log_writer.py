@@ -104,6 +104,8 @@ class Writer:
             self._thread.join(timeout)
             if self._thread.is_alive():
                 logger.error("The prediction log has not closed within %g s", timeout)
+        else:  # it was only read from
+            self._store.close()
 
     async def append(self, records: Sequence[Record]) -> None:
         """Return once all records are durable. Raises LogUnavailable, LogRejected."""

@@ -1,6 +1,6 @@
 """What can be set, in environment variables HEART_... or a file .env.
 
-`.env.example` is made from this class and that of the drift monitor:
+`.env.example` is made from this class and those of the drift monitor and the receiver:
 `python -m serve.settings > .env.example`.
 """
 
@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from monitoring.retrainer.settings import RetrainerSettings
 from monitoring.settings import DriftSettings
-from monitoring.variables import COMMON, Variables, lines
+from monitoring.variables import COMMON, Secret, Variables, lines
 
 # A name is also a folder's in the cache, hence no separators and no dot in front.
 MODEL = re.compile(
@@ -34,7 +35,7 @@ class Settings(Variables):
     """
 
     model_config = SettingsConfigDict(**COMMON, env_prefix="HEART_")
-    others: ClassVar = ("drift_", "test_")
+    others: ClassVar = ("drift_", "retrain_", "test_")
 
     host: str = Field(
         "127.0.0.1",
@@ -43,7 +44,7 @@ class Settings(Variables):
     port: int = Field(
         8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose a free one."
     )
-    api_token: SecretStr | None = Field(
+    api_token: Secret | None = Field(
         None,
         description="Bearer token of the API and password of the page: at least 16 characters, "
         "ASCII, no spaces. Without it the service answers everyone who reaches it.",
@@ -100,13 +101,6 @@ class Settings(Variables):
             )
         return value
 
-    @field_validator("api_token")
-    @classmethod
-    def _is_strong(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not re.fullmatch(r"[!-~]{16,}", value.get_secret_value()):
-            raise ValueError("expected at least 16 ASCII characters without spaces")
-        return value
-
     @field_validator("tracking_uri", "log_url")
     @classmethod
     def _from_here(cls, value: str) -> str:
@@ -134,10 +128,13 @@ class Settings(Variables):
         return self
 
 
+KINDS = (Settings, DriftSettings, RetrainerSettings)
+
+
 def env_example() -> str:
     """The text of `.env.example`: every setting, explained, commented out at its default."""
     title = "# Copy to .env, take the # away before what you change. Made by serve/settings.py."
-    return "\n".join([title, *lines(Settings), *lines(DriftSettings)]) + "\n"
+    return "\n".join([title, *(line for kind in KINDS for line in lines(kind))]) + "\n"
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,6 +14,7 @@ from schema import NAMES, OUTCOME, encode
 
 RAW = Path("data/raw/heart.csv")
 PRODUCTION = Path("data/production/labelled.csv")
+POINTER = Path("data/production/labelled.csv.dvc")  # which version of it belongs to this commit
 PREPARED = Path("data/prepared.csv")
 TRAIN = Path("data/train.csv")
 TEST = Path("data/test.csv")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 
@@ -44,7 +45,8 @@ def fit_generator(table: pd.DataFrame, options: params.Synthesize, tick: Callabl
     generator.set_random_state(options.seed)
     hook = register_optimizer_step_post_hook(lambda *_: tick())
     try:
-        with warnings.catch_warnings():
+        # Not sequential, CTGAN would start processes of its own beyond 500 rows, which outlive it.
+        with warnings.catch_warnings(), joblib.parallel_config("sequential"):
             warnings.simplefilter("ignore")  # from the mixture models inside, on constant columns
             generator.fit(table, DISCRETE)
     finally:

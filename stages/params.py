@@ -139,11 +139,20 @@ class Register(Section):
     model_name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
     margin: Annotated[float, Field(ge=0, lt=0.5)]
     confidence: Fraction
+    recent_per_class: Count
     floors: Floors
     bootstrap: Count
     seed: Seed
 
 
-SECTIONS: dict[str, type[Section]] = {
-    section.stage: section for section in Section.__subclasses__()
+class Retrain(Section):
+    """Of no stage: how many new outcomes a retraining waits for."""
+
+    stage = "retrain"
+    outcomes: Count
+    per_class: Count
+
+
+SECTIONS: dict[str, type[Section]] = {  # of the stages
+    section.stage: section for section in Section.__subclasses__() if section is not Retrain
 }

@@ -343,11 +343,12 @@ def _coding(source: Source, wanted: str) -> formats.Coding:
 
 def sources() -> list[Path]:
     """The files to read. Raises StageError when labelled answers are known but not here."""
-    pointer = files.PRODUCTION.with_name(files.PRODUCTION.name + ".dvc")
     if files.PRODUCTION.exists():
         return [files.RAW, files.PRODUCTION]
-    if pointer.exists():
-        raise StageError(f"{pointer} is here but {files.PRODUCTION} is not: run `dvc pull` first")
+    if files.POINTER.exists():
+        raise StageError(
+            f"{files.POINTER} is here but {files.PRODUCTION} is not: run `dvc pull` first"
+        )
     return [files.RAW]
 
 

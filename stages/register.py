@@ -13,17 +13,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from schema import MEASUREMENTS, OUTCOME, fingerprint
 from stages import card, files, params, registry
+from stages.comparison import ALL, compare
 from stages.errors import main_of
 from stages.onnx_export import predict
-from stages.scores import Array, bootstrap_weights, interval, weighted_roc_auc
 
 RECORD = registry.FOLDER / "registered.json"
 GROUP_ROWS = 10
+# Groups of held-out patients: those that every version is judged on, and those of the service.
+FROZEN, RECENT = "source_raw", "source_production"
 CHAMPION, REFUSED, EXPERIMENT = "champion", "refused", "experiment"
 
 
@@ -50,15 +51,16 @@ def at_most(name: str, value: float | None, limit: float) -> Check:
 
 
 def floors(figures: Mapping[str, Any], limits: params.Floors) -> list[Check]:
-    """What a model must reach on the held-out rows, overall and in each group.
+    """What a model must reach on the held-out rows, on the frozen hold-out and in each group.
 
     A group counts against a model only if its whole interval lies below the floor. One without both
     outcomes, or with fewer patients than GROUP_ROWS, says nothing.
     """
+    whole = figures["groups"].get(FROZEN, figures)
     checks = [
-        at_least("roc_auc", figures["roc_auc"], limits.roc_auc),
-        at_least("recall", figures["recall"], limits.recall),
-        at_most("brier", figures["brier"], limits.brier),
+        at_least("roc_auc", whole["roc_auc"], limits.roc_auc),
+        at_least("recall", whole["recall"], limits.recall),
+        at_most("brier", whole["brier"], limits.brier),
     ]
     for name, group in figures["groups"].items():
         if group["roc_auc_high"] is not None and group["rows"] >= GROUP_ROWS:
@@ -67,25 +69,22 @@ def floors(figures: Mapping[str, Any], limits: params.Floors) -> list[Check]:
     return checks
 
 
-def not_worse(
-    outcome: Array, challenger: Array, champion: Array, options: params.Register
-) -> tuple[Check, dict[str, float]]:
-    """Whether the challenger's ROC AUC is lower by less than the margin, and the paired interval.
+def not_worse(against: Mapping[str, Any], options: params.Register) -> list[Check]:
+    """Whether the challenger's ROC AUC is lower by less than the margin, as `compare` found.
 
-    Both are scored on the same patients and the same bootstrap draws; the lower end of the interval
-    of the difference must lie above minus the margin.
+    On the frozen hold-out, and on held-out patients of the service once there are enough: with fewer,
+    even an equal challenger would fail for the width of the interval alone.
     """
-    weights = bootstrap_weights(outcome, options.bootstrap, options.seed)
-    once = np.ones((1, len(outcome)))
+    label = "roc_auc against the champion, lower end"
+    frozen, recent = against.get(FROZEN, against[ALL]), against.get(RECENT)
+    checks = [at_least(label, frozen["roc_auc"]["low"], -options.margin)]
+    if recent and _smaller_class(recent) >= options.recent_per_class:
+        checks.append(at_least(f"{RECENT}: {label}", recent["roc_auc"]["low"], -options.margin))
+    return checks
 
-    def difference(draws: Array) -> Array:
-        return weighted_roc_auc(outcome, challenger, draws) - weighted_roc_auc(
-            outcome, champion, draws
-        )
 
-    low, high = interval(difference(weights), options.confidence)
-    paired = {"difference": float(difference(once)[0]), "low": low, "high": high}
-    return at_least("roc_auc against the champion, lower end", low, -options.margin), paired
+def _smaller_class(figures: Mapping[str, Any]) -> int:
+    return int(min(figures["presence"], figures["rows"] - figures["presence"]))
 
 
 def judge(
@@ -97,19 +96,17 @@ def judge(
 ) -> dict[str, Any]:
     """The verdict of the gate, with every check. `champion` is None where there is none to beat."""
     checks = floors(figures, options.floors)
-    paired: dict[str, float] = {}
+    against: dict[str, Any] = {}
     if champion is not None:
-        rows, outcome = files.encoded(test)
-        check, paired = not_worse(
-            outcome.astype(float), predict(model, rows), predict(champion, rows), options
-        )
-        checks.append(check)
+        rows, _ = files.encoded(test)
+        against = compare(test, predict(model, rows), predict(champion, rows), options)
+        checks += not_worse(against, options)
     failed = [check for check in checks if not check.passed]
     return {
         "verdict": REFUSED if failed else CHAMPION,
         "reasons": [f"{c.name} {c.limit:g}: it is {c.value:.3g}" for c in failed],
         "checks": [asdict(check) for check in checks],
-        "against_champion": paired,
+        "against_champion": against,
     }
 
 
@@ -201,6 +198,7 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
         text = card.model_card(figures, trained, verdict, package)
         version = registry.publish(client, name, experiment, package, text)
     verdict |= {"model": name, "version": int(version.version)}
+    verdict["rival"] = int(champion.version) if champion is not None and rival else None
     if verdict["verdict"] == CHAMPION:
         registry.promote(client, name, version.version)
     client.set_model_version_tag(name, version.version, registry.VERDICT, json.dumps(verdict))

@@ -9,8 +9,10 @@ import multiprocessing
 import os
 import queue
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from multiprocessing.managers import SyncManager
 from typing import Any
 
 import pandas as pd
@@ -50,9 +52,11 @@ def generate(
     context = multiprocessing.get_context("spawn")
     workers = min(len(parts), len(os.sched_getaffinity(0)))
     total = sum(steps(len(part), options) for part in parts.values())
+    messages = SyncManager(ctx=context)
+    messages.start(_end_with_the_stage)
     with (
-        context.Manager() as manager,
-        ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool,
+        messages as manager,
+        ProcessPoolExecutor(workers, context, initializer=_start) as pool,
         tqdm(
             total=total,
             desc=f"{len(parts)} generators",
@@ -70,10 +74,24 @@ def generate(
     return results[0][1], pd.concat([r[2] for r in results], ignore_index=True), redrawn
 
 
-def _one_thread() -> None:
+def _start() -> None:
+    """In each worker, once."""
     import torch
 
+    _end_with_the_stage()
     torch.set_num_threads(1)
+
+
+def _end_with_the_stage() -> None:
+    """Have this process end when the stage is killed, which leaves the stage no time to end it."""
+    stage = multiprocessing.parent_process()
+    assert stage
+
+    def watch() -> None:
+        stage.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ticks(futures: list[Future[Any]], ticks: Any) -> Iterator[int]:

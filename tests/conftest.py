@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from stages import files
 from stages.estimators import ChainedLogisticRegression
 from stages.onnx_export import export
 from stages.registry import Package, connect
+from tests.monitoring.watching import reference
+from tests.serve.registry_fixture import fill
 
 ROOT = Path(__file__).parents[1]
 Require = Callable[[str | Path | None, str], Path]
@@ -81,10 +83,11 @@ def command(environment: dict[str, str]) -> Callable[..., Any]:
     """Run a program in a folder and expect its exit code, if one is expected."""
 
     def run(
-        line: str, folder: Path, code: int | None = 0, **settings: str
+        line: str | list[str], folder: Path, code: int | None = 0, **settings: str
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            line.split(), cwd=folder, env=environment | settings, check=False,
+            line.split() if isinstance(line, str) else line,
+            cwd=folder, env=environment | settings, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
         )  # fmt: skip
         assert code in (None, done.returncode), f"{line}: {done.returncode}\n{done.stdout}"
@@ -185,6 +188,13 @@ def empty_store(made_once: Callable[..., Path]) -> Path:
             connect()
 
     return made_once("empty-registry", make) / "store"
+
+
+@pytest.fixture(scope="session")
+def watched(empty_store: Path, made_once: Callable[..., Path]) -> Path:
+    """A folder with a registry whose champion has a drift reference; only to read."""
+    given = reference().to_json().encode()
+    return made_once("watched-registry", partial(fill, empty_store, (0.1,), reference=given))
 
 
 @pytest.fixture

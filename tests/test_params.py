@@ -25,7 +25,7 @@ def _refusal(section: str, path: Path) -> str:
 
 
 def test_each_section_of_the_file_has_a_class_and_the_other_way_round() -> None:
-    assert DOCUMENT.keys() == SECTIONS.keys()
+    assert DOCUMENT.keys() == {*SECTIONS, params.Retrain.stage}
 
 
 @pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS.keys())
@@ -111,6 +111,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         ("evaluate", "bins", 1),
         ("register", "model_name", "Heart Disease"),
         ("register", "margin", 0.5),
+        ("register", "recent_per_class", 0),
         ("register", "floors", 0.8),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.params import SECTIONS
+from stages.params import SECTIONS, Retrain
 
 ROOT = Path(__file__).parents[2]
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -63,7 +63,9 @@ def needed(path: Path) -> set[str]:
 
 
 def test_the_sections_of_params_are_the_stages_classes() -> None:
-    assert list(PARAMS) == list(SECTIONS) == list(STAGES)
+    assert list(SECTIONS) == list(STAGES)
+    assert list(PARAMS) == [*STAGES, "retrain"]
+    assert Retrain.load(ROOT / "params.yaml").model_dump(mode="json") == PARAMS["retrain"]
 
 
 @pytest.mark.parametrize("name", STAGES)

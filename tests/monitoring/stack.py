@@ -1,4 +1,4 @@
-"""The service, a Prometheus with the project's configuration, and the drift monitor's metrics, all running."""
+"""The service, a Prometheus with the project's configuration, and another replica's metrics, all running."""
 
 import shutil
 import socket
@@ -13,10 +13,9 @@ from typing import Any
 
 import httpx
 import yaml
-from prometheus_client import start_http_server
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from tests.monitoring.configuration import PROMETHEUS, ROOT
-from tests.monitoring.contract import DriftMonitor
 
 INTERVAL = "500ms"
 
@@ -27,7 +26,8 @@ class Stack:
     process: subprocess.Popen[bytes]
     log: Path
     prometheus: httpx.Client
-    monitor: DriftMonitor
+    other_last_run: Gauge
+    receiver: httpx.Client
 
     def ask(self, query: str, at: float | None = None) -> list[dict[str, str]]:
         """The labels of the series that a query returns, now or as it was."""
@@ -39,12 +39,13 @@ class Stack:
         return [series["metric"] for series in answer["data"]["result"]]
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for it."""
+def until(condition: Callable[[], Any], seconds: float = 60, pause: float = 0.1) -> Any:
+    """Wait for it, and say what it is."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.1)
+        time.sleep(pause)
+    return found
 
 
 def free_port() -> int:
@@ -101,12 +102,17 @@ def served(
 
 @contextmanager
 def scraping(
-    program: Path, folder: Path, targets: list[dict[str, Any]], environment: Mapping[str, str]
+    program: Path,
+    folder: Path,
+    targets: list[dict[str, Any]],
+    receiver: httpx.Client,
+    environment: Mapping[str, str],
 ) -> Iterator[httpx.Client]:
     """Prometheus as the project sets it up, but for targets, intervals and its own port."""
     port = free_port()
     for path in PROMETHEUS.iterdir():
         text = path.read_text().replace("15s", INTERVAL).replace(":9090", f":{port}")
+        text = text.replace(":8001", f":{receiver.base_url.port}")
         (folder / path.name).write_text(text)
     (folder / "targets.yml").write_text(yaml.safe_dump(targets))
     command = [
@@ -121,11 +127,14 @@ def scraping(
 
 
 @contextmanager
-def exported(monitor: DriftMonitor) -> Iterator[str]:
-    """The address at which a drift monitor's metrics are to be had."""
-    server, thread = start_http_server(0, "127.0.0.1", monitor.registry)
+def other_replica() -> Iterator[tuple[str, Gauge]]:
+    """The address of the metrics of another drift monitor, and when it looked last: just now."""
+    registry = CollectorRegistry()
+    last_run = Gauge("heart_drift_last_run_timestamp_seconds", "-", registry=registry)
+    last_run.set_function(time.time)
+    server, thread = start_http_server(0, "127.0.0.1", registry)
     try:
-        yield f"127.0.0.1:{server.server_port}"
+        yield f"127.0.0.1:{server.server_port}", last_run
     finally:
         server.shutdown()
         server.server_close()

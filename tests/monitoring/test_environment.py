@@ -89,6 +89,11 @@ def test_the_form_with_braces_would_spoil_a_secret() -> None:
 def test_what_stands_where_nothing_is_set_lets_grafana_start() -> None:
     assert set(in_readme()) == variables()
 
-    assert refused({}) == {"heart-slack", "heart-retraining", "heart-github"}
+    assert refused({}) == {
+        "heart-slack",
+        "heart-slack-news",
+        "heart-retraining",
+        "heart-github",
+    }
     assert refused(in_readme()) == set()
     assert refused(dict.fromkeys(variables(), "http://example.org")) == set()

@@ -115,6 +115,7 @@ def test_the_end_is_told(render: Render) -> None:
     ("alerts", "title"),
     [
         ([alert("firing", "Service down", instance="a")], "Service down"),
+        ([alert("firing", "Retraining ended", result="failed")], "Retraining ended"),
         ([alert("firing", "Data quality", "cholesterol")], "Data quality: cholesterol"),
         ([alert("firing", "Service down"), alert("firing", "Log failing")], "service"),
         (

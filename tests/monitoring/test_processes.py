@@ -12,10 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from stages import registry
 from tests.monitoring.stack import free_port, served, until
-from tests.monitoring.watching import reference, tables
-from tests.serve.registry_fixture import NAME, ROOT, publish
+from tests.monitoring.watching import tables
+from tests.serve.registry_fixture import ROOT
 
 pytestmark = [
     pytest.mark.xdist_group("processes"),
@@ -26,18 +25,11 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def home(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the pipeline's tables, and a registry whose champion has a drift reference."""
     folder = tmp_path_factory.mktemp("home")
-    shutil.copytree(empty_store, folder, dirs_exist_ok=True)
+    shutil.copytree(watched, folder, dirs_exist_ok=True)
     tables(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", "")
-        patch.delenv("MLFLOW_TRACKING_URI")
-        client = registry.connect()
-        publish(client, folder, 0.1, reference=reference().to_json().encode())
-        registry.promote(client, NAME, "1")
     return folder
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from schema import NAMES
 from serve.patients import EXAMPLE
 from tests.conftest import Require
 from tests.monitoring.configuration import (
@@ -20,8 +21,11 @@ from tests.monitoring.configuration import (
     queries,
     recorded,
 )
-from tests.monitoring.contract import FEATURES, DriftMonitor, some_answers
-from tests.monitoring.stack import Stack, exported, scraping, served, until
+from tests.monitoring.stack import Stack, other_replica, scraping, served, until
+from tests.monitoring.traffic import normal_traffic
+from tests.monitoring.watching import measured, send
+from tests.monitoring.webhook import receiving
+from tests.monitoring.webhook import send as send_alert
 
 pytestmark = pytest.mark.xdist_group("prometheus")  # one worker starts the servers, once
 after_normal_patients = pytest.mark.usefixtures("normal")
@@ -39,23 +43,28 @@ def stack(
     program = require(shutil.which("prometheus"), "prometheus")
     folder = tmp_path_factory.mktemp("stack")
     (folder / "prometheus").mkdir()
-    monitor = DriftMonitor()
     registry = small_pipeline / "registry" / "mlflow.db"
-    with served(registry, folder, environment) as (process, service), exported(monitor) as address:
+    environment = environment | {"HEART_DRIFT_INTERVAL_SECONDS": "0.2"}
+    with (
+        served(registry, folder, environment) as (process, service),
+        other_replica() as (address, last_run),
+        receiving(folder, environment) as receiver,
+    ):
         targets: list[dict[str, Any]] = [
             {"targets": [f"127.0.0.1:{service.base_url.port}"]},
             {"targets": [address], "labels": {"job": "drift"}},
         ]
-        with scraping(program, folder / "prometheus", targets, environment) as prometheus:
-            yield Stack(service, process, folder / "log.db", prometheus, monitor)
+        prometheus = folder / "prometheus"
+        with scraping(program, prometheus, targets, receiver, environment) as asked:
+            yield Stack(service, process, folder / "log.db", asked, last_run, receiver)
 
 
 @pytest.fixture(scope="module")
 def normal(stack: Stack) -> float:
     """A time at which normal patients had come for a while, and nothing else had happened."""
-    for _ in range(2):  # a rate needs a series before what it counts
+    for seed in (1, 3):  # a rate needs a series before what it counts
         until(lambda: stack.ask("heart_champion_info"))
-        some_answers(stack.service)
+        normal_traffic(stack.service, seed)
         time.sleep(1.5)
     with suppress(AssertionError):  # a test says which query never had any
         until(lambda: not without_data(stack))
@@ -79,6 +88,7 @@ def test_prometheus_reaches_all_and_evaluates_every_rule(stack: Stack, normal: f
     assert {labels["job"] for labels in stack.ask("up == 1", normal)} == {
         "heart",
         "drift",
+        "retrainer",
         "prometheus",
     }
     groups = stack.prometheus.get("/api/v1/rules").json()["data"]["groups"]
@@ -94,31 +104,50 @@ def test_normal_patients_raise_no_alarm(stack: Stack, normal: float) -> None:
     assert all(stack.ask(alert_query(rule), normal) for rule in RULES.values())
     assert alarms(stack, normal) == set()
     shown = stack.ask(alert_query(RULES["heart-feature-drift"]), normal)
-    assert {labels["feature"] for labels in shown} == set(FEATURES) - {"score"}
+    assert {labels["feature"] for labels in shown} == set(NAMES)
 
 
 @after_normal_patients
 def test_drift_names_its_features(stack: Stack) -> None:
-    stack.monitor.set({"thallium": 3.1, "age": 1.01, "sex": 1.0, "score": 1.5})
+    changes: dict[str, Any] = {
+        "thallium": None,
+        "age": 25,
+        "st_depression": 6,
+        "exercise_angina": "yes",
+        "chest_pain_type": "asymptomatic",
+    }
 
-    until(lambda: features(stack, "heart-feature-drift") == {"thallium", "age"})
+    send(stack.service, measured(60, 5, **changes))
+
+    until(lambda: features(stack, "heart-feature-drift") == set(changes))
     until(lambda: features(stack, "heart-score-drift") == {"score"})
 
 
 @after_normal_patients
 def test_values_of_another_unit_are_a_matter_of_data_quality(stack: Stack) -> None:
-    stack.monitor.out_of_range.labels("cholesterol").inc(7)
+    for patient in measured(7):
+        wrong = {**patient, "cholesterol": 6.1}  # in mmol/l
+        assert stack.service.post("/predict", json=wrong).status_code == 422
 
     until(lambda: features(stack, "heart-data-quality") == {"cholesterol"})
 
 
 @after_normal_patients
 def test_a_monitor_that_hangs_is_noticed(stack: Stack) -> None:
-    stack.monitor.last_run.set(time.time() - 1000)
+    stack.other_last_run.set_function(lambda: time.time() - 1000)
     until(lambda: "heart-monitor-stale" in alarms(stack))
 
-    stack.monitor.last_run.set_to_current_time()
+    stack.other_last_run.set_function(time.time)
     until(lambda: "heart-monitor-stale" not in alarms(stack))
+
+
+@after_normal_patients
+def test_how_a_retraining_ended_is_told(stack: Stack) -> None:
+    assert send_alert(stack.receiver).status_code == 202
+
+    until(lambda: "heart-retraining-ended" in alarms(stack))
+    told = stack.ask(alert_expression(RULES["heart-retraining-ended"]))
+    assert [labels["result"] for labels in told] == ["done"]
 
 
 @after_normal_patients

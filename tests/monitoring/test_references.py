@@ -8,10 +8,10 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
+from prometheus_client import generate_latest
 
+from monitoring.retrainer.metrics import Metrics as RetrainerMetrics
 from schema import NAMES
-from serve.api import create_app
 from tests.monitoring.configuration import (
     GRAFANA,
     MONITORING,
@@ -24,8 +24,8 @@ from tests.monitoring.configuration import (
     queries,
     recorded,
 )
-from tests.monitoring.contract import DriftMonitor, names, some_answers
-from tests.serve.small_service import parts
+from tests.monitoring.traffic import names, normal_traffic
+from tests.monitoring.watching import watching
 
 UID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 
@@ -98,13 +98,12 @@ def test_panels_have_numbers_and_places_of_their_own(uid: str) -> None:
 
 
 def test_every_metric_is_exported(tmp_path: Path) -> None:
-    app = create_app(*parts(tmp_path), with_page=False)
-    with TestClient(app) as client:
-        some_answers(client)
+    with watching(tmp_path) as (client, watch):
+        normal_traffic(client, seed=1)
+        watch.refresh()
         exported = names(client.get("/metrics").text)
-    exported |= names(DriftMonitor().text()) | {"up"}
-
-    exported |= set(recorded())
+    exported |= names(generate_latest(RetrainerMetrics().registry).decode())
+    exported |= {"up", *recorded()}
 
     asked = {name for query in [*queries(), *recorded().values()] for name in metrics_in(query)}
     assert asked <= exported
@@ -136,15 +135,19 @@ def test_people_are_told_and_drift_starts_a_retraining(uid: str) -> None:
 
     told = receivers_of(labels)
 
-    assert labels["severity"] in {"warning", "critical"}
-    drift = uid in {"heart-feature-drift", "heart-score-drift"}
-    assert set(told) == ({"slack", "retraining", "github"} if drift else {"slack"})
+    assert labels["severity"] in {"info", "warning", "critical"}
+    expected = {
+        "heart-feature-drift": {"slack", "retraining", "github"},
+        "heart-score-drift": {"slack", "retraining", "github"},
+        "heart-retraining-ended": {"slack-news"},
+    }
+    assert set(told) == expected.get(uid, {"slack"})
     for group_by in told.values():
         assert "route" in group_by
-        assert set(group_by) <= {*labels, "model_version"}, "a message for each feature"
+        assert set(group_by) <= {*labels, "model_version", "result"}, "a message for each feature"
 
 
-def test_who_retrains_is_not_told_of_the_end() -> None:
+def test_only_people_are_told_of_an_end_and_not_of_that_of_news() -> None:
     (slack,), *others = (point["receivers"] for point in provisioned("contactPoints"))
 
     assert "disableResolveMessage" not in slack

@@ -47,7 +47,7 @@ def test_prometheus_accepts_its_configuration(promtool: Callable[[str], str]) ->
     found = promtool(f"check config {PROMETHEUS / 'prometheus.yml'}")
 
     assert "1 rule files found" in found
-    assert "7 rules found" in found
+    assert "8 rules found" in found
 
 
 def test_alerts_fire_when_they_should_and_only_then(

@@ -86,8 +86,10 @@ def watching(
         yield client, watch
 
 
-def send(client: TestClient, patients: list[dict[str, Any]]) -> None:
-    client.post("/predict/batch", json={"patients": patients}).raise_for_status()
+def send(client: Any, patients: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the service answers of patients in one batch."""
+    answer = client.post("/predict/batch", json={"patients": patients}).raise_for_status()
+    return list(answer.json()["predictions"])
 
 
 def champion_of(current: Model | None, previous: Model | None = None) -> Present:

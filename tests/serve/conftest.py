@@ -1,18 +1,17 @@
 """What the tests of the service share: a real PostgreSQL, if it is installed, and a real registry."""
 
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serve.champion import Champion
-from stages import registry
 from tests.conftest import Require
 from tests.serve.logs import Postgres
-from tests.serve.registry_fixture import NAME, Shelf, publish
+from tests.serve.registry_fixture import Shelf, fill, forget
 
 
 @pytest.fixture(scope="session")
@@ -36,19 +35,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def published(empty_store: Path, made_once: Callable[..., Path]) -> Path:
     """A folder with a registry of two versions, the first of them the champion; only to read."""
-
-    def make(folder: Path) -> None:
-        shutil.copytree(empty_store, folder, dirs_exist_ok=True)
-        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="mlflow")
-            patch.chdir(folder)
-            _forget(patch, "MLFLOW_TRACKING_URI")
-            client = registry.connect()
-            for strength in (0.1, 1.0):
-                publish(client, folder, strength)
-            registry.promote(client, NAME, "1")
-
-    return made_once("registry-of-two", make)
+    return made_once("registry-of-two", partial(fill, empty_store, (0.1, 1.0)))
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +46,7 @@ def client_of_copy(published: Path, tmp_path_factory: pytest.TempPathFactory) ->
     copy = tmp_path_factory.mktemp("registry") / "copy.db"
     shutil.copyfile(published / "registry" / "mlflow.db", copy)
     with pytest.MonkeyPatch.context() as patch:
-        _forget(patch, "MLFLOW_TRACKING_URI")
+        forget(patch, "MLFLOW_TRACKING_URI")
         # The file is replaced for each test, under the same client.
         patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
         client = MlflowClient(tracking_uri=f"sqlite:///{copy}", registry_uri=f"sqlite:///{copy}")
@@ -74,7 +61,7 @@ def shelf(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Shelf:
-    _forget(monkeypatch, "MLFLOW_SQLALCHEMYSTORE_POOLCLASS")  # the champion sets it
+    forget(monkeypatch, "MLFLOW_SQLALCHEMYSTORE_POOLCLASS")  # the champion sets it
     copy, client = client_of_copy
     shutil.copyfile(published / "registry" / "mlflow.db", copy)
     return Shelf(tmp_path, copy, client)
@@ -93,9 +80,3 @@ def started() -> Iterator[Callable[[Champion], Champion]]:
     yield start
     for champion in running:
         champion.stop()
-
-
-def _forget(patch: pytest.MonkeyPatch, variable: str) -> None:
-    """Set it, then remove it: MLflow sets it by itself, and only so it is forgotten afterwards."""
-    patch.setenv(variable, "")
-    patch.delenv(variable)

@@ -4,12 +4,14 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx.parser
+import pytest
 
 from schema import Floats
 from serve.champion import Champion
@@ -127,6 +129,25 @@ def publish(client: Any, folder: Path, strength: float, **beside: bytes) -> None
     experiment = registry.experiment(client, NAME)
     made = registry.publish(client, NAME, experiment, package, "a card")
     client.set_model_version_tag(NAME, made.version, registry.VERDICT, "{}")
+
+
+def fill(empty_store: Path, strengths: Sequence[float], folder: Path, **beside: bytes) -> None:
+    """Make a folder with a registry of such versions, the first of them the champion."""
+    shutil.copytree(empty_store, folder, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="mlflow")
+        patch.chdir(folder)
+        forget(patch, "MLFLOW_TRACKING_URI")
+        client = registry.connect()
+        for strength in strengths:
+            publish(client, folder, strength, **beside)
+        registry.promote(client, NAME, "1")
+
+
+def forget(patch: pytest.MonkeyPatch, variable: str) -> None:
+    """Set it, then remove it: MLflow sets it by itself, and only so it is forgotten afterwards."""
+    patch.setenv(variable, "")
+    patch.delenv(variable)
 
 
 class Events(list[tuple[str, str]]):

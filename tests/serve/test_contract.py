@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from schema import MEASUREMENTS, NAMES, Measurement
 from serve.patients import EXAMPLE
+from tests.serve.logs import until
 from tests.serve.server_process import Server, served
 
 JSON = {"content-type": "application/json"}
@@ -21,10 +22,11 @@ TOKEN = "a-token-of-some-length"
 
 
 @pytest.fixture(scope="module")
-def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    registry = published / "registry" / "mlflow.db"
+def server(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    registry = watched / "registry" / "mlflow.db"
     with served(tmp_path_factory.mktemp("server"), registry, api_token=TOKEN) as server:
         server.client.headers["Authorization"] = f"Bearer {TOKEN}"
+        until(lambda: server.answers("/drift"))
         yield server
 
 

@@ -3,7 +3,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -30,7 +29,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 NAME = "heart-disease"
 LIMITS = params.Floors(roc_auc=0.8, recall=0.6, brier=0.18, group_roc_auc=0.65)
 OPTIONS = params.Register(
-    model_name=NAME, margin=0.03, confidence=0.9, floors=LIMITS, bootstrap=200, seed=0
+    model_name=NAME,
+    margin=0.03,
+    confidence=0.9,
+    recent_per_class=25,
+    floors=LIMITS,
+    bootstrap=200,
+    seed=0,
 )
 TRAINED = {
     "model": "logistic_regression",
@@ -179,59 +184,57 @@ def test_a_group_of_a_few_patients_is_no_evidence() -> None:
     assert failed(checks) == []
 
 
+def test_the_floors_are_those_of_the_frozen_patients_once_there_are_others() -> None:
+    recent = group(0.6, 0.7) | {"recall": 0.1, "brier": 0.3}
+    frozen = group(0.8, 0.9) | {"recall": 0.7, "brier": 0.1}
+    mixed = figures(
+        roc_auc=0.7, brier=0.2, groups={"source_raw": frozen, "source_production": recent}
+    )
+
+    assert failed(floors(mixed, LIMITS)) == []
+    frozen["recall"] = 0.5
+    assert failed(floors(mixed, LIMITS)) == ["recall at least"]
+
+
 # Challenger against champion
 
 
-OUTCOME = np.array([0.0, 1.0] * 40)
-GOOD = np.linspace(0.1, 0.5, 80) + 0.3 * OUTCOME
+def against(**low: float | None) -> dict[str, Any]:
+    """A comparison with these lower ends of the difference, in groups of 30 sick and 30 healthy."""
+    return {
+        name: {"rows": 60, "presence": 30, "roc_auc": {"low": value}} for name, value in low.items()
+    }
 
 
-def test_an_equal_challenger_is_not_worse() -> None:
-    exact = OPTIONS.model_copy(update={"margin": 0.0})
+@pytest.mark.parametrize(
+    ("low", "passed"), [(0.01, True), (-0.03, True), (-0.0301, False), (None, False)]
+)
+def test_the_lower_end_must_lie_above_minus_the_margin(low: float | None, passed: bool) -> None:
+    [check] = not_worse(against(all=low), OPTIONS)
 
-    check, paired = not_worse(OUTCOME, GOOD, GOOD, exact)
-
-    assert check.passed
-    assert paired == {"difference": 0.0, "low": 0.0, "high": 0.0}
-
-
-def test_a_better_challenger_is_not_worse() -> None:
-    check, paired = not_worse(OUTCOME, OUTCOME, GOOD, OPTIONS)
-
-    assert check.passed
-    assert 0 < paired["low"] < paired["difference"] < paired["high"]
-
-
-def test_a_worse_challenger_is() -> None:
-    check, paired = not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS)
-
-    assert not check.passed
+    assert check.passed == passed
     assert check.name == "roc_auc against the champion, lower end at least"
-    assert (check.value, check.limit) == (paired["low"], -OPTIONS.margin)
+    assert check.limit == -OPTIONS.margin
 
 
-def test_the_margin_decides_how_much_worse() -> None:
-    _, paired = not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS)
+def test_frozen_and_recent_patients_are_judged_apart() -> None:
+    worse_there = against(all=0.0, source_raw=0.0, source_production=-0.1)
+    worse_here = against(all=0.0, source_raw=-0.1, source_production=0.0)
 
-    for margin, passed in ((-paired["low"] + 1e-9, True), (-paired["low"] - 1e-9, False)):
-        options = OPTIONS.model_copy(update={"margin": margin})
-        assert not_worse(OUTCOME, GOOD, OUTCOME, options)[0].passed == passed
-
-
-def test_more_confidence_asks_for_more() -> None:
-    sure = OPTIONS.model_copy(update={"confidence": 0.99})
-
-    assert (
-        not_worse(OUTCOME, GOOD, OUTCOME, sure)[1]["low"]
-        < not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS)[1]["low"]
-    )
+    assert failed(not_worse(worse_there, OPTIONS)) == [
+        "source_production: roc_auc against the champion, lower end at least"
+    ]
+    assert failed(not_worse(worse_here, OPTIONS)) == [
+        "roc_auc against the champion, lower end at least"
+    ]
 
 
-def test_the_comparison_repeats_for_a_seed() -> None:
-    other = OPTIONS.model_copy(update={"seed": 1})
+@pytest.mark.parametrize(("presence", "judged"), [(24, False), (25, True), (35, True), (36, False)])
+def test_recent_patients_judge_once_there_are_enough_of_both(presence: int, judged: bool) -> None:
+    found = against(all=0.0, source_raw=0.0, source_production=-0.1)
+    found["source_production"]["presence"] = presence
 
-    assert not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS) == not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS)
-    assert not_worse(OUTCOME, GOOD, OUTCOME, OPTIONS) != not_worse(OUTCOME, GOOD, OUTCOME, other)
+    assert (failed(not_worse(found, OPTIONS)) != []) == judged
 
 
 # The verdict
@@ -264,7 +267,7 @@ def test_the_champion_is_asked_on_the_same_patients(held_out: pd.DataFrame, mode
     assert verdict["verdict"] == "refused"
     [reason] = verdict["reasons"]
     assert reason.startswith("roc_auc against the champion, lower end at least -0.03: it is -0.")
-    assert verdict["against_champion"]["difference"] < -0.2
+    assert verdict["against_champion"]["all"]["roc_auc"]["difference"] < -0.2
 
 
 # Registering
@@ -274,6 +277,7 @@ def test_the_first_good_model_becomes_champion(run: Register, store: Any) -> Non
     verdict = run()
 
     assert (verdict["verdict"], verdict["model"], verdict["version"]) == ("champion", NAME, 1)
+    assert verdict["rival"] is None
     assert aliases(store) == {"champion": 1}
     kept = store.get_model_version(NAME, "1").tags[registry.VERDICT]
     assert json.loads(kept) == verdict
@@ -292,7 +296,7 @@ def test_a_clearly_worse_challenger_leaves_the_champion(run: Register, store: An
 
     verdict = run(shuffled=True)
 
-    assert (verdict["verdict"], verdict["version"]) == ("refused", 2)
+    assert (verdict["verdict"], verdict["version"], verdict["rival"]) == ("refused", 2, 1)
     assert verdict["reasons"][-1].startswith("roc_auc against the champion")
     assert aliases(store) == {"champion": 1}
     assert "Verdict: refused; " in store.get_model_version(NAME, "2").description
@@ -314,7 +318,7 @@ def test_a_better_challenger_takes_over(run: Register, store: Any) -> None:
     verdict = run()
 
     assert verdict["verdict"] == "champion"
-    assert verdict["against_champion"]["low"] > 0
+    assert verdict["against_champion"]["all"]["roc_auc"]["low"] > 0
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 
@@ -377,6 +381,7 @@ def test_a_champion_with_another_schema_is_no_rival(run: Register, store: Any) -
     verdict = run(strength=0.12)
 
     assert (verdict["verdict"], verdict["against_champion"]) == ("champion", {})
+    assert verdict["rival"] is None
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 

@@ -1,9 +1,13 @@
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from schema import MEASUREMENTS, NAMES, OUTCOME, encode
 from stages import params
@@ -11,6 +15,8 @@ from stages.errors import StageError
 from stages.generator import complete, draw, fit_generator, mask, save, steps
 from stages.quality import gower, privacy, utility
 from stages.registry import fictional_rows
+from tests.processes import ROOT, alive, children, seconds
+from tests.serve.logs import until
 
 
 def options(**changes: object) -> params.Synthesize:
@@ -72,6 +78,32 @@ def test_a_generator_repeats_itself_and_tells_every_step(model: str) -> None:
 
     pd.testing.assert_frame_equal(*samples)
     assert len(ticks) == 2 * steps(60, options(model=model))
+
+
+def test_workers_end_when_the_stage_is_killed(tmp_path: Path) -> None:
+    table(600).to_csv(tmp_path / "train.csv", index=False)
+    script = (
+        "import sys, yaml; from stages import files, params, synthesize\n"
+        "if __name__ == '__main__':\n"
+        "    options = params.Synthesize(**yaml.safe_load(sys.argv[1]))\n"
+        "    synthesize.generate(files.read_table(files.Path('train.csv')), options)\n"
+    )
+    (tmp_path / "main.py").write_text(script)
+    given = yaml.safe_dump(options(epochs=100_000).model_dump(mode="json"))
+    stage = subprocess.Popen(
+        [sys.executable, "main.py", given], cwd=tmp_path, stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        # The manager, a worker and what Python itself starts; one of them is past its imports.
+        until(lambda: len(children(stage.pid)) >= 3, 120)
+        until(lambda: any(seconds(worker) > 5 for worker in children(stage.pid)), 120)
+        workers = children(stage.pid)
+    finally:
+        stage.kill()
+        stage.wait()
+
+    until(lambda: not any(map(alive, workers)), 60)
 
 
 def test_rows_out_of_bounds_and_copies_are_redrawn_and_counted() -> None:

@@ -1,0 +1,1 @@
+"""The receiver of Grafana's webhook: an alert starts a retraining, once."""

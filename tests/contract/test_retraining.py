@@ -1,0 +1,166 @@
+"""From outcomes in the service's log to a judged challenger, through DVC and MLflow as they are."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from schema import MEASUREMENTS, NAMES
+from serve.log import PredictionLog, Record, new_ids
+from stages import registry
+from stages.params import SECTIONS
+from tests.conftest import copied
+from tests.processes import alive, children
+from tests.serve.logs import opened, until
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
+
+NAME = "heart-disease"
+LOG = {"HEART_LOG_URL": "sqlite:///registry/predictions.db"}
+RETRAIN = "python -m stages.retrain"
+
+Command = Callable[..., Any]
+
+
+def answered(log: PredictionLog, patients: pd.DataFrame, shuffled: bool = False) -> None:
+    """Patients a year older than the known ones ask, and come back with what they had."""
+    outcomes = patients["heart_disease"].tolist()
+    if shuffled:
+        outcomes = np.random.default_rng(0).permutation(outcomes).tolist()
+    for row, outcome in zip(patients.to_dict("records"), outcomes, strict=True):
+        given = [
+            (row[m.name] if m.choices else float(row[m.name])) if row[m.name] else None
+            for m in MEASUREMENTS
+        ]
+        given[NAMES.index("age")] = float(row["age"]) + 1
+        (key,) = new_ids(1)
+        log.append_sync([Record(key, "1", 0.5, given)])
+        log.record_outcome(key, str(outcome), "registry")
+
+
+@pytest.fixture
+def client(project: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of the project's registry, in the project's folder."""
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    return registry.connect()
+
+
+def journal(client: Any) -> list[Any]:
+    """All retrainings, newest first."""
+    found = client.get_experiment_by_name(f"{NAME}-retraining")
+    return list(client.search_runs([found.experiment_id])) if found else []
+
+
+def aliases(client: Any) -> dict[str, Any]:
+    return dict(client.get_registered_model(NAME).aliases)
+
+
+def test_outcomes_become_a_judged_challenger(
+    project: Path, client: Any, command: Command, patients: pd.DataFrame
+) -> None:
+    with opened(f"sqlite:///{project}/registry/predictions.db") as log:
+        answered(log, patients.head(20))
+        few = command(RETRAIN, project, **LOG).stdout
+        assert "No retraining: 30 more outcomes, " in few
+        assert journal(client) == []
+
+        answered(log, patients.iloc[20:140])
+        told = command([*RETRAIN.split(), "--trigger", "age drifts"], project, **LOG).stdout
+        again = command(RETRAIN, project, **LOG).stdout
+
+    [run] = journal(client)
+    tags = run.data.tags
+    assert run.info.status == "FINISHED"
+    assert (tags["trigger"], tags["rows"], tags["new_outcomes"]) == ("age drifts", "140", "140")
+    assert (tags["version"], tags["rival"]) == ("2", "1")
+    assert tags["verdict"] in {"champion", "refused"}
+    assert f"challenger version 2: {tags['verdict']}" in told
+    assert {"source_raw", "source_production"} <= set(told.split())
+    assert aliases(client)["champion"] == (2 if tags["verdict"] == "champion" else 1)
+    pointer = yaml.safe_load((project / "data/production/labelled.csv.dvc").read_text())
+    assert pointer["outs"][0]["md5"] == tags["labelled_md5"]
+    test = pd.read_csv(project / "data/test.csv")
+    assert set(test["source"]) == {"raw", "production"}
+    assert "No retraining: 50 more outcomes, " in again
+    assert (project / "registry/retrain.lock").read_text() == ""
+
+
+@pytest.mark.heavy
+def test_shuffled_outcomes_are_refused(
+    project: Path, client: Any, command: Command, patients: pd.DataFrame
+) -> None:
+    with opened(f"sqlite:///{project}/registry/predictions.db") as log:
+        answered(log, patients, shuffled=True)
+
+    told = command(RETRAIN, project, **LOG).stdout
+
+    [run] = journal(client)
+    assert (run.info.status, run.data.tags["verdict"]) == ("FINISHED", "refused")
+    assert "challenger version 2: refused" in told
+    assert aliases(client) == {"champion": 1}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("stage", SECTIONS)
+def test_killed_in_any_stage_it_is_finished_by_the_next_call(
+    stage: str,
+    project: Path,
+    client: Any,
+    command: Command,
+    environment: dict[str, str],
+    patients: pd.DataFrame,
+) -> None:
+    with opened(f"sqlite:///{project}/registry/predictions.db") as log:
+        answered(log, patients.head(140))
+    out = project / "registry" / "out"
+    with out.open("w") as file:
+        retraining = subprocess.Popen(
+            [sys.executable, "-m", "stages.retrain"], cwd=project, env=environment | LOG,
+            stdout=file, stderr=file, start_new_session=True,
+        )  # fmt: skip
+    try:
+        until(lambda: f"Running stage '{stage}'" in out.read_text(), 240)
+        time.sleep(1)
+        started = children(retraining.pid)
+    finally:
+        os.kill(retraining.pid, signal.SIGKILL)
+        retraining.wait()
+    until(lambda: not any(map(alive, started)))
+    assert client.get_model_version_by_alias(NAME, "champion").tags[registry.SHA256]
+
+    command(RETRAIN, project, **LOG)
+
+    assert sorted(run.info.status for run in journal(client)) == ["FINISHED", "KILLED"]
+    versions = client.search_model_versions(f"name = '{NAME}'")
+    assert sorted(int(v.version) for v in versions) == [1, 2]
+    assert all(registry.VERDICT in v.tags for v in versions)
+    assert "up to date" in command("dvc status", project).stdout
+
+
+@pytest.mark.heavy
+def test_a_copy_of_a_retrained_project_needs_nothing_more(
+    project: Path, client: Any, command: Command, patients: pd.DataFrame, tmp_path: Path
+) -> None:
+    with opened(f"sqlite:///{project}/registry/predictions.db") as log:
+        answered(log, patients.head(140))
+    command(RETRAIN, project, **LOG)
+    store = tmp_path / "remote"
+    other = copied(project, tmp_path / "other")
+    command(f"dvc remote add -d store {store}", other)
+
+    forced = command([*RETRAIN.split(), "--force"], other, **LOG).stdout
+
+    assert "challenger version 2" in forced
+    assert list(store.rglob("*"))
+    assert len(journal(client)) >= 1

@@ -1,0 +1,209 @@
+"""GitHub's workflows: valid, pinned, with few rights, and no shell line holds what came from outside."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+WORKFLOWS: dict[str, dict[Any, Any]] = {f.stem: yaml.safe_load(f.read_text()) for f in FILES}
+TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+PINNED = re.compile(r" *- uses: actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+
+
+def steps(workflow: str) -> list[dict[str, Any]]:
+    return [step for job in WORKFLOWS[workflow]["jobs"].values() for step in job["steps"]]
+
+
+def scripts(workflow: str) -> list[str]:
+    return [step["run"] for step in steps(workflow) if "run" in step]
+
+
+def script(name: str) -> str:
+    """The shell lines of a step of the retraining."""
+    (found,) = (step["run"] for step in steps("retrain") if step.get("name") == name)
+    return str(found)
+
+
+def test_there_are_two_workflows() -> None:
+    assert set(WORKFLOWS) == {"ci", "retrain"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_workflow_fits_its_published_schema(path: Path, command: Callable[..., Any]) -> None:
+    command(f"check-jsonschema --builtin-schema vendor.github-workflows {path}", ROOT)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_actions_are_pinned_by_commit(path: Path) -> None:
+    uses = [line for line in path.read_text().splitlines() if "uses:" in line]
+
+    assert uses
+    assert [line for line in uses if not PINNED.fullmatch(line)] == []
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_no_shell_line_has_an_expression_in_it(workflow: str) -> None:
+    assert scripts(workflow)
+    assert [lines for lines in scripts(workflow) if "${{" in lines] == []
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_shell_lines_are_such(workflow: str) -> None:
+    for lines in scripts(workflow):
+        subprocess.run(["bash", "-n", "-c", lines], check=True)
+
+
+def test_rights_are_the_least() -> None:
+    retraining = WORKFLOWS["retrain"]
+
+    assert WORKFLOWS["ci"]["permissions"] == {"contents": "read"}
+    assert retraining["permissions"] == {}
+    assert retraining["jobs"]["retrain"]["permissions"] == {
+        "contents": "write",
+        "pull-requests": "write",
+    }
+    for step in [*steps("ci"), *steps("retrain")]:
+        if "checkout" in step.get("uses", ""):
+            assert step["with"]["persist-credentials"] is False
+
+
+def test_one_retraining_at_a_time_on_the_alert_that_grafana_sends() -> None:
+    retraining = WORKFLOWS["retrain"]
+    on = retraining[True]  # YAML takes the bare word for a truth value
+    templates = ROOT / "monitoring/grafana/provisioning/alerting/templates.yml"
+
+    assert retraining["concurrency"] == {"group": "retrain", "cancel-in-progress": False}
+    assert set(on) == {"repository_dispatch", "schedule", "workflow_dispatch"}
+    (sent,) = re.findall(r'"event_type": "([a-z-]+)"', templates.read_text())
+    assert on["repository_dispatch"]["types"] == [sent]
+
+
+def test_targets_and_paths_exist() -> None:
+    lines = "\n".join([*scripts("ci"), *scripts("retrain")])
+    modules = re.findall(r"python -m (stages\.\w+)", lines)
+    (added,) = re.findall(r"git add (.*)", lines)
+
+    assert set(re.findall(r"\bmake ([a-z-]+)", lines)) <= TARGETS
+    assert "retrain" in re.findall(r"\bmake ([a-z-]+)", lines)
+    for path in (".ci/run", *added.split(), *(f"{m.replace('.', '/')}.py" for m in modules)):
+        assert (ROOT / path).exists(), path
+    assert ".ci/run" in lines
+    assert modules
+
+
+# The shell lines, run
+
+
+def bash(
+    lines: str, folder: Path, environment: dict[str, str], **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """As GitHub runs them: ended by the first failure, in a pipe too."""
+    (folder / "runner").mkdir(exist_ok=True)
+    given = environment | {"RUNNER_TEMP": str(folder / "runner"), "BASH_ENV": ""} | variables
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", lines],
+        cwd=folder, env=given, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def program(path: Path, lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{lines}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The Makefile, with all installed, and a Python that only says what it is asked to do."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements").mkdir()
+    for name in ("pipeline", "serve", "lock", "dev"):
+        (tmp_path / "requirements" / f"{name}.txt").touch()
+    program(tmp_path / ".venv/bin/python", 'for word; do printf "<%s>" "$word"; done; exit $CODE')
+    for name in ("pipeline", "serve", "dev"):
+        os.utime(tmp_path / "requirements" / f"{name}.txt", (0, 0))
+        (tmp_path / ".venv" / name).touch()
+    os.utime(tmp_path / "requirements" / "lock.txt", (0, 0))
+    return tmp_path
+
+
+SECRETS = {"HEART_LOG_URL": "sqlite:///log.db", "MLFLOW_TRACKING_URI": "http://mlflow"}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    ["$(touch owned)", "`touch owned`", '"; touch owned; "', "$(shell touch owned)", "--force", "é\n$x"],
+)  # fmt: skip
+def test_what_an_alert_says_is_an_argument_and_nothing_else(
+    payload: str, clone: Path, environment: dict[str, str]
+) -> None:
+    trigger = f"repository_dispatch {payload}"
+
+    done = bash(script("Retrain"), clone, environment, **SECRETS, TRIGGER=trigger, CODE="0")
+
+    assert done.returncode == 0, done.stdout
+    assert done.stdout == f"<-m><stages.retrain><--trigger><{trigger}>"
+    assert (clone / "runner" / "report.txt").read_text() == done.stdout
+    assert not (clone / "owned").exists()
+
+
+def test_force_is_passed_on_and_a_failure_fails(clone: Path, environment: dict[str, str]) -> None:
+    done = bash(script("Retrain"), clone, environment, **SECRETS, TRIGGER="x", FORCE="1", CODE="3")
+
+    assert done.returncode != 0
+    assert "<--trigger><x><--force>" in done.stdout
+
+
+@pytest.mark.parametrize("missing", SECRETS)
+def test_without_a_secret_nothing_runs(
+    missing: str, clone: Path, environment: dict[str, str]
+) -> None:
+    done = bash(script("Retrain"), clone, environment, **SECRETS | {missing: ""}, CODE="0")
+
+    assert done.returncode != 0
+    assert f"{missing}: set the secret" in done.stdout
+    assert "stages.retrain" not in done.stdout
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_what_has_changed_becomes_a_pull_request(
+    changed: bool, tmp_path: Path, command: Callable[..., Any], environment: dict[str, str]
+) -> None:
+    clone = tmp_path / "clone"
+    command(f"git init --quiet --bare {tmp_path}/origin", tmp_path)
+    command(f"git clone --quiet {tmp_path}/origin {clone}", tmp_path)
+    for folder in ("metrics", "data/production"):
+        (clone / folder).mkdir(parents=True)
+        (clone / folder / "old").touch()
+    (clone / "dvc.lock").write_text("old")
+    command("git add --all", clone)
+    command("git commit --quiet -m before", clone)
+    program(clone / ".venv/bin/python", "echo the text")
+    program(tmp_path / "bin/gh", f'echo "$@" >> {tmp_path}/asked')
+    if changed:
+        (clone / "dvc.lock").write_text("new")
+
+    done = bash(
+        script("Open a pull request"), clone,
+        environment | {"PATH": f"{tmp_path}/bin{os.pathsep}{environment['PATH']}"},
+        GITHUB_RUN_ID="7", GITHUB_RUN_ATTEMPT="1", GITHUB_REF_NAME="main",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout
+    branches = command("git branch --list retrain-7-1", tmp_path / "origin").stdout
+    assert bool(branches) == changed
+    assert (tmp_path / "asked").exists() == changed
+    if changed:
+        assert (clone / "runner/pull_request.md").read_text() == "the text\n"
+        assert "pr create --base main --head retrain-7-1" in (tmp_path / "asked").read_text()
+        files = command("git show --name-only --format= retrain-7-1", tmp_path / "origin").stdout
+        assert files.split() == ["dvc.lock"]

@@ -81,6 +81,20 @@ def test_a_table_like_the_training_patients_has_no_drift(onnx: bytes) -> None:
     assert len(report.features) == 14
 
 
+@pytest.mark.parametrize(("rows", "view"), [(50, 2), (100, 1), (500, 1)])
+def test_the_limits_are_the_longest_windows_or_those_of_fewer_patients(
+    rows: int, view: int, onnx: bytes
+) -> None:
+    known = reference(onnx)
+    counts = drift.count(ROWS[:rows], Network(onnx)(ROWS[:rows]), known)
+
+    found = score_drift.judged(counts, known)
+
+    for column in known.columns:
+        kinds = (column.limits.shift, column.limits.share, column.limits.rare)
+        assert found.features[column.name].limit in {kind[view] for kind in kinds}
+
+
 def test_a_small_table_has_no_verdict(onnx: bytes) -> None:
     rows = ROWS[:19]
     counts = drift.count(rows, Network(onnx)(rows), reference(onnx))

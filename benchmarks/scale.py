@@ -109,7 +109,12 @@ def by_spark(folder: Path, million: pa.Table) -> dict[str, Found]:
     return report
 
 
-SECTIONS = {"parquet": parquet, "csv": text, "spark": by_spark}
+def model_alone(folder: Path, _: pa.Table) -> Found:
+    """The model, given rows that are encoded already."""
+    return measure("model", folder / "nothing", math.ceil(SIZES[1] / BATCH), repeats=REPEATS)
+
+
+SECTIONS = {"model": model_alone, "parquet": parquet, "csv": text, "spark": by_spark}
 
 
 def main() -> None:
@@ -153,6 +158,7 @@ def show(report: dict[str, Any]) -> None:
     for rows in SIZES:
         for name, found in report["parquet"][f"{rows}"].items():
             _line(f"Parquet, {name}", rows, found)
+    _line("model alone", SIZES[1], report["model"])
     for name, found in report["csv"].items():
         _line(f"CSV, {name}", CSV_ROWS, found)
     for name, found in report["spark"].items():

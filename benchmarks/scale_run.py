@@ -34,9 +34,10 @@ def call(model: Model, onnx: bytes, what: str, source: str, *others: str) -> Cal
     """What is to be measured."""
     if what == "count":
         return partial(count.run, Place.of(source), "auto", model, local.cores())
-    if what == "read":
+    if what in ("model", "read"):
         encoded = np.ascontiguousarray(fictional_rows(BATCH).T)
-        return lambda: _read_and_score(model, source, encoded, int(others[0]))
+        csv_file = source if what == "read" else None
+        return partial(_read_and_score, model, csv_file, encoded, int(others[0]))
     target, option = others
     local_engine = partial(local.run, threads=int(option)) if what == "local" else None
     engine = local_engine or partial(_by_spark, master=option, sha256=model.sha256)
@@ -54,9 +55,10 @@ def _by_spark(job: Job, parts: Sequence[Part], master: str, sha256: str) -> Iter
     SAID["seconds_a_part"] = seconds / sum(more for _, more in done[1:])
 
 
-def _read_and_score(model: Model, source: str, encoded: Floats, batches: int) -> None:
-    """What scoring a CSV file is made of, and no more: pyarrow reads it, and as many rows are scored."""
-    csv.read_csv(source)
+def _read_and_score(model: Model, source: str | None, encoded: Floats, batches: int) -> None:
+    """What scoring is made of, and no more: pyarrow reads a CSV file, and as many rows are scored."""
+    if source:
+        csv.read_csv(source)
     with ThreadPoolExecutor(local.cores()) as pool:
         list(pool.map(lambda _: predict(model.network, encoded), range(batches)))
 

@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro collect register retrain serve score test test-heavy format lock simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
+.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy format lock simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -41,6 +41,15 @@ register: .venv/pipeline ## publish the model to MLflow unless the registry alre
 
 retrain: .venv/pipeline .venv/serve ## learn from new outcomes; TRIGGER=TEXT says why, FORCE=1 though there are few
 	@python -m stages.retrain --trigger "$${TRIGGER:-by hand}" $${FORCE:+--force}
+
+promote: .venv/pipeline ## make VERSION=n the champion, if it passed its gate
+	@python -m stages.promote "$(VERSION)"
+
+rollback: .venv/pipeline ## give the previous champion its place back
+	@python -m stages.promote --rollback
+
+challenger: .venv/pipeline ## have the service score with VERSION=n too, unseen; without a VERSION no more
+	@python -m stages.promote $(if $(VERSION),--challenger "$(VERSION)",--no-challenger)
 
 .venv/serve: requirements/serve.txt requirements/lock.txt | .venv/bin/python
 	$(PIP_INSTALL) -r requirements/serve.txt

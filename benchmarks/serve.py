@@ -7,6 +7,8 @@ counts: both sides share the machine.
 import contextlib
 import json
 import os
+import re
+import shutil
 import socket
 import statistics
 import subprocess
@@ -19,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from aliases import CHALLENGER, CHAMPION
 from serve.patients import EXAMPLE, rows_of
 from serve.settings import Settings
 from stages import files
@@ -167,6 +170,53 @@ def against_mlflow(ours: Target) -> dict[str, Any]:
     return report
 
 
+def challenged(folder: Path) -> str:
+    """The URI of a copy of the own registry in which the champion, once more, is its challenger."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{shutil.copyfile('registry/mlflow.db', folder / 'challenged.db')}"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    name = "heart-disease"
+    champion = client.get_model_version_by_alias(name, CHAMPION)
+    source = client.get_model_version_download_uri(name, champion.version)
+    made = client.create_model_version(name, source, champion.run_id, tags=champion.tags)
+    client.set_registered_model_alias(name, CHALLENGER, made.version)
+    return uri
+
+
+def against_no_challenger(without: Target, folder: Path) -> dict[str, Any]:
+    """What a challenger adds: a service with one beside the same service without."""
+    port = free_port()
+    ours: Target = (port, "/predict", EXAMPLE)
+    env: Any = {
+        "HEART_PORT": str(port),
+        "HEART_LOG_URL": f"sqlite:///{folder}/challenged-log.db",
+        "HEART_CACHE_DIR": f"{folder}/challenged-cache",
+        "HEART_TRACKING_URI": challenged(folder),
+    }
+    report = {}
+    with server([sys.executable, "-m", "serve"], *ours, **env):
+        time.sleep(PAGE_SECONDS)
+        for connections in CONNECTIONS:
+            found = beside(ours, without, connections)
+            report[f"challenger_{connections}"] = found
+            print(
+                f"with a challenger, {connections} connections: {found['ratio']:.2f} x the requests/s, "
+                f"{found['p99_ratio']:.2f} x the p99 of none"
+            )
+        report["challenger_rows"] = shadowed(port)
+    print(f"rows that the challenger scored and dropped: {report['challenger_rows']}")
+    return report
+
+
+def shadowed(port: int) -> dict[str, float]:
+    """How many rows a service's challenger scored, and how many it did not."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+        text = answer.read().decode()
+    found = re.findall(r"(?m)^heart_shadow_(rows|dropped)_total.* (\S+)$", text)
+    return {name: float(value) for name, value in found}
+
+
 def batches(port: int) -> dict[str, float]:
     """Patients a second in batches of 10,000, the log included: the median of some."""
     body = json.dumps({"patients": [EXAMPLE] * BATCH}).encode()
@@ -246,6 +296,7 @@ def main() -> None:
             report["memory_mib_at_rest"] = running.memory()
             print(f"memory at rest: {running.memory():.0f} MiB")
             report |= against_nothing(ours) | against_mlflow(ours)
+            report |= against_no_challenger(ours, Path(folder))
             report |= memory(ours, running)
             report |= batches(port) | overload(ours, running)
     files.write_json(OUT, report)

@@ -1,33 +1,34 @@
-"""The HTTP service: routes, and the order in which its parts start and stop."""
+"""The HTTP service: what it is made of, and the order in which its parts start and stop."""
 
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+import logging
+from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response, Security
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic_core import to_json
 
 from monitoring.collector import DriftCollector
 from monitoring.watch import Watch
 from serve.champion import Champion
-from serve.drift import Drift, drift_answer
 from serve.gate import Admission, Gate
 from serve.guard import guarded, unavailable
-from serve.log import LogUnavailable, OutcomeConflict, PredictionLog, UnknownPrediction
+from serve.log import LogUnavailable, PredictionLog
 from serve.metrics import Metrics, ServiceCollector
 from serve.page import LazyPage, mount
-from serve.patients import Batch, Feedback, Patient, Prediction, Predictions
-from serve.refusals import REFUSALS, WITH_BODY, invalid, refusal
+from serve.refusals import invalid
+from serve.rival_metrics import RivalCollector
+from serve.rollback import Guard
+from serve.routes import administration, operations, records, scoring
 from serve.service import NoChampion, NotWatched, Service
 from serve.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 PURGE_SECONDS = 3600
 TOKEN = HTTPBearer(auto_error=False, description="HEART_API_TOKEN")
@@ -46,6 +47,7 @@ def create_app(
 ) -> FastAPI:
     """The application. Its lifespan starts and stops the champion's poll, the log, the page, the watch."""
     service = Service(champion, log, metrics, watch)
+    guard = Guard(champion, log, settings)
     admission = Admission(settings.max_concurrent, settings.max_body_bytes)
 
     @contextlib.asynccontextmanager
@@ -54,8 +56,10 @@ def create_app(
         champion.start()
         if watch is not None:
             watch.start()
+        service.shadow.start()
         background = [
             asyncio.create_task(_purge(log)),
+            asyncio.create_task(_compare(guard, settings.poll_seconds)),
             asyncio.create_task(admission.patience.watch()),
         ]
         if page is not None:
@@ -70,6 +74,7 @@ def create_app(
                 await page.stop()
             if watch is not None:
                 await asyncio.to_thread(watch.stop)
+            await asyncio.to_thread(service.shadow.stop)
             await asyncio.to_thread(champion.stop)
             await asyncio.to_thread(log.close)
 
@@ -86,28 +91,32 @@ def create_app(
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(NoChampion, _no_champion)
     app.add_exception_handler(NotWatched, _not_watched)
-    _add_routes(app, service, admission, settings)
-    app.state.service, app.state.admission = service, admission
+    _add_routes(app, service, guard, admission, settings)
+    app.state.service, app.state.admission, app.state.guard = service, admission, guard
     metrics.registry.register(ServiceCollector(service))
+    metrics.registry.register(RivalCollector(service, guard))
     if watch is not None:
         metrics.registry.register(DriftCollector(watch))
     page = mount(app, service, settings, admission) if with_page else None
     return app
 
 
-def _add_routes(app: FastAPI, service: Service, admission: Admission, settings: Settings) -> None:
+def _add_routes(
+    app: FastAPI, service: Service, guard: Guard, admission: Admission, settings: Settings
+) -> None:
     token = settings.api_token.get_secret_value() if settings.api_token else None
     limits = (admission, settings.max_body_bytes, token)
     secured = [Security(TOKEN)] if token else []  # for the document; `guarded` sees to it
     routers = (
         scoring(service, guarded(*limits, direct=True), secured),
-        records(service, guarded(*limits), secured),
+        records(service, guard, guarded(*limits), secured),
+        administration(service, guarded(*limits), secured),
         operations(service, admission),
     )
     # In front of the documentation's routes, and not by `include_router`, which goes through a router
     # of its own at every request.
     app.router.routes[:0] = [route for router in routers for route in router.routes]
-    for route in (*routers[0].routes, *routers[1].routes):
+    for route in (*routers[0].routes, *routers[1].routes, *routers[2].routes):
         assert isinstance(route, APIRoute)
         for method in route.methods or ():
             service.metrics.expect(method, route.path)
@@ -134,123 +143,17 @@ async def _purge(log: PredictionLog) -> None:
         await asyncio.sleep(PURGE_SECONDS)
 
 
-def scoring(service: Service, route_class: type[APIRoute], secured: Sequence[Any]) -> APIRouter:
-    """The routes that score patients."""
-    router = APIRouter(route_class=route_class, dependencies=secured)
-
-    @router.post("/predict", response_model=Prediction, responses=WITH_BODY)
-    async def predict(patient: Patient, explain: bool = False) -> Response:
-        """The risk of one patient. The answer is in the prediction log before it is sent."""
-        return _json((await service.predict([patient.__dict__], explain))[0])
-
-    @router.post("/predict/batch", response_model=Predictions, responses=WITH_BODY)
-    async def predict_batch(batch: Batch) -> Response:
-        """The risks of up to 10,000 patients, all or none of them in the log."""
-        answers = await service.predict([patient.__dict__ for patient in batch.patients])
-        return _json({"predictions": answers})
-
-    return router
-
-
-def _json(answer: Any) -> Response:
-    return Response(to_json(answer), media_type="application/json")
-
-
-def records(service: Service, route_class: type[APIRoute], secured: Sequence[Any]) -> APIRouter:
-    """The routes that deal with what is known of predictions, and of the model."""
-    router = APIRouter(route_class=route_class, dependencies=secured)
-
-    @router.post(
-        "/feedback",
-        responses={
-            **WITH_BODY,
-            404: refusal("No such prediction"),
-            409: refusal("It has a different outcome; see `replace`"),
-        },
-    )
-    def feedback(given: Feedback) -> dict[str, str]:
-        """What a patient turned out to have: what the model is judged by and learns from."""
+async def _compare(guard: Guard, seconds: float) -> None:
+    """Compare the champion with the version before it, again and again."""
+    while True:
+        await asyncio.sleep(seconds)
         try:
-            done = service.record_outcome(
-                given.prediction_id, given.outcome, given.source, given.replace
-            )
-        except UnknownPrediction:
-            raise HTTPException(404, "there is no such prediction") from None
-        except OutcomeConflict:
-            raise HTTPException(
-                409, "a different outcome is recorded; send it with replace: true"
-            ) from None
-        return {"prediction_id": given.prediction_id, "status": done}
-
-    @router.delete(
-        "/predictions/{prediction_id}",
-        status_code=204,
-        responses={**REFUSALS, 404: refusal("No such prediction")},
-    )
-    def erase(prediction_id: str) -> None:
-        """Erase a prediction and its outcome on the patient's request; aggregate figures stay."""
-        try:
-            service.erase(prediction_id)
-        except UnknownPrediction:
-            raise HTTPException(404, "there is no such prediction") from None
-
-    @router.get("/model", responses=REFUSALS)
-    def model() -> dict[str, Any]:
-        """The model that answers: version, run, figures with intervals, the data it was made from."""
-        current = service.model()
-        return {
-            "name": current.name,
-            "version": current.version,
-            "run_id": current.run_id,
-            "sha256": current.sha256,
-            "schema_fingerprint": current.schema_fingerprint,
-            "threshold": current.threshold,
-            "loaded_at": current.loaded_at.isoformat(),
-            "from_cache": current.from_cache,
-            "tags": dict(current.tags),
-            "figures": dict(current.figures),
-            "labelled": service.labelled(current.version),
-        }
-
-    @router.get(
-        "/drift",
-        responses={**REFUSALS, 503: refusal("Nothing is known of drift yet", "Retry-After")},
-    )
-    def drift() -> Drift:
-        """Whether the last patients look like those that the model learnt from, by measurement."""
-        return drift_answer(service.drift())
-
-    return router
-
-
-def operations(service: Service, admission: Admission) -> APIRouter:
-    """The routes for those who operate the service."""
-    router = APIRouter()
-
-    @router.get("/health/live")
-    async def live() -> dict[str, str]:
-        """The process answers."""
-        return {"status": "live"}
-
-    @router.get("/health/ready", responses={503: {"description": "Not ready, with the reasons"}})
-    def ready(response: Response) -> dict[str, Any]:
-        """Whether predictions can be made now: a champion is loaded and the log can be written."""
-        state = service.champion.state()
-        if admission.draining:
-            reasons = ["stopping"]  # at once, whatever the log waits for
-        else:
-            reasons = list(state.reasons)
-            if broken := service.log.ready():
-                reasons.append(f"prediction log: {broken}")
-        response.status_code = 503 if reasons else 200
-        status = "not ready" if reasons else "ready"
-        return {"status": status, "reasons": reasons, "notes": list(state.notes)}
-
-    @router.get("/metrics", include_in_schema=False)
-    def metrics() -> Response:
-        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-    return router
+            await asyncio.to_thread(guard.look)
+        except LogUnavailable:
+            pass  # readiness says so
+        except Exception:
+            # Were it to end, nobody would look any more.
+            logger.exception("comparing the champion with the version before it failed")
 
 
 async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:

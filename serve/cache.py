@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from aliases import SCHEMA
 from serve.errors import Refused
 from serve.registry import Registry, Version
 from serve.versions import (
@@ -20,7 +21,6 @@ from serve.versions import (
     CALIBRATION,
     CARD,
     EVALUATE,
-    SCHEMA,
     TRAIN,
     TRAINING,
     Card,

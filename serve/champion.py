@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from aliases import CHALLENGER, PREVIOUS, SHA256
 from serve.cache import Cache
-from serve.errors import Kind, Refused, Unavailable
+from serve.errors import Refusal, Refused, Unavailable
 from serve.registry import Registry, Version
+from serve.rival import Rival
 from serve.settings import Settings
-from serve.versions import SHA256, Card, Model
+from serve.versions import Model
 
 Event = Literal["loaded", "refused", "registry_failed"]
 
@@ -44,16 +46,6 @@ class State:
         return not self.reasons
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """The version that was refused last. It is not downloaded again until the alias moves."""
-
-    version: str
-    sha256: str
-    kind: Kind
-    reason: str
-
-
 class Champion:
     """The model in service. One thread follows the registry; requests only read `current`.
 
@@ -62,6 +54,9 @@ class Champion:
     process: `reloads` (models put into service), `refusals` by kind, `registry_failures`.
     `on_event(event, detail)` is called with each count, by the thread that counts; the detail is a
     version, a kind or empty.
+
+    Beside it are the `challenger`, which scores what the champion scores but answers nobody, and the
+    `fallback`, the version to which a rollback would go back.
     """
 
     def __init__(
@@ -76,6 +71,8 @@ class Champion:
         self.refused: Refusal | None = None
         self._registry = Registry(settings.tracking_uri, settings.model)
         self._cache = Cache(settings.cache_dir, settings.model)
+        self.challenger = Rival(CHALLENGER, self._load)
+        self.fallback = Rival(PREVIOUS, self._load)
         self._poll_seconds = settings.poll_seconds
         self._on_event = on_event
         self._polling = threading.Lock()
@@ -110,6 +107,7 @@ class Champion:
             notes.append(f"the registry has given no model since {since:%Y-%m-%dT%H:%M:%SZ}")
         if refused is not None:
             notes.append(f"version {refused.version} was refused ({refused.kind})")
+        notes += [note for rival in (self.challenger, self.fallback) for note in rival.notes()]
         if current is None:
             return State(("no model is loaded yet", *notes), ())
         if current.from_cache:
@@ -124,10 +122,25 @@ class Champion:
         """
         with self._polling:
             try:
-                return self._take(self._registry.resolve(), retry_refused)
+                swapped = self._take(self._registry.resolve(), retry_refused)
             except (Unavailable, OSError) as error:
                 self._fail(str(error))
                 return False
+            self._look_beside(retry_refused)
+            return swapped
+
+    def roll_back(self, champion: Model) -> bool:
+        """Take a champion back in the registry, for all replicas, and serve the fallback.
+
+        Returns whether that was done: not if another version is served by then or the setting names
+        no alias. Raises NotMovedError, Unavailable.
+        """
+        if self.current is not champion or not self._registry.follows_champion:
+            return False
+        number = self._registry.roll_back(champion.version)
+        logger.warning("version %s is taken back, version %s serves", champion.version, number)
+        self.refresh()
+        return True
 
     def _follow(self) -> None:
         pause = min(SECONDS_TO_FIRST_LOOK, self._poll_seconds) if self.current else 0.0
@@ -143,11 +156,11 @@ class Champion:
 
     def _take(self, version: Version, retry_refused: bool) -> bool:
         swapped = False
-        if self.current is not None and _is(self.current, version):
+        if self.current is not None and version.same(self.current):
             if self.current.from_cache:
                 self.current = replace(self.current, from_cache=False)
             self.refused = None
-        elif retry_refused or not (self.refused and _is(self.refused, version)):
+        elif retry_refused or not (self.refused and version.same(self.refused)):
             try:
                 self._swap(self._load(version))
                 swapped = True
@@ -156,9 +169,18 @@ class Champion:
         self._recover()
         return swapped
 
+    def _look_beside(self, retry_refused: bool) -> None:
+        try:
+            found = self._registry.aliased(CHALLENGER, PREVIOUS)
+        except Unavailable:
+            return  # the next look at the champion says so
+        for rival in (self.challenger, self.fallback):
+            rival.take(found.get(rival.alias), self.current, retry_refused)
+
     def _load(self, version: Version) -> Model:
-        if self.previous is not None and _is(self.previous, version):
-            return replace(self.previous, from_cache=False)
+        for known in (self.previous, self.fallback.current, self.challenger.current):
+            if known is not None and version.same(known):
+                return replace(known, from_cache=False)
         if not version.sha256:
             raise Refused("hash", f"its tag {SHA256} is no SHA-256")
         return self._cache.load(version) or self._cache.keep(version, self._registry)
@@ -192,7 +214,3 @@ class Champion:
         if self.registry_down_since is not None:
             logger.info("the registry answers again")
             self.registry_down_since = None
-
-
-def _is(known: Card | Refusal, version: Version) -> bool:
-    return (known.version, known.sha256) == (version.number, version.sha256)

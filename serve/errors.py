@@ -1,5 +1,6 @@
 """Why a version of the model is not served."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["hash", "schema", "shape", "self_test", "external_data", "size", "unreadable"]
@@ -11,6 +12,16 @@ class Refused(Exception):
     def __init__(self, kind: Kind, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The version that was refused last. It is not downloaded again until the alias moves."""
+
+    version: str
+    sha256: str
+    kind: Kind
+    reason: str
 
 
 class Unavailable(Exception):

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import Connection, Select, delete, func, insert, make_url, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from serve.log_shadow import Side, differences, scores
 from serve.log_tables import (
     KEPT,
     OUTCOMES,
@@ -24,6 +25,7 @@ from serve.log_tables import (
     LogUnavailable,
     OutcomeConflict,
     Record,
+    ShadowRecord,
     UnknownPrediction,
     check,
     is_id,
@@ -43,6 +45,8 @@ __all__ = [
     "OutcomeConflict",
     "PredictionLog",
     "Record",
+    "ShadowRecord",
+    "Side",
     "Stats",
     "UnknownPrediction",
     "is_id",
@@ -118,6 +122,20 @@ class PredictionLog:
         if records:
             self._writer.append_sync(records)
 
+    def append_shadows(self, rows: Sequence[ShadowRecord]) -> None:
+        """Keep what a challenger said; rows whose prediction is not there, or no more, are left out.
+
+        Raises LogUnavailable.
+        """
+        if rows:
+            self._ask(lambda: self._store.insert_shadows(rows))
+
+    def compared(self, champion: Side, challenger: Side, newest: int) -> dict[str, Any]:
+        """The figures of `differences` and `scores`; None for those of no row. LogUnavailable."""
+        queries = (differences(champion, challenger, newest), scores(champion, challenger))
+        columns = [self._columns(query) for query in queries]
+        return {name: values[0] for found in columns for name, values in found.items()}
+
     def ready(self) -> str | None:
         """None if the log can be written, which is tried; otherwise the reason why it cannot."""
         try:
@@ -143,7 +161,7 @@ class PredictionLog:
         return self._change(lambda connection: _record(connection, prediction_id, row, replace))
 
     def erase(self, prediction_id: str) -> None:
-        """Delete a prediction and its outcome; that there was one stays counted.
+        """Delete a prediction, its outcome and its shadows; that there was one stays counted.
 
         Raises UnknownPrediction, LogUnavailable.
         """
@@ -214,6 +232,9 @@ class PredictionLog:
             with self._store.transaction() as connection:
                 return work(connection)
 
+        return self._ask(job, timeout)
+
+    def _ask(self, job: Callable[[], T], timeout: float | None = None) -> T:
         try:
             return self._writer.ask(job, timeout)
         except LogRefused as error:  # another database came in the place of the one at the start

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from schema import MEASUREMENTS
-from serve.log_tables import KEPT, Record, predictions, prepare
+from serve.log_tables import KEPT, Record, ShadowRecord, predictions, prepare, shadows
 
 # A server that does not answer is found out within these times, whatever the network does.
 CONNECT = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "application_name": "heart"}
@@ -49,6 +49,19 @@ def _insert() -> Any:
     )
 
 
+# Only those whose prediction was not erased meanwhile.
+_INSERT_SHADOWS = SQL(
+    "INSERT INTO {shadows} (prediction_id, model_version, probability) "
+    "SELECT given.* FROM unnest({value}::text[], {value}::text[], {value}::float8[]) "
+    "AS given (prediction_id, model_version, probability) "
+    "JOIN {predictions} ON {predictions}.id = given.prediction_id ON CONFLICT DO NOTHING"
+).format(
+    shadows=Identifier(shadows.name),
+    predictions=Identifier(predictions.name),
+    value=Placeholder(format=PyFormat.BINARY),
+)
+
+
 class PostgresStore:
     """One server. Only the writing thread may call anything but `reading` and `reason`."""
 
@@ -78,14 +91,20 @@ class PostgresStore:
 
         Raises psycopg.Error; what `rejects` knows for records that do not fit.
         """
-        assert self._connection
-        driver = self._connection.connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
         ids, versions, probabilities, measurements = zip(*records, strict=True)
         columns = zip(zip(*measurements, strict=True), _TYPES, strict=True)
         values = [list(ids), list(versions), _column(probabilities, "float8")]
         values += [_column(column, kind) for column, kind in columns]
-        driver.execute(self._insert, [now, *values])
+        self._driver().execute(self._insert, [now, *values])
+
+    def insert_shadows(self, rows: Sequence[ShadowRecord]) -> None:
+        """Write those whose prediction is there and that are not, durable on return.
+
+        Raises psycopg.Error.
+        """
+        self._driver().execute(
+            _INSERT_SHADOWS, [list(column) for column in zip(*rows, strict=True)]
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -101,6 +120,12 @@ class PostgresStore:
 
     def scrub(self) -> None:
         """Nothing to do: PostgreSQL's own vacuum takes erased rows out of the files."""
+
+    def _driver(self) -> psycopg.Connection[Any]:
+        assert self._connection
+        driver = self._connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        return driver
 
     def disconnect(self) -> None:
         """Drop the writing connection, whatever state it is in; `connect` opens another."""

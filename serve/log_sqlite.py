@@ -18,7 +18,16 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.dialects.sqlite import dialect, insert
 from sqlalchemy.exc import DBAPIError
 
-from serve.log_tables import KEPT, LogRefused, Record, iso, predictions, prepare
+from serve.log_tables import (
+    KEPT,
+    LogRefused,
+    Record,
+    ShadowRecord,
+    iso,
+    predictions,
+    prepare,
+    shadows,
+)
 
 BUSY_SECONDS = 2.0  # how long to wait for a lock that another program holds on the file
 # What the writing connection needs; each is set and then read back.
@@ -55,6 +64,16 @@ _INSERT = str(
 def _insert(rows: int) -> str:
     head, _, tail = _INSERT.partition(_VALUES)
     return head + ", ".join([_VALUES] * rows) + tail
+
+
+@functools.cache
+def _insert_shadows(rows: int) -> str:
+    """One statement; SQLite calls the columns of VALUES column1, column2, ..."""
+    values = ", ".join(["(?, ?, ?)"] * rows)
+    return (
+        f"INSERT OR IGNORE INTO {shadows.name} SELECT * FROM (VALUES {values}) "  # noqa: S608
+        f"WHERE EXISTS (SELECT 1 FROM {predictions.name} WHERE id = column1)"
+    )
 
 
 def _steps(rows: int) -> Iterator[int]:
@@ -111,6 +130,14 @@ class SqliteStore:
             for step in steps:
                 driver.execute(_insert(step), _values(records[done : done + step], iso(now)))
                 done += step
+        self._verify()
+
+    def insert_shadows(self, rows: Sequence[ShadowRecord]) -> None:
+        """Write those whose prediction is there and that are not, durable on return.
+
+        Raises sqlite3.Error, OSError.
+        """
+        self._driver().execute(_insert_shadows(len(rows)), [value for row in rows for value in row])
         self._verify()
 
     @contextmanager

@@ -2,7 +2,8 @@
 
 The tables are the same on SQLite and PostgreSQL. A prediction has an id, a time, a model version, the
 13 measurements as given and a probability: no name, no address, no free text. Outcomes have a table of
-their own, so that a log row never changes once it is written.
+their own, so that a log row never changes once it is written; so have the probabilities that a
+challenger gives beside the champion.
 """
 
 import os
@@ -33,12 +34,14 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    update,
 )
 from sqlalchemy.types import TypeEngine
 
 from schema import MEASUREMENTS, OUTCOME
 
-SCHEMA_VERSION = 1
+# 1: predictions, outcomes, log_state; 2: shadow_predictions
+SCHEMA_VERSION = 2
 OUTCOMES = tuple(choice.name for choice in OUTCOME.choices)
 SOURCES = ("angiography", "clinician", "registry")
 
@@ -92,6 +95,14 @@ class Record(NamedTuple):
     model_version: str
     probability: float
     measurements: Sequence[str | float | None]
+
+
+class ShadowRecord(NamedTuple):
+    """What a challenger said of a patient whose prediction, by the champion, is in the log."""
+
+    prediction_id: str
+    model_version: str
+    probability: float
 
 
 def new_ids(count: int) -> list[str]:
@@ -169,6 +180,11 @@ def _one_of(column: str, values: Sequence[str]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(map(repr, values))})")
 
 
+def _probability() -> Column[float]:
+    fits = CheckConstraint("probability >= 0 AND probability <= 1")
+    return Column("probability", _NUMBER, fits, nullable=False)
+
+
 metadata = MetaData()
 
 # `seq` counts the rows in the order in which they came: the newest are at its end, however long the
@@ -180,12 +196,7 @@ predictions = Table(
     Column("id", Text, CheckConstraint("length(id) = 32"), nullable=False, unique=True),
     Column("created_at", UtcTime, nullable=False),
     Column("model_version", Text, nullable=False),
-    Column(
-        "probability",
-        _NUMBER,
-        CheckConstraint("probability >= 0 AND probability <= 1"),
-        nullable=False,
-    ),
+    _probability(),
     *(Column(m.name, Text() if m.choices else _NUMBER) for m in MEASUREMENTS),
     sqlite_strict=True,
 )
@@ -201,6 +212,20 @@ outcomes = Table(
     sqlite_strict=True,
 )
 
+# They go with their prediction. Ids begin with the time, so that the newest of a challenger are at the
+# end of the index.
+shadows = Table(
+    "shadow_predictions",
+    metadata,
+    Column(
+        "prediction_id", Text, ForeignKey(predictions.c.id, ondelete="CASCADE"), primary_key=True
+    ),
+    Column("model_version", Text, primary_key=True),
+    _probability(),
+    sqlite_strict=True,
+)
+Index("shadow_predictions_by_version", shadows.c.model_version, shadows.c.prediction_id)
+
 # The version of these tables, and the counts that outlive the rows which they count.
 state = Table(
     "log_state",
@@ -214,7 +239,9 @@ KEPT = tuple(column for column in predictions.columns if column.name != "seq")
 
 
 def prepare(connection: Connection) -> None:
-    """Make the tables in an empty database, or check those that are there. Raises LogRefused."""
+    """Make the tables in an empty database, or check those that are there, and bring old ones up to
+    date. Raises LogRefused.
+    """
     if inspect(connection).has_table(state.name):
         _check(connection)
         return
@@ -228,7 +255,8 @@ def prepare(connection: Connection) -> None:
 
 
 def _check(connection: Connection) -> None:
-    version = connection.scalar(select(state.c.value).where(state.c.name == "schema_version"))
+    named = state.c.name == "schema_version"
+    version = connection.scalar(select(state.c.value).where(named))
     if version is None or version > SCHEMA_VERSION:
         raise LogRefused(
             f"the prediction log has version {version} of its tables, "
@@ -237,3 +265,6 @@ def _check(connection: Connection) -> None:
     there = {column["name"] for column in inspect(connection).get_columns(predictions.name)}
     if other := there.symmetric_difference(predictions.columns.keys()):
         raise LogRefused(f"the prediction log was made by another schema: {sorted(other)} differ")
+    if version < 2:
+        shadows.create(connection)
+        connection.execute(update(state).where(named).values(value=SCHEMA_VERSION))

@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic_core.core_schema import CoreSchema, chain_schema, int_schema
 
 from schema import MEASUREMENTS, NAMES, OUTCOME, Floats, Measurement
+from serve.errors import Kind
 
 MAX_BATCH = 10_000
 EXAMPLE: dict[str, Any] = {
@@ -117,6 +118,27 @@ class Feedback(BaseModel):
         Literal["angiography", "clinician", "registry"], Field(description="Who says so")
     ]
     replace: Annotated[bool, Field(description="Overwrite a different outcome")] = False
+
+
+class RefusedVersion(BaseModel):
+    """A version that did not pass the checks before it is served."""
+
+    version: str
+    kind: Annotated[Kind, Field(description="Which check")]
+    reason: str
+
+
+class Reloaded(BaseModel):
+    """What a look into the registry came to."""
+
+    before: Annotated[str | None, Field(description="Version that answered before, if any")]
+    after: Annotated[str | None, Field(description="Version that answers now")]
+    refused: Annotated[
+        RefusedVersion | None, Field(description="Version that has the alias but is not served")
+    ]
+    challenger: Annotated[
+        str | None, Field(description="Version that scores beside it, unseen, if any")
+    ]
 
 
 # The same as `schema.encode`, without its checks: 40 times as fast for a single patient.

@@ -1,4 +1,7 @@
-"""The registry as the service sees it: which version is meant, and its files. Only to read from."""
+"""The registry as the service sees it: which version is meant, and its files.
+
+It is only read from, save that the champion may be taken back (`roll_back`).
+"""
 
 import contextlib
 import logging
@@ -11,19 +14,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from serve.errors import Refused, Unavailable, first_line
+from aliases import BESIDE_FOLDER, CHAMPION, SHA256, VERDICT, NotMovedError, aliases, roll_back
+from serve.errors import Refusal, Refused, Unavailable, first_line
 from serve.settings import MODEL, SQLITE
 from serve.versions import (
     BESIDE,
-    BESIDE_FOLDER,
     CALIBRATION,
     EVALUATE,
     MAX_BYTES,
     ONNX,
     SELF_TEST,
-    SHA256,
     TRAIN,
-    VERDICT,
+    Card,
 )
 
 
@@ -42,6 +44,10 @@ class Version:
         tag = self.tags.get(SHA256, "")
         return tag if re.fullmatch(r"[0-9a-f]{64}", tag) else ""
 
+    def same(self, known: Card | Refusal) -> bool:
+        """Whether that is this version, its content included."""
+        return (known.version, known.sha256) == (self.number, self.sha256)
+
 
 class Registry:
     """The registry, to read from. Every method raises Unavailable within seconds if it is down."""
@@ -58,14 +64,27 @@ class Registry:
     def resolve(self) -> Version:
         """The version that the alias, the number or `newest` means now."""
         with self._asking() as client:
-            found = self._find(client)
-            return Version(
-                self.name,
-                str(found.version),
-                str(found.run_id or ""),
-                # The verdict is set after the alias: it would be there for one replica only.
-                {name: value for name, value in found.tags.items() if name != VERDICT},
-            )
+            return _described(self._find(client))
+
+    def aliased(self, *wanted: str) -> dict[str, Version]:
+        """The version of each of these aliases that a version has."""
+        with self._asking() as client:
+            held = aliases(client, self.name)
+            return {
+                alias: _described(client.get_model_version(self.name, held[alias]))
+                for alias in wanted
+                if alias in held
+            }
+
+    @property
+    def follows_champion(self) -> bool:
+        """Whether what is served changes with the alias `champion`."""
+        return self._alias == CHAMPION
+
+    def roll_back(self, champion: str) -> str:
+        """Take a champion back. Returns the version that is it now; raises NotMovedError."""
+        with self._asking() as client:
+            return roll_back(client, self.name, champion)
 
     def _find(self, client: Any) -> Any:
         if self._alias:
@@ -116,7 +135,7 @@ class Registry:
             self._probe()
             self._client = self._client or _mlflow_client(self._uri)
             yield self._client
-        except (Unavailable, Refused):
+        except (Unavailable, Refused, NotMovedError):
             raise
         except Exception as error:
             # Whatever store it is, its client has exceptions of its own: one for all.
@@ -132,6 +151,16 @@ class Registry:
         with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as file:
             if not file.execute("SELECT 1 FROM registered_models LIMIT 1").fetchone():
                 raise Unavailable("the registry holds no model")
+
+
+def _described(found: Any) -> Version:
+    return Version(
+        str(found.name),
+        str(found.version),
+        str(found.run_id or ""),
+        # The verdict is set after the alias: it would be there for one replica only.
+        {name: value for name, value in found.tags.items() if name != VERDICT},
+    )
 
 
 def _mlflow_client(uri: str) -> Any:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,21 @@ import numpy as np
 from monitoring.watch import Look, Watch
 from schema import NAMES, OUTCOME
 from serve.champion import Champion
+from serve.errors import Unavailable
 from serve.log import PredictionLog, Record, new_ids
 from serve.metrics import Metrics
 from serve.patients import encoded, shapley, unusual, values_of, warning
+from serve.shadow import Shadow
 from serve.versions import Model
 
-LABELS_NEEDED = 11  # fewer labelled answers could tell of one patient
+PATIENTS_NEEDED = 11  # a figure over fewer could tell of one of them
+# Figures of a comparison by the count of patients that they are over.
+COMPARED = {
+    "rows": ("difference_mean", "disagreement_ratio"),
+    "labels": tuple(
+        f"{role}_{score}" for role in ("champion", "challenger") for score in ("accuracy", "brier")
+    ),
+}
 BELOW, ABOVE = (choice.name for choice in OUTCOME.choices)
 Patient = Mapping[str, Any]
 
@@ -52,6 +61,7 @@ class Service:
         self.log = log
         self.metrics = metrics
         self.watch = watch
+        self.shadow = Shadow(champion.challenger, log)
         self._turn: list[_Asked] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -120,6 +130,7 @@ class Service:
         risks = model.predict(rows).tolist()
         numbers = model.training.get("numbers", {})
         strange = [unusual(patient, numbers) for patient in patients]
+        keys = new_ids(len(risks))
         answers = [
             {
                 "prediction_id": key,
@@ -131,9 +142,7 @@ class Service:
                 "warnings": [warning(name, numbers) for name in names],
                 "contributions": None,
             }
-            for key, row, risk, names in zip(
-                new_ids(len(risks)), measured, risks, strange, strict=True
-            )
+            for key, row, risk, names in zip(keys, measured, risks, strange, strict=True)
         ]
         if explain:
             for answer, row in zip(answers, rows, strict=True):
@@ -146,7 +155,23 @@ class Service:
             ]
         )
         self.metrics.predicted.count(model.version, answers, strange)
+        self.shadow.offer(model.version, keys, rows)
         return answers
+
+    def reload(self) -> dict[str, Any]:
+        """Look into the registry now, and try again what was refused. Raises Unavailable."""
+        champion = self.champion
+        before = champion.current
+        champion.refresh(retry_refused=True)
+        if champion.registry_down_since is not None:
+            raise Unavailable("the registry gives no model")
+        after, refused, challenger = champion.current, champion.refused, champion.challenger.current
+        return {
+            "before": before and before.version,
+            "after": after and after.version,
+            "refused": refused and asdict(refused),
+            "challenger": challenger and challenger.version,
+        }
 
     def record_outcome(self, prediction_id: str, outcome: str, source: str, replace: bool) -> str:
         """Keep an outcome: `created`, `same` or `replaced`. Waits for the database."""
@@ -165,7 +190,7 @@ class Service:
         found = self.log.labelled(version)
         sick = np.array([outcome == "presence" for outcome in found["outcome"]], dtype=bool)
         risk = np.array(found["probability"], dtype=float)
-        if min(sick.sum(), (~sick).sum()) < 1 or len(sick) < LABELS_NEEDED:
+        if min(sick.sum(), (~sick).sum()) < 1 or len(sick) < PATIENTS_NEEDED:
             return None
         model = self.model()
         above = (risk[sick][:, None] > risk[~sick]) + 0.5 * (risk[sick][:, None] == risk[~sick])
@@ -174,3 +199,16 @@ class Service:
             "accuracy": float(((risk >= model.threshold) == sick).mean()),
             "roc_auc": float(above.mean()),
         }
+
+    def shadowed(self) -> dict[str, Any] | None:
+        """The challenger beside the champion, None without one; figures over too few are None.
+
+        Raises NoChampion, LogUnavailable.
+        """
+        found = self.shadow.compared(self.model())
+        if found is None:
+            return None
+        for count, names in COMPARED.items():
+            if found[count] < PATIENTS_NEEDED:
+                found |= dict.fromkeys(names)
+        return found

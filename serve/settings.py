@@ -92,6 +92,24 @@ class Settings(Variables):
         128, description="Requests in work at the same time before others are answered 503."
     )
 
+    guard_labels: int = Field(
+        50,
+        ge=11,  # fewer could tell of one patient
+        description="Answers with an outcome before the champion is compared with the version "
+        "before it on the same patients.",
+    )
+    guard_confidence: float = Field(
+        0.99,
+        gt=0.5,
+        lt=1,
+        description="1 minus the probability that a champion that is no worse is ever called worse.",
+    )
+    guard_rollback: bool = Field(
+        False,
+        description="true: a champion that is called worse is taken back, as by make rollback. "
+        "Otherwise only a metric says so.",
+    )
+
     @field_validator("model")
     @classmethod
     def _is_model(cls, value: str) -> str:

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
+import aliases
+from aliases import BESIDE_FOLDER
 from monitoring.reference import Reference
 from schema import MEASUREMENTS, NAMES, Floats, fingerprint
 from serve.errors import Refused
 from serve.onnx_model import Network
 
-SHA256, SCHEMA, VERDICT = "model_sha256", "schema_fingerprint", "verdict"
-# Of a version: the model, and beside it, where MLflow puts them, files that may have a tag each.
-ONNX, BESIDE_FOLDER = "model.onnx", "extra_files"
-SELF_TEST = f"{BESIDE_FOLDER}/self_test.json"
+# Of a version: the model, and beside it files that may have a tag each.
+ONNX = "model.onnx"
+SELF_TEST = f"{BESIDE_FOLDER}/{aliases.SELF_TEST}"
 ERROR, TRAINING = f"{BESIDE_FOLDER}/standard_error.onnx", f"{BESIDE_FOLDER}/training.json"
 REFERENCE = f"{BESIDE_FOLDER}/reference.json"
 BESIDE = {

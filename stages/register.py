@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from aliases import PASSED, REFUSED, SCHEMA, VERDICT, move
 from schema import MEASUREMENTS, OUTCOME, fingerprint
 from stages import card, files, params, registry
 from stages.comparison import ALL, compare
@@ -25,7 +26,7 @@ RECORD = registry.FOLDER / "registered.json"
 GROUP_ROWS = 10
 # Groups of held-out patients: those that every version is judged on, and those of the service.
 FROZEN, RECENT = "source_raw", "source_production"
-CHAMPION, REFUSED, EXPERIMENT = "champion", "refused", "experiment"
+EXPERIMENT = "experiment"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def judge(
         checks += not_worse(against, options)
     failed = [check for check in checks if not check.passed]
     return {
-        "verdict": REFUSED if failed else CHAMPION,
+        "verdict": REFUSED if failed else PASSED,
         "reasons": [f"{c.name} {c.limit:g}: it is {c.value:.3g}" for c in failed],
         "checks": [asdict(check) for check in checks],
         "against_champion": against,
@@ -185,12 +186,12 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
     """Publish, judge, and promote if the gate says so. Returns the verdict, kept with the version."""
     client = registry.connect()
     name = options.model_name
-    version = registry.find(client, name, package.sha256)
-    if version is not None and registry.VERDICT in version.tags:
-        return dict(json.loads(version.tags[registry.VERDICT]))
-    champion = registry.champion(client, name)
+    version = registry.find(client, name, package)
+    if version is not None and VERDICT in version.tags:
+        return dict(json.loads(version.tags[VERDICT]))
+    champion = registry.to_beat(client, name, version)
     rival = None
-    if champion is not None and champion.tags.get(registry.SCHEMA) == fingerprint():
+    if champion is not None and champion.tags.get(SCHEMA) == fingerprint():
         rival = registry.load(champion)
     verdict = judge(package.model, test, figures, rival, options)
     if version is None:
@@ -199,9 +200,9 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
         version = registry.publish(client, name, experiment, package, text)
     verdict |= {"model": name, "version": int(version.version)}
     verdict["rival"] = int(champion.version) if champion is not None and rival else None
-    if verdict["verdict"] == CHAMPION:
-        registry.promote(client, name, version.version)
-    client.set_model_version_tag(name, version.version, registry.VERDICT, json.dumps(verdict))
+    if verdict["verdict"] == PASSED:
+        move(client, name, version.version)
+    client.set_model_version_tag(name, version.version, VERDICT, json.dumps(verdict))
     return verdict
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aliases import CHAMPION, PREVIOUS, SCHEMA, SELF_TEST, SHA256, aliases
 from schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
 from stages.errors import StageError
 from stages.onnx_export import INPUT, OUTPUT, predict
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 FOLDER = Path("registry")
-CHAMPION, PREVIOUS = "champion", "previous"
-
-# Tags of a version. The verdict is set last: a version without it was interrupted.
-SHA256, SCHEMA, VERDICT = "model_sha256", "schema_fingerprint", "verdict"
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -108,20 +105,23 @@ def experiment(client: "MlflowClient", name: str) -> str:
     return str(client.create_experiment(name, artifact_location=artifacts))
 
 
-def find(client: "MlflowClient", name: str, sha256: str) -> "ModelVersion | None":
-    """The version that holds the model with this hash."""
+def find(client: "MlflowClient", name: str, package: Package) -> "ModelVersion | None":
+    """The version that holds this model and, beside it, these files, by their hashes."""
+    wanted = {SHA256: package.sha256, **hashes(package)}.items()
     for version in client.search_model_versions(f"name = '{name}'"):
-        if version.tags.get(SHA256) == sha256:
+        if wanted <= version.tags.items():
             return version
     return None
 
 
-def champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
-    """The version with the alias `champion`."""
-    registered = client.search_registered_models(f"name = '{name}'")
-    if not registered or CHAMPION not in registered[0].aliases:
-        return None
-    return client.get_model_version_by_alias(name, CHAMPION)
+def to_beat(
+    client: "MlflowClient", name: str, challenger: "ModelVersion | None"
+) -> "ModelVersion | None":
+    """The champion; where that is the challenger itself, whose promotion was cut off, the one before."""
+    held = aliases(client, name)
+    own = challenger is not None and held.get(CHAMPION) == str(challenger.version)
+    alias = PREVIOUS if own else CHAMPION
+    return client.get_model_version_by_alias(name, alias) if alias in held else None
 
 
 def load(version: "ModelVersion") -> bytes:
@@ -191,7 +191,7 @@ def _log_model(package: Package) -> str:
         beside = {
             **package.beside,
             "schema.json": as_json(schema_document()),
-            "self_test.json": as_json(self_test(package.model)),
+            SELF_TEST: as_json(self_test(package.model)),
         }
         for file, content in beside.items():
             (Path(folder) / file).write_bytes(content)
@@ -260,13 +260,3 @@ def schema_document() -> dict[str, Any]:
             for m in (*MEASUREMENTS, OUTCOME)
         ],
     }
-
-
-def promote(client: "MlflowClient", name: str, version: str) -> None:
-    """Give a version the alias `champion`; the one that had it becomes `previous`."""
-    old = champion(client, name)
-    if old is not None and old.version == version:
-        return
-    if old is not None:
-        client.set_registered_model_alias(name, PREVIOUS, old.version)
-    client.set_registered_model_alias(name, CHAMPION, version)

@@ -79,17 +79,18 @@ def report(verdict: Mapping[str, Any], change: collect.Change, new: New, trigger
     lines = [
         f"Retraining of {model}, triggered by {trigger}",
         f"  rows       {change}; {new.total} outcomes since the last retraining",
-        f"  challenger version {verdict['version']}: {verdict['verdict']}",
         *(f"  because    {reason}" for reason in verdict["reasons"]),
     ]
+    # Last, as the receiver of alerts shows the last line of what a retraining said.
+    end = f"challenger version {verdict['version']}: {verdict['verdict']}"
     if rival is None:
-        return "\n".join([*lines, "  champion   there was none to compare with"])
+        return "\n".join([*lines, "  champion   there was none to compare with", end])
     lines += [
         f"  champion   version {rival}",
         "",
         f"  {'ROC AUC on held-out':<22} {'rows':>5}  champion  challenger  difference (paired interval)",
     ]
-    return "\n".join([*lines, *map(_line, verdict["against_champion"].items())])
+    return "\n".join([*lines, *map(_line, verdict["against_champion"].items()), end])
 
 
 def _line(group: tuple[str, Mapping[str, Any]]) -> str:

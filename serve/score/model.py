@@ -1,10 +1,11 @@
 """The model to score with, from the registry, by the same checks as the service."""
 
+from aliases import SHA256
 from serve.cache import Cache
 from serve.errors import Refused
 from serve.registry import Registry
 from serve.settings import Settings
-from serve.versions import ONNX, SHA256, Model, checked
+from serve.versions import ONNX, Model, checked
 
 
 def load(settings: Settings) -> tuple[Model, bytes]:

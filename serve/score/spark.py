@@ -23,7 +23,7 @@ from serve.score.tables import Part
 from serve.score.work import Job, score
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("schema.py", "formats.py", "monitoring", "serve")  # what a worker needs of the project
+CODE = ("*.py", "monitoring/**/*.py", "serve/**/*.py")  # what a worker needs of the project
 SECONDS = 0.2  # between two looks at how much is done
 LOOPBACK = "127.0.0.1"
 
@@ -69,9 +69,8 @@ def _code(folder: Path) -> Path:
     """The project's code as a file that workers can import from."""
     path = folder / "heart_disease.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        for name in CODE:
-            place = ROOT / name
-            for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+        for pattern in CODE:
+            for file in sorted(ROOT.glob(pattern)):
                 archive.write(file, file.relative_to(ROOT))
     return path
 

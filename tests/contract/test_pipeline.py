@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from aliases import SHA256
 from stages import registry
 from stages.errors import main_of
 from stages.params import SECTIONS
@@ -85,7 +86,7 @@ def test_a_fresh_clone_has_a_champion_after_one_command(
     verdict = json.loads((small_pipeline / "metrics" / "register.json").read_text())
     assert (verdict["verdict"], verdict["version"]) == ("champion", 1)
     recorded = json.loads((small_pipeline / "registry" / "registered.json").read_text())
-    assert recorded == {"model_sha256": version.tags[registry.SHA256]}
+    assert recorded == {"model_sha256": version.tags[SHA256]}
 
 
 def test_everything_that_a_run_made_is_ignored_or_to_be_committed(
@@ -219,7 +220,7 @@ def test_a_worse_model_is_refused_without_an_error(
     assert (verdict["verdict"], verdict["version"]) == ("refused", 2)
     assert f"{NAME}: version 2, refused; roc_auc against the champion" in capsys.readouterr().out
     assert aliases(client) == {"champion": 1}
-    assert registry.SHA256 in versions(client)[1].tags
+    assert SHA256 in versions(client)[1].tags
 
 
 def test_a_registry_that_does_not_answer_fails_and_writes_nothing(

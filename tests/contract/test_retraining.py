@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from aliases import SHA256, VERDICT
 from schema import MEASUREMENTS, NAMES
 from serve.log import PredictionLog, Record, new_ids
 from stages import registry
@@ -137,14 +138,14 @@ def test_killed_in_any_stage_it_is_finished_by_the_next_call(
         os.kill(retraining.pid, signal.SIGKILL)
         retraining.wait()
     until(lambda: not any(map(alive, started)))
-    assert client.get_model_version_by_alias(NAME, "champion").tags[registry.SHA256]
+    assert client.get_model_version_by_alias(NAME, "champion").tags[SHA256]
 
     command(RETRAIN, project, **LOG)
 
     assert sorted(run.info.status for run in journal(client)) == ["FINISHED", "KILLED"]
     versions = client.search_model_versions(f"name = '{NAME}'")
     assert sorted(int(v.version) for v in versions) == [1, 2]
-    assert all(registry.VERDICT in v.tags for v in versions)
+    assert all(VERDICT in v.tags for v in versions)
     assert "up to date" in command("dvc status", project).stdout
 
 

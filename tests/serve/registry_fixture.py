@@ -13,6 +13,7 @@ from typing import Any
 import onnx.parser
 import pytest
 
+from aliases import VERDICT, move
 from schema import Floats
 from serve.champion import Champion
 from serve.settings import Settings
@@ -128,7 +129,7 @@ def publish(client: Any, folder: Path, strength: float, **beside: bytes) -> None
     )
     experiment = registry.experiment(client, NAME)
     made = registry.publish(client, NAME, experiment, package, "a card")
-    client.set_model_version_tag(NAME, made.version, registry.VERDICT, "{}")
+    client.set_model_version_tag(NAME, made.version, VERDICT, '{"verdict": "champion"}')
 
 
 def fill(empty_store: Path, strengths: Sequence[float], folder: Path, **beside: bytes) -> None:
@@ -141,7 +142,7 @@ def fill(empty_store: Path, strengths: Sequence[float], folder: Path, **beside: 
         client = registry.connect()
         for strength in strengths:
             publish(client, folder, strength, **beside)
-        registry.promote(client, NAME, "1")
+        move(client, NAME, "1")
 
 
 def forget(patch: pytest.MonkeyPatch, variable: str) -> None:

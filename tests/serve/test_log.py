@@ -458,9 +458,9 @@ def _visited(connection: Any, query: str) -> int:
 def test_a_newer_log_is_refused(url: str) -> None:
     with opened(url):
         pass
-    _execute(url, "UPDATE log_state SET value = 2 WHERE name = 'schema_version'")
+    _execute(url, "UPDATE log_state SET value = 3 WHERE name = 'schema_version'")
 
-    with pytest.raises(LogRefused, match=r"version 2 .* this program knows 1"), opened(url):
+    with pytest.raises(LogRefused, match=r"version 3 .* this program knows 2"), opened(url):
         pass
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from aliases import SCHEMA, VERDICT, move
 from schema import MEASUREMENTS
 from stages import files, params, registry
 from stages.card import model_card
@@ -279,7 +280,7 @@ def test_the_first_good_model_becomes_champion(run: Register, store: Any) -> Non
     assert (verdict["verdict"], verdict["model"], verdict["version"]) == ("champion", NAME, 1)
     assert verdict["rival"] is None
     assert aliases(store) == {"champion": 1}
-    kept = store.get_model_version(NAME, "1").tags[registry.VERDICT]
+    kept = store.get_model_version(NAME, "1").tags[VERDICT]
     assert json.loads(kept) == verdict
 
 
@@ -288,7 +289,7 @@ def test_a_first_model_below_the_floors_is_kept_without_alias(run: Register, sto
 
     assert verdict["verdict"] == "refused"
     assert aliases(store) == {}
-    assert json.loads(store.get_model_version(NAME, "1").tags[registry.VERDICT]) == verdict
+    assert json.loads(store.get_model_version(NAME, "1").tags[VERDICT]) == verdict
 
 
 def test_a_clearly_worse_challenger_leaves_the_champion(run: Register, store: Any) -> None:
@@ -355,7 +356,7 @@ def test_what_was_cut_off_before_the_verdict_is_finished(
     assert len(store.search_model_versions(f"name = '{NAME}'")) == 1
     assert len(runs(store)) == 1
     assert aliases(store) == {"champion": 1}
-    assert json.loads(store.get_model_version(NAME, "1").tags[registry.VERDICT]) == verdict
+    assert json.loads(store.get_model_version(NAME, "1").tags[VERDICT]) == verdict
 
 
 def test_what_was_cut_off_after_the_promotion_is_finished(
@@ -364,19 +365,17 @@ def test_what_was_cut_off_after_the_promotion_is_finished(
     run()
     experiment = registry.experiment(store, NAME)
     second = package_of(model_of(strength=0.12))
-    registry.promote(
-        store, NAME, registry.publish(store, NAME, experiment, second, "a card").version
-    )
+    move(store, NAME, registry.publish(store, NAME, experiment, second, "a card").version)
 
     verdict = run(strength=0.12)
 
-    assert (verdict["verdict"], verdict["version"]) == ("champion", 2)
+    assert (verdict["verdict"], verdict["version"], verdict["rival"]) == ("champion", 2, 1)
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 
 def test_a_champion_with_another_schema_is_no_rival(run: Register, store: Any) -> None:
     run()
-    store.set_model_version_tag(NAME, "1", registry.SCHEMA, "another")
+    store.set_model_version_tag(NAME, "1", SCHEMA, "another")
 
     verdict = run(strength=0.12)
 

@@ -2,6 +2,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from aliases import CHAMPION, PREVIOUS, SCHEMA, SHA256, VERDICT, move
 from schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
 from stages import registry
 from stages.errors import StageError
@@ -161,7 +163,7 @@ def test_a_version_holds_its_schema(publish: Publish) -> None:
 
     document = json.loads((files_of(version) / "extra_files" / "schema.json").read_text())
 
-    assert document["fingerprint"] == fingerprint() == version.tags[registry.SCHEMA]
+    assert document["fingerprint"] == fingerprint() == version.tags[SCHEMA]
     assert [m["name"] for m in document["measurements"]] == [*NAMES, OUTCOME.name]
     assert document["measurements"][1]["choices"] == ["female", "male"]
     assert (document["measurements"][0]["low"], document["measurements"][0]["high"]) == (18, 110)
@@ -190,9 +192,9 @@ def test_a_version_holds_the_files_beside_the_model_with_their_hashes(
         assert (files_of(version) / "extra_files" / name).read_bytes() == content
     assert registry.hashes(package).items() <= version.tags.items()
     assert package.tags.items() <= version.tags.items()
-    assert version.tags[registry.SHA256] == package.sha256
+    assert version.tags[SHA256] == package.sha256
     assert version.description == "what it is good for"
-    assert registry.VERDICT not in version.tags
+    assert VERDICT not in version.tags
 
 
 def test_the_run_of_a_version_has_parameters_figures_and_files(
@@ -243,12 +245,23 @@ def test_a_version_is_found_by_the_hash_of_its_model(
 ) -> None:
     version = publish()
 
-    found = registry.find(store, NAME, package_of(model_of()).sha256)
+    package = package_of(model_of())
+    found = registry.find(store, NAME, package)
 
     assert found is not None
     assert found.version == version.version
-    assert registry.find(store, NAME, "0" * 64) is None
-    assert registry.find(store, "another-name", version.tags[registry.SHA256]) is None
+    assert registry.find(store, NAME, package_of(model_of(strength=0.2))) is None
+    assert registry.find(store, "another-name", package) is None
+
+
+def test_a_model_with_another_drift_reference_is_another_version(
+    publish: Publish, store: Any, package_of: Any, model_of: Any
+) -> None:
+    publish()
+    package = package_of(model_of())
+    beside = {**package.beside, "reference.json": b"{}"}
+
+    assert registry.find(store, NAME, replace(package, beside=beside)) is None
 
 
 def test_the_model_of_a_version_comes_back_byte_for_byte(publish: Publish, model_of: Any) -> None:
@@ -268,7 +281,7 @@ def test_the_champion_predicts_for_anyone_with_mlflow(
 ) -> None:
     import mlflow
 
-    registry.promote(store, NAME, publish().version)
+    move(store, NAME, publish().version)
     rows = registry.fictional_rows(7)
 
     found = mlflow.pyfunc.load_model(f"models:/{NAME}@champion").predict(rows)
@@ -281,34 +294,33 @@ def test_the_champion_predicts_for_anyone_with_mlflow(
 # Aliases
 
 
-def test_nobody_is_champion_before_a_promotion(publish: Publish, store: Any) -> None:
-    assert registry.champion(store, NAME) is None
+def test_nobody_is_to_beat_before_a_promotion(publish: Publish, store: Any) -> None:
+    assert registry.to_beat(store, NAME, None) is None
 
-    publish()
+    version = publish()
 
-    assert registry.champion(store, NAME) is None
+    assert registry.to_beat(store, NAME, version) is None
 
 
 def test_the_old_champion_becomes_the_previous_one(publish: Publish, store: Any) -> None:
     first, second = publish(), publish(strength=0.3)
 
     for version in (first, second):
-        registry.promote(store, NAME, version.version)
+        move(store, NAME, version.version)
 
-    champion = registry.champion(store, NAME)
-    assert champion is not None
-    assert champion.version == second.version
-    assert store.get_model_version_by_alias(NAME, registry.PREVIOUS).version == first.version
+    found = [registry.to_beat(store, NAME, challenger) for challenger in (None, second)]
+    assert [version and version.version for version in found] == [second.version, first.version]
+    assert store.get_model_version_by_alias(NAME, PREVIOUS).version == first.version
 
 
 def test_promoting_the_champion_again_changes_nothing(publish: Publish, store: Any) -> None:
     first, second = publish(), publish(strength=0.3)
     for version in (first, second, second):
-        registry.promote(store, NAME, version.version)
+        move(store, NAME, version.version)
 
     assert store.get_registered_model(NAME).aliases == {
-        registry.CHAMPION: second.version,
-        registry.PREVIOUS: first.version,
+        CHAMPION: second.version,
+        PREVIOUS: first.version,
     }
 
 

@@ -85,17 +85,17 @@ def test_the_report_tells_rows_verdict_reasons_and_both_models_by_group() -> Non
 
     assert "triggered by drift in age" in told
     assert "120 labelled rows, 60 gained, 1 lost; 60 outcomes since" in told
-    assert "challenger version 4: refused" in told
     assert "because    recall at least 0.6: it is 0.5" in told
     assert "champion   version 2" in told
     assert "0.900       0.930  +0.030 (+0.010 to +0.050)" in told
-    assert told.splitlines()[-1].split() == ["sex_female", "9", "-"]
+    assert told.splitlines()[-2].split() == ["sex_female", "9", "-"]
+    assert told.splitlines()[-1] == "challenger version 4: refused"
 
 
 def test_without_a_champion_the_report_says_so() -> None:
     told = report(VERDICT | {"rival": None, "against_champion": {}}, *GAIN, "hand")
 
-    assert told.endswith("there was none to compare with")
+    assert "there was none to compare with" in told
 
 
 def test_figures_that_cannot_be_computed_are_no_metrics() -> None:

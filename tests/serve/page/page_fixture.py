@@ -17,6 +17,7 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 
+from aliases import CHALLENGER
 from schema import MEASUREMENTS, fingerprint
 from serve.champion import State
 from serve.gate import Admission, Gate
@@ -26,6 +27,7 @@ from serve.onnx_model import Network
 from serve.page import LazyPage, mount
 from serve.page.language import Language
 from serve.page.table import Table, read_table
+from serve.rival import Rival
 from serve.service import Service
 from serve.settings import Settings
 from serve.versions import Model
@@ -117,6 +119,7 @@ class OneModel:
 
     current: Model | None = field(default_factory=tiny_model)
     previous: Model | None = None
+    challenger: Rival = field(default_factory=lambda: Rival(CHALLENGER, lambda _: tiny_model()))
 
     def state(self) -> State:
         return State(() if self.current else ("no model is loaded yet",), ())

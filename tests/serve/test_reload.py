@@ -1,0 +1,222 @@
+"""`POST /admin/reload`, and the versions beside the champion."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from aliases import NotMovedError, aliases
+from serve.api import create_app
+from serve.champion import Champion
+from serve.log import PredictionLog
+from serve.metrics import Metrics
+from tests.serve.registry_fixture import NAME, ROWS, Shelf, serving, version_of
+
+pytestmark = [
+    pytest.mark.xdist_group("champion"),  # one worker makes the registry, once
+    pytest.mark.filterwarnings("ignore:::mlflow"),
+]
+
+TOKEN = "a-token-of-some-length"
+
+
+@pytest.fixture
+def client(shelf: Shelf) -> Iterator[TestClient]:
+    """A service that has looked into the registry, and will not do so again for an hour."""
+    url = f"sqlite:///{shelf.folder}/log.db"
+    settings = shelf.settings(poll_seconds=3600, log_url=url)
+    champion = Champion(settings)
+    champion.refresh()
+    app = create_app(settings, champion, PredictionLog(url), Metrics(), with_page=False)
+    with TestClient(app) as client:
+        yield client
+    champion.stop()
+
+
+def reload(client: TestClient) -> Any:
+    answer = client.post("/admin/reload")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def damage(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"no model")
+
+
+# The route
+
+
+def test_a_reload_takes_up_the_new_champion_at_once(client: TestClient, shelf: Shelf) -> None:
+    shelf.promote("2")
+
+    assert reload(client) == {"before": "1", "after": "2", "refused": None, "challenger": None}
+    assert client.get("/model").json()["version"] == "2"
+    assert reload(client) == {"before": "2", "after": "2", "refused": None, "challenger": None}
+
+
+def test_a_reload_says_what_was_refused_and_tries_it_again(
+    client: TestClient, shelf: Shelf
+) -> None:
+    broken = shelf.challenge(damage)
+
+    said = reload(client)
+
+    assert (said["before"], said["after"]) == ("1", "1")
+    assert said["refused"]["version"] == broken
+    assert said["refused"]["kind"] == "unreadable"
+    good = shelf.files_of("1") / "model.onnx"
+    shelf.files_of(broken).joinpath("model.onnx").write_bytes(good.read_bytes())
+    tag = shelf.client.get_model_version(NAME, "1").tags["model_sha256"]
+    shelf.client.set_model_version_tag(NAME, broken, "model_sha256", tag)
+    assert reload(client) == {"before": "1", "after": broken, "refused": None, "challenger": None}
+
+
+def test_a_reload_without_a_registry_is_refused_for_now(client: TestClient, shelf: Shelf) -> None:
+    shelf.database.rename(shelf.away)
+
+    answer = client.post("/admin/reload")
+
+    shelf.away.rename(shelf.database)
+    assert (answer.status_code, answer.json()["detail"]) == (503, "the registry gives no model")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert client.get("/model").json()["version"] == "1"
+
+
+def test_a_reload_wants_the_token(shelf: Shelf) -> None:
+    url = f"sqlite:///{shelf.folder}/log.db"
+    settings = shelf.settings(poll_seconds=3600, log_url=url, api_token=TOKEN)
+    champion = Champion(settings)
+    app = create_app(settings, champion, PredictionLog(url), Metrics(), with_page=False)
+    client = TestClient(app)  # not started: nothing but the request looks into the registry
+
+    refused = client.post("/admin/reload")
+    looked = champion.current
+    allowed = client.post("/admin/reload", headers={"Authorization": f"Bearer {TOKEN}"})
+
+    assert (refused.status_code, looked) == (401, None)
+    assert (allowed.status_code, allowed.json()["after"]) == (200, "1")
+
+
+def test_a_reload_is_documented(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+
+    route = described["paths"]["/admin/reload"]["post"]
+    assert {"200", "401", "503"} <= set(route["responses"])
+    fields = described["components"]["schemas"]["Reloaded"]["properties"]
+    assert all("description" in field for field in fields.values())
+
+
+# Versions beside the champion
+
+
+def test_the_rivals_are_the_versions_with_their_aliases(shelf: Shelf) -> None:
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    assert champion.challenger.current is champion.fallback.current is None
+
+    for alias in ("challenger", "previous"):
+        shelf.client.set_registered_model_alias(NAME, alias, "2")
+    champion.refresh()
+
+    for rival in (champion.challenger, champion.fallback):
+        assert rival.current is not None
+        assert rival.current.version == "2"
+        assert rival.current.predict(ROWS).shape == (40,)
+    same = champion.challenger.current
+    champion.refresh()
+    assert champion.challenger.current is same
+
+    shelf.client.delete_registered_model_alias(NAME, "challenger")
+    champion.refresh()
+    assert champion.challenger.current is None
+
+
+def test_the_champion_is_not_its_own_rival(shelf: Shelf) -> None:
+    shelf.client.set_registered_model_alias(NAME, "challenger", "2")
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    assert champion.challenger.current is not None
+
+    shelf.promote("2")
+    champion.refresh()
+
+    assert version_of(champion) == "2"
+    assert champion.challenger.current is None
+
+
+def test_a_broken_challenger_is_refused_and_the_champion_serves(shelf: Shelf) -> None:
+    broken = shelf.challenge(damage)
+    shelf.client.set_registered_model_alias(NAME, "challenger", broken)
+    shelf.promote("1")
+    champion = Champion(shelf.settings())
+
+    assert champion.refresh()
+
+    assert version_of(champion) == "1"
+    assert champion.challenger.current is None
+    assert champion.refused is None
+    assert champion.state().notes == (f"challenger version {broken} was refused (unreadable)",)
+
+
+def test_a_challenger_whose_files_are_away_is_waited_for(shelf: Shelf) -> None:
+    away: list[tuple[Path, bytes]] = []
+
+    def remove(folder: Path) -> None:
+        path = folder / "model.onnx"
+        away.append((path, path.read_bytes()))
+
+    version = shelf.challenge(remove)
+    away[0][0].unlink()
+    shelf.client.set_registered_model_alias(NAME, "challenger", version)
+    shelf.promote("1")
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    assert (champion.challenger.current, champion.registry_failures) == (None, 0)
+
+    away[0][0].write_bytes(away[0][1])
+    champion.refresh()
+
+    assert champion.challenger.current is not None
+    assert champion.challenger.current.version == version
+
+
+def test_a_champion_that_is_taken_back_is_taken_back_in_the_registry(shelf: Shelf) -> None:
+    shelf.client.set_registered_model_alias(NAME, "previous", "1")
+    shelf.promote("2")
+    replicas = [Champion(shelf.settings()) for _ in range(2)]
+    for replica in replicas:
+        replica.refresh()
+
+    done = [replica.roll_back(serving(replica)) for replica in replicas]
+
+    assert done == [True, True]
+    assert aliases(shelf.client, NAME) == {"champion": "1", "previous": "1"}
+    assert [version_of(replica) for replica in replicas] == ["1", "1"]
+    assert replicas[0].fallback.current is None
+
+
+def test_only_the_champion_that_was_judged_is_taken_back(shelf: Shelf) -> None:
+    shelf.client.set_registered_model_alias(NAME, "previous", "1")
+    shelf.promote("2")
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    judged = serving(champion)
+    third = shelf.challenge()
+
+    with pytest.raises(NotMovedError, match="version 2 is no longer the champion"):
+        champion.roll_back(judged)
+    champion.refresh()
+    assert not champion.roll_back(judged)
+
+    assert aliases(shelf.client, NAME) == {"champion": third, "previous": "1"}
+
+
+def test_a_version_that_is_served_by_its_number_is_not_taken_back(shelf: Shelf) -> None:
+    shelf.client.set_registered_model_alias(NAME, "previous", "1")
+    champion = Champion(shelf.settings(model=f"models:/{NAME}/2"))
+    champion.refresh()
+
+    assert not champion.roll_back(serving(champion))
+    assert aliases(shelf.client, NAME) == {"champion": "1", "previous": "1"}

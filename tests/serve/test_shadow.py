@@ -1,0 +1,278 @@
+"""The challenger scores what the champion scores, unseen, and never holds up an answer."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from serve import shadow as shadow_module
+from serve.api import create_app
+from serve.log import LogUnavailable, PredictionLog, new_ids
+from serve.patients import EXAMPLE, rows_of
+from serve.rival import Rival
+from serve.shadow import Shadow
+from serve.versions import Model
+from tests.serve.logs import held, opened, records, until
+from tests.serve.registry_fixture import ROWS
+from tests.serve.small_service import model, parts
+
+CHALLENGER = ("2", 1.0)  # version and strength
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[PredictionLog]:
+    with opened(f"sqlite:///{tmp_path}/log.db") as opened_log:
+        yield opened_log
+
+
+def rival(current: Model | None) -> Rival:
+    made = Rival("challenger", lambda _: model())
+    made.current = current
+    return made
+
+
+def offered(shadow: Shadow, log: PredictionLog, count: int = 40, version: str = "1") -> list[str]:
+    """Rows that a version has answered, offered; their ids."""
+    made = records(count, version)
+    log.append_sync(made)
+    ids = [record.id for record in made]
+    shadow.offer(version, ids, np.resize(ROWS, (count, ROWS.shape[1])))
+    return ids
+
+
+def test_every_row_is_scored_with_the_challenger_and_kept(log: PredictionLog) -> None:
+    shadow = Shadow(rival(model(*CHALLENGER)), log)
+    offered(shadow, log)
+
+    shadow.step()
+
+    found = shadow.compared(model())
+    assert found is not None
+    assert (found["version"], found["rows"]) == ("2", 40)
+    # All of the champion's risks are 0.25 here.
+    expected = model(*CHALLENGER).predict(ROWS).mean() - 0.25
+    assert found["difference_mean"] == pytest.approx(expected, abs=1e-6)
+    assert (shadow.rows, shadow.dropped) == ({"2": 40}, 0)
+
+
+def test_without_a_challenger_nothing_is_kept(log: PredictionLog) -> None:
+    for challenger in (None, model()):  # the second is the version that answered
+        shadow = Shadow(rival(challenger), log)
+        offered(shadow, log)
+        shadow.step()
+        assert (shadow.rows, shadow.dropped, len(shadow._waiting)) == ({}, 0, 0)
+    assert Shadow(rival(None), log).compared(model()) is None
+
+
+def test_a_challenger_that_was_withdrawn_scores_no_more(log: PredictionLog) -> None:
+    challenger = rival(model(*CHALLENGER))
+    shadow = Shadow(challenger, log)
+    offered(shadow, log)
+    challenger.current = None
+
+    shadow.step()
+
+    assert (shadow.rows, len(shadow._waiting)) == ({}, 0)
+    assert shadow.dropped == 40
+
+
+def test_a_step_is_bounded_and_so_is_what_waits(
+    log: PredictionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadow_module, "WAITING_ROWS", 60)
+    monkeypatch.setattr(shadow_module, "STEP_ROWS", 25)
+    shadow = Shadow(rival(model(*CHALLENGER)), log)
+
+    first, second = offered(shadow, log), offered(shadow, log)
+    offered(shadow, log)
+
+    assert [key for key, _ in shadow._waiting] == [*first, *second[:20]]
+    assert shadow.dropped == 60
+    shadow.step()
+    assert shadow.rows == {"2": 25}
+    shadow.step()
+    shadow.step()
+    shadow.step()
+    assert (shadow.rows, shadow.dropped) == ({"2": 60}, 60)
+
+
+def test_what_cannot_be_logged_is_counted(log: PredictionLog) -> None:
+    shadow = Shadow(rival(model(*CHALLENGER)), log)
+    offered(shadow, log)
+    log.close()
+
+    shadow.step()
+
+    assert (+shadow.rows, shadow.dropped) == ({}, 40)
+    with pytest.raises(LogUnavailable):
+        log.append_sync(records(1))
+
+
+class Strange:
+    """A network that gives what no probability is, or nothing at all."""
+
+    def __init__(self, *risks: float) -> None:
+        self._risks = risks
+
+    def __call__(self, rows: Any) -> Any:
+        if not self._risks:
+            raise RuntimeError("no inference")
+        return np.resize(np.array(self._risks, dtype=np.float32), len(rows))
+
+
+def strange(*risks: float) -> Model:
+    network: Any = Strange(*risks)
+    return replace(model(*CHALLENGER), network=network)
+
+
+def test_what_is_no_probability_is_left_out_and_the_log_stays_up(log: PredictionLog) -> None:
+    shadow = Shadow(rival(strange(0.5, float("nan"), 1.5, -0.1)), log)
+    offered(shadow, log)
+
+    shadow.step()
+
+    assert (shadow.rows, shadow.dropped) == ({"2": 10}, 30)
+    assert log.ready() is None
+    assert log.stats.failures == 0
+
+
+def test_the_thread_outlives_a_challenger_that_fails(
+    log: PredictionLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadow_module, "STEP_SECONDS", 0.005)
+    challenger = rival(strange())
+    shadow = Shadow(challenger, log)
+    shadow.start()
+    offered(shadow, log)
+    with caplog.at_level(logging.ERROR):
+        until(lambda: shadow.dropped == 40)
+
+    challenger.current = model(*CHALLENGER)
+    offered(shadow, log)
+
+    until(lambda: shadow.rows["2"] == 40)
+    until(lambda: "scoring with the challenger failed" in caplog.text)
+    shadow.stop()
+    assert "shadow" not in [thread.name for thread in threading.enumerate()]
+
+
+# In the service
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setattr(shadow_module, "STEP_SECONDS", 0.005)
+    settings, champion, log, metrics = parts(tmp_path)
+    champion.challenger.current = model(*CHALLENGER)
+    app = create_app(settings, champion, log, metrics, with_page=False)
+    with TestClient(app) as client:
+        yield client
+
+
+def told(client: TestClient, rows: int) -> Any:
+    """What /model says of the challenger, once so many rows are logged."""
+    until(lambda: client.get("/model").json()["challenger"]["rows"] == rows)
+    return client.get("/model").json()["challenger"]
+
+
+def patients(count: int) -> list[dict[str, Any]]:
+    return [{**EXAMPLE, "age": 30 + number} for number in range(count)]
+
+
+def test_the_service_compares_from_the_eleventh_patient_on(client: TestClient) -> None:
+    for patient in patients(10):
+        assert client.post("/predict", json=patient).json()["model_version"] == "1"
+    few = told(client, 10)
+    assert (few["difference_mean"], few["disagreement_ratio"]) == (None, None)
+    assert "heart_shadow_difference_mean" not in client.get("/metrics").text
+
+    client.post("/predict/batch", json={"patients": [{**EXAMPLE, "age": 40}]})
+
+    found = told(client, 11)
+    rows = rows_of([*patients(10), {**EXAMPLE, "age": 40}])
+    ours, theirs = model().predict(rows), model(*CHALLENGER).predict(rows)
+    assert found["difference_mean"] == pytest.approx(float((theirs - ours).mean()), abs=1e-6)
+    assert found["disagreement_ratio"] == ((ours >= 0.5) != (theirs >= 0.5)).mean()
+    text = client.get("/metrics").text
+    assert 'heart_shadow_rows_total{model_version="2"} 11.0' in text
+    assert "heart_shadow_dropped_total 0.0" in text
+    assert f'heart_shadow_difference_mean{{model_version="2"}} {found["difference_mean"]}' in text
+    assert 'heart_shadow_disagreement_ratio{model_version="2"}' in text
+
+
+def test_both_are_scored_on_labelled_answers_from_the_eleventh_on(client: TestClient) -> None:
+    answers = client.post("/predict/batch", json={"patients": patients(12)}).json()["predictions"]
+    told(client, 12)
+    for number, answer in enumerate(answers[:11]):
+        found = client.get("/model").json()["challenger"]
+        assert (found["labels"], found["champion_brier"]) == (number, None)
+        assert "heart_shadow_labelled" not in client.get("/metrics").text
+        outcome = "presence" if number % 3 else "absence"
+        given = {"prediction_id": answer["prediction_id"], "outcome": outcome, "source": "registry"}
+        client.post("/feedback", json=given)
+
+    found = client.get("/model").json()["challenger"]
+    sick = np.arange(11) % 3 > 0
+    for role, one in (("champion", model()), ("challenger", model(*CHALLENGER))):
+        risks = one.predict(rows_of(patients(11)))
+        assert found[f"{role}_brier"] == pytest.approx(((risks - sick) ** 2).mean(), abs=1e-6)
+        assert found[f"{role}_accuracy"] == pytest.approx(((risks >= 0.5) == sick).mean())
+        version = {"champion": "1", "challenger": "2"}[role]
+        line = f'heart_shadow_labelled_brier_ratio{{model_version="{version}"}} '
+        assert line in client.get("/metrics").text
+
+
+def test_series_of_a_challenger_start_at_nothing(client: TestClient) -> None:
+    assert 'heart_shadow_rows_total{model_version="2"} 0.0' in client.get("/metrics").text
+
+
+def test_no_answer_waits_for_the_challenger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadow_module, "STEP_SECONDS", 0.005)
+    entered, released = threading.Event(), threading.Event()
+
+    class Slow(Strange):
+        def __call__(self, rows: Any) -> Any:
+            entered.set()
+            released.wait(20)
+            return super().__call__(rows)
+
+    settings, champion, log, metrics = parts(tmp_path)
+    slow: Any = Slow(0.5)
+    champion.challenger.current = replace(model(*CHALLENGER), network=slow)
+    with TestClient(create_app(settings, champion, log, metrics, with_page=False)) as client:
+        client.post("/predict", json=EXAMPLE)
+        assert entered.wait(20)
+        answers = [client.post("/predict", json=EXAMPLE).status_code for _ in range(3)]
+        assert not released.is_set()
+        released.set()
+        assert answers == [200] * 3
+        told(client, 4)
+
+
+def test_a_prediction_that_is_erased_before_it_is_scored_leaves_no_shadow(
+    log: PredictionLog,
+) -> None:
+    shadow = Shadow(rival(model(*CHALLENGER)), log)
+    ids = offered(shadow, log)
+    log.erase(ids[0])
+
+    shadow.step()
+
+    found = shadow.compared(model())
+    assert found is not None
+    assert found["rows"] == 39
+
+
+def test_offering_waits_for_nobody(log: PredictionLog) -> None:
+    shadow = Shadow(rival(model(*CHALLENGER)), log)
+    with held(log):
+        shadow.offer("1", new_ids(40), ROWS)
+    assert len(shadow._waiting) == 40

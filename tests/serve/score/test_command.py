@@ -16,13 +16,14 @@ from serve.score.__main__ import main
 from tests.s3 import CREDENTIALS, s3_server
 from tests.serve.registry_fixture import NAME, Shelf
 from tests.serve.score.conftest import ROWS, table
+from tests.serve.score.test_drift import reference
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def patients(tmp_path: Path) -> Path:
+def source(tmp_path: Path) -> Path:
     path = tmp_path / "patients.csv"
     csv.write_csv(table(), path)
     return path
@@ -39,10 +40,10 @@ def registry(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 
 @pytest.mark.usefixtures("registry")
 def test_tables_are_scored_by_the_version_that_is_asked_for(
-    patients: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([str(patients), str(tmp_path / "champion.csv")])
-    main([str(patients), str(tmp_path / "2.csv"), "--model", f"models:/{NAME}/2"])
+    main([str(source), str(tmp_path / "champion.csv")])
+    main([str(source), str(tmp_path / "2.csv"), "--model", f"models:/{NAME}/2"])
 
     out = capsys.readouterr().out.splitlines()
     assert out[0].endswith(f"champion.csv: 500 of 500 rows scored by {NAME} version 1, 0 bad")
@@ -50,13 +51,40 @@ def test_tables_are_scored_by_the_version_that_is_asked_for(
     assert (tmp_path / "champion.csv").read_bytes() != (tmp_path / "2.csv").read_bytes()
 
 
+def test_drift_is_said_with_the_scores_and_without_them(
+    registry: Shelf,
+    source: Path,
+    tmp_path: Path,
+    onnx: bytes,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = reference(onnx).to_json()
+    registry.challenge(lambda folder: _write(folder / "extra_files" / "reference.json", text))
+
+    main([str(source), str(tmp_path / "out"), "--drift"])
+    main([str(source), "--drift"])
+
+    said = [line for line in capsys.readouterr().out.splitlines() if " in 500 rows" in line]
+    assert len(said) == 2
+    assert said[0].replace(", score", "") == said[1]
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def test_without_an_output_or_drift_there_is_nothing_to_do(source: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(source)])
+
+
 def test_a_model_whose_hash_is_not_its_tag_scores_nothing(
-    registry: Shelf, patients: Path, tmp_path: Path
+    registry: Shelf, source: Path, tmp_path: Path
 ) -> None:
     registry.challenge(model_sha256="0" * 64)
 
     with pytest.raises(SystemExit, match=r"^error: model.onnx has the hash .*, its tag says 000"):
-        main([str(patients), str(tmp_path / "out")])
+        main([str(source), str(tmp_path / "out")])
 
     assert not list(tmp_path.glob("out*"))
 
@@ -71,7 +99,7 @@ def test_a_model_whose_hash_is_not_its_tag_scores_nothing(
         (["nfs://a/b", "out"], "error: nfs://a/b: .*, expected a path or s3://BUCKET/KEY"),
     ],
 )
-@pytest.mark.usefixtures("registry", "patients")
+@pytest.mark.usefixtures("registry", "source")
 def test_what_does_not_fit_is_said_in_a_line(arguments: list[str], reason: str) -> None:
     with pytest.raises(SystemExit, match=f"(?s)^{reason}"):
         main(arguments)
@@ -114,10 +142,10 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[fs.FileSystem]:
 
 
 @pytest.mark.usefixtures("registry")
-def test_tables_in_s3_are_scored_into_s3(s3: fs.FileSystem, patients: Path) -> None:
+def test_tables_in_s3_are_scored_into_s3(s3: fs.FileSystem, source: Path) -> None:
     for name in ("in/a.csv", "in/b.csv"):
         with s3.open_output_stream(f"heart/{name}") as stream:
-            stream.write(patients.read_bytes())
+            stream.write(source.read_bytes())
 
     main(["s3://heart/in", "s3://heart/out"])
     main(["s3://heart/in", "s3://heart/all.parquet"])

@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy format lock simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
+.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy format lock demo simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ simulate: .venv/serve ## send made-up patients to a running service: ROWS=500 SH
 
 drift-report: .venv/serve ## the drift of the last patients as one HTML file, plots/drift.html, and in MLflow
 	@python -m monitoring.report
+
+demo: .venv/pipeline .venv/serve ## all of it in some minutes: pipeline, drift, alert, retraining, gate, rollback
+	@python -m demo
 
 test: .venv/dev ## format, lint, strict types and tests: all that must pass
 	ruff format --check .

@@ -7,7 +7,7 @@ rank; how the measurements go together stays CTGAN's.
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,7 @@ def older(people: People, _: Random) -> People:
 
 def more_women(people: People, _: Random) -> People:
     """As many women as men, of whom there are twice as many in training."""
-    men = people.rows[:, SEX] == 1
-    weights = np.where(men, 1 / max(men.sum(), 1), 1 / max((~men).sum(), 1))
-    return People(people.rows, people.outcomes, weights / weights.sum())
+    return replace(people, weights=_balanced(people.rows[:, SEX] == 1, 0.5))
 
 
 def missing_thallium(people: People, random: Random) -> People:
@@ -92,23 +90,22 @@ def missing_thallium(people: People, random: Random) -> People:
 
 
 def other_hospital(people: People, random: Random) -> People:
-    """Where the second examination is rare, as at the other three of the UCI data."""
+    """Where the second examination is rare and three in four are ill, as at other hospitals of the UCI data."""
     rows = people.rows
     missing = {VESSELS: 0.97, THALLIUM: 0.6, SLOPE: 0.4}
     changes = {
         column: _without(rows[:, column], share, random) for column, share in missing.items()
     }
-    return _changed(
-        people,
-        {**changes, AGE: rows[:, AGE] + 5, CHOLESTEROL: rows[:, CHOLESTEROL] - 30},
-    )
+    changes |= {AGE: rows[:, AGE] + 5, CHOLESTEROL: rows[:, CHOLESTEROL] - 30}
+    ill = np.array(people.outcomes) == OUTCOME.choices[1].name
+    return replace(_changed(people, changes), weights=_balanced(ill, 0.75))
 
 
 def wrong_units(people: People, _: Random) -> People:
     """Cholesterol in mmol/l, which the service refuses."""
     wrong = people.rows.copy()
     wrong[:, CHOLESTEROL] = np.round(wrong[:, CHOLESTEROL] * MMOL_PER_MG, 1)
-    return People(wrong, people.outcomes)
+    return replace(people, rows=wrong)
 
 
 SHIFTS: Mapping[str, Callable[[People, Random], People]] = {
@@ -125,6 +122,12 @@ def _without(values: Floats, share: float, random: Random) -> Floats:
     return np.where(random.random(len(values)) < share, np.float32(np.nan), values)
 
 
+def _balanced(chosen: Any, share: float) -> Any:
+    """Weights with which this share of those who come are chosen ones [n]."""
+    weights = np.where(chosen, share / max(chosen.sum(), 1), (1 - share) / max((~chosen).sum(), 1))
+    return weights / weights.sum()
+
+
 def _changed(people: People, columns: Mapping[int, Floats]) -> People:
     """People with other values in some columns, whole and within the bounds of the schema."""
     rows = people.rows.copy()
@@ -135,7 +138,7 @@ def _changed(people: People, columns: Mapping[int, Floats]) -> People:
             if measurement.choices
             else np.clip(np.rint(values), measurement.low, measurement.high)
         )
-    return People(rows, people.outcomes, people.weights)
+    return replace(people, rows=rows)
 
 
 def draw(people: People, count: int, random: Random) -> Iterator[tuple[dict[str, Any], str]]:

@@ -85,6 +85,10 @@ def test_the_shifts_are_what_they_are_called(people: People) -> None:
     for column, moved in ((AGE, 5), (CHOLESTEROL, -30)):
         found = np.nanmean(other[:, column]) - np.nanmean(none[:, column])
         assert found == pytest.approx(moved, abs=6)
+    outcomes = [
+        outcome for _, outcome in draw(SHIFTS["other-hospital"](people, RANDOM), 4000, RANDOM)
+    ]
+    assert outcomes.count("presence") / 4000 == pytest.approx(0.75, abs=0.03)
 
 
 def test_the_same_seed_gives_the_same_patients(people: People) -> None:

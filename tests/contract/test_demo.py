@@ -1,0 +1,65 @@
+"""The demo with small parameters: the whole life cycle through real processes."""
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import SMALL
+from tests.monitoring.watching import tables
+
+# Limits of the real policy: with those of a short simulation a quiet stream may alarm.
+CHANGES: Mapping[str, Mapping[str, Any]] = {
+    **SMALL,
+    "reference": {"simulations": 20000, "check_streams": 20},
+    "register": {"bootstrap": 500},
+}
+
+
+@pytest.fixture
+def demo(tmp_path: Path, command: Callable[..., Any]) -> Callable[..., str]:
+    """Run the demo with real patients; what it says."""
+    tables(tmp_path)
+    settings = [
+        f"-S{section}.{name}={str(value).replace(' ', '')}"
+        for section, values in CHANGES.items()
+        for name, value in values.items()
+    ]
+    line = " ".join([sys.executable, "-m", "demo", "--patients", str(tmp_path), *settings])
+
+    def run(code: int, *more: str) -> str:
+        root = Path(__file__).parents[2]
+        done = command(" ".join([line, *more]), root, code=code, TMPDIR=str(tmp_path))
+        return str(done.stdout)
+
+    return run
+
+
+def test_the_demo_ends_with_a_better_champion_and_a_rollback(
+    demo: Callable[..., str], tmp_path: Path
+) -> None:
+    told = demo(0)
+
+    events = [
+        "pipeline:", "no alarm: ", "ALARM: ", "the webhook, as Grafana sends it", "retraining:",
+        "challenger version 2: champion", "version 2 answers; of ", "brier ", "rollback",
+        "version 1 answers again", "done",
+    ]  # fmt: skip
+    places = [told.index(event) for event in events]
+    assert places == sorted(places)
+    alarm = re.search(r"ALARM: (.*)", told)
+    assert alarm is not None
+    assert "major_vessels" in alarm[1]
+    assert not list(tmp_path.glob("heart-demo-*"))
+
+
+def test_a_challenger_that_the_gate_refuses_fails_the_demo(
+    demo: Callable[..., str], tmp_path: Path
+) -> None:
+    told = demo(1, "-Sregister.floors={roc_auc:0.999,recall:0.6,brier:0.18,group_roc_auc:0.65}")
+
+    assert "error:" in told
+    assert list(tmp_path.glob("heart-demo-*"))

@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro collect register retrain promote rollback challenger serve test test-heavy format lock demo simulate drift-report bench-model bench-pipeline bench-serve bench-drift clean
+.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy format lock demo simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -58,6 +58,17 @@ challenger: .venv/pipeline ## have the service score with VERSION=n too, unseen;
 serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.0.1:8000
 	python -m serve
 
+.venv/score: requirements/score.txt .venv/serve
+	$(PIP_INSTALL) -r requirements/score.txt
+	@touch $@
+
+.venv/spark: requirements/spark.txt .venv/score
+	$(PIP_INSTALL) -r requirements/spark.txt
+	@touch $@
+
+score: .venv/score ## score tables: make score IN=patients.csv OUT=scores.csv (docs/scoring.md)
+	python -m serve.score "$(IN)" "$(OUT)" $(ARGS)
+
 ROWS ?= 500
 SHIFT ?= none
 RATE ?= 50
@@ -79,7 +90,7 @@ test: .venv/dev ## format, lint, strict types and tests: all that must pass
 	mypy
 	pytest -n 2 -m "not heavy"
 
-test-heavy: .venv/dev ## the proofs that take longer
+test-heavy: .venv/dev .venv/spark ## the proofs that take longer
 	pytest -m heavy
 
 format: .venv/dev ## format the code and mend what the linter can
@@ -103,6 +114,9 @@ bench-serve: .venv/dev ## the service beside an endpoint that does nothing and b
 
 bench-drift: .venv/pipeline ## the drift check's false alarms and delays beside the usual rules, and its cost
 	python -m benchmarks.drift
+
+bench-scale: .venv/dev .venv/spark ## scoring and drift of 10^6 to 10^8 rows, here and by Spark
+	python -m benchmarks.scale
 
 clean: ## remove what the stages made; the cache, the registry and .venv stay
 	rm -rf data/*.csv models/*.json models/*.joblib models/*.onnx models/*.pkl plots dvc_plots

@@ -1,23 +1,17 @@
 """Data that lie elsewhere: a DVC remote by its S3 endpoint, and labelled answers behind a pointer."""
 
 import shutil
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from moto.server import ThreadedMotoServer
 
 from stages.params import SECTIONS
 from tests.conftest import copied
+from tests.s3 import CREDENTIALS, s3_server
 
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "anyone",
-    "AWS_SECRET_ACCESS_KEY": "anything",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
 POINTER = "data/production/labelled.csv.dvc"
 
 Command = Callable[..., Any]
@@ -26,16 +20,8 @@ Command = Callable[..., Any]
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """An S3 server on the loopback with the bucket `heart`."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    with urllib.request.urlopen(  # noqa: S310
-        urllib.request.Request(f"{address}/heart", method="PUT")  # noqa: S310
-    ):
-        pass
-    yield address
-    server.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,78 @@
+"""One measurement, in a process of its own: `python -m benchmarks.scale_run WHAT SOURCE ARGUMENT...`.
+
+Prints seconds, seconds of all processors, and the most memory that the process ever had, as JSON;
+the start and the loading of the model do not count.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+from pyarrow import csv
+
+from schema import Floats
+from serve.score import count, local, spark
+from serve.score.model import load
+from serve.score.run import Options, run
+from serve.score.storage import Place
+from serve.score.tables import Part
+from serve.score.work import Job, predict
+from serve.settings import Settings
+from serve.versions import Model
+from stages.registry import fictional_rows
+
+BATCH = 1 << 16
+SAID: dict[str, float] = {}  # what else an engine says
+
+
+def call(model: Model, onnx: bytes, what: str, source: str, *others: str) -> Callable[[], object]:
+    """What is to be measured."""
+    if what == "count":
+        return partial(count.run, Place.of(source), "auto", model, local.cores())
+    if what in ("model", "read"):
+        encoded = np.ascontiguousarray(fictional_rows(BATCH).T)
+        csv_file = source if what == "read" else None
+        return partial(_read_and_score, model, csv_file, encoded, int(others[0]))
+    target, option = others
+    local_engine = partial(local.run, threads=int(option)) if what == "local" else None
+    engine = local_engine or partial(_by_spark, master=option, sha256=model.sha256)
+    options = Options(Place.of(source), Place.of(target), (), "auto", drift=False)
+    return partial(run, options, model, onnx, engine)
+
+
+def _by_spark(job: Job, parts: Sequence[Part], master: str, sha256: str) -> Iterator[int]:
+    """The Spark engine; says how long each part took once the first was done, and Spark started."""
+    done: list[tuple[float, int]] = []
+    for more in spark.run(job, parts, master, sha256):
+        done.append((time.perf_counter(), more))
+        yield more
+    seconds = done[-1][0] - done[0][0]
+    SAID["seconds_a_part"] = seconds / sum(more for _, more in done[1:])
+
+
+def _read_and_score(model: Model, source: str | None, encoded: Floats, batches: int) -> None:
+    """What scoring is made of, and no more: pyarrow reads a CSV file, and as many rows are scored."""
+    if source:
+        csv.read_csv(source)
+    with ThreadPoolExecutor(local.cores()) as pool:
+        list(pool.map(lambda _: predict(model.network, encoded), range(batches)))
+
+
+def main() -> None:
+    model, onnx = load(Settings())
+    run_once = call(model, onnx, *sys.argv[1:])
+    start, processors = time.perf_counter(), time.process_time()
+    run_once()
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - processors
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found = {"seconds": seconds, "cpu_seconds": cpu_seconds, "mebibytes": peak}
+    print(json.dumps(found | SAID))
+
+
+if __name__ == "__main__":
+    main()

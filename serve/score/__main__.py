@@ -1,0 +1,94 @@
+"""`python -m serve.score IN OUT`: score tables; HEART_MODEL and MLFLOW_TRACKING_URI say by which model."""
+
+import argparse
+import sys
+from functools import partial
+
+from pydantic import ValidationError
+
+from monitoring.drift import Report
+from monitoring.variables import reasons
+from serve.errors import Refused, Unavailable
+from serve.score import count, local, spark
+from serve.score import model as models
+from serve.score.errors import ScoreError
+from serve.score.layout import AUTO, CODINGS
+from serve.score.run import Engine, Options, run
+from serve.score.storage import Place
+from serve.settings import Settings
+from serve.versions import Model
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if not (given.output or given.drift):
+        parser.error("an output is missing, or --drift")
+    try:
+        model, onnx = models.load(Settings(**({"model": given.model} if given.model else {})))
+        source = Place.of(given.input)
+        if not given.output:
+            _say(count.run(source, given.coding, model, given.threads))
+            return
+        target = Place.of(given.output)
+        options = Options(source, target, given.keep, given.coding, given.drift)
+        report = run(options, model, onnx, _engine(given, model))
+    except ValidationError as error:
+        sys.exit("\n".join(["error: the settings do not fit:", *reasons(Settings, error)]))
+    except (ScoreError, Refused, Unavailable) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
+    print(
+        f"{given.output}: {report.rows - report.bad_rows} of {report.rows} rows scored by "
+        f"{report.model} version {report.version}, {report.bad_rows} bad"
+    )
+    if report.drift:
+        _say(report.drift)
+
+
+def _say(report: Report) -> None:
+    """The verdict on drift, and a line for each measurement that drifted."""
+    print(report.summary)
+    for finding in report.features.values():
+        if finding.drifted:
+            print(f"  {finding.summary}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serve.score", description=__doc__)
+    parser.add_argument("input", help="a .csv or .parquet file, a folder of them, or s3://...")
+    parser.add_argument("output", nargs="?", help="a folder, a .csv or .parquet file, or s3://...")
+    parser.add_argument("--keep", type=_names, default=(), metavar="COLUMN,...",
+                        help="columns to write beside the score; patient_id always is")  # fmt: skip
+    parser.add_argument("--coding", choices=CODINGS, default=AUTO,
+                        help="of categories in the tables; told from the codes if not set")  # fmt: skip
+    parser.add_argument("--model", help="instead of HEART_MODEL, such as models:/heart-disease/3")
+    parser.add_argument("--drift", action="store_true",
+                        help="report drift too; without an output, of the measurements alone")  # fmt: skip
+    parser.add_argument("--engine", choices=("local", "spark"), default="local")
+    parser.add_argument("--threads", type=_count, default=local.cores(),
+                        help="of the local engine; all cores if not set")  # fmt: skip
+    parser.add_argument("--master", default="local[*]",
+                        help="of the Spark engine, such as spark://HOST:7077")  # fmt: skip
+    return parser
+
+
+def _engine(given: argparse.Namespace, model: Model) -> Engine:
+    if given.engine == "spark":
+        return partial(spark.run, master=given.master, sha256=model.sha256)
+    return partial(local.run, threads=given.threads)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _count(text: str) -> int:
+    if not (text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,16 +9,20 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def run(*command: str) -> int:
-    """The exit code of a command that ends with this process, even if that is killed."""
+def run(*command: str, keep: Sequence[int] = ()) -> int:
+    """The exit code of a command that ends with this process, even if that is killed.
+
+    The file descriptors `keep` stay open until all that it started has ended.
+    """
     # DVC and the commands of dvc.yaml are the ones of this Python.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     with subprocess.Popen(
         [sys.executable, "-m", "stages.owned", *command],
-        stdin=subprocess.PIPE, process_group=0, env=os.environ | {"PATH": path},
+        stdin=subprocess.PIPE, process_group=0, pass_fds=keep, env=os.environ | {"PATH": path},
     ) as guardian:  # fmt: skip
         try:
             # Not communicate: it would close the pipe.
@@ -34,7 +38,7 @@ def _watch() -> None:
 
 
 def main() -> None:
-    with subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL) as process:
+    with subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, close_fds=False) as process:
         threading.Thread(target=_watch, daemon=True).start()
         code = process.wait()
     sys.exit(code if code >= 0 else 128 - code)

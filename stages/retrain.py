@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -50,7 +51,7 @@ def new_outcomes(labelled: pd.DataFrame, since: datetime | None) -> New:
 def run_pipeline(change: collect.Change, run: Run) -> dict[str, Any]:
     """Version the rows, reproduce and judge; the verdict. Raises StageError if a command fails."""
     if change.rows:
-        _succeed(run, "dvc", "add", "--quiet", str(files.PRODUCTION))
+        _succeed(run, "dvc", "add", str(files.PRODUCTION))
     _succeed(run, "dvc", "repro")
     _succeed(run, "python", "-m", "stages.register")
     return dict(json.loads((files.METRICS / "register.json").read_text()))
@@ -167,7 +168,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     with single.only_one(LOCK) as lock:
-        told = retrain(given.trigger, given.force, owned.run, lock)
+        run = partial(owned.run, keep=[lock.descriptor])
+        told = retrain(given.trigger, given.force, run, lock)
     print(told)
 
 

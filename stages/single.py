@@ -11,13 +11,20 @@ from typing import IO, Any
 
 from stages.errors import StageError
 
+# What a killed holder leaves behind is killed too, which takes a moment.
+REMAINS_SECONDS = 10
+
 
 class Lock:
-    """A held lock. `left` is the note of a former holder that died, None if it ended well."""
+    """A held lock. `left` is the note of a former holder that died, None if it ended well.
+
+    `descriptor` is of the open file: a process that inherits it holds the lock too.
+    """
 
     def __init__(self, file: IO[str], left: dict[str, Any] | None) -> None:
         self._file = file
         self.left = left
+        self.descriptor = file.fileno()
 
     def note(self, **facts: Any) -> None:
         """Write who holds the lock, since when, and `facts`, for whoever finds the lock later."""
@@ -40,14 +47,28 @@ def only_one(path: Path) -> Iterator[Lock]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(f"{path}: {_holder(file)}") from None
+        end = time.monotonic() + REMAINS_SECONDS
+        while not _taken(file):
+            if _alive(_read(file)) or time.monotonic() > end:
+                raise StageError(f"{path}: {_holder(file)}")
+            time.sleep(0.1)
         lock = Lock(file, _read(file))
         lock.note()
         yield lock
         lock.clear()
+
+
+def _taken(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _alive(holder: dict[str, Any] | None) -> bool:
+    """Whether the process that noted itself lives; one that has not yet done so does."""
+    return holder is None or Path(f"/proc/{holder['pid']}").exists() or not Path("/proc").exists()
 
 
 def _read(file: IO[str]) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages import params, single
+from stages import owned, params, single
 from stages.collect import Change
 from stages.errors import StageError
 from stages.journal import UNTIL, Journal
@@ -120,7 +120,7 @@ def test_the_commands_run_in_their_order(tmp_path: Path, monkeypatch: pytest.Mon
 
     assert verdict == VERDICT
     assert ran == [
-        "dvc add --quiet data/production/labelled.csv", "dvc repro", "python -m stages.register",
+        "dvc add data/production/labelled.csv", "dvc repro", "python -m stages.register",
     ]  # fmt: skip
 
 
@@ -167,6 +167,37 @@ def test_the_lock_of_a_dead_process_is_taken_over_with_its_note(tmp_path: Path) 
     with single.only_one(tmp_path / "lock") as lock:
         assert lock.left
         assert (lock.left["pid"], lock.left["run_id"]) == (holder.pid, "abc")
+
+
+START = HOLD.replace(
+    "print(flush=True)",
+    "import subprocess\n"
+    "    subprocess.Popen(['sh', '-c', 'sleep 1; touch ended'], pass_fds=[lock.descriptor])\n"
+    "    print(flush=True)",
+)
+
+
+def test_the_lock_is_free_once_all_that_its_dead_holder_started_has_ended(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", START], cwd=tmp_path, stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as holder:  # fmt: skip
+        assert holder.stdout
+        holder.stdout.readline()
+        holder.kill()
+
+    with single.only_one(tmp_path / "lock") as lock:
+        assert (tmp_path / "ended").exists()
+        assert lock.left
+
+
+def test_what_is_kept_open_stays_open_in_an_owned_command(tmp_path: Path) -> None:
+    with (tmp_path / "kept").open("w") as file:
+        script = f"import os; os.write({file.fileno()}, b'open')"
+        code = owned.run(sys.executable, "-c", script, keep=[file.fileno()])
+
+    assert code == 0
+    assert (tmp_path / "kept").read_text() == "open"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\0"])

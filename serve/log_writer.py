@@ -28,6 +28,7 @@ from serve.log_tables import (
 
 T = TypeVar("T")
 
+COMMIT_SECONDS = 15.0  # for a commit, waiting for those before it included
 ATTEMPTS = 2  # the second has a new connection; ids make it safe to write the same thing twice
 GROUP_ROWS = 10_000  # a group that has this many rows grows no further
 
@@ -114,7 +115,12 @@ class Writer:
         loop = asyncio.get_running_loop()
         request = _Request(records, loop.create_future(), loop)
         self._admit(request)
-        await request.future
+        done, _ = await asyncio.wait([request.future], timeout=COMMIT_SECONDS)
+        if not done:
+            # A database that says nothing, or a name that nobody resolves: who waits is told in time.
+            request.future.cancel()
+            raise LogUnavailable(f"no answer within {COMMIT_SECONDS:g} s", self._retry_after)
+        request.future.result()
 
     def append_sync(self, records: Sequence[Record]) -> None:
         """`append` for a thread without an event loop."""

@@ -18,6 +18,7 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 
 from schema import NAMES
 from serve import log as log_module
+from serve import log_writer
 from serve.log import (
     LogError,
     LogOverloaded,
@@ -204,6 +205,19 @@ def test_who_gave_up_waiting_does_not_disturb_the_others(log: PredictionLog) -> 
     asyncio.run(one_gives_up())
 
     assert log.count() == 3
+
+
+def test_who_waits_for_a_database_that_says_nothing_is_told_in_time(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "COMMIT_SECONDS", 0.2)
+
+    with opened(url) as log:
+        with held(log), pytest.raises(LogUnavailable, match=r"no answer within 0\.2 s"):
+            asyncio.run(log.append(records(1)))
+        log.append_sync(records(1))
+
+        assert log.count() == 2  # what was asked is done all the same
 
 
 def test_a_listener_that_fails_changes_no_answer(

@@ -5,9 +5,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H%M%SZ)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy format lock demo simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
+.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack backup restore format lock demo simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -88,10 +90,19 @@ test: .venv/dev ## format, lint, strict types and tests: all that must pass
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest -n 2 -m "not heavy"
+	pytest -n 2 -m "not heavy and not stack"
 
 test-heavy: .venv/dev .venv/spark ## the proofs that take longer
 	pytest -m heavy
+
+test-stack: .venv/dev ## build both images, run the stack and drive it; needs a Docker engine
+	pytest -m stack tests/stack
+
+backup: ## save the running stack's databases and buckets (BACKUP=FOLDER)
+	@COMPOSE="$(COMPOSE)" deploy/backup.sh "$(BACKUP)"
+
+restore: ## put them back, of BACKUP=FOLDER, and start the stack
+	@COMPOSE="$(COMPOSE)" deploy/restore.sh "$(BACKUP)"
 
 format: .venv/dev ## format the code and mend what the linter can
 	ruff format .

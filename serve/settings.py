@@ -1,7 +1,7 @@
 """What can be set, in environment variables HEART_... or a file .env.
 
-`.env.example` is made from this class and those of the drift monitor and the receiver:
-`python -m serve.settings > .env.example`.
+`.env.example` begins with what is made from this class and those of the drift monitor and the
+receiver, by `python -m serve.settings`; the rest is of docker-compose.yml.
 """
 
 import ipaddress

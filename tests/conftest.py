@@ -127,7 +127,8 @@ def small_pipeline(command: Callable[..., Any], made_once: Callable[..., Path]) 
     return made_once("small-pipeline", make) / "clone"
 
 
-def _reproduce(source: Path, clone: Path, command: Callable[..., Any]) -> None:
+def small_source(source: Path, command: Callable[..., Any]) -> None:
+    """Make a repository of this working tree with small parameters."""
     for name in command("git ls-files -co --exclude-standard", ROOT).stdout.splitlines():
         if not name.startswith(("tests/", "metrics/")) and (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +139,10 @@ def _reproduce(source: Path, clone: Path, command: Callable[..., Any]) -> None:
     (source / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     for line in ("git init --quiet", "git add --all", "git commit --quiet -m source"):
         command(line, source)
+
+
+def _reproduce(source: Path, clone: Path, command: Callable[..., Any]) -> None:
+    small_source(source, command)
     command(f"git clone --quiet {source} {clone}", source)
     for line in ("dvc repro", "git add --all", "git commit --quiet -m reproduced"):
         command(line, clone)

@@ -32,8 +32,8 @@ def script(name: str) -> str:
     return str(found)
 
 
-def test_there_are_two_workflows() -> None:
-    assert set(WORKFLOWS) == {"ci", "retrain"}
+def test_there_are_three_workflows() -> None:
+    assert set(WORKFLOWS) == {"ci", "images", "retrain"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -70,7 +70,12 @@ def test_rights_are_the_least() -> None:
         "contents": "write",
         "pull-requests": "write",
     }
-    for step in [*steps("ci"), *steps("retrain")]:
+    assert WORKFLOWS["images"]["permissions"] == {}
+    assert WORKFLOWS["images"]["jobs"]["publish"]["permissions"] == {
+        "contents": "read",
+        "packages": "write",
+    }
+    for step in [step for workflow in WORKFLOWS for step in steps(workflow)]:
         if "checkout" in step.get("uses", ""):
             assert step["with"]["persist-credentials"] is False
 
@@ -97,6 +102,16 @@ def test_targets_and_paths_exist() -> None:
         assert (ROOT / path).exists(), path
     assert ".ci/run" in lines
     assert modules
+
+
+def test_each_image_is_published_with_what_is_in_it() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    (lines,) = (lines for lines in scripts("images") if "buildx build" in lines)
+
+    targets = WORKFLOWS["images"]["jobs"]["publish"]["strategy"]["matrix"]["target"]
+    assert all(f" AS {target}\n" in dockerfile for target in targets)
+    assert "--sbom=true" in lines
+    assert set(re.findall(r"--build-arg (\w+)", lines)) <= set(re.findall(r"ARG (\w+)", dockerfile))
 
 
 # The shell lines, run

@@ -1,0 +1,105 @@
+"""What gets into the images, as far as files tell."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docker.utils.build import exclude_paths
+
+from tests.stack.compose_file import ROOT
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def in_context(root: Path) -> set[str]:
+    """What a build in this folder sends to the engine."""
+    patterns = [
+        line
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    return {str(path) for path in exclude_paths(str(root), patterns)}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".git/config",
+        ".env",
+        "deploy/.env",
+        "serve/.env.local",
+        "serve/__pycache__/api.pyc",
+        "monitoring/retrainer/runs.db",
+        "registry/mlflow.db",
+        "registry/cache/current.json",
+        "data/raw/heart.csv",
+        "data/production/labelled.csv",
+        "models/model.onnx",
+        "backups/2026/heart.dump",
+        ".dvc/config.local",
+        ".venv/bin/python",
+        "id_rsa",
+        "serve/id_rsa.pem",
+        "deploy/server.key",
+        "tests/conftest.py",
+    ],
+)
+def test_no_history_data_or_secret_gets_in(path: str, tmp_path: Path) -> None:
+    (tmp_path / path).parent.mkdir(parents=True) if "/" in path else None
+    (tmp_path / path).write_text("secret")
+    (tmp_path / "schema.py").write_text("")
+
+    assert in_context(tmp_path) - {"serve", "deploy", "monitoring", "monitoring/retrainer"} == {
+        "schema.py"
+    }
+
+
+def test_all_that_is_copied_gets_in() -> None:
+    copied = re.findall(r"(?m)^COPY (?!--from)(.*) \S+$", DOCKERFILE)
+    sources = {source for line in copied for source in line.split()}
+
+    assert {"schema.py", "serve", "monitoring", "requirements"} <= sources
+    assert sources <= in_context(ROOT)
+
+
+def test_what_serves_imports_nothing_that_is_not_copied(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    stage = DOCKERFILE.split("FROM runtime AS serve\n")[1].split("\nFROM ")[0]
+    for line in re.findall(r"(?m)^COPY (?!--from)(.*) \S+$", stage):
+        for source in line.split():
+            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy2
+            copy(ROOT / source, tmp_path / source)
+
+    program = "import serve.__main__, serve.page.layout, monitoring.__main__, monitoring.report"
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True
+    )  # fmt: skip
+
+
+def test_nothing_needs_buildkit() -> None:
+    assert not re.search(r"(?m)^RUN --|^COPY --(?!from=)|<<|^# syntax", DOCKERFILE)
+
+
+def test_every_package_comes_from_the_lock() -> None:
+    installs = re.findall(r"pip install ([^&\n]*)", DOCKERFILE.replace("\\\n", ""))
+
+    locked = [line for line in installs if "-c /requirements/lock.txt" in line]
+    torch = [line for line in installs if "torch" in line]
+    assert len(locked) == 2
+    assert len(installs) == 3
+    assert len(torch) == 1
+    pinned = re.findall(r"(?m)^torch==(.*)$", (ROOT / "requirements/pipeline.txt").read_text())
+    assert f"torch=={pinned[0]}\n" in (ROOT / "requirements/lock.txt").read_text()
+
+
+@pytest.mark.parametrize("target", ["serve", "pipeline"])
+def test_an_image_is_not_root_and_says_what_it_is(target: str) -> None:
+    stage = DOCKERFILE.split(f"FROM runtime AS {target}\n")[1].split("\nFROM ")[0]
+
+    assert "\nUSER 1000:1000\n" in stage
+    for label in ("title", "description", "licenses", "version", "revision"):
+        assert f"org.opencontainers.image.{label}=" in stage

@@ -1,0 +1,94 @@
+"""The manifests for Kubernetes: they fit the published schemas, and each other, and the image."""
+
+import re
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from monitoring.variables import variable
+from serve.settings import Settings
+from tests.stack.compose_file import ROOT, services
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+FILES = {path.name: path for path in sorted(FOLDER.glob("*.yaml"))}
+KUSTOMIZATION = yaml.safe_load(FILES["kustomization.yaml"].read_text())
+RESOURCES = [
+    resource
+    for name in KUSTOMIZATION["resources"]
+    for resource in yaml.safe_load_all(FILES[name].read_text())
+]
+# The oldest that is still looked after, and the newest with a schema.
+VERSIONS = ("1.34", kubernetes_validate.latest_version())
+FOREIGN = {"ServiceMonitor"}  # its schema is the Prometheus Operator's
+
+
+def only(kind: str) -> Any:
+    (found,) = (resource for resource in RESOURCES if resource["kind"] == kind)
+    return found
+
+
+POD = only("Deployment")["spec"]["template"]
+(CONTAINER,) = POD["spec"]["containers"]
+
+
+def test_every_file_is_a_resource() -> None:
+    assert {"kustomization.yaml", *KUSTOMIZATION["resources"]} == FILES.keys()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", sorted({r["kind"] for r in RESOURCES} - FOREIGN))
+def test_resources_fit_the_published_schema(kind: str, version: str) -> None:
+    for resource in (r for r in RESOURCES if r["kind"] == kind):
+        kubernetes_validate.validate(resource, version, strict=True)
+
+
+def test_all_mean_the_same_pods_and_port() -> None:
+    labels = POD["metadata"]["labels"]
+    ports = {port["name"] for port in CONTAINER["ports"]}
+
+    for resource in RESOURCES:
+        spec = resource["spec"]
+        selector = spec.get("selector") or spec.get("podSelector") or {}
+        if selector:
+            assert selector.get("matchLabels", selector) == labels, resource["kind"]
+        for port in spec.get("ports", []):
+            assert port["targetPort"] in ports
+    monitored = only("ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    named = [
+        r for r in RESOURCES if r["kind"] == "Service" and r["metadata"].get("labels") == monitored
+    ]
+    assert [service["metadata"]["name"] for service in named] == ["heart"]
+    assert only("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == "heart"
+    assert "replicas" not in only("Deployment")["spec"]
+
+
+def test_the_image_is_the_composes_and_its_tag_pinned() -> None:
+    (image,) = KUSTOMIZATION["images"]
+
+    assert image["name"] == CONTAINER["image"] == services()["app"]["image"].split(":")[0]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", image["newTag"])
+
+
+def test_the_container_is_as_shut_in_as_in_the_stack() -> None:
+    pod, own = POD["spec"]["securityContext"], CONTAINER["securityContext"]
+
+    assert (pod["runAsNonRoot"], pod["runAsUser"]) == (True, 1000)
+    assert own["readOnlyRootFilesystem"]
+    assert own["capabilities"]["drop"] == services()["app"]["cap_drop"]
+    assert not own["allowPrivilegeEscalation"]
+    assert {mount["mountPath"] for mount in CONTAINER["volumeMounts"]} == {"/tmp", "/var/lib/heart"}  # noqa: S108
+    # A Service named heart would otherwise set HEART_PORT.
+    assert POD["spec"]["enableServiceLinks"] is False
+
+
+def test_every_setting_exists_and_the_page_names_the_secrets() -> None:
+    known = {variable(Settings, name) for name in Settings.model_fields}
+    given = {e["name"] for e in CONTAINER["env"] if e["name"].startswith("HEART_")}
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    secret = set(re.findall(r"--from-literal=([A-Z_]+)=", page))
+
+    assert given <= known
+    assert {name for name in secret if name.startswith("HEART_")} <= known
+    assert {"HEART_API_TOKEN", "HEART_LOG_URL", "HEART_TRACKING_URI"} <= secret

@@ -12,20 +12,10 @@ from tests.imports import ROOT, imported, names, needed
 
 PAGE = (ROOT / "docs/architecture.md").read_text()
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-FOLDERS = (
-    "aliases.py",
-    "benchmarks",
-    "demo",
-    "formats.py",
-    "monitoring",
-    "schema.py",
-    "serve",
-    "stages",
-)
 MODULES = sorted(
     path.relative_to(ROOT)
-    for name in FOLDERS
-    for path in ((ROOT / name).rglob("*.py") if (ROOT / name).is_dir() else [ROOT / name])
+    for path in (*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/**/*.py"))
+    if not path.is_relative_to(ROOT / "tests")
 )
 Table = dict[tuple[str, ...], list[str]]
 
@@ -84,7 +74,7 @@ def test_the_pipeline_is_that_of_dvc_yaml() -> None:
 
 
 def test_every_path_exists() -> None:
-    roots = "stages|serve|monitoring|demo|benchmarks|tests|docs|data|models|requirements"
+    roots = "stages|serve|monitoring|demo|deploy|benchmarks|tests|docs|data|models|requirements"
     named = set(re.findall(rf"\b((?:{roots})/[\w./-]*\w/?|[\w-]+\.(?:py|yaml|md|lock))", PAGE))
     made = {output for stage in STAGES.values() for output in listed(stage, "outs")}
 

@@ -15,16 +15,16 @@ from fastapi_offline import FastAPIOffline
 
 from monitoring.collector import DriftCollector
 from monitoring.watch import Watch
+from serve.access import protected, unavailable
 from serve.champion import Champion
 from serve.gate import Admission, Gate
-from serve.guard import guarded, unavailable
 from serve.log import LogUnavailable, PredictionLog
 from serve.metrics import Metrics, ServiceCollector
 from serve.page import LazyPage, mount
 from serve.refusals import invalid
 from serve.rival_metrics import RivalCollector
 from serve.rollback import Guard
-from serve.routes import administration, operations, records, scoring
+from serve.routes import administration, findings, operations, records, scoring
 from serve.service import NoChampion, NotWatched, Service
 from serve.settings import Settings
 
@@ -49,39 +49,10 @@ def create_app(
     service = Service(champion, log, metrics, watch)
     guard = Guard(champion, log, settings)
     admission = Admission(settings.max_concurrent, settings.max_body_bytes)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        log.start()
-        champion.start()
-        if watch is not None:
-            watch.start()
-        service.shadow.start()
-        background = [
-            asyncio.create_task(_purge(log)),
-            asyncio.create_task(_compare(guard, settings.poll_seconds)),
-            asyncio.create_task(admission.patience.watch()),
-        ]
-        if page is not None:
-            background.append(asyncio.create_task(_open(page, champion)))
-        try:
-            yield
-        finally:
-            admission.draining = True
-            for task in background:
-                task.cancel()
-            if page is not None:
-                await page.stop()
-            if watch is not None:
-                await asyncio.to_thread(watch.stop)
-            await asyncio.to_thread(service.shadow.stop)
-            await asyncio.to_thread(champion.stop)
-            await asyncio.to_thread(log.close)
-
     app = FastAPIOffline(
         title="Heart disease",
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=lambda app: _running(app, settings.poll_seconds),
         redoc_url=None,
         # It would record what was refused, and that is what somebody wrote of a patient.
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -97,8 +68,41 @@ def create_app(
     metrics.registry.register(RivalCollector(service, guard))
     if watch is not None:
         metrics.registry.register(DriftCollector(watch))
-    page = mount(app, service, settings, admission) if with_page else None
+    app.state.page = mount(app, service, settings, admission) if with_page else None
     return app
+
+
+@contextlib.asynccontextmanager
+async def _running(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
+    """All parts at work, from the start of the application to its end."""
+    service: Service = app.state.service
+    admission: Admission = app.state.admission
+    page: LazyPage | None = app.state.page
+    service.log.start()
+    service.champion.start()
+    if service.watch is not None:
+        service.watch.start()
+    service.shadow.start()
+    background = [
+        asyncio.create_task(_purge(service.log)),
+        asyncio.create_task(_compare(app.state.guard, poll_seconds)),
+        asyncio.create_task(admission.patience.watch()),
+    ]
+    if page is not None:
+        background.append(asyncio.create_task(_open(page, service.champion)))
+    try:
+        yield
+    finally:
+        admission.draining = True
+        for task in background:
+            task.cancel()
+        if page is not None:
+            await page.stop()
+        if service.watch is not None:
+            await asyncio.to_thread(service.watch.stop)
+        await asyncio.to_thread(service.shadow.stop)
+        await asyncio.to_thread(service.champion.stop)
+        await asyncio.to_thread(service.log.close)
 
 
 def _add_routes(
@@ -106,17 +110,18 @@ def _add_routes(
 ) -> None:
     token = settings.api_token.get_secret_value() if settings.api_token else None
     limits = (admission, settings.max_body_bytes, token)
-    secured = [Security(TOKEN)] if token else []  # for the document; `guarded` sees to it
+    secured = [Security(TOKEN)] if token else []  # for the document; `protected` sees to it
     routers = (
-        scoring(service, guarded(*limits, direct=True), secured),
-        records(service, guard, guarded(*limits), secured),
-        administration(service, guarded(*limits), secured),
+        scoring(service, protected(*limits, direct=True), secured),
+        records(service, protected(*limits), secured),
+        findings(service, guard, protected(*limits), secured),
+        administration(service, protected(*limits), secured),
         operations(service, admission),
     )
     # In front of the documentation's routes, and not by `include_router`, which goes through a router
     # of its own at every request.
     app.router.routes[:0] = [route for router in routers for route in router.routes]
-    for route in (*routers[0].routes, *routers[1].routes, *routers[2].routes):
+    for route in (route for router in routers[:-1] for route in router.routes):
         assert isinstance(route, APIRoute)
         for method in route.methods or ():
             service.metrics.expect(method, route.path)

@@ -40,11 +40,6 @@ class State:
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
 
-    @property
-    def ready(self) -> bool:
-        """Whether predictions can be made."""
-        return not self.reasons
-
 
 class Champion:
     """The model in service. One thread follows the registry; requests only read `current`.

@@ -9,10 +9,10 @@ from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
+from serve.access import unavailable
 from serve.drift import Drift, drift_answer
 from serve.errors import Unavailable
 from serve.gate import Admission
-from serve.guard import unavailable
 from serve.log import OutcomeConflict, UnknownPrediction
 from serve.patients import Batch, Feedback, Patient, Prediction, Predictions, Reloaded
 from serve.refusals import REFUSALS, WITH_BODY, refusal
@@ -44,10 +44,8 @@ def _json(answer: Any) -> Response:
     return Response(to_json(answer), media_type="application/json")
 
 
-def records(
-    service: Service, guard: Guard, route_class: type[APIRoute], secured: Sequence[Any]
-) -> APIRouter:
-    """The routes that deal with what is known of predictions, and of the model."""
+def records(service: Service, route_class: type[APIRoute], secured: Sequence[Any]) -> APIRouter:
+    """The routes that deal with what is known of predictions."""
     router = APIRouter(route_class=route_class, dependencies=secured)
 
     @router.post(
@@ -83,6 +81,15 @@ def records(
             service.erase(prediction_id)
         except UnknownPrediction:
             raise HTTPException(404, "there is no such prediction") from None
+
+    return router
+
+
+def findings(
+    service: Service, guard: Guard, route_class: type[APIRoute], secured: Sequence[Any]
+) -> APIRouter:
+    """The routes that say what is known of the model and of those it answers."""
+    router = APIRouter(route_class=route_class, dependencies=secured)
 
     @router.get("/model", responses=REFUSALS)
     def model() -> dict[str, Any]:

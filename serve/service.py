@@ -26,7 +26,7 @@ COMPARED = {
         f"{role}_{score}" for role in ("champion", "challenger") for score in ("accuracy", "brier")
     ),
 }
-BELOW, ABOVE = (choice.name for choice in OUTCOME.choices)
+ABSENCE, PRESENCE = (choice.name for choice in OUTCOME.choices)
 Patient = Mapping[str, Any]
 
 
@@ -135,7 +135,7 @@ class Service:
             {
                 "prediction_id": key,
                 "probability": risk,
-                "prediction": ABOVE if risk >= model.threshold else BELOW,
+                "prediction": PRESENCE if risk >= model.threshold else ABSENCE,
                 "threshold": model.threshold,
                 "model_version": model.version,
                 "missing": [n for n, value in zip(NAMES, row, strict=True) if value is None],
@@ -188,7 +188,7 @@ class Service:
     def labelled(self, version: str) -> dict[str, float] | None:
         """Accuracy and ROC AUC of a version on answers whose outcome is known, None for too few."""
         found = self.log.labelled(version)
-        sick = np.array([outcome == "presence" for outcome in found["outcome"]], dtype=bool)
+        sick = np.array([outcome == PRESENCE for outcome in found["outcome"]], dtype=bool)
         risk = np.array(found["probability"], dtype=float)
         if min(sick.sum(), (~sick).sum()) < 1 or len(sick) < PATIENTS_NEEDED:
             return None

@@ -18,8 +18,8 @@ from monitoring.retrainer.notification import Notification, signed, what_is_wron
 from monitoring.retrainer.retrainer import Retrainer
 from monitoring.retrainer.runs import Runs
 from monitoring.retrainer.settings import RetrainerSettings
+from serve.access import authenticate, unavailable
 from serve.gate import Admission, Full, whole_body
-from serve.guard import authenticate, unavailable
 
 RUNS_SHOWN = 20
 CONNECTIONS = 100
@@ -32,18 +32,8 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
     retrainer = Retrainer(settings, runs, metrics)
     token = settings.token.get_secret_value()
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(admission.patience.watch())
-        try:
-            yield
-        finally:
-            watching.cancel()
-            await retrainer.stop()
-            runs.close()
-
     # No documentation: the only caller is Grafana, and the routes are in monitoring/README.md.
-    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
     app.add_exception_handler(sqlite3.Error, _runs_unavailable)
     app.add_exception_handler(Full, _full)
 
@@ -79,6 +69,18 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+@asynccontextmanager
+async def _running(retrainer: Retrainer, admission: Admission) -> AsyncIterator[None]:
+    """The receiver at work; in the end the retraining that runs is stopped."""
+    watching = asyncio.create_task(admission.patience.watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await retrainer.stop()
+        retrainer.runs.close()
 
 
 async def _notification(

@@ -29,7 +29,7 @@ FIELDS = ("patient", "prediction_id", "model_version")
 
 @dataclass(frozen=True)
 class Handlers:
-    """What the page does, without Gradio: raw values of the browser in, texts for it out."""
+    """The handlers of the page's events, for one service."""
 
     service: Service
 

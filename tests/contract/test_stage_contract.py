@@ -3,7 +3,6 @@
 import ast
 import shutil
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import yaml
 
 from stages.params import SECTIONS, Retrain
+from tests.imports import needed
 
 ROOT = Path(__file__).parents[2]
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -33,30 +33,6 @@ def outputs(name: str) -> list[Path]:
 
 def modules(paths: list[str]) -> set[str]:
     return {path for path in paths if path.endswith(".py")}
-
-
-@cache
-def imported(path: Path) -> frozenset[Path]:
-    """The project's modules that a module imports anywhere in its text, itself left out."""
-    names = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-    candidates = {Path(*name.split(".")).with_suffix(".py") for name in names}
-    return frozenset(found for found in candidates if (ROOT / found).is_file())
-
-
-def needed(path: Path) -> set[str]:
-    """The project's modules that run when a script runs, with the script."""
-    found: set[Path] = set()
-    waiting = {path}
-    while waiting:
-        found |= waiting
-        waiting = {other for one in waiting for other in imported(one)} - found
-    return {str(one) for one in found}
 
 
 # Names
@@ -117,7 +93,7 @@ def test_a_stage_declares_the_modules_that_it_imports_and_no_other(
 ) -> None:
     declared = STAGES[name]["deps"]
 
-    assert modules(declared) == needed(Path("stages") / f"{name}.py")
+    assert modules(declared) == {str(path) for path in needed(Path("stages") / f"{name}.py")}
     assert len(declared) == len(set(declared))
 
 

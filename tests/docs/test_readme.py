@@ -4,12 +4,14 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from stages.card import SHOWN, with_interval
 from stages.params import SECTIONS
 
 ROOT = Path(__file__).parents[2]
+DOCS = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
@@ -35,12 +37,7 @@ def test_every_target_in_the_readme_exists_and_every_target_has_help() -> None:
 def test_every_path_in_the_readme_exists() -> None:
     folders = "stages|data|models|metrics|benchmarks|requirements|tests|plots|serve|monitoring"
     named = set(re.findall(rf"`((?:{folders})/[\w./-]*|[\w-]+\.(?:py|yaml|md|lock))`", README))
-    here_after_repro = made_paths() | {
-        "plots/",
-        "models/",
-        "benchmarks/pipeline.json",
-        "benchmarks/serve.json",
-    }
+    here_after_repro = made_paths() | {"plots/", "models/"}
 
     for path in named:
         assert (ROOT / path).exists() or path in here_after_repro, path
@@ -94,6 +91,35 @@ def test_the_benchmark_figures_are_those_that_were_printed() -> None:
     for name in ("logistic_regression_c_0.1", "random_forest_500"):
         auc, accuracy, brier = (model[f"{name}_{s}"] for s in ("roc_auc", "accuracy", "brier"))
         assert f"{auc:.3f}, {accuracy:.3f} and {brier:.3f}" in words
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", *DOCS])
+def test_every_link_leads_somewhere(name: str) -> None:
+    page = ROOT / name
+
+    for target in re.findall(r"\]\(([^):]+)\)", page.read_text()):
+        path, _, heading = target.partition("#")
+        assert (page.parent / path).exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)", (page.parent / path).read_text(), re.MULTILINE)
+            assert heading in [title.lower().replace(" ", "-") for title in titles], target
+
+
+def test_contributing_names_what_there_is() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:[\w.]+/)+[\w.]*|[\w.]+\.(?:py|yaml|md|txt|example))`", text))
+
+    assert len(text.splitlines()) <= 45
+    assert set(re.findall(r"make ([a-z][a-z-]+)", text)) <= TARGETS
+    assert len(named) > 10
+    for path in named:
+        assert (ROOT / path.replace("NAME", "train")).exists(), path
+
+
+def test_no_line_of_text_is_too_long_to_read() -> None:
+    text = [line for line in README.splitlines() if not line.startswith("|")]
+
+    assert max(map(len, text)) <= 110
 
 
 def test_the_readme_is_of_a_readable_length() -> None:

@@ -44,7 +44,7 @@ def test_a_restart_without_the_registry_serves_the_last_good_version(
     )
     np.testing.assert_array_equal(model.predict(ROWS), expected)
     until(lambda: champion.registry_failures)
-    assert champion.state().ready
+    assert not champion.state().reasons
     served, down = champion.state().notes
     assert served == "version 1 is served from the local cache"
     assert down.startswith("the registry has given no model since ")
@@ -90,7 +90,7 @@ def test_the_cache_of_another_model_is_not_served(
     champion = started(Champion(cached.settings(model=f"models:/{NAME}/2")))
 
     assert champion.current is None
-    assert not champion.state().ready
+    assert champion.state().reasons
 
 
 def cached_file(shelf: Shelf, name: str) -> Path:

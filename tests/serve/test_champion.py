@@ -55,7 +55,7 @@ def test_the_champion_comes_with_all_that_is_known_of_it(shelf: Shelf) -> None:
     assert model.training == TRAINING
     assert datetime.now(UTC) - model.loaded_at < timedelta(minutes=1)
     assert not model.from_cache
-    assert champion.state().ready
+    assert not champion.state().reasons
     assert not champion.state().notes
 
 

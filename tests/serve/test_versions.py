@@ -190,7 +190,7 @@ def test_a_broken_challenger_is_never_served(
     assert champion.current is good
     assert champion.refusals == {kind: 1}
     assert events[1:] == [("refused", kind)]
-    assert champion.state().ready
+    assert not champion.state().reasons
     assert champion.state().notes == (f"version {version} was refused ({kind})",)
     assert champion.refused is not None
     assert champion.refused.reason in caplog.text

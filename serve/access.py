@@ -14,7 +14,7 @@ from serve.gate import Admission, again, header, whole_body
 JSON = (b"application/json", b"application/json; charset=utf-8")
 
 
-def guarded(
+def protected(
     admission: Admission, max_body_bytes: int, token: str | None, direct: bool = False
 ) -> type[APIRoute]:
     """A route class whose routes are authenticated and limited before FastAPI sees a request.
@@ -24,7 +24,7 @@ def guarded(
     scoring the patient and logging it. All else, and so every refusal, goes FastAPI's way.
     """
 
-    class Guarded(APIRoute):
+    class Protected(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
             if scope["method"] not in (self.methods or ()):
                 await super().handle(scope, receive, send)  # says which methods there are
@@ -51,7 +51,7 @@ def guarded(
             response: Response = await self.endpoint(given)
             return response
 
-    return Guarded
+    return Protected
 
 
 def authenticate(scope: Scope, token: str | None) -> None:

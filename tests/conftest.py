@@ -49,7 +49,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PYTHON", "MLFLOW_", "DVC_", "GIT_", "AWS_"))
+        if not name.startswith(("PYTHON", "MLFLOW_", "DVC_", "GIT_", "AWS_", "MAKE"))
     }
     return {
         **kept,

@@ -9,7 +9,7 @@ COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H%M%SZ)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack backup restore format lock demo simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
+.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack backup restore format lock space demo simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -103,6 +103,9 @@ backup: ## save the running stack's databases and buckets (BACKUP=FOLDER)
 
 restore: ## put them back, of BACKUP=FOLDER, and start the stack
 	@COMPOSE="$(COMPOSE)" deploy/restore.sh "$(BACKUP)"
+
+space: .venv/serve ## write the folder of a Hugging Face Space, with the champion in it (docs/hosting.md)
+	@python -m deploy.space.build
 
 format: .venv/dev ## format the code and mend what the linter can
 	ruff format .

@@ -82,11 +82,26 @@ def connect() -> "MlflowClient":
         client.search_registered_models(max_results=1)
     except Exception as error:
         # Whatever store it is, its client has an exception of its own: one message for all.
-        reason = _without_password(str(error).splitlines()[0])
+        reason = _without_password((str(error).splitlines() or [""])[0])
+        said = _without_password(uri)
+        if _keeps_runs(client):
+            raise StageError(
+                f"the server {said} keeps runs but no registered models (MLFLOW_TRACKING_URI), and "
+                f"without those there is no champion; see docs/hosting.md: {reason}"
+            ) from error
         raise StageError(
-            f"the registry {_without_password(uri)} does not answer (MLFLOW_TRACKING_URI): {reason}"
+            f"the registry {said} does not answer (MLFLOW_TRACKING_URI): {reason}"
         ) from error
     return client
+
+
+def _keeps_runs(client: "MlflowClient") -> bool:
+    """Whether the tracking half of a server answers."""
+    try:
+        client.search_experiments(max_results=1)
+    except Exception:  # noqa: BLE001  as above
+        return False
+    return True
 
 
 def _without_password(text: str) -> str:

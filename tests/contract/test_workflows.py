@@ -26,14 +26,14 @@ def scripts(workflow: str) -> list[str]:
     return [step["run"] for step in steps(workflow) if "run" in step]
 
 
-def script(name: str) -> str:
-    """The shell lines of a step of the retraining."""
-    (found,) = (step["run"] for step in steps("retrain") if step.get("name") == name)
+def script(name: str, workflow: str = "retrain") -> str:
+    """The shell lines of a step, of the retraining if no other workflow is named."""
+    (found,) = (step["run"] for step in steps(workflow) if step.get("name") == name)
     return str(found)
 
 
-def test_there_are_three_workflows() -> None:
-    assert set(WORKFLOWS) == {"ci", "images", "retrain"}
+def test_there_are_four_workflows() -> None:
+    assert set(WORKFLOWS) == {"ci", "images", "retrain", "space"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -75,6 +75,8 @@ def test_rights_are_the_least() -> None:
         "contents": "read",
         "packages": "write",
     }
+    assert WORKFLOWS["space"]["permissions"] == {}
+    assert WORKFLOWS["space"]["jobs"]["upload"]["permissions"] == {"contents": "read"}
     for step in [step for workflow in WORKFLOWS for step in steps(workflow)]:
         if "checkout" in step.get("uses", ""):
             assert step["with"]["persist-credentials"] is False
@@ -92,12 +94,12 @@ def test_one_retraining_at_a_time_on_the_alert_that_grafana_sends() -> None:
 
 
 def test_targets_and_paths_exist() -> None:
-    lines = "\n".join([*scripts("ci"), *scripts("retrain")])
+    lines = "\n".join([*scripts("ci"), *scripts("retrain"), *scripts("space")])
     modules = re.findall(r"python -m (stages\.\w+)", lines)
     (added,) = re.findall(r"git add (.*)", lines)
 
     assert set(re.findall(r"\bmake ([a-z-]+)", lines)) <= TARGETS
-    assert "retrain" in re.findall(r"\bmake ([a-z-]+)", lines)
+    assert {"retrain", "space"} <= set(re.findall(r"\bmake ([a-z-]+)", lines))
     for path in (".ci/run", *added.split(), *(f"{m.replace('.', '/')}.py" for m in modules)):
         assert (ROOT / path).exists(), path
     assert ".ci/run" in lines
@@ -222,3 +224,48 @@ def test_what_has_changed_becomes_a_pull_request(
         assert "pr create --base main --head retrain-7-1" in (tmp_path / "asked").read_text()
         files = command("git show --name-only --format= retrain-7-1", tmp_path / "origin").stdout
         assert files.split() == ["dvc.lock"]
+
+
+SPACE = {"HF_TOKEN": "hf_secret", "HF_SPACE": "someone/heart"}
+
+
+def test_the_folder_of_the_space_is_uploaded_with_the_token(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    program(tmp_path / ".venv/bin/hf", 'printf "<%s>" "$@"; printf "%s" "$HF_TOKEN" > token')
+
+    done = bash(script("Upload it", "space"), tmp_path, environment, **SPACE, GITHUB_SHA="abc")
+
+    assert done.returncode == 0, done.stdout
+    assert done.stdout == (
+        "<upload><someone/heart><space><.><--type><space><--delete><*><--commit-message><abc>"
+    )
+    assert (tmp_path / "token").read_text() == "hf_secret"
+
+
+@pytest.mark.parametrize(
+    ("step", "missing"),
+    [("Write the folder", "MLFLOW_TRACKING_URI"), *(("Upload it", name) for name in SPACE)],
+)
+def test_without_what_it_needs_no_space_is_written_or_uploaded(
+    step: str, missing: str, clone: Path, environment: dict[str, str]
+) -> None:
+    program(clone / ".venv/bin/hf", "echo uploaded")
+    given = {"MLFLOW_TRACKING_URI": "http://mlflow", **SPACE} | {missing: ""}
+
+    done = bash(script(step, "space"), clone, environment, **given, GITHUB_SHA="abc", CODE="0")
+
+    assert done.returncode != 0
+    assert f"{missing}: set the " in done.stdout
+    assert "uploaded" not in done.stdout
+    assert "deploy.space" not in done.stdout
+
+
+def test_the_folder_of_the_space_is_written_first(clone: Path, environment: dict[str, str]) -> None:
+    lines = script("Write the folder", "space")
+
+    done = bash(lines, clone, environment, MLFLOW_TRACKING_URI="http://mlflow", CODE="0")
+
+    assert done.returncode == 0, done.stdout
+    assert done.stdout == "<-m><deploy.space.build>"
+    assert [step.get("name") for step in steps("space")][-2:] == ["Write the folder", "Upload it"]

@@ -1,8 +1,10 @@
 import json
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,47 @@ def test_the_error_does_not_tell_the_password(monkeypatch: pytest.MonkeyPatch) -
         registry.connect()
 
     assert "127.0.0.1" in str(error.value)
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.fixture(params=["<h1>Not here</h1>", '{"message": "Not here"}'], ids=["html", "json"])
+def tracking_only(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URI of a server that knows experiments and says of all else that it is not there."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            known = "/experiments/search" in self.path
+            content = ('{"experiments": []}' if known else str(request.param)).encode()
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = answer  # noqa: N815  as http.server wants them
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("store")
+def test_a_server_that_keeps_runs_only_is_named_as_such(
+    tracking_only: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_only.replace("//", "//me:s3cret@"))
+
+    with pytest.raises(StageError) as error:
+        registry.connect()
+
+    assert str(error.value).startswith(
+        f"the server {tracking_only} keeps runs but no registered models (MLFLOW_TRACKING_URI)"
+    )
+    assert "docs/hosting.md: " in str(error.value)
     assert "s3cret" not in str(error.value)
 
 

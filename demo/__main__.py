@@ -6,6 +6,7 @@ worth on fresh patients, a rollback. Ends with exit code 1 and the reason if any
 """
 
 import argparse
+import json
 import os
 import secrets
 import shutil
@@ -22,6 +23,7 @@ import httpx
 import numpy as np
 from tqdm import tqdm
 
+from aliases import PASSED
 from demo.clients import Patients, Stream, ask, ill, send_alert
 from demo.project import DemoFailed, copy, environment, free_port, run, serving, wait
 from monitoring.people import SHIFTS, People, draw, load
@@ -177,6 +179,8 @@ def story(demo: Demo, changes: dict[str, str]) -> None:
     demo.say("pipeline:")
     run(["dvc", "repro"], demo.folder, variables, demo.stages)
     run([sys.executable, "-m", "stages.summary"], demo.folder, variables, _figures(demo))
+    verdict = json.loads((demo.folder / "metrics" / "register.json").read_text())
+    expect(verdict["verdict"] == PASSED, f"the gate refused the first model: {verdict['reasons']}")
     url, retrainer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{hooks}"
     with (
         serving("serve", demo.folder, variables, url, "/health/ready") as client,

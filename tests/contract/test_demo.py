@@ -24,15 +24,15 @@ def demo(tmp_path: Path, command: Callable[..., Any]) -> Callable[..., str]:
     """Run the demo with real patients; what it says."""
     tables(tmp_path)
     settings = [
-        f"-S{section}.{name}={str(value).replace(' ', '')}"
+        f"-S{section}.{name}={value}"
         for section, values in CHANGES.items()
         for name, value in values.items()
     ]
-    line = " ".join([sys.executable, "-m", "demo", "--patients", str(tmp_path), *settings])
+    words = [sys.executable, "-m", "demo", "--patients", str(tmp_path), *settings]
 
     def run(code: int, *more: str) -> str:
         root = Path(__file__).parents[2]
-        done = command(" ".join([line, *more]), root, code=code, TMPDIR=str(tmp_path))
+        done = command([*words, *more], root, code=code, TMPDIR=str(tmp_path))
         return str(done.stdout)
 
     return run
@@ -56,10 +56,12 @@ def test_the_demo_ends_with_a_better_champion_and_a_rollback(
     assert not list(tmp_path.glob("heart-demo-*"))
 
 
-def test_a_challenger_that_the_gate_refuses_fails_the_demo(
+def test_a_first_model_that_the_gate_refuses_ends_the_demo_and_its_folder_is_left(
     demo: Callable[..., str], tmp_path: Path
 ) -> None:
-    told = demo(1, "-Sregister.floors={roc_auc:0.999,recall:0.6,brier:0.18,group_roc_auc:0.65}")
+    told = demo(
+        1, "-Sregister.floors={roc_auc: 0.999, recall: 0.6, brier: 0.18, group_roc_auc: 0.65}"
+    )
 
-    assert "error:" in told
+    assert "error: the gate refused the first model: ['roc_auc at least 0.999: it is 0.9" in told
     assert list(tmp_path.glob("heart-demo-*"))

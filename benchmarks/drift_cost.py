@@ -14,10 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from monitoring.drift import check, fit
+from monitoring.people import patient
 from monitoring.reference import Policy, Reference
 from monitoring.streams import Sample
 from monitoring.watch import last_patients, look_at
-from schema import MEASUREMENTS
 from serve.log import PredictionLog, Record, new_ids
 
 LARGE = 1_000_000
@@ -82,16 +82,8 @@ def records(sample: Sample, count: int) -> list[Record]:
     """Patients of the sample as the log keeps them."""
     drawn = np.random.default_rng(0).integers(len(sample.rows), size=count)
     return [
-        Record(key, "1", float(sample.scores[i]), values_of(sample.rows[i].tolist()))
+        Record(key, "1", float(sample.scores[i]), list(patient(sample.rows[i]).values()))
         for key, i in zip(new_ids(count), drawn, strict=True)
-    ]
-
-
-def values_of(row: list[float]) -> list[str | float | None]:
-    """An encoded row as it was given."""
-    return [
-        None if code != code else m.choices[int(code)].name if m.choices else code
-        for m, code in zip(MEASUREMENTS, row, strict=True)
     ]
 
 

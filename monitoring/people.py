@@ -144,14 +144,15 @@ def _changed(people: People, columns: Mapping[int, Floats]) -> People:
 def draw(people: People, count: int, random: Random) -> Iterator[tuple[dict[str, Any], str]]:
     """So many patients for the API, each with what it turned out to have."""
     for row in random.choice(len(people.rows), size=count, p=people.weights):
-        yield _patient(people.rows[row]), people.outcomes[row]
+        yield patient(people.rows[row]), people.outcomes[row]
 
 
-def _patient(row: Floats) -> dict[str, Any]:
-    patient: dict[str, Any] = {}
+def patient(row: Floats) -> dict[str, Any]:
+    """An encoded row as the API takes it; None where it was not measured."""
+    found: dict[str, Any] = {}
     for measurement, code in zip(MEASUREMENTS, row.tolist(), strict=True):
         known = (
             measurement.choices[int(code)].name if measurement.choices and code == code else code
         )
-        patient[measurement.name] = None if code != code else known
-    return patient
+        found[measurement.name] = None if code != code else known
+    return found

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from stages import registry
+from stages import registry, tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,12 +42,12 @@ class Journal:
         for name, number in metrics.items():
             self._client.log_metric(run_id, name, number)
         self._client.log_text(run_id, report, "report.txt")
-        self._client.set_terminated(run_id, "FINISHED")
+        self._end(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str) -> None:
         """Close a run that came to nothing."""
         self._client.set_tag(run_id, "reason", reason[:5000])
-        self._client.set_terminated(run_id, "FAILED")
+        self._end(run_id, "FAILED")
 
     def interrupted(self, run_id: str) -> None:
         """Close the run of a retraining that was killed, unless it is closed or gone."""
@@ -55,4 +55,8 @@ class Journal:
             run.info.run_id == run_id
             for run in self._client.search_runs([self._experiment], "attributes.status = 'RUNNING'")
         ):
-            self._client.set_terminated(run_id, "KILLED")
+            self._end(run_id, "KILLED")
+
+    def _end(self, run_id: str, status: str) -> None:
+        self._client.set_terminated(run_id, status)
+        tracking.copy(self._client, run_id)

@@ -1,7 +1,6 @@
 """The registry: MLflow, the only door between the pipeline and the service.
 
-Without MLFLOW_TRACKING_URI it is a SQLite file and a folder under registry/. Nothing else in
-stages/ talks to MLflow.
+Without MLFLOW_TRACKING_URI it is a SQLite file and a folder under registry/.
 """
 
 import contextlib
@@ -9,7 +8,7 @@ import hashlib
 import json
 import logging
 import os
-import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from aliases import CHAMPION, PREVIOUS, SCHEMA, SELF_TEST, SHA256, aliases
 from schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
+from stages import tracking
 from stages.errors import StageError
 from stages.onnx_export import INPUT, OUTPUT, predict
 
@@ -67,46 +67,47 @@ def own_store(root: Path) -> str:
 
 
 def connect() -> "MlflowClient":
-    """A client of the registry, known to answer. Raises StageError within seconds if it does not."""
-    root = project_root(Path.cwd())
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or own_store(root)
+    """A client of the registry, known to answer. Raises StageError within seconds if it does not.
+
+    A server without registered models gets copies of the runs; the registry is the own store then.
+    """
+    own = own_store(project_root(Path.cwd()))
+    uri = os.environ.get(tracking.URI) or own
+    client = _client(uri)
+    try:
+        client.search_registered_models(max_results=1)
+    except Exception as error:
+        # Whatever store it is, its client has an exception of its own: one message for all.
+        reason = tracking.without_password(tracking.first_line(error))
+        said = tracking.without_password(uri)
+        if uri == own or not tracking.keeps_runs(client):
+            raise StageError(
+                f"the registry {said} does not answer ({tracking.URI}): {reason}"
+            ) from error
+        print(
+            f"note: the server {said} keeps runs but no registered models ({tracking.URI}): it gets "
+            f"a copy of each run, and the registry is {own}; see docs/hosting.md",
+            file=sys.stderr,
+        )
+        client = _client(own)
+    return client
+
+
+def _client(uri: str) -> "MlflowClient":
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     import mlflow
 
+    asked = os.environ.get(tracking.URI)
     mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient()
-    try:
-        client.search_registered_models(max_results=1)
-    except Exception as error:
-        # Whatever store it is, its client has an exception of its own: one message for all.
-        reason = _without_password((str(error).splitlines() or [""])[0])
-        said = _without_password(uri)
-        if _keeps_runs(client):
-            raise StageError(
-                f"the server {said} keeps runs but no registered models (MLFLOW_TRACKING_URI), and "
-                f"without those there is no champion; see docs/hosting.md: {reason}"
-            ) from error
-        raise StageError(
-            f"the registry {said} does not answer (MLFLOW_TRACKING_URI): {reason}"
-        ) from error
-    return client
-
-
-def _keeps_runs(client: "MlflowClient") -> bool:
-    """Whether the tracking half of a server answers."""
-    try:
-        client.search_experiments(max_results=1)
-    except Exception:  # noqa: BLE001  as above
-        return False
-    return True
-
-
-def _without_password(text: str) -> str:
-    """The text without the users and passwords of the URIs in it."""
-    return re.sub(r"//[^/\s]*@", "//", text)
+    # MLflow has set the variable too; but it is for a person to say which server is meant.
+    if asked is None:
+        os.environ.pop(tracking.URI, None)
+    else:
+        os.environ[tracking.URI] = asked
+    return mlflow.MlflowClient()
 
 
 def experiment(client: "MlflowClient", name: str) -> str:
@@ -166,6 +167,7 @@ def run(experiment_id: str, package: Package) -> Iterator[str]:
         for path in package.artifacts:
             mlflow.log_artifact(str(path), path.parent.name)
         yield active.info.run_id
+    tracking.copy(mlflow.MlflowClient(), active.info.run_id)
 
 
 def publish(

@@ -20,6 +20,8 @@ from stages.journal import UNTIL, Journal
 
 LOCK = registry.FOLDER / "retrain.lock"
 
+TITLES = {"roc_auc": "ROC AUC on held-out", "brier": "Brier score, held-out"}
+
 Run = Callable[..., int]
 
 
@@ -86,17 +88,18 @@ def report(verdict: Mapping[str, Any], change: collect.Change, new: New, trigger
     end = f"challenger version {verdict['version']}: {verdict['verdict']}"
     if rival is None:
         return "\n".join([*lines, "  champion   there was none to compare with", end])
-    lines += [
-        f"  champion   version {rival}",
-        "",
-        f"  {'ROC AUC on held-out':<22} {'rows':>5}  champion  challenger  difference (paired interval)",
-    ]
-    return "\n".join([*lines, *map(_line, verdict["against_champion"].items()), end])
+    lines.append(f"  champion   version {rival}")
+    for score, title in TITLES.items():
+        lines += [
+            "",
+            f"  {title:<22} {'rows':>5}  champion  challenger  difference (paired interval)",
+        ]
+        lines += [_line(name, found, score) for name, found in verdict["against_champion"].items()]
+    return "\n".join([*lines, end])
 
 
-def _line(group: tuple[str, Mapping[str, Any]]) -> str:
-    name, found = group
-    scores = found["roc_auc"]
+def _line(name: str, found: Mapping[str, Any], score: str) -> str:
+    scores = found[score]
     if scores["difference"] is None:
         return f"  {name:<22} {found['rows']:>5}  -"
     return (
@@ -111,7 +114,7 @@ def metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
         f"{group}.{score}.{figure}": value
         for group, found in verdict["against_champion"].items()
         if group == "all" or group.startswith("source_")
-        for score in ("roc_auc", "brier")
+        for score in TITLES
         for figure, value in found[score].items()
         if value is not None
     }

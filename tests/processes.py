@@ -1,6 +1,7 @@
-"""Processes as /proc shows them."""
+"""Processes as /proc shows them, and ports for them."""
 
 import os
+import socket
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -33,3 +34,10 @@ def children(pid: int) -> list[int]:
         found += waiting
         waiting = [p for p, parent in parents.items() if parent and int(parent[0]) in waiting]
     return found[1:]
+
+
+def free_port() -> int:
+    """A port of the loopback on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import shutil
 import signal
-import socket
 import subprocess
+import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from stages import registry
 from stages.errors import main_of
 from stages.params import SECTIONS
 from stages.register import main
+from tests.processes import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
@@ -57,12 +61,6 @@ def aliases(client: Any) -> dict[str, Any]:
 def ran(output: str) -> list[str]:
     """The stages that a `dvc repro` has run."""
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def set_parameter(project: Path, section: str, **values: Any) -> None:
@@ -365,3 +363,67 @@ def test_a_server_takes_the_place_of_the_own_registry_by_its_uri_alone(
     assert aliases(client) == {"champion": "1"}
     assert list((project / "registry").iterdir()) == [project / "registry" / "registered.json"]
     assert list((project.parent / "server" / "artifacts").rglob("model.onnx"))
+
+
+@pytest.fixture
+def tracking_only(server: str) -> Iterator[str]:
+    """The address of that server without its half for registered and logged models."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            hidden = re.search("/(registered-models|model-versions|logged-models)/", self.path)
+            asked = urllib.request.Request(  # noqa: S310
+                server + self.path, body or None, dict(self.headers), method=self.command
+            )
+            try:
+                with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310
+                    status, content = answer.status, answer.read()
+            except urllib.error.HTTPError as error:
+                status, content = error.code, error.read()
+            if hidden:
+                status, content = 404, b""
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815  as http.server wants them
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{proxy.server_port}"
+        proxy.shutdown()
+
+
+@pytest.mark.heavy
+def test_a_server_that_keeps_runs_only_gets_them_and_git_and_dvc_keep_the_champion(
+    project: Path, server: str, tracking_only: str, command: Command, tmp_path: Path
+) -> None:
+    import mlflow
+
+    store = tmp_path / "remote"
+    command(f"dvc remote add -d store {store}", project)
+    command("dvc push", project)
+    command("git commit --quiet -am remote", project)
+    command(f"git clone --quiet {project} {tmp_path / 'clone'}", project)
+    command("dvc pull", tmp_path / "clone")
+
+    output = command(
+        "python -m stages.register", tmp_path / "clone", MLFLOW_TRACKING_URI=tracking_only
+    ).stdout
+
+    assert f"the server {tracking_only} keeps runs but no registered models" in output
+    assert f"{NAME}: version 1, champion" in output
+    [run] = runs(mlflow.MlflowClient(server))
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["evaluate.roc_auc"] > 0.8
+    assert run.data.params["register.model_name"] == NAME
+    files = mlflow.MlflowClient(server).list_artifacts(run.info.run_id, "metrics")
+    assert "metrics/evaluate.json" in {file.path for file in files}
+    own = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'clone/registry/mlflow.db'}")
+    assert aliases(own) == {"champion": "1"}

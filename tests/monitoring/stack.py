@@ -1,7 +1,6 @@
 """The service, a Prometheus with the project's configuration, and another replica's metrics, all running."""
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import yaml
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from tests.monitoring.configuration import PROMETHEUS, ROOT
+from tests.processes import free_port
 
 INTERVAL = "500ms"
 
@@ -46,12 +46,6 @@ def until(condition: Callable[[], Any], seconds: float = 60, pause: float = 0.1)
         assert time.monotonic() < end, "it does not happen"
         time.sleep(pause)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.monitoring.stack import free_port, served, until
+from tests.monitoring.stack import served, until
 from tests.monitoring.watching import tables
+from tests.processes import free_port
 from tests.serve.registry_fixture import ROOT
 
 pytestmark = [

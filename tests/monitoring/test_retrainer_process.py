@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.monitoring.configuration import ROOT
-from tests.monitoring.stack import free_port, until
+from tests.monitoring.stack import until
 from tests.monitoring.test_retrainer import is_alive
 from tests.monitoring.webhook import (
     COMMAND,
@@ -30,6 +30,7 @@ from tests.monitoring.webhook import (
     started,
     status,
 )
+from tests.processes import free_port
 
 
 class Receiver:

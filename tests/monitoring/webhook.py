@@ -16,7 +16,8 @@ import httpx
 from monitoring.retrainer.runs import Runs
 from monitoring.retrainer.settings import RetrainerSettings
 from tests.monitoring.configuration import ROOT
-from tests.monitoring.stack import free_port, running, until
+from tests.monitoring.stack import running, until
+from tests.processes import free_port
 
 TOKEN = "bearer-of-the-tests"
 SECRET = "secret-of-the-tests"

@@ -5,14 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import create_server
 from typing import Any
 
 import httpx
 
+from tests.processes import free_port
 from tests.serve.logs import until
 from tests.serve.registry_fixture import ROOT
 
@@ -65,11 +65,6 @@ class Server:
 
         until(still, 60)
         return sizes[-1]
-
-
-def free_port() -> int:
-    with closing(create_server(("127.0.0.1", 0))) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

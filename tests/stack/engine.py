@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from tests.serve.server_process import free_port
+from tests.processes import free_port
 from tests.stack.compose_file import COMPOSE, ROOT, required, services
 
 STAND_INS = Path(__file__).parent / "stand_ins"

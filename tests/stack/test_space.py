@@ -20,7 +20,7 @@ from aliases import CHAMPION
 from deploy.space import build
 from schema import encode
 from stages.onnx_export import predict
-from tests.serve.server_process import free_port
+from tests.processes import free_port
 from tests.stack.compose_file import ROOT
 from tests.stack.space_process import PATIENT
 

@@ -1,5 +1,4 @@
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
 from stages import registry
 from stages.errors import StageError
 from stages.onnx_export import predict
+from tests.processes import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
@@ -82,7 +82,7 @@ def test_a_queued_experiment_writes_to_the_main_folder(
     queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1"
     queued.mkdir(parents=True)
     monkeypatch.chdir(queued)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     client = registry.connect()
     experiment = registry.experiment(client, "queued")
@@ -96,17 +96,11 @@ def test_a_queued_experiment_writes_to_the_main_folder(
     assert not list(queued.iterdir())
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.usefixtures("store")
 def test_a_registry_that_does_not_answer_is_a_clear_error_within_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    uri = f"http://127.0.0.1:{closed_port()}"
+    uri = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
 
     start = time.monotonic()
@@ -122,7 +116,7 @@ def test_a_registry_that_does_not_answer_is_a_clear_error_within_seconds(
 
 @pytest.mark.usefixtures("store")
 def test_the_error_does_not_tell_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:p@s3cret@127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:p@s3cret@127.0.0.1:{free_port()}")
 
     with pytest.raises(StageError) as error:
         registry.connect()
@@ -156,20 +150,33 @@ def tracking_only(request: pytest.FixtureRequest) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.usefixtures("store")
-def test_a_server_that_keeps_runs_only_is_named_as_such(
-    tracking_only: str, monkeypatch: pytest.MonkeyPatch
+def test_beside_a_server_that_keeps_runs_only_the_registry_is_the_own_one(
+    tracking_only: str, store: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_only.replace("//", "//me:s3cret@"))
 
-    with pytest.raises(StageError) as error:
-        registry.connect()
+    client = registry.connect()
 
-    assert str(error.value).startswith(
-        f"the server {tracking_only} keeps runs but no registered models (MLFLOW_TRACKING_URI)"
+    assert client.tracking_uri == store.tracking_uri
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"note: the server {tracking_only} keeps runs but no registered models (MLFLOW_TRACKING_URI)"
     )
-    assert "docs/hosting.md: " in str(error.value)
-    assert "s3cret" not in str(error.value)
+    assert said.endswith("see docs/hosting.md\n")
+    assert "s3cret" not in said
+
+
+def test_a_copy_that_the_server_does_not_take_is_told_and_no_failure(
+    tracking_only: str, publish: Publish, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_only.replace("//", "//me:s3cret@"))
+
+    version = publish()
+
+    assert version.version in (1, "1")
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: {tracking_only} has not taken the run {version.run_id}: ")
+    assert "s3cret" not in said
 
 
 # What a version holds

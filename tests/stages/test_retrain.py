@@ -62,6 +62,7 @@ def test_what_is_missing_is_told(absence: int, presence: int, missing: list[str]
 
 
 SCORES = {"champion": 0.9, "challenger": 0.93, "difference": 0.03, "low": 0.01, "high": 0.05}
+BRIER = {"champion": 0.11, "challenger": 0.12, "difference": 0.01, "low": -0.01, "high": 0.03}
 VERDICT = {
     "model": "heart-disease",
     "version": 4,
@@ -69,7 +70,7 @@ VERDICT = {
     "verdict": "refused",
     "reasons": ["recall at least 0.6: it is 0.5"],
     "against_champion": {
-        "all": {"rows": 90, "roc_auc": SCORES, "brier": SCORES},
+        "all": {"rows": 90, "roc_auc": SCORES, "brier": BRIER},
         "sex_female": {
             "rows": 9,
             "roc_auc": dict.fromkeys(SCORES, None),
@@ -88,6 +89,7 @@ def test_the_report_tells_rows_verdict_reasons_and_both_models_by_group() -> Non
     assert "because    recall at least 0.6: it is 0.5" in told
     assert "champion   version 2" in told
     assert "0.900       0.930  +0.030 (+0.010 to +0.050)" in told
+    assert "0.110       0.120  +0.010 (-0.010 to +0.030)" in told
     assert told.splitlines()[-2].split() == ["sex_female", "9", "-"]
     assert told.splitlines()[-1] == "challenger version 4: refused"
 

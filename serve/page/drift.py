@@ -123,19 +123,23 @@ def _missing(found: Compared, language: Language) -> Share:
 
 
 def _values(found: Compared, language: Language) -> list[Share]:
-    """The share of each category, or above each edge of a number."""
+    """The share of each category, or under or above each edge of a number; none if nobody's is known."""
+    if not found.now[:-1].any():
+        return []
     now, before = (counts[:-1] / max(counts[:-1].sum(), 1) for counts in (found.now, found.before))
-    if found.column.choices:
-        labels = bucket_labels(found.column, language)
+    labels = bucket_labels(found.column, language)[:-1]
+    if not found.column.choices:
+        over = [
+            (say("drift_over", language, edge=_edge(found.column, edge, language)), i)
+            for i, edge in enumerate(found.column.edges[1:], start=2)
+        ]
         return [
-            (label, float(a), float(b), True)
-            for label, a, b in zip(labels[:-1], now, before, strict=True)
+            (labels[0], float(now[0]), float(before[0]), True),
+            *((label, float(now[i:].sum()), float(before[i:].sum()), True) for label, i in over),
         ]
     return [
-        (say("drift_over", language, edge=_edge(found.column, edge, language)),
-         float(now[i + 1 :].sum()), float(before[i + 1 :].sum()), True)
-        for i, edge in enumerate(found.column.edges)
-    ]  # fmt: skip
+        (label, float(a), float(b), True) for label, a, b in zip(labels, now, before, strict=True)
+    ]
 
 
 def bucket_labels(column: Column, language: Language) -> list[str]:

@@ -115,6 +115,19 @@ def test_words_name_the_largest_change() -> None:
     assert re.fullmatch(r"Female in 100% of the last \d+ patients, 32% in training", women)
 
 
+@pytest.mark.parametrize("name", ["major_vessels", "thallium", "cholesterol"])
+def test_what_is_measured_in_nobody_any_more_has_no_other_words(name: str) -> None:
+    words = change(compared(look(40, **{name: None}), name), "en")
+
+    assert re.fullmatch(r"Not measured in 100% of the last 40 patients, (<?\d)% in training", words)
+
+
+def test_words_say_that_values_are_below_all_of_the_training() -> None:
+    words = change(compared(look(40, max_heart_rate=-200), "max_heart_rate"), "en")
+
+    assert re.fullmatch(r"Under \d+ beats/min in 100% of the last 40 patients, 0% in training", words)
+
+
 def test_words_say_among_whom_it_is_known() -> None:
     patients = measured(100)
     for patient in patients[::2]:

@@ -1,10 +1,14 @@
 """`python -m serve`: the service, set up by HEART_... variables or .env (see .env.example)."""
 
+import asyncio
 import logging
 import math
+import os
 import resource
+import socket
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -21,6 +25,7 @@ from serve.settings import Settings
 
 # At the end: not ready first, so that nothing more is sent here; then answer what is in work.
 LEAVE_SECONDS = 1.0
+LAST_SECONDS = 0.3  # for requests that are on their way when nothing more is accepted
 GRACE_SECONDS = 5  # an open tab of the page would hold up the end for ever
 # Longer than proxies keep theirs: who closes first may close on a request that is on its way.
 KEEP_ALIVE_SECONDS = 75
@@ -53,6 +58,28 @@ class Server(uvicorn.Server):
             connection.transport.close()
         self._silent = silent
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was sent here until the very end; a proxy sends no prediction twice.
+
+        uvicorn would drop connections that wait to be accepted, and those without a request so far.
+        """
+        listeners = [
+            socket.socket(fileno=os.dup(listener.fileno()))
+            for server in self.servers
+            for listener in server.sockets
+        ]
+        for server in self.servers:
+            server.close()
+        for connection in [waiting for listener in listeners for waiting in _last(listener)]:
+            connection.setblocking(False)
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        await asyncio.sleep(LAST_SECONDS)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> HttpToolsProtocol:
+        state = self.lifespan.state
+        return HttpToolsProtocol(self.config, self.server_state, app_state=state)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop being ready, and a moment later end; at once if told again."""
         admission = self.config.app.state.admission  # type: ignore[union-attr]
@@ -62,6 +89,16 @@ class Server(uvicorn.Server):
         admission.draining = True
         self._captured_signals.append(sig)
         self._ends_at = time.monotonic() + LEAVE_SECONDS
+
+
+def _last(listener: socket.socket) -> list[socket.socket]:
+    """Close a listening socket, and return the connections that waited in it."""
+    listener.setblocking(False)
+    waiting = []
+    with listener, suppress(BlockingIOError):
+        while True:
+            waiting.append(listener.accept()[0])
+    return waiting
 
 
 def _owes_head(connection: HttpToolsProtocol) -> bool:

@@ -3,10 +3,12 @@
 import asyncio
 import resource
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -246,3 +248,44 @@ def test_a_connection_on_which_no_request_comes_is_closed(
         return ended
 
     assert asyncio.run(asyncio.wait_for(story(), 20)) == [b"", b"", b""]
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_request_that_comes_with_the_end_is_answered(accepted: bool) -> None:
+    client = socket.socket()
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"answered"})
+
+    def ask() -> None:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+
+    class Ends(main.Server):
+        """Ends once somebody has connected; the request comes before or just after."""
+
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            if accepted:
+                client.connect(self.servers[0].sockets[0].getsockname())
+
+        async def on_tick(self, counter: int) -> bool:
+            await super().on_tick(counter)
+            if counter == 0:  # nothing has had time to be accepted
+                return False
+            if accepted:
+                asyncio.get_running_loop().call_later(0.05, ask)
+            else:
+                client.connect(self.servers[0].sockets[0].getsockname())
+                ask()
+            assert len(self.server_state.connections) == accepted
+            return True
+
+    with client:
+        config = uvicorn.Config(
+            app, port=0, lifespan="off", log_level="error", http=HttpToolsProtocol
+        )
+        Ends(config).run()
+        client.settimeout(5)
+        assert b"answered" in client.recv(1000)

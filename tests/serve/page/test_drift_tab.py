@@ -125,7 +125,9 @@ def test_what_is_measured_in_nobody_any_more_has_no_other_words(name: str) -> No
 def test_words_say_that_values_are_below_all_of_the_training() -> None:
     words = change(compared(look(40, max_heart_rate=-200), "max_heart_rate"), "en")
 
-    assert re.fullmatch(r"Under \d+ beats/min in 100% of the last 40 patients, 0% in training", words)
+    assert re.fullmatch(
+        r"Under \d+ beats/min in 100% of the last 40 patients, 0% in training", words
+    )
 
 
 def test_words_say_among_whom_it_is_known() -> None:

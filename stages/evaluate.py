@@ -11,7 +11,7 @@ from schema import NAMES
 from stages import files, params
 from stages.errors import StageError, main_of
 from stages.onnx_export import predict
-from stages.scores import Array, bootstrap_weights, roc_auc, with_intervals
+from stages.scores import Array, roc_auc, with_intervals
 
 AGE_BANDS = {"under_50": (0, 50), "50_to_59": (50, 60), "60_and_over": (60, 200)}
 
@@ -43,8 +43,9 @@ def evaluate(
 
 
 def _scores(outcome: Array, probability: Array, options: params.Evaluate) -> dict[str, Any]:
-    weights = bootstrap_weights(outcome, options.bootstrap, options.seed)
-    figures = with_intervals(outcome, probability, weights, options.threshold, options.bins)
+    figures = with_intervals(
+        outcome, probability, options.bootstrap, options.seed, options.threshold, options.bins
+    )
     return {**figures, "rows": len(outcome), "presence": int(outcome.sum())}
 
 

@@ -2,10 +2,10 @@
 
 scikit-learn's functions score one sample a call; a bootstrap wants thousands. Here every function
 takes weights [draws, n] (how often a row was drawn) and gives one score a draw. Tests hold each
-against scikit-learn's.
+against scikit-learn's. The draws of many rows come in blocks, so that memory stays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Score = Callable[[Array, Array, Array], Array]
+
+BLOCK = 1 << 22  # weights that are held at once: 32 MiB
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
@@ -22,10 +24,11 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 
 def weighted_roc_auc(y: Array, p: Array, weights: Array) -> Array:
     """The probability that a sick patient gets a higher score than a healthy one, ties count half."""
-    values, rank = np.unique(p, return_inverse=True)
-    table = np.zeros((len(p), len(values)))
-    table[np.arange(len(p)), rank] = 1
-    sick, healthy = (weights * y) @ table, (weights * (1 - y)) @ table
+    order = np.argsort(p, kind="stable")
+    starts = np.unique(p[order], return_index=True)[1]
+    sorted_weights, sorted_y = weights[:, order], y[order]
+    sick = np.add.reduceat(sorted_weights * sorted_y, starts, axis=1)
+    healthy = np.add.reduceat(sorted_weights * (1 - sorted_y), starts, axis=1)
     below = np.cumsum(healthy, axis=1) - healthy / 2
     return _ratio((sick * below).sum(axis=1), sick.sum(axis=1) * healthy.sum(axis=1))
 
@@ -89,15 +92,21 @@ def roc_auc(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
     )
 
 
-def bootstrap_weights(y: npt.ArrayLike, draws: int, seed: int) -> Array:
-    """How often each row is drawn [draws, n], within its outcome, so that no draw lacks one."""
+def bootstrap_weights(y: npt.ArrayLike, draws: int, seed: int) -> Iterator[Array]:
+    """How often each row is drawn, in blocks [some of the draws, n].
+
+    Within its outcome, so that no draw lacks one.
+    """
     outcome = np.asarray(y)
     random = np.random.default_rng(seed)
-    weights = np.zeros((draws, len(outcome)))
-    for value in np.unique(outcome):
-        rows = np.flatnonzero(outcome == value)
-        weights[:, rows] = random.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), draws)
-    return weights
+    classes = [np.flatnonzero(outcome == value) for value in np.unique(outcome)]
+    size = max(BLOCK // len(outcome), 1)
+    for start in range(0, draws, size):
+        weights = np.zeros((min(size, draws - start), len(outcome)))
+        for rows in classes:
+            shares = np.full(len(rows), 1 / len(rows))
+            weights[:, rows] = random.multinomial(len(rows), shares, len(weights))
+        yield weights
 
 
 def interval(values: Array, confidence: float = 0.95) -> tuple[float, float]:
@@ -111,14 +120,14 @@ def interval(values: Array, confidence: float = 0.95) -> tuple[float, float]:
 
 
 def with_intervals(
-    y: npt.ArrayLike, p: npt.ArrayLike, weights: Array, threshold: float, bins: int
+    y: npt.ArrayLike, p: npt.ArrayLike, draws: int, seed: int, threshold: float, bins: int
 ) -> dict[str, Any]:
     """Each score with `_low` and `_high`; a score that cannot be computed is None."""
-    point = all_scores(y, p, np.ones((1, weights.shape[1])), threshold, bins)
-    drawn = all_scores(y, p, weights, threshold, bins)
+    point = all_scores(y, p, np.ones((1, len(np.asarray(y)))), threshold, bins)
+    drawn = [all_scores(y, p, w, threshold, bins) for w in bootstrap_weights(y, draws, seed)]
     found: dict[str, Any] = {}
     for name, value in point.items():
-        low, high = interval(drawn[name])
+        low, high = interval(np.concatenate([block[name] for block in drawn]))
         for key, number in ((name, float(value[0])), (f"{name}_low", low), (f"{name}_high", high)):
             found[key] = None if np.isnan(number) else number
     return found

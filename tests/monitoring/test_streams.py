@@ -64,8 +64,9 @@ def test_weights_are_how_likely_a_patient_is(sample: Sample) -> None:
     weights = np.zeros(len(sample.rows))
     weights[[3, 5]] = 1, 3
 
-    blocks = replace(sample, weights=weights).blocks(np.random.default_rng(0), 100, 10)
+    drawn = replace(sample, weights=weights).draw(np.random.default_rng(0), 1000)
 
-    assert blocks.sum(axis=1).tolist() == [10] * 100
-    assert blocks.sum() == blocks[:, [3, 5]].sum()
-    assert blocks[:, 5].sum() == pytest.approx(750, abs=60)
+    rows = [row.tobytes() for row in drawn.rows]
+    third, fifth = (rows.count(sample.rows[i].tobytes()) for i in (3, 5))
+    assert third + fifth == len(drawn.scores) == 1000
+    assert fifth == pytest.approx(750, abs=60)

@@ -104,7 +104,7 @@ def test_the_score_of_a_patient_is_of_a_model_that_has_not_seen_it() -> None:
     data = rows()
     choice = Choice("logistic_regression", MODELS["logistic_regression"][0], 0.5)
 
-    found = out_of_fold(choice, data)
+    found = out_of_fold(choice, data, data)
 
     for fold in data.folds():
         blind = fit(choice.model, data.without(fold), 0.5, fold)

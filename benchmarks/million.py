@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import psutil
@@ -49,7 +49,7 @@ def patients(real: Floats, rows: int, random: np.random.Generator) -> Floats:
         else:
             noise = MOVED * known.std() * random.standard_normal(rows)
             steps = np.rint((values + noise) / measurement.step)
-            values[:] = np.clip(steps * measurement.step, measurement.low, measurement.high)
+            values[:] = np.clip(steps * measurement.step + 0.0, measurement.low, measurement.high)
     return made
 
 
@@ -89,7 +89,7 @@ class Memory:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> "Memory":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -13,6 +13,7 @@ from stages.errors import StageError, main_of
 from stages.onnx_export import predict
 from stages.scores import Array, roc_auc, with_intervals
 
+POINTS = 1000  # of a curve: nobody sees more
 AGE_BANDS = {"under_50": (0, 50), "50_to_59": (50, 60), "60_and_over": (60, 200)}
 
 
@@ -71,14 +72,20 @@ def curves(outcome: Array, probability: Array, options: params.Evaluate) -> dict
     label = {0.0: "absence", 1.0: "presence"}
     predicted = (probability >= options.threshold).astype(float)
     return {
-        "roc": pd.DataFrame({"false_positive_rate": fpr, "true_positive_rate": tpr}),
-        "precision_recall": pd.DataFrame({"recall": recall, "precision": precision}),
+        "roc": _thinned(pd.DataFrame({"false_positive_rate": fpr, "true_positive_rate": tpr})),
+        "precision_recall": _thinned(pd.DataFrame({"recall": recall, "precision": precision})),
         "calibration": calibration(outcome, probability, options.bins),
         "confusion": pd.DataFrame(
             {"actual": [label[v] for v in outcome], "predicted": [label[v] for v in predicted]}
         ),
         "decision": decision(outcome, probability),
     }
+
+
+def _thinned(curve: pd.DataFrame) -> pd.DataFrame:
+    """At most POINTS points of a curve, both ends among them."""
+    kept = np.linspace(0, len(curve) - 1, min(len(curve), POINTS)).round().astype(int)
+    return curve.iloc[kept]
 
 
 def calibration(outcome: Array, probability: Array, bins: int) -> pd.DataFrame:

@@ -6,7 +6,7 @@ against scikit-learn's. The draws of many rows come in blocks, so that memory st
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ Array = npt.NDArray[np.float64]
 Score = Callable[[Array, Array, Array], Array]
 
 BLOCK = 1 << 22  # weights that are held at once: 32 MiB
+SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
@@ -25,12 +26,13 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 def weighted_roc_auc(y: Array, p: Array, weights: Array) -> Array:
     """The probability that a sick patient gets a higher score than a healthy one, ties count half."""
     order = np.argsort(p, kind="stable")
-    starts = np.unique(p[order], return_index=True)[1]
-    sorted_weights, sorted_y = weights[:, order], y[order]
-    sick = np.add.reduceat(sorted_weights * sorted_y, starts, axis=1)
-    healthy = np.add.reduceat(sorted_weights * (1 - sorted_y), starts, axis=1)
-    below = np.cumsum(healthy, axis=1) - healthy / 2
-    return _ratio((sick * below).sum(axis=1), sick.sum(axis=1) * healthy.sum(axis=1))
+    sick, healthy = order[y[order] == 1], order[y[order] == 0]
+    passed = np.zeros((len(weights), len(healthy) + 1))  # healthy ones with lower scores
+    np.cumsum(weights.take(healthy, axis=1), axis=1, out=passed[:, 1:])
+    lower, upper = (np.searchsorted(p[healthy], p[sick], side) for side in SIDES)
+    below = (passed.take(lower, axis=1) + passed.take(upper, axis=1)) / 2
+    drawn = weights.take(sick, axis=1)
+    return _ratio((drawn * below).sum(axis=1), drawn.sum(axis=1) * passed[:, -1])
 
 
 def weighted_brier(y: Array, p: Array, weights: Array) -> Array:
@@ -53,7 +55,7 @@ def weighted_ece(y: Array, p: Array, weights: Array, bins: int) -> Array:
     """
     group = np.minimum(np.argsort(np.argsort(p, kind="stable")) * bins // len(p), bins - 1)
     member = np.eye(bins)[group]
-    gap = (weights * (p - y)) @ member
+    gap = weights @ (member * (p - y)[:, None])
     return _ratio(np.abs(gap).sum(axis=1), weights.sum(axis=1))
 
 
@@ -101,12 +103,24 @@ def bootstrap_weights(y: npt.ArrayLike, draws: int, seed: int) -> Iterator[Array
     random = np.random.default_rng(seed)
     classes = [np.flatnonzero(outcome == value) for value in np.unique(outcome)]
     size = max(BLOCK // len(outcome), 1)
+    count = _by_row if size >= draws else _by_draw
     for start in range(0, draws, size):
         weights = np.zeros((min(size, draws - start), len(outcome)))
         for rows in classes:
-            shares = np.full(len(rows), 1 / len(rows))
-            weights[:, rows] = random.multinomial(len(rows), shares, len(weights))
+            weights[:, rows] = count(random, len(rows), len(weights))
         yield weights
+
+
+def _by_row(random: np.random.Generator, rows: int, draws: int) -> Array:
+    """How often each of so many rows is drawn [draws, rows], row by row."""
+    return random.multinomial(rows, np.full(rows, 1 / rows), draws).astype(float)
+
+
+def _by_draw(random: np.random.Generator, rows: int, draws: int) -> Array:
+    """The same, draw by draw: ten times as fast for many rows, but with other random numbers."""
+    drawn = random.integers(rows, size=(draws, rows)) + rows * np.arange(draws)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=draws * rows)
+    return counts.reshape(draws, rows).astype(float)
 
 
 def interval(values: Array, confidence: float = 0.95) -> tuple[float, float]:

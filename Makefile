@@ -9,7 +9,7 @@ COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H%M%SZ)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack backup restore format lock space demo simulate drift-report bench-model bench-pipeline bench-serve bench-drift bench-scale clean
+.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-serve bench-drift bench-scale clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
@@ -119,6 +119,9 @@ lock: .venv/dev ## choose all versions anew and write requirements/lock.txt
 
 bench-model: .venv/pipeline ## nested cross-validation beside plain models, into benchmarks/model.json
 	python -m benchmarks.model
+
+bench-gate: .venv/pipeline ## which challengers the gate refuses: good ones, other patients', shuffled outcomes
+	python -m benchmarks.gate
 
 bench-pipeline: .venv/pipeline ## the time of each stage, the share inside the fits, and the cost of no change
 	python -m benchmarks.pipeline

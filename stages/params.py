@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Margin = Annotated[float, Field(ge=0, lt=0.5)]
 Weight = Annotated[float, Field(ge=0, le=10)]
 MaxRows = Annotated[int, Field(ge=100)]  # of a subsample (stages/subsample.py)
 
@@ -138,10 +139,18 @@ class Floors(BaseModel):
     group_roc_auc: Fraction
 
 
+class Margins(BaseModel):
+    """By how much a challenger may be worse than the champion, on the same held-out patients."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    roc_auc: Margin
+    brier: Margin
+
+
 class Register(Section):
     stage = "register"
     model_name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-    margin: Annotated[float, Field(ge=0, lt=0.5)]
+    margins: Margins
     confidence: Fraction
     recent_per_class: Count
     floors: Floors

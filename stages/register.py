@@ -71,17 +71,26 @@ def floors(figures: Mapping[str, Any], limits: params.Floors) -> list[Check]:
 
 
 def not_worse(against: Mapping[str, Any], options: params.Register) -> list[Check]:
-    """Whether the challenger's ROC AUC is lower by less than the margin, as `compare` found.
+    """Whether the challenger is worse by less than the margins, as `compare` found.
 
-    On the frozen hold-out, and on held-out patients of the service once there are enough: with fewer,
-    even an equal challenger would fail for the width of the interval alone.
+    In ROC AUC, and in Brier score too: outcomes that are partly wrong pull every risk to the middle,
+    which leaves the ROC AUC as it was. On the frozen hold-out, and on held-out patients of the service
+    once there are enough: with fewer, even an equal challenger would fail for the width of the
+    interval alone.
     """
-    label = "roc_auc against the champion, lower end"
     frozen, recent = against.get(FROZEN, against[ALL]), against.get(RECENT)
-    checks = [at_least(label, frozen["roc_auc"]["low"], -options.margin)]
+    checks = _within("", frozen, options.margins)
     if recent and _smaller_class(recent) >= options.recent_per_class:
-        checks.append(at_least(f"{RECENT}: {label}", recent["roc_auc"]["low"], -options.margin))
+        checks += _within(f"{RECENT}: ", recent, options.margins)
     return checks
+
+
+def _within(where: str, found: Mapping[str, Any], margins: params.Margins) -> list[Check]:
+    label = "{}{} against the champion, {} end".format
+    return [
+        at_least(label(where, "roc_auc", "lower"), found["roc_auc"]["low"], -margins.roc_auc),
+        at_most(label(where, "brier", "upper"), found["brier"]["high"], margins.brier),
+    ]
 
 
 def _smaller_class(figures: Mapping[str, Any]) -> int:

@@ -110,7 +110,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         ("evaluate", "threshold", 1.0),
         ("evaluate", "bins", 1),
         ("register", "model_name", "Heart Disease"),
-        ("register", "margin", 0.5),
+        ("register", "margins", 0.03),
         ("register", "recent_per_class", 0),
         ("register", "floors", 0.8),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.drift import DRIFTS, HORIZON
+from benchmarks.gate import CHALLENGERS, OUTCOMES
 from benchmarks.scale import CSV_ROWS, SIZES, SPARK_ROWS
 from stages.params import SECTIONS
 
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "benchmarks/README.md").read_text()
 WORDS = " ".join(PAGE.split())
 README = " ".join((ROOT / "README.md").read_text().split())
-FILES = ("serve", "drift", "scale", "model", "pipeline")
+FILES = ("serve", "drift", "scale", "model", "gate", "pipeline")
 FOUND: dict[str, Any] = {
     name: json.loads((ROOT / f"benchmarks/{name}.json").read_text()) for name in FILES
 }
@@ -97,13 +98,30 @@ def line(what: str, cells: list[str]) -> str:
     return f"| {' | '.join([what, *cells])} |"
 
 
+def gate() -> Iterator[str]:
+    for who in CHALLENGERS:
+        for count in OUTCOMES:
+            found = FOUND["gate"][f"{who}, {count}"]
+            either, roc_auc, brier = (found[score] for score in ("either", "roc_auc", "brier"))
+            share = f"{either['share']:.1%} ({either['low']:.1%} to {either['high']:.1%})"
+            alone = [f"{score['share']:.1%}" for score in (roc_auc, brier)]
+            yield line(who, [str(count), share, *alone])
+
+
 def pipeline() -> Iterator[str]:
     seconds = FOUND["pipeline"]["seconds"]
     for name, value in (*seconds.items(), ("all", sum(seconds.values()))):
         yield line(name, [f"{value:.1f}"])
 
 
-TABLES = {"Serving": serving, "Drift": drift, "Scale": scale, "Model": model, "Pipeline": pipeline}
+TABLES = {
+    "Serving": serving,
+    "Drift": drift,
+    "Scale": scale,
+    "Model": model,
+    "Gate": gate,
+    "Pipeline": pipeline,
+}
 
 
 @pytest.mark.parametrize("title", TABLES)

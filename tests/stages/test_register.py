@@ -3,15 +3,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from aliases import SCHEMA, VERDICT, move
-from schema import MEASUREMENTS
+from schema import MEASUREMENTS, NAMES
 from stages import files, params, registry
 from stages.card import model_card
+from stages.estimators import ChainedLogisticRegression
 from stages.evaluate import evaluate
-from stages.onnx_export import predict
+from stages.onnx_export import export, predict
 from stages.register import (
     at_least,
     at_most,
@@ -31,7 +33,7 @@ NAME = "heart-disease"
 LIMITS = params.Floors(roc_auc=0.8, recall=0.6, brier=0.18, group_roc_auc=0.65)
 OPTIONS = params.Register(
     model_name=NAME,
-    margin=0.03,
+    margins=params.Margins(roc_auc=0.03, brier=0.03),
     confidence=0.9,
     recent_per_class=25,
     floors=LIMITS,
@@ -200,39 +202,60 @@ def test_the_floors_are_those_of_the_frozen_patients_once_there_are_others() -> 
 # Challenger against champion
 
 
-def against(**low: float | None) -> dict[str, Any]:
-    """A comparison with these lower ends of the difference, in groups of 30 sick and 30 healthy."""
+def against(**ends: tuple[float | None, float | None]) -> dict[str, Any]:
+    """A comparison with these ends of the differences, the lower one of ROC AUC and the upper one of
+    the Brier score, in groups of 30 sick and 30 healthy.
+    """
     return {
-        name: {"rows": 60, "presence": 30, "roc_auc": {"low": value}} for name, value in low.items()
+        name: {"rows": 60, "presence": 30, "roc_auc": {"low": low}, "brier": {"high": high}}
+        for name, (low, high) in ends.items()
     }
+
+
+ROC_AUC = "roc_auc against the champion, lower end at least"
+BRIER = "brier against the champion, upper end at most"
 
 
 @pytest.mark.parametrize(
     ("low", "passed"), [(0.01, True), (-0.03, True), (-0.0301, False), (None, False)]
 )
-def test_the_lower_end_must_lie_above_minus_the_margin(low: float | None, passed: bool) -> None:
-    [check] = not_worse(against(all=low), OPTIONS)
+def test_the_lower_end_of_roc_auc_must_lie_above_minus_the_margin(
+    low: float | None, passed: bool
+) -> None:
+    check, _ = not_worse(against(all=(low, 0.0)), OPTIONS)
 
     assert check.passed == passed
-    assert check.name == "roc_auc against the champion, lower end at least"
-    assert check.limit == -OPTIONS.margin
+    assert check.name == ROC_AUC
+    assert check.limit == -OPTIONS.margins.roc_auc
+
+
+@pytest.mark.parametrize(
+    ("high", "passed"), [(-0.01, True), (0.03, True), (0.0301, False), (None, False)]
+)
+def test_the_upper_end_of_the_brier_score_must_lie_below_the_margin(
+    high: float | None, passed: bool
+) -> None:
+    _, check = not_worse(against(all=(0.0, high)), OPTIONS)
+
+    assert check.passed == passed
+    assert check.name == BRIER
+    assert check.limit == OPTIONS.margins.brier
 
 
 def test_frozen_and_recent_patients_are_judged_apart() -> None:
-    worse_there = against(all=0.0, source_raw=0.0, source_production=-0.1)
-    worse_here = against(all=0.0, source_raw=-0.1, source_production=0.0)
+    good, bad = (0.0, 0.0), (-0.1, 0.1)
+    worse_there = against(all=good, source_raw=good, source_production=bad)
+    worse_here = against(all=good, source_raw=bad, source_production=good)
 
     assert failed(not_worse(worse_there, OPTIONS)) == [
-        "source_production: roc_auc against the champion, lower end at least"
+        f"source_production: {name}" for name in (ROC_AUC, BRIER)
     ]
-    assert failed(not_worse(worse_here, OPTIONS)) == [
-        "roc_auc against the champion, lower end at least"
-    ]
+    assert failed(not_worse(worse_here, OPTIONS)) == [ROC_AUC, BRIER]
 
 
 @pytest.mark.parametrize(("presence", "judged"), [(24, False), (25, True), (35, True), (36, False)])
 def test_recent_patients_judge_once_there_are_enough_of_both(presence: int, judged: bool) -> None:
-    found = against(all=0.0, source_raw=0.0, source_production=-0.1)
+    found = against(all=(0.0, 0.0), source_raw=(0.0, 0.0), source_production=(-0.1, 0.0))
     found["source_production"]["presence"] = presence
 
     assert (failed(not_worse(found, OPTIONS)) != []) == judged
@@ -266,9 +289,36 @@ def test_the_champion_is_asked_on_the_same_patients(held_out: pd.DataFrame, mode
     verdict = judge(model_of(shuffled=True), held_out, figures(), model_of(), OPTIONS)
 
     assert verdict["verdict"] == "refused"
-    [reason] = verdict["reasons"]
-    assert reason.startswith("roc_auc against the champion, lower end at least -0.03: it is -0.")
+    roc_auc, brier = verdict["reasons"]
+    assert roc_auc.startswith(f"{ROC_AUC} -0.03: it is -0.")
+    assert brier.startswith(f"{BRIER} 0.03: it is 0.")
     assert verdict["against_champion"]["all"]["roc_auc"]["difference"] < -0.2
+
+
+def test_risks_that_rank_alike_but_say_less_are_refused(
+    held_out: pd.DataFrame, model_of: Any
+) -> None:
+    verdict = judge(model_of(strength=0.001), held_out, figures(), model_of(), OPTIONS)
+
+    [reason] = verdict["reasons"]
+    assert reason.startswith(BRIER)
+
+
+def test_shuffled_outcomes_are_refused_however_they_fall(
+    patients: pd.DataFrame, held_out: pd.DataFrame, model_of: Any
+) -> None:
+    rows, outcome = files.encoded(patients.drop(held_out.index))
+    later = rows + np.eye(len(NAMES))[NAMES.index("age")]
+    random = np.random.default_rng(0)
+
+    def verdict(had: Any) -> Any:
+        """Of a model that has learned the same patients' outcomes a year later too."""
+        x, y = np.vstack([rows, later]), np.concatenate([outcome, had])
+        model = export(ChainedLogisticRegression(C=0.1).fit(x, y)).SerializeToString()
+        return judge(model, held_out, figures(), model_of(), OPTIONS)["verdict"]
+
+    assert verdict(outcome) == "champion"
+    assert [verdict(random.permutation(outcome)) for _ in range(10)] == ["refused"] * 10
 
 
 # Registering
@@ -298,7 +348,10 @@ def test_a_clearly_worse_challenger_leaves_the_champion(run: Register, store: An
     verdict = run(shuffled=True)
 
     assert (verdict["verdict"], verdict["version"], verdict["rival"]) == ("refused", 2, 1)
-    assert verdict["reasons"][-1].startswith("roc_auc against the champion")
+    assert [reason.startswith((ROC_AUC, BRIER)) for reason in verdict["reasons"][-2:]] == [
+        True,
+        True,
+    ]
     assert aliases(store) == {"champion": 1}
     assert "Verdict: refused; " in store.get_model_version(NAME, "2").description
 

@@ -1,4 +1,4 @@
-"""The whole pipeline on a million patients: seconds and most memory by stage, and what comes out.
+"""The whole pipeline on a million patients: time and most memory by stage, and what comes out.
 
 `python -m benchmarks.million 100000` takes another number. The patients are made up: each is a real
 one, drawn at random, whose numbers are moved by some of their spread and some of whose categories are
@@ -8,12 +8,14 @@ is time and memory, not which candidate suits real patients. Works in a clone of
 temporary folder, with a DVC cache and a registry of its own.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -78,16 +80,26 @@ def write_patients(path: Path, rows: int) -> float:
     return roc_auc(sick, risk)
 
 
-class Memory:
-    """The resident memory of the processes that this one starts, looked at again and again.
+@dataclass(frozen=True)
+class Look:
+    """What the processes that this one started had at a time."""
 
-    Pages that processes share count once for each of them, so it is an upper bound.
+    at: float
+    mebibytes: float
+    cpu_seconds: float
+
+
+class Watch:
+    """Resident memory and processor time of the processes that this one starts, looked at again and again.
+
+    Pages that processes share count once for each of them, so memory is an upper bound. Processor time
+    is that of the commands that the started process has waited for: of a stage once it is done.
     """
 
     def __init__(self) -> None:
-        self.looks: list[tuple[float, float]] = []
+        self.looks = [Look(time.time(), 0.0, 0.0)]
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -99,18 +111,28 @@ class Memory:
 
     def most(self, start: float, end: float) -> float:
         """The most MiB between two times."""
-        return max((mebibytes for at, mebibytes in self.looks if start <= at <= end), default=0.0)
+        return max((look.mebibytes for look in self.looks if start <= look.at <= end), default=0.0)
 
-    def _look(self) -> None:
+    def cpu_seconds(self, start: float, end: float) -> float:
+        """The processor time that was added up between two times."""
+        # What ended just before a time is seen at one of the next looks.
+        before, after = (
+            max(look.cpu_seconds for look in self.looks if look.at <= at + 2 * LOOK_SECONDS)
+            for at in (start, end)
+        )
+        return after - before
+
+    def _watch(self) -> None:
         this = psutil.Process()
         while not self._ended.wait(LOOK_SECONDS):
-            total = 0
+            resident, waited = 0, 0.0
             for process in this.children(recursive=True):
-                try:
-                    total += process.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
-            self.looks.append((time.time(), total / 2**20))
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    resident += process.memory_info().rss
+                    if process.ppid() == this.pid:
+                        times = process.cpu_times()
+                        waited += times.children_user + times.children_system
+            self.looks.append(Look(time.time(), resident / 2**20, waited))
 
 
 def figures(folder: Path) -> dict[str, Any]:
@@ -143,22 +165,24 @@ def main() -> None:
         best = write_patients(clone / files.RAW, rows)
         env = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-        with Memory() as memory:
+        with Watch() as watch:
             stages = repro(clone, env)
         found = figures(clone)
     seconds = {name: end - start for name, (start, end) in stages.items()}
-    mebibytes = {name: memory.most(*span) for name, span in stages.items()}
+    cpu_seconds = {name: watch.cpu_seconds(*span) for name, span in stages.items()}
+    mebibytes = {name: watch.most(*span) for name, span in stages.items()}
     total, most = sum(seconds.values()), max(mebibytes.values())
-    print(f"{'stage':12} {'seconds':>8} {'MiB':>8}")
-    for name, time_of_stage in seconds.items():
-        print(f"{name:12} {time_of_stage:8.1f} {mebibytes[name]:8.0f}")
-    print(f"{'all':12} {total:8.1f} {most:8.0f}")
+    print(f"{'stage':12} {'seconds':>8} {'of cores':>8} {'MiB':>8}")
+    for name in stages:
+        print(f"{name:12} {seconds[name]:8.1f} {cpu_seconds[name]:8.1f} {mebibytes[name]:8.0f}")
+    print(f"{'all':12} {total:8.1f} {sum(cpu_seconds.values()):8.1f} {most:8.0f}")
     print(json.dumps(found | {"best_roc_auc": best, "load_before": load}, indent=2))
     if rows == ROWS:
         files.write_json(
             OUT,
             {
                 "seconds": seconds,
+                "cpu_seconds": cpu_seconds,
                 "mebibytes": mebibytes,
                 "total_seconds": total,
                 "most_mebibytes": most,

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from monitoring.drift import check
+from monitoring.drift import check, count
 from monitoring.reference import Reference
-from monitoring.streams import Sample, delays, first_alarm, memberships
+from monitoring.streams import Sample, counted, delays, first_alarm, memberships
 from schema import NAMES
 from tests.monitoring.conftest import SMALL
 
@@ -58,6 +58,16 @@ def test_the_same_seed_gives_the_same_streams(sample: Sample) -> None:
 
     assert (once == again).all()
     assert (once != other).any()
+
+
+def test_a_stream_is_counted_between_two_looks(sample: Sample, reference: Reference) -> None:
+    stream = sample.draw(np.random.default_rng(0), 30)
+
+    found = counted(stream, reference)
+
+    for look, counts in enumerate(found):
+        own = slice(10 * look, 10 * look + 10)
+        assert counts.tolist() == count(stream.rows[own], stream.scores[own], reference).tolist()
 
 
 def test_weights_are_how_likely_a_patient_is(sample: Sample) -> None:

@@ -36,7 +36,7 @@ OUT = Path("benchmarks/million.json")
 ROWS, SEED = 1_000_000, 1
 MOVED, SWAPPED = 0.3, 0.2  # of a standard deviation; of the categories
 LIMIT_SECONDS, LIMIT_MEBIBYTES = 20 * 60, 8 * 1024
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.5
 
 
 def patients(real: Floats, rows: int, random: np.random.Generator) -> Floats:

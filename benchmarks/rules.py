@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from monitoring.reference import COLUMNS, Policy, Reference
-from monitoring.streams import Sample, draw_reference, memberships
+from monitoring.streams import Sample, counted, draw_reference
 
 Array = npt.NDArray[Any]
 
@@ -92,8 +92,7 @@ def single_delays(
     """
     random = np.random.default_rng(seed)
     reference = draw_reference(before, random, rows, policy)
-    blocks = after.blocks(random, patients // policy.step, policy.step)
-    sums = np.cumsum(blocks @ memberships(after, reference), axis=0)
+    sums = np.cumsum(counted(after.draw(random, patients), reference), axis=0)
     sums = np.vstack([np.zeros_like(sums[:1]), sums])
     groups, starts = grouped(reference), np.cumsum([0, *(c.buckets for c in reference.columns)])
     training = [[*c.counts, c.missing] @ g for c, g in zip(reference.columns, groups, strict=True)]

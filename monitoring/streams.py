@@ -26,16 +26,14 @@ class Sample:
     scores: Floats
     weights: Array | None = None
 
-    def blocks(self, random: np.random.Generator, looks: int, step: int) -> Array:
-        """How often each patient is drawn between two looks [looks, n]."""
+    def draw(self, random: np.random.Generator, patients: int) -> "Sample":
+        """So many patients, drawn with replacement."""
         size = len(self.rows)
         if self.weights is None:
-            drawn = random.integers(size, size=(looks, step))
+            drawn = random.integers(size, size=patients)
         else:
-            drawn = random.choice(size, size=(looks, step), p=self.weights / self.weights.sum())
-        flat = drawn + size * np.arange(looks)[:, None]
-        counts = np.bincount(flat.ravel(), minlength=looks * size)
-        return counts.reshape(looks, size).astype(np.float32)
+            drawn = random.choice(size, size=patients, p=self.weights / self.weights.sum())
+        return Sample(self.rows[drawn], self.scores[drawn])
 
 
 def delays(
@@ -52,13 +50,20 @@ def delays(
         random = np.random.default_rng([seed, stream])
         reference = draw_reference(before, random, rows, policy)
         counts = [
-            sample.blocks(random, number // policy.step, policy.step)
-            @ memberships(sample, reference)
+            counted(sample.draw(random, number), reference)
             for sample, number in ((before, start), (after, patients))
             if number
         ]
         found[stream] = first_alarm(reference, np.vstack(counts), start) - start
     return found
+
+
+def counted(stream: Sample, reference: Reference) -> Array:
+    """How many patients between two looks lie in each bucket [looks, buckets]."""
+    step = reference.policy.step
+    members = memberships(stream, reference)
+    counts: Array = members.reshape(-1, step, members.shape[1]).sum(axis=1)
+    return counts
 
 
 def draw_reference(

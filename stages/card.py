@@ -56,7 +56,8 @@ def model_card(
             for name, group in figures["groups"].items()
         ),
         "",
-        f"Cross-validated on the training patients: ROC AUC {trained['cv_roc_auc']:.3f}; without a "
+        f"Cross-validated on {trained['real_rows_used']} of {trained['real_rows']} training patients: "
+        f"ROC AUC {trained['cv_roc_auc']:.3f}; without a "
         f"second examination {trained['cv_roc_auc_without_second_exam']:.3f}.",
         "",
         "## Gate",

@@ -25,12 +25,14 @@ def paired(
     Of outcomes 0 or 1 [n] and probabilities [n]; None where a score cannot be computed.
     """
     once = np.ones((1, len(outcome)))
-    weights = bootstrap_weights(outcome, options.bootstrap, options.seed)
+    drawn = [
+        {name: score(outcome, challenger, w) - score(outcome, champion, w) for name, score in SCORES.items()}
+        for w in bootstrap_weights(outcome, options.bootstrap, options.seed)
+    ]  # fmt: skip
     found = {}
     for name, score in SCORES.items():
         ours, theirs = (float(score(outcome, p, once)[0]) for p in (challenger, champion))
-        drawn = score(outcome, challenger, weights) - score(outcome, champion, weights)
-        low, high = interval(drawn, options.confidence)
+        low, high = interval(np.concatenate([block[name] for block in drawn]), options.confidence)
         figures = {"challenger": ours, "champion": theirs, "difference": ours - theirs}
         figures |= {"low": low, "high": high}
         found[name] = {k: None if np.isnan(value) else value for k, value in figures.items()}

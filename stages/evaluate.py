@@ -11,8 +11,9 @@ from schema import NAMES
 from stages import files, params
 from stages.errors import StageError, main_of
 from stages.onnx_export import predict
-from stages.scores import Array, bootstrap_weights, roc_auc, with_intervals
+from stages.scores import Array, roc_auc, with_intervals
 
+POINTS = 1000  # of a curve: nobody sees more
 AGE_BANDS = {"under_50": (0, 50), "50_to_59": (50, 60), "60_and_over": (60, 200)}
 
 
@@ -43,8 +44,9 @@ def evaluate(
 
 
 def _scores(outcome: Array, probability: Array, options: params.Evaluate) -> dict[str, Any]:
-    weights = bootstrap_weights(outcome, options.bootstrap, options.seed)
-    figures = with_intervals(outcome, probability, weights, options.threshold, options.bins)
+    figures = with_intervals(
+        outcome, probability, options.bootstrap, options.seed, options.threshold, options.bins
+    )
     return {**figures, "rows": len(outcome), "presence": int(outcome.sum())}
 
 
@@ -70,14 +72,20 @@ def curves(outcome: Array, probability: Array, options: params.Evaluate) -> dict
     label = {0.0: "absence", 1.0: "presence"}
     predicted = (probability >= options.threshold).astype(float)
     return {
-        "roc": pd.DataFrame({"false_positive_rate": fpr, "true_positive_rate": tpr}),
-        "precision_recall": pd.DataFrame({"recall": recall, "precision": precision}),
+        "roc": _thinned(pd.DataFrame({"false_positive_rate": fpr, "true_positive_rate": tpr})),
+        "precision_recall": _thinned(pd.DataFrame({"recall": recall, "precision": precision})),
         "calibration": calibration(outcome, probability, options.bins),
         "confusion": pd.DataFrame(
             {"actual": [label[v] for v in outcome], "predicted": [label[v] for v in predicted]}
         ),
         "decision": decision(outcome, probability),
     }
+
+
+def _thinned(curve: pd.DataFrame) -> pd.DataFrame:
+    """At most POINTS points of a curve, both ends among them."""
+    kept = np.linspace(0, len(curve) - 1, min(len(curve), POINTS)).round().astype(int)
+    return curve.iloc[kept]
 
 
 def calibration(outcome: Array, probability: Array, bins: int) -> pd.DataFrame:

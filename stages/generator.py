@@ -31,7 +31,7 @@ def fit_generator(table: pd.DataFrame, options: params.Synthesize, tick: Callabl
         "embedding_dim": options.embedding_dim,
         "epochs": options.epochs,
         "batch_size": options.batch_size,
-        "enable_gpu": options.device != "cpu",
+        "enable_gpu": device_of(options.device) == "cuda",
     }
     layers = tuple(options.layers)
     if options.model == "ctgan":
@@ -43,6 +43,7 @@ def fit_generator(table: pd.DataFrame, options: params.Synthesize, tick: Callabl
     else:
         generator = TVAE(compress_dims=layers, decompress_dims=layers, **common)
     generator.set_random_state(options.seed)
+    torch.cuda.manual_seed_all(options.seed)  # the library seeds those of the processor alone
     hook = register_optimizer_step_post_hook(lambda *_: tick())
     try:
         # Not sequential, CTGAN would start processes of its own beyond 500 rows, which outlive it.
@@ -52,6 +53,16 @@ def fit_generator(table: pd.DataFrame, options: params.Synthesize, tick: Callabl
     finally:
         hook.remove()
     return generator
+
+
+def device_of(wanted: str) -> str:
+    """`cpu` or `cuda`, where `auto` is a GPU if there is one. Raises StageError where it is missing."""
+    import torch
+
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and found == "cpu":
+        raise StageError("synthesize.device is cuda, but torch finds no GPU; expected cpu or auto")
+    return found if wanted == "auto" else wanted
 
 
 def steps(rows: int, options: params.Synthesize) -> int:

@@ -12,6 +12,7 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Margin = Annotated[float, Field(ge=0, lt=0.5)]
 Weight = Annotated[float, Field(ge=0, le=10)]
+MaxRows = Annotated[int, Field(ge=100)]  # of a subsample (stages/subsample.py)
 
 
 class ParamsError(ValueError):
@@ -84,6 +85,7 @@ class Synthesize(Section):
     layers: Annotated[list[Count], Field(min_length=1)]
     learning_rate: Annotated[float, Field(gt=0)]
     rows: Count
+    max_rows: MaxRows
     seed: Seed
     device: Literal["cpu", "cuda", "auto"]
 
@@ -102,6 +104,7 @@ class Train(Section):
     trees: Count
     min_samples_leaf: Count
     synthetic_weights: Annotated[list[Weight], Field(min_length=1)]
+    max_rows: MaxRows
     seed: Seed
 
 
@@ -114,6 +117,7 @@ class Reference(Section):
     bins: Annotated[int, Field(ge=2)]
     simulations: Annotated[int, Field(ge=1000)]
     check_streams: Count
+    max_rows: MaxRows
     seed: Seed
 
 

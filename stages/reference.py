@@ -15,6 +15,7 @@ from monitoring.reference import Policy, Reference
 from monitoring.streams import Sample, delays
 from stages import files, params
 from stages.errors import StageError, main_of
+from stages.subsample import subsample
 
 
 def policy_of(options: params.Reference) -> Policy:
@@ -69,7 +70,7 @@ def false_alarms(sample: Sample, policy: Policy, streams: int) -> dict[str, Any]
 
 
 def figures(reference: Reference, checked: dict[str, Any]) -> dict[str, Any]:
-    """What metrics/reference.json says."""
+    """What metrics/reference.json says of the reference."""
     known = {column.name: sum(column.counts) for column in reference.columns}
     return {
         "rows": reference.rows,
@@ -83,12 +84,16 @@ def figures(reference: Reference, checked: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     options = params.Reference.load()
     policy = policy_of(options)
-    sample = sample_of(files.read_table(files.TRAIN), files.read_table(files.OUT_OF_FOLD))
+    train = files.read_table(files.TRAIN)
+    everybody = sample_of(train, files.read_table(files.OUT_OF_FOLD))
+    used = subsample(train, options.max_rows, options.seed)
+    sample = Sample(everybody.rows[used], everybody.scores[used])
     checked = false_alarms(sample, policy, options.check_streams)
     reference = fit(sample.rows, sample.scores, policy)
     with files.replacing(files.REFERENCE) as part:
         part.write_text(reference.to_json())
-    files.write_metrics("reference", figures(reference, checked))
+    counts = {"real_rows": len(train), "real_rows_used": len(sample.rows)}
+    files.write_metrics("reference", figures(reference, checked) | counts)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from schema import NAMES
 from stages import files, params
 from stages.errors import main_of
-from stages.generator import COLUMNS, complete, draw, fit_generator, save, steps
+from stages.generator import COLUMNS, complete, device_of, draw, fit_generator, save, steps
 from stages.quality import fidelity, plot, privacy, utility
+from stages.subsample import subsample
 
 
 def _work(
@@ -110,7 +111,7 @@ def _ticks(futures: list[Future[Any]], ticks: Any) -> Iterator[int]:
 
 
 def metrics_of(train: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, Any]:
-    """All figures of metrics/synthesize.json but the redraw counts."""
+    """What metrics/synthesize.json says of synthetic patients beside those they were learnt from."""
     final = synthetic[synthetic["fold"] == files.ALL]
     known = set(map(tuple, train[list(NAMES)].to_numpy()))
     copies = sum(tuple(row) in known for row in final[list(NAMES)].to_numpy())
@@ -135,12 +136,15 @@ def metrics_of(train: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, Any]:
 def main() -> None:
     options = params.Synthesize.load()
     train = files.read_table(files.TRAIN)
-    generator, synthetic, redrawn = generate(train, options)
+    used = train[subsample(train, options.max_rows, options.seed)]
+    generator, synthetic, redrawn = generate(used, options)
     columns = ["fold", *(measurement.name for measurement in COLUMNS)]
     files.write_table(files.SYNTHETIC, synthetic[columns])
     save(generator, files.GENERATOR)
-    plot(train, synthetic[synthetic["fold"] == files.ALL], files.PLOTS / "synthetic.png")
-    files.write_metrics("synthesize", {**metrics_of(train, synthetic), **redrawn})
+    plot(used, synthetic[synthetic["fold"] == files.ALL], files.PLOTS / "synthetic.png")
+    counts = {"real_rows": len(train), "real_rows_used": len(used)}
+    figures = metrics_of(used, synthetic) | redrawn | counts
+    files.write_metrics("synthesize", figures | {"device": device_of(options.device)})
 
 
 if __name__ == "__main__":

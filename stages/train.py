@@ -3,6 +3,9 @@
 Synthetic rows help to score a held-out fold only if they come from the generator that was fitted
 without that fold. They get a weight only if they earn it: the best weight must beat none by more
 than one standard error of the paired difference over the folds.
+
+Of very many real rows a subsample decides. The logistic regression is then fitted on all of them;
+trees, which take long and whose ONNX graph grows with the rows, on the subsample.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,11 +21,13 @@ from sklearn.base import clone
 from schema import NAMES, SECOND_EXAM
 from stages import files, params
 from stages.errors import StageError, main_of
-from stages.estimators import Array, candidates, withhold
+from stages.estimators import Array, ChainedLogisticRegression, candidates, withhold
 from stages.onnx_export import export, export_error, predict
 from stages.scores import all_scores
+from stages.subsample import subsample
 
 PARITY = 1e-5
+PART = 100_000  # rows that are compared at once
 SCORES = ("roc_auc", "accuracy", "brier", "log_loss")
 
 
@@ -41,13 +46,13 @@ class Rows:
 
     def real(self, fold: str) -> "Rows":
         """The real rows of one fold."""
-        return self._take(~self.synthetic & (self.fold == fold))
+        return self.take(~self.synthetic & (self.fold == fold))
 
     def without(self, *held_out: str) -> "Rows":
         """All rows but the real ones of some folds."""
-        return self._take(self.synthetic | ~np.isin(self.fold, held_out))
+        return self.take(self.synthetic | ~np.isin(self.fold, held_out))
 
-    def _take(self, which: npt.NDArray[np.bool_]) -> "Rows":
+    def take(self, which: npt.NDArray[np.bool_]) -> "Rows":
         return Rows(self.x[which], self.y[which], self.fold[which], self.synthetic[which])
 
 
@@ -102,12 +107,23 @@ def losses(model: Any, rows: Rows, synthetic_weight: float) -> Array:
     return np.array(found)
 
 
-def out_of_fold(choice: Choice, rows: Rows) -> Array:
-    """The probability of presence of each real row [n], by a model that was fitted without its fold."""
+def few(merged: pd.DataFrame, max_rows: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Which rows [n] decide: all synthetic ones, and at most `max_rows` of the real ones."""
+    synthetic = (merged["source"] == files.SYNTHETIC_SOURCE).to_numpy()
+    found = synthetic.copy()
+    found[~synthetic] = subsample(merged[~synthetic], max_rows, seed)
+    return found
+
+
+def out_of_fold(choice: Choice, learnt: Rows, rows: Rows) -> Array:
+    """The probability of presence of each real row [n], by a model that was fitted without its fold.
+
+    The models are fitted on rows of `learnt`, all of `rows` or a part of them.
+    """
     real = np.flatnonzero(~rows.synthetic)
     found = np.empty(len(real))
     for fold in rows.folds():
-        fitted = fit(choice.model, rows.without(fold), choice.synthetic_weight, fold)
+        fitted = fit(choice.model, learnt.without(fold), choice.synthetic_weight, fold)
         found[rows.fold[real] == fold] = fitted.predict_proba(rows.real(fold).x)[:, 1]
     return found
 
@@ -181,15 +197,20 @@ def cross_validate(
 
 def parity(fitted: Any, onnx_model: bytes, x: Array) -> float:
     """The largest difference between the two forms of the model. Raises StageError if it matters."""
-    views = np.vstack([x, withhold(x), withhold(x, list(range(2, len(NAMES))))])
-    views = views.astype(np.float32).astype(np.float64)
-    difference = np.abs(fitted.predict_proba(views)[:, 1] - predict(onnx_model, views)).max()
+    parts = np.split(x, range(PART, len(x), PART))
+    difference = float(np.max([_gap(fitted, onnx_model, part) for part in parts]))
     if not difference < PARITY:
         raise StageError(
             f"{files.ONNX}: probabilities differ from scikit-learn's by {difference:.2g}, "
             f"expected less than {PARITY:g}"
         )
-    return float(difference)
+    return difference
+
+
+def _gap(fitted: Any, onnx_model: bytes, x: Array) -> float:
+    views = np.vstack([x, withhold(x), withhold(x, list(range(2, len(NAMES))))])
+    views = views.astype(np.float32).astype(np.float64)
+    return float(np.abs(fitted.predict_proba(views)[:, 1] - predict(onnx_model, views)).max())
 
 
 def main() -> None:
@@ -201,10 +222,12 @@ def main() -> None:
     )
     if options.model != "auto":
         models = {options.model: models[options.model]}
-    choice, by_candidate, by_weight = choose(rows, models, options.synthetic_weights)
-    fitted = fit(choice.model, rows, choice.synthetic_weight, files.ALL)
+    deciding = rows.take(few(merged, options.max_rows, options.seed))
+    choice, by_candidate, by_weight = choose(deciding, models, options.synthetic_weights)
+    learnt = rows if isinstance(choice.model, ChainedLogisticRegression) else deciding
+    fitted = fit(choice.model, learnt, choice.synthetic_weight, files.ALL)
     onnx_model = export(fitted).SerializeToString(deterministic=True)
-    figures = cross_validate(rows, models, options.synthetic_weights)
+    figures = cross_validate(deciding, models, options.synthetic_weights)
     difference = parity(fitted, onnx_model, rows.x)
     with files.replacing(files.MODEL) as part:
         joblib.dump(fitted, part)
@@ -213,9 +236,8 @@ def main() -> None:
     with files.replacing(files.ERROR) as part:
         part.write_bytes(export_error(fitted).SerializeToString(deterministic=True))
     real = pd.DataFrame({"patient_id": merged["patient_id"][~rows.synthetic]})
-    files.write_table(
-        files.OUT_OF_FOLD, real.assign(probability=out_of_fold(choice, rows).round(8))
-    )
+    blind = out_of_fold(choice, learnt, rows)
+    files.write_table(files.OUT_OF_FOLD, real.assign(probability=blind.round(8)))
     files.write_metrics(
         "train",
         {
@@ -227,6 +249,9 @@ def main() -> None:
             "loss_by_synthetic_weight": {f"{w:g}": float(v.mean()) for w, v in by_weight.items()},
             "onnx_difference": difference,
             "second_exam": list(SECOND_EXAM),
+            "real_rows": int((~rows.synthetic).sum()),
+            "real_rows_used": int((~deciding.synthetic).sum()),  # by the choice, and its figures
+            "real_rows_fitted": int((~learnt.synthetic).sum()),
         },
     )
 

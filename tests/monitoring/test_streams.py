@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from monitoring.drift import check
+from monitoring.drift import check, count
 from monitoring.reference import Reference
-from monitoring.streams import Sample, delays, first_alarm, memberships
+from monitoring.streams import Sample, counted, delays, first_alarm, memberships
 from schema import NAMES
 from tests.monitoring.conftest import SMALL
 
@@ -60,12 +60,23 @@ def test_the_same_seed_gives_the_same_streams(sample: Sample) -> None:
     assert (once != other).any()
 
 
+def test_a_stream_is_counted_between_two_looks(sample: Sample, reference: Reference) -> None:
+    stream = sample.draw(np.random.default_rng(0), 30)
+
+    found = counted(stream, reference)
+
+    for look, counts in enumerate(found):
+        own = slice(10 * look, 10 * look + 10)
+        assert counts.tolist() == count(stream.rows[own], stream.scores[own], reference).tolist()
+
+
 def test_weights_are_how_likely_a_patient_is(sample: Sample) -> None:
     weights = np.zeros(len(sample.rows))
     weights[[3, 5]] = 1, 3
 
-    blocks = replace(sample, weights=weights).blocks(np.random.default_rng(0), 100, 10)
+    drawn = replace(sample, weights=weights).draw(np.random.default_rng(0), 1000)
 
-    assert blocks.sum(axis=1).tolist() == [10] * 100
-    assert blocks.sum() == blocks[:, [3, 5]].sum()
-    assert blocks[:, 5].sum() == pytest.approx(750, abs=60)
+    rows = [row.tobytes() for row in drawn.rows]
+    third, fifth = (rows.count(sample.rows[i].tobytes()) for i in (3, 5))
+    assert third + fifth == len(drawn.scores) == 1000
+    assert fifth == pytest.approx(750, abs=60)

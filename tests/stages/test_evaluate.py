@@ -6,7 +6,7 @@ from schema import NAMES, OUTCOME
 from stages import params
 from stages.errors import StageError
 from stages.estimators import ChainedLogisticRegression
-from stages.evaluate import calibration, curves, decision, evaluate, groups, importance
+from stages.evaluate import POINTS, calibration, curves, decision, evaluate, groups, importance
 from stages.onnx_export import export
 from stages.registry import fictional_rows
 
@@ -109,3 +109,15 @@ def test_every_plot_has_points() -> None:
 
     assert set(found) == {"roc", "precision_recall", "calibration", "confusion", "decision"}
     assert all(len(points) > 3 for points in found.values())
+
+
+def test_the_curves_of_many_patients_have_some_of_their_points() -> None:
+    _, outcome, probability = patients(5000)
+
+    found = curves(outcome, probability, OPTIONS)
+
+    recall, precision = found["precision_recall"].to_numpy().T
+    assert len(recall) == POINTS > len(found["roc"]) * 0.5
+    assert (recall[0], recall[-1], precision[-1]) == (1, 0, 1)
+    assert (np.diff(recall) <= 0).all()
+    assert len(found["confusion"]) == 5000

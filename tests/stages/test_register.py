@@ -45,6 +45,8 @@ TRAINED = {
     "synthetic_weight": 0.25,
     "cv_roc_auc": 0.9123,
     "cv_roc_auc_without_second_exam": 0.8765,
+    "real_rows": 9000,
+    "real_rows_used": 5000,
 }
 
 Register = Callable[..., dict[str, Any]]
@@ -457,6 +459,7 @@ def test_the_card_tells_figures_verdict_and_that_it_is_no_device(
     for name, one in found["groups"].items():
         assert f"| {name.replace('_', ' ')} | {one['rows']} | {one['roc_auc']:.3f} (" in card
     assert "Model: logistic regression, weight of synthetic rows 0.25" in card
+    assert "Cross-validated on 5000 of 9000 training patients" in card
     assert "ROC AUC 0.912; without a second examination 0.876" in card
     assert "Verdict: champion." in card
     assert "CC BY 4.0" in card

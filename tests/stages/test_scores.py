@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from stages import scores
 from stages.scores import (
     all_scores,
     bootstrap_weights,
@@ -19,7 +20,7 @@ P = np.clip(0.3 * Y + 0.7 * random.random(60), 0.01, 0.99).round(1)
 
 @pytest.mark.parametrize("draw", range(5))
 def test_scores_equal_scikit_learns_on_the_drawn_rows(draw: int) -> None:
-    weights = bootstrap_weights(Y, 5, seed=1)
+    [weights] = bootstrap_weights(Y, 5, seed=1)
     rows = np.repeat(np.arange(len(Y)), weights[draw].astype(int))
     y, p = Y[rows], P[rows]
 
@@ -36,12 +37,33 @@ def test_scores_equal_scikit_learns_on_the_drawn_rows(draw: int) -> None:
 
 
 def test_bootstrap_draws_keep_the_number_of_each_outcome() -> None:
-    weights = bootstrap_weights(Y, 200, seed=0)
+    weights, again, others = (next(bootstrap_weights(Y, 200, seed)) for seed in (0, 0, 1))
 
     assert (weights.sum(axis=1) == len(Y)).all()
     assert (weights @ Y == Y.sum()).all()
-    assert not np.array_equal(weights, bootstrap_weights(Y, 200, seed=1))
-    assert np.array_equal(weights, bootstrap_weights(Y, 200, seed=0))
+    assert np.array_equal(weights, again)
+    assert not np.array_equal(weights, others)
+
+
+def test_the_draws_of_many_rows_come_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "BLOCK", 7 * len(Y))
+
+    blocks = list(bootstrap_weights(Y, 20, seed=0))
+
+    assert [len(block) for block in blocks] == [7, 7, 6]
+    assert len({row.tobytes() for block in blocks for row in block}) == 20
+    assert all((block.sum(axis=1) == len(Y)).all() for block in blocks)
+    assert all((block @ Y == Y.sum()).all() for block in blocks)
+
+
+def test_every_block_counts_for_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    [one] = bootstrap_weights(Y, 40, seed=0)
+    blocks = [one[:7], one[7:33], one[33:]]
+
+    whole = with_intervals(Y, P, 40, 0, 0.5, 5)
+    monkeypatch.setattr(scores, "bootstrap_weights", lambda *_: iter(blocks))
+
+    assert with_intervals(Y, P, 40, 0, 0.5, 5) == pytest.approx(whole)
 
 
 def test_the_bootstrap_interval_covers_the_true_auc() -> None:
@@ -50,7 +72,8 @@ def test_the_bootstrap_interval_covers_the_true_auc() -> None:
     covered = 0
     for seed in range(200):
         p = np.random.default_rng(seed).normal(y)
-        low, high = interval(all_scores(y, p, bootstrap_weights(y, 200, seed), 0.5, 5)["roc_auc"])
+        [weights] = bootstrap_weights(y, 200, seed)
+        low, high = interval(all_scores(y, p, weights, 0.5, 5)["roc_auc"])
         covered += low <= 0.7602 <= high
 
     assert 0.90 <= covered / 200 <= 0.99
@@ -73,7 +96,7 @@ def test_calibration_error_is_the_mean_gap_of_equal_groups() -> None:
 def test_a_score_that_cannot_be_computed_is_none() -> None:
     healthy = np.zeros(12)
 
-    found = with_intervals(healthy, P[:12], bootstrap_weights(healthy, 20, 0), 0.5, 3)
+    found = with_intervals(healthy, P[:12], 20, 0, 0.5, 3)
 
     assert found["roc_auc"] is None
     assert found["roc_auc_low"] is None

@@ -12,7 +12,7 @@ import yaml
 from schema import MEASUREMENTS, NAMES, OUTCOME, encode
 from stages import params
 from stages.errors import StageError
-from stages.generator import complete, draw, fit_generator, mask, save, steps
+from stages.generator import complete, device_of, draw, fit_generator, mask, save, steps
 from stages.quality import gower, privacy, utility
 from stages.registry import fictional_rows
 from tests.processes import ROOT, alive, children, seconds
@@ -21,7 +21,7 @@ from tests.serve.logs import until
 
 def options(**changes: object) -> params.Synthesize:
     few = {"epochs": 2, "batch_size": 20, "embedding_dim": 8, "layers": [16], "rows": 40}
-    fixed = {"model": "ctgan", "learning_rate": 0.001, "seed": 0, "device": "cpu"}
+    fixed = {"model": "ctgan", "learning_rate": 0.001, "seed": 0, "device": "cpu", "max_rows": 1000}
     return params.Synthesize.model_validate({**few, **fixed, **changes})
 
 
@@ -158,6 +158,44 @@ def test_completion_borrows_from_patients_with_the_same_outcome() -> None:
 
     assert set(filled.loc[sick, "thallium"]) == {"reversible_defect"}
     assert set(filled.loc[~sick, "thallium"]) == {"normal"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpu", "found"),
+    [("cpu", True, "cpu"), ("auto", True, "cuda"), ("auto", False, "cpu"), ("cuda", True, "cuda")],
+)
+def test_the_device_is_a_gpu_where_one_is_wanted_and_there(
+    wanted: str, gpu: bool, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+
+    assert device_of(wanted) == found
+
+
+def test_a_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    with pytest.raises(StageError, match="device is cuda, but torch finds no GPU"):
+        fit_generator(complete(table(40), seed=0), options(device="cuda"), lambda: None)
+
+
+@pytest.mark.parametrize("model", ["CTGAN", "TVAE"])
+@pytest.mark.parametrize(("device", "used"), [("auto", True), ("cpu", False)])
+def test_a_generator_is_told_whether_to_use_the_gpu(
+    model: str, device: str, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told(Exception):
+        """Ends the fit once the library was told."""
+
+    def told(*_: object, enable_gpu: bool, **__: object) -> None:
+        assert enable_gpu == used
+        raise Told
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(f"ctgan.{model}", told)
+
+    with pytest.raises(Told):
+        fit_generator(table(4), options(model=model.lower(), device=device), lambda: None)
 
 
 def test_a_measurement_that_nobody_has_cannot_be_synthesized() -> None:

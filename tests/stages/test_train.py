@@ -104,7 +104,7 @@ def test_the_score_of_a_patient_is_of_a_model_that_has_not_seen_it() -> None:
     data = rows()
     choice = Choice("logistic_regression", MODELS["logistic_regression"][0], 0.5)
 
-    found = out_of_fold(choice, data)
+    found = out_of_fold(choice, data, data)
 
     for fold in data.folds():
         blind = fit(choice.model, data.without(fold), 0.5, fold)
@@ -142,3 +142,24 @@ def test_a_model_that_onnx_gets_wrong_is_refused() -> None:
     assert parity(one, export(one).SerializeToString(), data.x) < 1e-5
     with pytest.raises(StageError, match="differ from scikit-learn's by"):
         parity(one, export(other).SerializeToString(), data.x)
+
+
+def test_the_parts_of_a_large_table_are_compared_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from stages.onnx_export import export
+
+    data = rows()
+    model = ChainedLogisticRegression(C=0.1).fit(data.x, data.y)
+    onnx = export(model).SerializeToString()
+    whole = parity(model, onnx, data.x)
+    gaps: list[int] = []
+    monkeypatch.setattr("stages.train.PART", 100)
+    monkeypatch.setattr("stages.train._gap", lambda *given: gaps.append(len(given[2])) or 0.0)
+
+    assert parity(model, onnx, data.x) == 0.0 < whole
+    assert sum(gaps) == len(data.x)
+    assert max(gaps) == 100
+    monkeypatch.setattr("stages.train._gap", lambda *_: np.nan)
+    with pytest.raises(StageError, match="differ from scikit-learn's by nan"):
+        parity(model, onnx, data.x)

@@ -1,0 +1,202 @@
+"""The whole pipeline on a million patients: time and most memory by stage, and what comes out.
+
+`python -m benchmarks.million 100000` takes another number. The patients are made up: each is a real
+one, drawn at random, whose numbers are moved by some of their spread and some of whose categories are
+those of another. The outcome is drawn from the risk that a logistic regression of the real patients
+gives, so the best possible ROC AUC is known, and a logistic regression can reach it: what is measured
+is time and memory, not which candidate suits real patients. Works in a clone of the last commit in a
+temporary folder, with a DVC cache and a registry of its own.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+import psutil
+import pyarrow as pa
+from pyarrow import csv
+
+from benchmarks.pipeline import ROOT, repro
+from schema import MEASUREMENTS, OUTCOME, Floats
+from stages import files
+from stages.errors import StageError, main_of
+from stages.estimators import Array, ChainedLogisticRegression
+from stages.scores import roc_auc
+
+OUT = Path("benchmarks/million.json")
+ROWS, SEED = 1_000_000, 1
+MOVED, SWAPPED = 0.3, 0.2  # of a standard deviation; of the categories
+LIMIT_SECONDS, LIMIT_MEBIBYTES = 20 * 60, 8 * 1024
+LOOK_SECONDS = 0.5
+
+
+def patients(real: Floats, rows: int, random: np.random.Generator) -> Floats:
+    """So many patients [rows, 13] that are like the real ones and hardly ever equal."""
+    made = real[random.integers(len(real), size=rows)]
+    for column, measurement in enumerate(MEASUREMENTS):
+        known = real[~np.isnan(real[:, column]), column]
+        values = made[:, column]  # NaN stays NaN
+        if measurement.choices:
+            swapped = ~np.isnan(values) & (random.random(rows) < SWAPPED)
+            values[swapped] = random.choice(known, int(swapped.sum()))
+        else:
+            noise = MOVED * known.std() * random.standard_normal(rows)
+            steps = np.rint((values + noise) / measurement.step)
+            values[:] = np.clip(steps * measurement.step + 0.0, measurement.low, measurement.high)
+    return made
+
+
+def table(rows: Floats, sick: Array) -> pa.Table:
+    """Encoded patients [n, 13] and outcomes [n] as the project's own layout has them."""
+    columns = {}
+    for values, measurement in zip([*rows.T, sick], [*MEASUREMENTS, OUTCOME], strict=True):
+        missing = np.isnan(values)
+        if measurement.choices:
+            names = [choice.name for choice in measurement.choices]
+            codes = pa.array(np.nan_to_num(values).astype(np.int8), mask=missing)
+            columns[measurement.name] = pa.DictionaryArray.from_arrays(codes, names)
+        else:
+            columns[measurement.name] = pa.array(values.round(3), from_pandas=True)
+    return pa.table(columns)
+
+
+def write_patients(path: Path, rows: int) -> float:
+    """Write so many patients; the ROC AUC of the risks that their outcomes were drawn from."""
+    real, outcome = files.encoded(files.read_table(ROOT / files.RAW))
+    random = np.random.default_rng(SEED)
+    made = patients(real, rows, random)
+    risk = ChainedLogisticRegression().fit(real, outcome).predict_proba(made)[:, 1]
+    sick = (random.random(rows) < risk).astype(float)
+    csv.write_csv(table(made, sick), path)
+    return roc_auc(sick, risk)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the processes that this one started had at a time."""
+
+    at: float
+    mebibytes: float
+    cpu_seconds: float
+
+
+class Watch:
+    """Resident memory and processor time of the processes that this one starts, looked at again and again.
+
+    Pages that processes share count once for each of them, so memory is an upper bound. Processor time
+    is that of the commands that the started process has waited for: of a stage once it is done.
+    """
+
+    def __init__(self) -> None:
+        self.looks = [Look(time.time(), 0.0, 0.0)]
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def most(self, start: float, end: float) -> float:
+        """The most MiB between two times."""
+        return max((look.mebibytes for look in self.looks if start <= look.at <= end), default=0.0)
+
+    def cpu_seconds(self, start: float, end: float) -> float:
+        """The processor time that was added up between two times."""
+        # What ended just before a time is seen at one of the next looks.
+        before, after = (
+            max(look.cpu_seconds for look in self.looks if look.at <= at + 2 * LOOK_SECONDS)
+            for at in (start, end)
+        )
+        return after - before
+
+    def _watch(self) -> None:
+        this = psutil.Process()
+        while not self._ended.wait(LOOK_SECONDS):
+            resident, waited = 0, 0.0
+            for process in this.children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    resident += process.memory_info().rss
+                    if process.ppid() == this.pid:
+                        times = process.cpu_times()
+                        waited += times.children_user + times.children_system
+            self.looks.append(Look(time.time(), resident / 2**20, waited))
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """What the stages say of the rows and of the model."""
+    found = {
+        stage: json.loads((folder / files.METRICS / f"{stage}.json").read_text())
+        for stage in ("prepare", "synthesize", "train", "reference", "evaluate", "register")
+    }
+    scores = ("roc_auc", "roc_auc_low", "roc_auc_high", "brier", "ece")
+    return {
+        "rows": found["prepare"]["rows_out"],
+        "test_rows": found["evaluate"]["rows"],
+        "rows_used": {s: found[s]["real_rows_used"] for s in ("synthesize", "train", "reference")},
+        "rows_fitted": found["train"]["real_rows_fitted"],
+        "model": found["train"]["model"],
+        "cv_roc_auc": found["train"]["cv_roc_auc"],
+        **{name: found["evaluate"][name] for name in scores},
+        "tstr_auc": found["synthesize"]["tstr_auc"],
+        "false_alarms": found["reference"]["false_alarms"]["rate"],
+        "verdict": found["register"]["verdict"],
+    }
+
+
+def main() -> None:
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    load = os.getloadavg()[0]
+    with TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        best = write_patients(clone / files.RAW, rows)
+        env = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+        with Watch() as watch:
+            stages = repro(clone, env)
+        found = figures(clone)
+    seconds = {name: end - start for name, (start, end) in stages.items()}
+    cpu_seconds = {name: watch.cpu_seconds(*span) for name, span in stages.items()}
+    mebibytes = {name: watch.most(*span) for name, span in stages.items()}
+    total, most = sum(seconds.values()), max(mebibytes.values())
+    print(f"{'stage':12} {'seconds':>8} {'of cores':>8} {'MiB':>8}")
+    for name in stages:
+        print(f"{name:12} {seconds[name]:8.1f} {cpu_seconds[name]:8.1f} {mebibytes[name]:8.0f}")
+    print(f"{'all':12} {total:8.1f} {sum(cpu_seconds.values()):8.1f} {most:8.0f}")
+    print(json.dumps(found | {"best_roc_auc": best, "load_before": load}, indent=2))
+    if rows == ROWS:
+        files.write_json(
+            OUT,
+            {
+                "seconds": seconds,
+                "cpu_seconds": cpu_seconds,
+                "mebibytes": mebibytes,
+                "total_seconds": total,
+                "most_mebibytes": most,
+                "cores": len(os.sched_getaffinity(0)),
+                "best_roc_auc": best,
+                "load_before": load,
+                **found,
+            },
+        )
+    if total > LIMIT_SECONDS or most > LIMIT_MEBIBYTES:
+        raise StageError(
+            f"{total:.0f} s and {most:.0f} MiB, expected at most {LIMIT_SECONDS} and {LIMIT_MEBIBYTES}"
+        )
+
+
+if __name__ == "__main__":
+    main_of(main)

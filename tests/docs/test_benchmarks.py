@@ -9,17 +9,21 @@ from typing import Any
 import pytest
 
 from benchmarks.drift import DRIFTS, HORIZON
+from benchmarks.drift_peers import BEFORE, LARGE
 from benchmarks.gate import CHALLENGERS, OUTCOMES
 from benchmarks.scale import CSV_ROWS, SIZES, SPARK_ROWS
+from benchmarks.synthesis import FIGURES
 from stages.params import SECTIONS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "benchmarks/README.md").read_text()
 WORDS = " ".join(PAGE.split())
 README = " ".join((ROOT / "README.md").read_text().split())
-FILES = ("serve", "drift", "scale", "model", "gate", "pipeline")
-FOUND: dict[str, Any] = {
-    name: json.loads((ROOT / f"benchmarks/{name}.json").read_text()) for name in FILES
+FILES = ("serve", "drift", "drift_peers", "synthesis", "scale", "model", "gate", "pipeline")
+FOUND: dict[str, Any] = {  # what is not measured yet is not there
+    name: json.loads(path.read_text())
+    for name in FILES
+    if (path := ROOT / f"benchmarks/{name}.json").exists()
 }
 LOCK = (ROOT / "requirements/lock.txt").read_text()
 
@@ -55,6 +59,24 @@ def drift() -> Iterator[str]:
         share = f"{run['share']:.4g} ({run['low']:.4f} to {run['high']:.4f})" if run else "as above"
         delays = [promise[name][rule]["median"] for name in DRIFTS]
         yield line(rule, [share, *(f"{n:.0f}" if n else f"> {HORIZON}" for n in delays)])
+
+
+def drift_peers() -> Iterator[str]:
+    if found := FOUND.get("drift_peers"):
+        promise = found["promise"]
+        for rule, run in promise[BEFORE].items():
+            share = f"{run['share']:.4g} ({run['low']:.4f} to {run['high']:.4f})"
+            delays = [promise[name][rule]["median"] for name in DRIFTS]
+            numbers = [f"{n:.0f}" if n else f"> {HORIZON}" for n in delays]
+            yield line(rule, [f"{run['streams']}", share, *numbers])
+        for name, seconds in found["cost"].items():
+            yield line(name, [f"{seconds[str(rows)]:.4f}" for rows in LARGE])
+
+
+def synthesis() -> Iterator[str]:
+    for name, figures in FOUND.get("synthesis", {"methods": {}})["methods"].items():
+        runs = [figures[figure] for figure in FIGURES]
+        yield line(name, [f"{r['mean']:.3f} ({r['low']:.3f} to {r['high']:.3f})" for r in runs])
 
 
 def scale() -> Iterator[str]:
@@ -117,6 +139,8 @@ def pipeline() -> Iterator[str]:
 TABLES = {
     "Serving": serving,
     "Drift": drift,
+    "Drift beside libraries": drift_peers,
+    "Synthesis": synthesis,
     "Scale": scale,
     "Model": model,
     "Gate": gate,
@@ -172,8 +196,9 @@ def test_the_readme_says_the_same_of_the_service() -> None:
 def test_every_benchmark_has_its_command_and_its_file() -> None:
     makefile = (ROOT / "Makefile").read_text()
 
-    for target in re.findall(r"^(bench-[a-z]+):", makefile, re.MULTILINE):
-        assert f"| `make {target}` | `{target.removeprefix('bench-')}.json` |" in PAGE
+    for target in re.findall(r"^(bench-[a-z-]+):", makefile, re.MULTILINE):
+        name = target.removeprefix("bench-").replace("-", "_")
+        assert f"| `make {target}` | `{name}.json` |" in PAGE
     assert len(FILES) == len(re.findall(r"\| `make bench-", PAGE))
 
 
@@ -185,6 +210,21 @@ def test_the_versions_of_the_peers_are_the_locked_ones() -> None:
         assert f"\n{name}=={version}\n" in LOCK
 
 
+def test_the_versions_of_the_peers_apart_are_those_that_are_installed_and_measured() -> None:
+    measured = {
+        name: version
+        for found in FOUND.values()
+        for name, version in found.get("versions", {}).items()
+    }
+
+    for path in (ROOT / "benchmarks/peers").glob("*.txt"):
+        found = re.search(r"^([\w-]+)==([\w.]+)$", path.read_text(), re.MULTILINE)
+        assert found, f"{path} pins no version"
+        name, version = found.groups()
+        assert f"{name} {version}" in PAGE
+        assert measured.get(path.stem, version) == version
+
+
 def test_what_is_not_in_the_files_yet_is_said_and_nothing_else() -> None:
     missing = section_of_missing()
 
@@ -192,6 +232,12 @@ def test_what_is_not_in_the_files_yet_is_said_and_nothing_else() -> None:
         r"of stage `(\w+)`", missing
     )
     assert ("what a challenger adds" in missing) != ("challenger_16" in FOUND["serve"])
+    for name in FILES:
+        assert (f"`make bench-{name.replace('_', '-')}` was not run" in missing) != (name in FOUND)
+    for found in FOUND.values():
+        for peer, reason in found.get("absent", {}).items():
+            assert peer in missing
+            assert reason in missing
     for peer in re.findall(r"\*\*([\w.-]+)\*\*", missing):
         assert f"\n{peer.lower()}==" not in LOCK, f"{peer} is installed: measure it"
 

@@ -1,0 +1,165 @@
+"""The drift check beside libraries, each with its own defaults, on the streams of `benchmarks.drift`.
+
+References and patients are drawn as there, with the same seeds, so a stream is the same for everyone. A
+library looks at each full window once; the project looks every 10 patients, which gives it more chances
+to be wrong. Libraries take seconds where the project's simulation takes milliseconds: they get fewer
+streams, and the intervals say so. A category that is missing is one more category to them.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from benchmarks import peer
+from benchmarks.drift import DRIFTS, HORIZON, ROWS, SEED, median, scored, share
+from benchmarks.drift_cost import longer, seconds
+from monitoring.drift import check, fit
+from monitoring.reference import Policy
+from monitoring.streams import Sample, delays
+from schema import MEASUREMENTS, NAMES
+from stages import files, params
+from stages.errors import main_of
+from stages.generator import CONTINUOUS
+from stages.reference import policy_of
+
+OUT = Path("benchmarks/drift_peers.json")
+STREAMS = {"evidently": 20, "nannyml": 100, "alibi_detect": 100}
+OWN = 1000
+WINDOWS = (100, 400)
+LARGE = (200, 10_000, 1_000_000)
+
+Array = npt.NDArray[Any]
+BEFORE = "no drift"
+
+
+# The same streams, as tables
+
+
+def drawn(before: Sample, after: Sample, patients: int, stream: int) -> list[Array]:
+    """The reference and the patients of a stream, in their order: what `delays` and `single_delays` count."""
+    random = np.random.default_rng([SEED, stream])
+    reference = table(before)[random.integers(len(before.rows), size=ROWS)]
+    return [reference, table(after.draw(random, patients))]
+
+
+def table(sample: Sample) -> Array:
+    """Measurements and score, a missing category as -1 [n, 14]."""
+    rows = np.column_stack([sample.rows, sample.scores]).astype(float)
+    categories = [column for column in range(rows.shape[1]) if column not in continuous()]
+    rows[:, categories] = np.nan_to_num(rows[:, categories], nan=-1)
+    return rows
+
+
+def continuous() -> list[int]:
+    """The columns that are no categories: those of stage synthesize, and the score."""
+    return [*(NAMES.index(name) for name in CONTINUOUS), len(MEASUREMENTS)]
+
+
+# What the libraries say
+
+
+def told(name: str, windows: Sequence[int], **tables: Any) -> dict[str, Any]:
+    """What a library makes of streams, or of large windows."""
+    with TemporaryDirectory() as folder:
+        source = Path(folder, "tables.npz")
+        np.savez(source, continuous=continuous(), **tables)
+        return peer.run(name, source, *windows)
+
+
+def first_alarms(name: str, before: Sample, after: Sample, patients: int) -> dict[str, Array]:
+    """After how many patients each rule of a library alarms in each stream; infinity for never."""
+    pairs = [drawn(before, after, patients, stream) for stream in range(STREAMS[name])]
+    references, streams = map(np.stack, zip(*pairs, strict=True))
+    found = told(name, WINDOWS, references=references, streams=streams)["alarms"]
+    return {
+        rule: np.array([np.inf if alarm is None else alarm for alarm in alarms])
+        for rule, alarms in found.items()
+    }
+
+
+def promise(policy: Policy, names: list[str]) -> dict[str, Any]:
+    """False alarms and delays of the libraries and of the project, by drift and rule."""
+    rows, _ = files.encoded(files.read_table(files.PREPARED))
+    samples = {BEFORE: scored(rows)} | {name: drift(rows) for name, drift in DRIFTS.items()}
+    before = samples[BEFORE]
+    found: dict[str, dict[str, Array]] = {drift: {} for drift in samples}
+    jobs = list(product(names, samples))
+    patients = {drift: policy.stream if drift == BEFORE else HORIZON for drift in samples}
+    running = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
+        delayed(first_alarms)(name, before, samples[drift], patients[drift]) for name, drift in jobs
+    )
+    for (_, drift), alarms in zip(jobs, tqdm(running, total=len(jobs)), strict=True):
+        found[drift] |= alarms
+    for drift, after in samples.items():
+        found[drift]["project"] = delays(before, after, ROWS, policy, patients[drift], OWN, SEED)
+    return {
+        drift: {
+            rule: (share if drift == BEFORE else median)(alarms) for rule, alarms in rules.items()
+        }
+        for drift, rules in found.items()
+    }
+
+
+def costs(policy: Policy, names: list[str]) -> dict[str, dict[str, float]]:
+    """The seconds of one check by rows in the window."""
+    rows, _ = files.encoded(files.read_table(files.PREPARED))
+    sample = scored(rows)
+    reference = table(sample)[None, :ROWS]
+    random = np.random.default_rng(SEED)
+    picked = [random.integers(len(rows), size=size) for size in LARGE]
+    large = {f"large{i}": table(sample)[order] for i, order in enumerate(picked)}
+    empty = np.empty((0, *reference.shape[1:]))
+    found = {
+        name: told(name, (), references=reference, streams=empty, **large)["seconds"]
+        for name in names
+    }
+    own = fit(sample.rows[:ROWS], sample.scores[:ROWS], policy)
+    found["project"] = {}
+    for order in picked:
+        wide = longer(own, len(order)) if len(order) > max(policy.windows) else own
+        took = seconds(partial(check, sample.rows[order], sample.scores[order], wide), 5)
+        found["project"][str(len(order))] = float(np.median(took))
+    return found
+
+
+def main() -> None:
+    policy = policy_of(params.Reference.load())
+    absent = peer.absent(tuple(STREAMS))
+    names = [name for name in STREAMS if name not in absent]
+    report = {
+        "cost": costs(policy, names),
+        "promise": promise(policy, names),
+        "versions": {name: peer.version(name) for name in names},
+        "absent": absent,
+    }
+    files.write_json(OUT, report)
+    show(report)
+
+
+def show(report: dict[str, Any]) -> None:
+    """The tables, as text."""
+    print("\nstreams of 10,000 patients without drift that raise an alarm (95 % interval)")
+    for rule, found in report["promise"][BEFORE].items():
+        interval = f"{found['share']:.4f} ({found['low']:.4f} to {found['high']:.4f})"
+        print(f"  {rule:<46} {interval} of {found['streams']}")
+    for name in DRIFTS:
+        print(f"\n{name}: patients until the first alarm, median (95 % interval)")
+        for rule, found in report["promise"][name].items():
+            said = [f">{HORIZON}" if n is None else f"{n:g}" for n in found.values()]
+            print(f"  {rule:<46} {said[0]} ({said[1]} to {said[2]})")
+    print("\nseconds of a check, by rows")
+    for name, found in report["cost"].items():
+        print(f"  {name:<46} {', '.join(f'{rows}: {s:.3g}' for rows, s in found.items())}")
+    print("->", OUT)
+
+
+if __name__ == "__main__":
+    main_of(main)

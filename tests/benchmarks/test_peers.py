@@ -1,0 +1,126 @@
+"""Peers in environments of their own: which are there, what is said to them, what is made of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import peer
+from benchmarks.drift_peers import continuous, drawn, table
+from benchmarks.peers.windows import first_alarms
+from benchmarks.synthesis import REAL, Drawn, Replay, interval, patients
+from monitoring.reference import Policy
+from monitoring.streams import Sample
+from schema import NAMES
+from stages.errors import StageError
+from stages.registry import fictional_rows
+
+POLICY = Policy((20,), 10, 100, 0.01, 10, 1000, 0)
+
+
+def sample(rows: int, weights: np.ndarray | None = None) -> Sample:
+    codes = fictional_rows(rows, 0)
+    codes[::2, NAMES.index("thallium")] = np.nan
+    return Sample(codes, np.linspace(0, 1, rows, dtype=np.float32), weights)
+
+
+# Environments
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".venv-peers/there").mkdir(parents=True)
+    Path(".venv-peers/refused").mkdir()
+    Path(".venv-peers/refused/not-installed.txt").write_text("no version\n  for Python 3.14\n")
+
+    absent = peer.absent(("there", "refused", "never_made"))
+
+    assert absent["refused"] == "no version for Python 3.14"
+    assert "make .venv-peers/never_made" in absent["never_made"]
+    assert "there" not in absent
+    assert "refused is left out: no version for Python 3.14" in capsys.readouterr().out
+
+
+def test_a_peer_that_fails_says_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / ".venv-peers/failing/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho no such column >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(StageError, match=r"peers/failing.py: no such column"):
+        peer.run("failing")
+
+
+# Drift
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_library_sees_the_stream_that_the_project_counts(weighted: bool) -> None:
+    before, after = sample(30), sample(30, np.arange(30.0) if weighted else None)
+
+    reference, stream = drawn(before, after, 50, stream=3)
+
+    random = np.random.default_rng([1, 3])
+    np.testing.assert_array_equal(reference, table(before)[random.integers(30, size=242)])
+    np.testing.assert_array_equal(stream[:, -1], after.draw(random, 50).scores)
+
+
+def test_a_missing_category_is_a_category() -> None:
+    rows = table(sample(4))
+
+    assert rows[:, NAMES.index("thallium")].tolist()[::2] == [-1, -1]
+    assert NAMES.index("age") in continuous()
+    assert NAMES.index("thallium") not in continuous()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_the_first_alarm_comes_at_the_end_of_the_first_window_that_alarms(at_once: int) -> None:
+    stream = np.arange(50)[:, None]
+
+    def judge(rows: np.ndarray) -> dict[str, list[bool]]:
+        windows = rows[:, 0].reshape(-1, 10)
+        return {
+            "early": [bool(w[0] >= 10) for w in windows],
+            "late": [bool(w[-1] == 49) for w in windows],
+            "never": [False for _ in windows],
+        }
+
+    found = first_alarms(judge, stream, 10, at_once)
+
+    assert found == {"early": 20, "late": 50, "never": None}
+
+
+# Synthesis
+
+
+def test_a_bootstrap_draws_real_rows_of_the_other_folds() -> None:
+    real = pd.DataFrame({"patient": ["a", "b", "c"], "fold": ["0", "1", "1"]})
+
+    drawn_rows, taken = patients(REAL, real, "0", 50, seed=0)
+
+    assert set(drawn_rows["patient"]) == {"b", "c"}
+    assert set(drawn_rows["fold"]) == {"0"}
+    assert taken["copied"] == 1
+
+
+def test_a_peers_rows_are_taken_once_and_counted() -> None:
+    drawn_rows = Drawn(Replay(pd.DataFrame({"age": range(5)})), seconds=0)
+
+    assert drawn_rows.sample(2)["age"].tolist() == [0, 1]
+    assert drawn_rows.sample(3)["age"].tolist() == [2, 3, 4]
+    assert drawn_rows.rows == 5
+    with pytest.raises(StageError, match="used up"):
+        drawn_rows.sample(1)
+
+
+def test_an_interval_over_seeds_is_students() -> None:
+    found = interval([1.0, 2.0, 3.0])
+
+    assert found["mean"] == 2
+    assert found["high"] - 2 == pytest.approx(4.303 / 3**0.5, rel=1e-3)

@@ -10,7 +10,7 @@ PEERS_DAY := 2026-11-20
 BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H%M%SZ)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -126,6 +126,9 @@ bench-gate: .venv/pipeline ## which challengers the gate refuses: good ones, oth
 
 bench-pipeline: .venv/pipeline ## the time of each stage, the share inside the fits, and the cost of no change
 	python -m benchmarks.pipeline
+
+bench-million: .venv/dev ## the pipeline on a million made-up patients: seconds and memory of each stage
+	python -m benchmarks.million
 
 bench-serve: .venv/dev ## the service beside an endpoint that does nothing and beside `mlflow models serve`
 	python -m benchmarks.serve

@@ -19,7 +19,17 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "benchmarks/README.md").read_text()
 WORDS = " ".join(PAGE.split())
 README = " ".join((ROOT / "README.md").read_text().split())
-FILES = ("serve", "drift", "drift_peers", "synthesis", "scale", "model", "gate", "pipeline")
+FILES = (
+    "serve",
+    "drift",
+    "drift_peers",
+    "synthesis",
+    "scale",
+    "model",
+    "gate",
+    "pipeline",
+    "million",
+)
 FOUND: dict[str, Any] = {  # what is not measured yet is not there
     name: json.loads(path.read_text())
     for name in FILES
@@ -136,6 +146,15 @@ def pipeline() -> Iterator[str]:
         yield line(name, [f"{value:.1f}"])
 
 
+def million() -> Iterator[str]:
+    found = FOUND["million"]
+    columns = [found[column] for column in ("seconds", "cpu_seconds", "mebibytes")]
+    stages = {name: [column[name] for column in columns] for name in columns[0]}
+    stages["all"] = [sum(columns[0].values()), sum(columns[1].values()), max(columns[2].values())]
+    for name, (seconds, cpu_seconds, mebibytes) in stages.items():
+        yield line(name, [f"{seconds:.1f}", f"{cpu_seconds:.1f}", f"{mebibytes:,.0f}"])
+
+
 TABLES = {
     "Serving": serving,
     "Drift": drift,
@@ -145,6 +164,7 @@ TABLES = {
     "Model": model,
     "Gate": gate,
     "Pipeline": pipeline,
+    "A million patients": million,
 }
 
 
@@ -180,6 +200,26 @@ def test_the_figures_in_the_text_are_what_was_printed() -> None:
         f"ROC AUC {synthesized['tstr_auc']:.3f}",
         f"on real ones {synthesized['trtr_auc']:.3f}, on both {synthesized['merged_auc']:.3f}",
         f"distance {synthesized['dcr_ratio']:.2f} x",
+    ):
+        assert text in WORDS
+
+
+def test_the_text_says_of_a_million_patients_what_was_printed() -> None:
+    found = FOUND["million"]
+    used = found["rows_used"]
+
+    for text in (
+        f"{found['rows']:,} patients are left of a million",
+        f"synthesis learns from {used['synthesize']:,} of them, the candidates are compared on "
+        f"{used['train']:,}, the drift reference counts {used['reference']:,}",
+        f"the chosen {found['model'].replace('_', ' ')} is fitted on all {found['rows_fitted']:,}",
+        f"{found['test_rows']:,} held-out patients: ROC AUC {found['roc_auc']:.4f} "
+        f"({found['roc_auc_low']:.4f} to {found['roc_auc_high']:.4f})",
+        f"have {found['best_roc_auc']:.4f} of all patients",
+        f"calibration error {found['ece']:.4f}",
+        f"{found['tstr_auc']:.3f} if it is trained on synthetic patients alone",
+        f"load average before the start was {found['load_before']:.1f}",
+        f"took {found['total_seconds'] / 60:.1f} minutes and {found['most_mebibytes'] / 1024:.1f} GiB",
     ):
         assert text in WORDS
 

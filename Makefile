@@ -130,7 +130,7 @@ bench-pipeline: .venv/pipeline ## the time of each stage, the share inside the f
 bench-million: .venv/dev ## the pipeline on a million made-up patients: seconds and memory of each stage
 	python -m benchmarks.million
 
-bench-serve: .venv/dev ## the service beside an endpoint that does nothing and beside `mlflow models serve`
+bench-serve: .venv/dev .venv-peers/bentoml ## the service beside an endpoint that does nothing, `mlflow models serve` and BentoML
 	python -m benchmarks.serve
 
 bench-drift: .venv/pipeline ## the drift check's false alarms and delays beside the usual rules, and its cost

@@ -1,4 +1,4 @@
-"""The service beside an endpoint that does nothing and beside `mlflow models serve`, in one run.
+"""The service beside an endpoint that does nothing, `mlflow models serve` and BentoML, in one run.
 
 Each server is one worker process on loopback, and so is the load generator. The ratios are what
 counts: both sides share the machine.
@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from aliases import CHALLENGER, CHAMPION
+from benchmarks import peer
 from serve.patients import EXAMPLE, rows_of
 from serve.settings import Settings
 from stages import files
@@ -29,7 +30,7 @@ from stages.errors import StageError, main_of
 
 OUT = Path("benchmarks/serve.json")
 SECONDS, ROUNDS = 5, 5
-CONNECTIONS = (1, 16, 32)
+CONNECTIONS = (1, 16, 64)
 BATCH, BATCHES = 10_000, 9
 OVERLOAD, OVERLOAD_SECONDS, OVERLOAD_ROUNDS = 5, 60, 6
 PREDICTIONS = 1_000_000
@@ -52,12 +53,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(command: list[str], port: int, probe: str, body: Any, **env: str) -> Iterator[Server]:
-    """A server while the block runs."""
+def server(
+    command: list[str], port: int, probe: str, body: Any, folder: Path = Path(), **env: str
+) -> Iterator[Server]:
+    """A server, started in a folder, while the block runs."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        command, cwd=folder, env={**os.environ, **env},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     try:
         while not _answers(port, probe, body):
             if process.poll() is not None or time.perf_counter() - start > 120:
@@ -134,39 +138,59 @@ def beside(ours: Target, theirs: Target, connections: int) -> dict[str, float]:
 def against_nothing(ours: Target) -> dict[str, Any]:
     """Beside an endpoint with the same models of request and answer that does nothing."""
     port = free_port()
-    report = {}
     command = [sys.executable, "-m", "benchmarks.nothing", str(port)]
-    with server(command, port, "/predict", EXAMPLE):
-        for connections in CONNECTIONS:
-            found = beside(ours, (port, "/predict", EXAMPLE), connections)
-            report[f"nothing_{connections}"] = found
-            print(
-                f"{connections:3} connections: {found['per_second']:.0f} requests/s, "
-                f"{found['ratio']:.2f} x doing nothing; p99 {found['p99_seconds'] * 1000:.1f} ms, "
-                f"{found['p99_ratio']:.1f} x"
-            )
-    return report
+    target: Target = (port, "/predict", EXAMPLE)
+    with server(command, *target):
+        return against("nothing", ours, target)
 
 
 def against_mlflow(ours: Target) -> dict[str, Any]:
     """Beside `mlflow models serve` on the same registered version."""
     port = free_port()
-    row = rows_of([{**EXAMPLE, "major_vessels": 0, "thallium": "normal"}])[0]
     command = [
         "mlflow", "models", "serve", "-m", "models:/heart-disease@champion", "--env-manager", "local",
         "-p", str(port), "-w", "1",
     ]  # fmt: skip
     registry = f"sqlite:///{Path('registry/mlflow.db').absolute()}"
     uri = os.environ.get("MLFLOW_TRACKING_URI", registry)
-    body = {"inputs": [row.tolist()]}
+    target: Target = (port, "/invocations", {"inputs": [complete_row()]})
+    with server(command, *target, MLFLOW_TRACKING_URI=uri):
+        return against("mlflow", ours, target)
+
+
+def against_bentoml(ours: Target) -> dict[str, Any]:
+    """Beside a BentoML service of the same ONNX file, if BentoML is installed."""
+    if absent := peer.absent(("bentoml",)):
+        return {"absent": absent}
+    port = free_port()
+    program = Path(peer.command("bentoml")[0]).with_name("bentoml")
+    command = [str(program), "serve", "risk_bentoml:Risk", "--host", "127.0.0.1"]
+    command += ["--port", str(port)]
+    env: Any = {
+        "MODEL": str(files.ONNX.absolute()),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "PYTHONPATH": "",
+    }
+    target: Target = (port, "/predict", {"rows": [complete_row()]})
+    with server(command, *target, folder=Path("benchmarks/peers"), **env):
+        return against("bentoml", ours, target)
+
+
+def complete_row() -> list[float]:
+    """A patient as numbers, without a missing one: JSON has no NaN."""
+    row: list[float] = rows_of([{**EXAMPLE, "major_vessels": 0, "thallium": "normal"}])[0].tolist()
+    return row
+
+
+def against(name: str, ours: Target, theirs: Target) -> dict[str, Any]:
+    """`beside` a peer, by number of connections."""
     report = {}
-    with server(command, port, "/invocations", body, MLFLOW_TRACKING_URI=uri):
-        for connections in (16, 128):
-            found = beside(ours, (port, "/invocations", body), connections)
-            report[f"mlflow_{connections}"] = found
-            print(
-                f"mlflow models serve, {connections} connections: {found['ratio']:.1f} x its requests/s"
-            )
+    for connections in CONNECTIONS:
+        found = report[f"{name}_{connections}"] = beside(ours, theirs, connections)
+        print(
+            f"{name}, {connections} connections: {found['ratio']:.2f} x its requests/s, "
+            f"{found['p99_ratio']:.2f} x its p99"
+        )
     return report
 
 
@@ -194,16 +218,9 @@ def against_no_challenger(without: Target, folder: Path) -> dict[str, Any]:
         "HEART_CACHE_DIR": f"{folder}/challenged-cache",
         "HEART_TRACKING_URI": challenged(folder),
     }
-    report = {}
     with server([sys.executable, "-m", "serve"], *ours, **env):
         time.sleep(PAGE_SECONDS)
-        for connections in CONNECTIONS:
-            found = beside(ours, without, connections)
-            report[f"challenger_{connections}"] = found
-            print(
-                f"with a challenger, {connections} connections: {found['ratio']:.2f} x the requests/s, "
-                f"{found['p99_ratio']:.2f} x the p99 of none"
-            )
+        report = against("challenger", ours, without)
         report["challenger_rows"] = shadowed(port)
     print(f"rows that the challenger scored and dropped: {report['challenger_rows']}")
     return report
@@ -295,7 +312,7 @@ def main() -> None:
             time.sleep(PAGE_SECONDS)
             report["memory_mib_at_rest"] = running.memory()
             print(f"memory at rest: {running.memory():.0f} MiB")
-            report |= against_nothing(ours) | against_mlflow(ours)
+            report |= against_nothing(ours) | against_mlflow(ours) | against_bentoml(ours)
             report |= against_no_challenger(ours, Path(folder))
             report |= memory(ours, running)
             report |= batches(port) | overload(ours, running)

@@ -44,12 +44,20 @@ def milliseconds(seconds: float) -> str:
 
 def serving() -> Iterator[str]:
     found = FOUND["serve"]
-    peers = {"an endpoint that does nothing": (1, 16, 32), "`mlflow models serve`": (16, 128)}
-    for peer, connections in peers.items():
-        for count in connections:
-            run = found[f"{'nothing' if 'nothing' in peer else 'mlflow'}_{count}"]
+    peers = {
+        "nothing": "an endpoint that does nothing",
+        "mlflow": "`mlflow models serve`",
+        "bentoml": "BentoML",
+        "challenger": "the same without a challenger",
+    }
+    for peer, what in peers.items():
+        counts = sorted(
+            int(name.split("_")[1]) for name in found if re.fullmatch(rf"{peer}_\d+", name)
+        )
+        for count in counts:
+            run = found[f"{peer}_{count}"]
             yield (
-                f"| {peer} | {count} | {run['per_second']:,.0f} | {run['ratio']:.2f} x | "
+                f"| {what} | {count} | {run['per_second']:,.0f} | {run['ratio']:.2f} x | "
                 f"{milliseconds(run['p99_seconds'])} | {run['p99_ratio']:.2f} x |"
             )
     for clients in ("that wait", "that ask again at once"):

@@ -1,0 +1,26 @@
+"""A BentoML service of one worker: the probabilities of an ONNX model, checked by BentoML's own types.
+
+`bentoml serve risk_bentoml:Risk` in this folder: in the project's, `schema.py` would be taken for a library of
+that name which BentoML needs.
+"""
+
+import os
+
+import bentoml
+import numpy as np
+import onnxruntime
+
+
+@bentoml.service(workers=1)
+class Risk:
+    """The model of the file that MODEL names."""
+
+    def __init__(self) -> None:
+        self._session = onnxruntime.InferenceSession(os.environ["MODEL"])
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    def predict(self, rows: list[list[float]]) -> list[float]:
+        """The probability of presence of each encoded row."""
+        given = {"measurements": np.asarray(rows, dtype=np.float32)}
+        found: list[float] = self._session.run(None, given)[0][:, 0].tolist()
+        return found

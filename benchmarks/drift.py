@@ -105,9 +105,13 @@ DRIFTS: dict[str, Callable[[Floats], Sample]] = {
 
 def share(alarms: Array) -> dict[str, float]:
     """The share of streams with an alarm, with its 95 % interval (Wilson)."""
-    raised, streams = int(np.isfinite(alarms).sum()), len(alarms)
-    low, high = binomtest(raised, streams).proportion_ci(method="wilson")
-    return {"streams": streams, "share": raised / streams, "low": float(low), "high": float(high)}
+    return {"streams": len(alarms), **wilson(int(np.isfinite(alarms).sum()), len(alarms))}
+
+
+def wilson(hits: int, trials: int) -> dict[str, float]:
+    """A share, with its 95 % interval (Wilson)."""
+    low, high = binomtest(hits, trials).proportion_ci(method="wilson")
+    return {"share": hits / trials, "low": float(low), "high": float(high)}
 
 
 def median(found: Array) -> dict[str, float | None]:

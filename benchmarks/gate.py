@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 from tqdm import tqdm
 
+from benchmarks.drift import wilson
 from monitoring.people import SHIFTS, People, load
 from schema import OUTCOME
 from stages import files, params
@@ -76,12 +76,6 @@ def refusals(
     return {c.name.split()[0] for c in not_worse({ALL: found}, options) if not c.passed}
 
 
-def share(count: int) -> dict[str, float]:
-    """Of the draws, with its 95 % interval (Wilson)."""
-    low, high = binomtest(count, DRAWS).proportion_ci(method="wilson")
-    return {"share": count / DRAWS, "low": float(low), "high": float(high)}
-
-
 def main() -> None:
     encoded, outcome = files.encoded(files.read_table(files.RAW))
     rows = encoded.astype(np.float64)
@@ -104,9 +98,10 @@ def main() -> None:
                     )
                 )
             by = {
-                score: share(sum(score in one for one in found)) for score in ("roc_auc", "brier")
+                score: wilson(sum(score in one for one in found), DRAWS)
+                for score in ("roc_auc", "brier")
             }
-            report[f"{name}, {count}"] = by | {"either": share(sum(map(bool, found)))}
+            report[f"{name}, {count}"] = by | {"either": wilson(sum(map(bool, found)), DRAWS)}
             print(f"{name}, {count} outcomes: {told(report[f'{name}, {count}'])}")
     files.write_json(OUT, report)
 

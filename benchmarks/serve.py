@@ -173,7 +173,8 @@ def against_bentoml(ours: Target) -> dict[str, Any]:
     }
     target: Target = (port, "/predict", {"rows": [complete_row()]})
     with server(command, *target, folder=Path("benchmarks/peers"), **env):
-        return against("bentoml", ours, target)
+        versions = {"versions": {"bentoml": peer.version("bentoml")}}
+        return against("bentoml", ours, target) | versions
 
 
 def complete_row() -> list[float]:

@@ -19,7 +19,7 @@ from serve.rival import Rival
 from serve.versions import Model
 
 # So many rows wait at most, and so many are logged at a time, with this pause in between. An answer
-# waits while they are committed, so that happens seldom enough to be no matter of the slowest hundredth.
+# waits while they are committed, so that happens seldom.
 WAITING_ROWS = 20_000
 STEP_ROWS, STEP_SECONDS = 2500, 1.0
 COMPARED_ROWS = 10_000  # the newest; a comparison costs the same however long the log is

@@ -6,12 +6,11 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from stages import registry
 from stages.errors import main_of
 from stages.params import SECTIONS
 from stages.register import main
+from tests.answering import answering
 from tests.processes import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
@@ -369,35 +369,20 @@ def test_a_server_takes_the_place_of_the_own_registry_by_its_uri_alone(
 def tracking_only(server: str) -> Iterator[str]:
     """The address of that server without its half for registered and logged models."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            hidden = re.search("/(registered-models|model-versions|logged-models)/", self.path)
-            asked = urllib.request.Request(  # noqa: S310
-                server + self.path, body or None, dict(self.headers), method=self.command
-            )
-            try:
-                with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310
-                    status, content = answer.status, answer.read()
-            except urllib.error.HTTPError as error:
-                status, content = error.code, error.read()
-            if hidden:
-                status, content = 404, b""
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def answer(asked: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+        if re.search("/(registered-models|model-versions|logged-models)/", asked.path):
+            return 404, b""
+        passed_on = urllib.request.Request(  # noqa: S310
+            server + asked.path, body or None, dict(asked.headers), method=asked.command
+        )
+        try:
+            with urllib.request.urlopen(passed_on, timeout=30) as found:  # noqa: S310
+                return found.status, found.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
 
-        do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815  as http.server wants them
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{proxy.server_port}"
-        proxy.shutdown()
+    with answering(answer) as address:
+        yield address
 
 
 @pytest.mark.heavy

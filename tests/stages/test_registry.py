@@ -1,9 +1,9 @@
 import json
-import threading
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from aliases import CHAMPION, PREVIOUS, SCHEMA, SHA256, VERDICT, move
 from schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
 from stages import registry
 from stages.errors import StageError
+from stages.journal import Journal
 from stages.onnx_export import predict
+from tests.answering import answering
 from tests.processes import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
@@ -129,25 +131,12 @@ def test_the_error_does_not_tell_the_password(monkeypatch: pytest.MonkeyPatch) -
 def tracking_only(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URI of a server that knows experiments and says of all else that it is not there."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            known = "/experiments/search" in self.path
-            content = ('{"experiments": []}' if known else str(request.param)).encode()
-            self.send_response(200 if known else 404)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def answer(asked: BaseHTTPRequestHandler, _: bytes) -> tuple[int, bytes]:
+        known = "/experiments/search" in asked.path
+        return (200, b'{"experiments": []}') if known else (404, str(request.param).encode())
 
-        do_GET = do_POST = answer  # noqa: N815  as http.server wants them
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with answering(answer) as address:
+        yield address
 
 
 def test_beside_a_server_that_keeps_runs_only_the_registry_is_the_own_one(
@@ -177,6 +166,34 @@ def test_a_copy_that_the_server_does_not_take_is_told_and_no_failure(
     said = capsys.readouterr().err
     assert said.startswith(f"note: {tracking_only} has not taken the run {version.run_id}: ")
     assert "s3cret" not in said
+
+
+def test_retrainings_are_copied_too_however_they_end(
+    store: Any, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    # Any other store does for a server: it is asked through the same client.
+    uri = f"sqlite:///{shutil.copy(empty_store / 'registry/mlflow.db', tmp_path / 'server.db')}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    journal = Journal(store, NAME)
+    done, failed, killed = (journal.begin({"trigger": name}) for name in ("a", "b", "c"))
+
+    journal.finish(done, {"verdict": "refused"}, {"all.brier.high": 0.01}, "the report")
+    journal.fail(failed, "no space left")
+    journal.interrupted(killed)
+
+    server = MlflowClient(tracking_uri=uri)
+    experiment = server.get_experiment_by_name(f"{NAME}-retraining")
+    copies = {
+        run.data.tags["copied_from"]: run for run in server.search_runs([experiment.experiment_id])
+    }
+    status = {own: run.info.status for own, run in copies.items()}
+    assert status == {done: "FINISHED", failed: "FAILED", killed: "KILLED"}
+    assert copies[failed].data.tags["reason"] == "no space left"
+    copy = copies[done]
+    assert (copy.data.tags["verdict"], copy.data.metrics) == ("refused", {"all.brier.high": 0.01})
+    assert [file.path for file in server.list_artifacts(copy.info.run_id)] == ["report.txt"]
 
 
 # What a version holds

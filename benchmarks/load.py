@@ -3,26 +3,27 @@
 import asyncio
 import json
 import re
-import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
+
+PERCENTILES = (50, 90, 99, 99.9)
 
 
 @dataclass(frozen=True)
 class Load:
     """What came of a load.
 
-    Answers a second (status 200); in seconds the median and 99th percentile of their latencies, and
-    of those of refusals (503); how many there were of each status.
+    Answers a second (status 200); their latencies in seconds, by the percentiles of PERCENTILES, and
+    those of refusals (503); how many there were of each status.
     """
 
     per_second: float
-    median: float
-    p99: float
-    refused_median: float
-    refused_p99: float
+    answered: dict[str, float]
+    refused: dict[str, float]
     statuses: dict[str, int]
 
 
@@ -110,14 +111,13 @@ async def run(port: int, data: bytes, connections: int, seconds: float, wait: fl
     for client in clients:
         client.close()
     statuses = {status: len(found) for status, found in latencies.items() if found}
-    answered, refused = map(_median_and_p99, (latencies["200"], latencies["503"]))
-    return Load(len(latencies["200"]) / seconds, *answered, *refused, statuses)
+    answered, refused = map(_percentiles, (latencies["200"], latencies["503"]))
+    return Load(len(latencies["200"]) / seconds, answered, refused, statuses)
 
 
-def _median_and_p99(latencies: list[float]) -> tuple[float, float]:
-    if len(latencies) < 2:
-        return 0.0, 0.0
-    return statistics.median(latencies), statistics.quantiles(latencies, n=100)[98]
+def _percentiles(latencies: list[float]) -> dict[str, float]:
+    found = np.percentile(latencies, PERCENTILES) if latencies else np.zeros(len(PERCENTILES))
+    return {f"p{share:g}": float(value) for share, value in zip(PERCENTILES, found, strict=True)}
 
 
 def main() -> None:

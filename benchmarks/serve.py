@@ -4,135 +4,52 @@ Each server is one worker process on loopback, and so is the load generator. The
 counts: both sides share the machine.
 """
 
-import contextlib
 import json
 import os
 import re
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from aliases import CHALLENGER, CHAMPION
 from benchmarks import peer
+from benchmarks.load import PERCENTILES
+from benchmarks.servers import (
+    ROUNDS,
+    Server,
+    Target,
+    beside,
+    free_port,
+    load,
+    medians,
+    post,
+    server,
+)
 from serve.patients import EXAMPLE, rows_of
 from serve.settings import Settings
 from stages import files
-from stages.errors import StageError, main_of
+from stages.errors import main_of
 
-OUT = Path("benchmarks/serve.json")
-SECONDS, ROUNDS = 5, 5
+OUT, PLOT = Path("benchmarks/serve.json"), Path("docs/images/serve.png")
+# Two servers that are nearly the same need more; the 4th and 12th of 15 hold their median with 96 %.
+CHALLENGER_ROUNDS, BOUNDS = 15, (4, 12)
 CONNECTIONS = (1, 16, 64)
 BATCH, BATCHES = 10_000, 9
 OVERLOAD, OVERLOAD_SECONDS, OVERLOAD_ROUNDS = 5, 60, 6
 PREDICTIONS = 1_000_000
 PAGE_SECONDS = 15  # enough for the page to be built
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server that answers, and how many seconds that took from its start."""
-
-    port: int
-    pid: int
-    seconds: float
-
-    def memory(self) -> float:
-        """What it holds in memory, in MiB."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
-
-
-@contextlib.contextmanager
-def server(
-    command: list[str], port: int, probe: str, body: Any, folder: Path = Path(), **env: str
-) -> Iterator[Server]:
-    """A server, started in a folder, while the block runs."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, **env},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        while not _answers(port, probe, body):
-            if process.poll() is not None or time.perf_counter() - start > 120:
-                raise StageError(f"{' '.join(command)} did not start")
-            time.sleep(0.02)
-        yield Server(port, process.pid, time.perf_counter() - start)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _answers(port: int, path: str, body: Any) -> bool:
-    try:
-        return bool(post(port, path, body))
-    except OSError:
-        return False
-
-
-def post(port: int, path: str, body: Any) -> bytes:
-    """The answer to one request; `body` is JSON, or what is to be made into it."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", content, {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-        return bytes(answer.read())
-
-
-Target = tuple[int, str, Any]  # port, path and body
-
-
-def load(
-    target: Target, connections: int, seconds: float = SECONDS, wait: float | None = None
-) -> dict[str, Any]:
-    """One load, by a process of its own; without `wait` a refusal is an error."""
-    port, path, body = target
-    command = [
-        *(sys.executable, "-m", "benchmarks.load", str(port), path),
-        *map(str, (connections, seconds, wait or 0)),
-    ]
-    done = subprocess.run(
-        command, input=json.dumps(body), capture_output=True, text=True, check=True
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    allowed = {"200"} if wait is None else {"200", "503"}
-    if not set(found["statuses"]) <= allowed:
-        raise StageError(f"port {port}{path}: {found['statuses']} by status, expected {allowed}")
-    return found
-
-
-def beside(ours: Target, theirs: Target, connections: int) -> dict[str, float]:
-    """Our answers a second over theirs, and our p99 over theirs: the median of some paired rounds."""
-    rounds = []
-    for _ in range(ROUNDS):
-        a, b = load(ours, connections), load(theirs, connections)
-        rounds.append(
-            {
-                "per_second": a["per_second"],
-                "ratio": a["per_second"] / b["per_second"],
-                "p99_seconds": a["p99"],
-                "p99_ratio": a["p99"] / b["p99"],
-            }
-        )
-    return {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}
+CURVES = {
+    "does nothing": ("nothing", "their_latency"),
+    "this project": ("nothing", "latency"),
+    "with a challenger": ("challenger", "latency"),
+    "mlflow models serve": ("mlflow", "their_latency"),
+    "BentoML": ("bentoml", "their_latency"),
+}
 
 
 def against_nothing(ours: Target) -> dict[str, Any]:
@@ -183,11 +100,11 @@ def complete_row() -> list[float]:
     return row
 
 
-def against(name: str, ours: Target, theirs: Target) -> dict[str, Any]:
+def against(name: str, ours: Target, theirs: Target, rounds: int = ROUNDS) -> dict[str, Any]:
     """`beside` a peer, by number of connections."""
     report = {}
     for connections in CONNECTIONS:
-        found = report[f"{name}_{connections}"] = beside(ours, theirs, connections)
+        found = report[f"{name}_{connections}"] = beside(ours, theirs, connections, rounds)
         print(
             f"{name}, {connections} connections: {found['ratio']:.2f} x its requests/s, "
             f"{found['p99_ratio']:.2f} x its p99"
@@ -221,10 +138,19 @@ def against_no_challenger(without: Target, folder: Path) -> dict[str, Any]:
     }
     with server([sys.executable, "-m", "serve"], *ours, **env):
         time.sleep(PAGE_SECONDS)
-        report = against("challenger", ours, without)
+        report = against("challenger", ours, without, CHALLENGER_ROUNDS)
+        for connections in CONNECTIONS:
+            low, high = bounds(report[f"challenger_{connections}"])
+            print(f"{connections} connections: p99 with a challenger {low:.2f} to {high:.2f} x")
         report["challenger_rows"] = shadowed(port)
     print(f"rows that the challenger scored and dropped: {report['challenger_rows']}")
     return report
+
+
+def bounds(found: dict[str, Any]) -> tuple[float, float]:
+    """The interval of the median ratio of p99 with a challenger to that without."""
+    low, high = (found["p99_ratios"][place - 1] for place in BOUNDS)
+    return low, high
 
 
 def shadowed(port: int) -> dict[str, float]:
@@ -264,12 +190,12 @@ def overload(ours: Target, running: Server) -> dict[str, Any]:
                 {
                     "answered_ratio": found["per_second"] / peak,
                     "refused_ratio": refused,
-                    "refused_median_seconds": found["refused_median"],
-                    "refused_p99_seconds": found["refused_p99"],
-                    "p99_seconds": found["p99"],
+                    "refused_median_seconds": found["refused"]["p50"],
+                    "refused_p99_seconds": found["refused"]["p99"],
+                    "p99_seconds": found["answered"]["p99"],
                 }
             )
-        middle = {key: statistics.median(found[key] for found in rounds) for key in rounds[0]}
+        middle = medians(rounds)
         report[f"overload_clients_{name.replace(' ', '_')}"] = middle | {
             "memory_mib": running.memory()
         }
@@ -291,10 +217,29 @@ def memory(ours: Target, running: Server) -> dict[str, float]:
     return report
 
 
+def started(command: list[str], ours: Target, env: Any) -> dict[str, float]:
+    """Seconds from a start to the first answer, without a cached model and with one."""
+    report = {}
+    for name in ("seconds_to_first_answer_without_cache", "seconds_to_first_answer"):
+        with server(command, *ours, **env) as running:
+            report[name] = running.seconds
+    print(
+        f"first answer after {report['seconds_to_first_answer']:.1f} s, "
+        f"{report['seconds_to_first_answer_without_cache']:.1f} s without a cached model"
+    )
+    return report
+
+
+def at_rest(running: Server) -> dict[str, float]:
+    """Memory once the page is there."""
+    print(f"memory at rest: {running.memory():.0f} MiB")
+    return {"memory_mib_at_rest": running.memory()}
+
+
 def main() -> None:
+    """Measure all, or only the sections that are named."""
     port = free_port()
     ours: Target = (port, "/predict", EXAMPLE)
-    report: dict[str, Any] = {}
     with TemporaryDirectory() as folder:
         env: Any = {
             "HEART_PORT": str(port),
@@ -302,22 +247,45 @@ def main() -> None:
             "HEART_CACHE_DIR": f"{folder}/cache",
         }
         command = [sys.executable, "-m", "serve"]
+        report = started(command, ours, env)
         with server(command, *ours, **env) as running:
-            report["seconds_to_first_answer_without_cache"] = running.seconds
-        with server(command, *ours, **env) as running:
-            report["seconds_to_first_answer"] = running.seconds
-            print(
-                f"first answer after {report['seconds_to_first_answer']:.1f} s, "
-                f"{report['seconds_to_first_answer_without_cache']:.1f} s without a cached model"
-            )
             time.sleep(PAGE_SECONDS)
-            report["memory_mib_at_rest"] = running.memory()
-            print(f"memory at rest: {running.memory():.0f} MiB")
-            report |= against_nothing(ours) | against_mlflow(ours) | against_bentoml(ours)
-            report |= against_no_challenger(ours, Path(folder))
-            report |= memory(ours, running)
-            report |= batches(port) | overload(ours, running)
+            sections: dict[str, Any] = {
+                "rest": lambda: at_rest(running),
+                "nothing": lambda: against_nothing(ours),
+                "mlflow": lambda: against_mlflow(ours),
+                "bentoml": lambda: against_bentoml(ours),
+                "challenger": lambda: against_no_challenger(ours, Path(folder)),
+                "memory": lambda: memory(ours, running),
+                "batches": lambda: batches(port),
+                "overload": lambda: overload(ours, running),
+            }
+            wanted = sys.argv[1:] or list(sections)
+            report = (json.loads(OUT.read_text()) if sys.argv[1:] else {}) | report
+            for name in wanted:
+                report |= sections[name]()
     files.write_json(OUT, report)
+    plot(report)
+
+
+def plot(report: dict[str, Any]) -> None:
+    """Latency by percentile, of each server, one picture for each number of connections."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, len(CONNECTIONS), figsize=(11, 3.4), layout="constrained")
+    shares = [f"p{share:g}" for share in PERCENTILES]
+    for connections, axes in zip(CONNECTIONS, panels, strict=True):
+        for label, (peer_name, side) in CURVES.items():
+            if found := report.get(f"{peer_name}_{connections}"):
+                axes.plot(shares, [1e3 * found[side][share] for share in shares], "o-", label=label)
+        axes.set(yscale="log", title=f"{connections} at a time", xlabel="percentile of requests")
+        axes.grid(alpha=0.3)
+    panels[0].set(ylabel="latency, ms")
+    panels[0].legend(fontsize="small")
+    figure.savefig(PLOT, dpi=110, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from serve.settings import Settings
 logger = logging.getLogger(__name__)
 
 PURGE_SECONDS = 3600
+SETTLE_SECONDS = 0.5
 TOKEN = HTTPBearer(auto_error=False, description="HEART_API_TOKEN")
 DESCRIPTION = """Risk of coronary artery disease from 13 measurements, any but age and sex may be missing.
 
@@ -87,6 +88,7 @@ async def _running(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
         asyncio.create_task(_purge(service.log)),
         asyncio.create_task(_compare(app.state.guard, poll_seconds)),
         asyncio.create_task(admission.patience.watch()),
+        asyncio.create_task(_settle(service.champion)),
     ]
     if page is not None:
         background.append(asyncio.create_task(_open(page, service.champion)))
@@ -135,9 +137,18 @@ async def _open(page: LazyPage, champion: Champion) -> None:
         await asyncio.sleep(0.1)
     await page.start()
     if await page.ready():
-        # What was imported stays: no collection need look through its million objects again, which
-        # would hold up the requests of that moment.
         gc.freeze()
+
+
+async def _settle(champion: Champion) -> None:
+    """Leave what was imported out of collections, which would look through its million objects again.
+
+    That holds up all requests of the moment, for a tenth of a second. MLflow is imported for the first
+    look into the registry, the page in its own time: so this is done after each of them.
+    """
+    while not champion.looked:  # noqa: ASYNC110  # a thread sets it
+        await asyncio.sleep(SETTLE_SECONDS)
+    gc.freeze()
 
 
 async def _purge(log: PredictionLog) -> None:

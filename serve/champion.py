@@ -47,6 +47,7 @@ class Champion:
     A request takes `current` once and uses it to its end: a swap is the assignment of one
     reference, so that every answer comes from the version that it names. Counts are of this
     process: `reloads` (models put into service), `refusals` by kind, `registry_failures`.
+    `looked` is whether the registry has answered yet: until then MLflow may still be imported.
     `on_event(event, detail)` is called with each count, by the thread that counts; the detail is a
     version, a kind or empty.
 
@@ -59,6 +60,7 @@ class Champion:
     ) -> None:
         self.current: Model | None = None
         self.previous: Model | None = None
+        self.looked = False
         self.reloads = 0
         self.refusals: Counter[str] = Counter()
         self.registry_failures = 0
@@ -122,6 +124,7 @@ class Champion:
                 self._fail(str(error))
                 return False
             self._look_beside(retry_refused)
+            self.looked = True
             return swapped
 
     def roll_back(self, champion: Model) -> bool:

@@ -41,6 +41,9 @@ PRAGMAS = {
 # Rows of one statement. Python gives its lock away once a statement, and beside a busy event loop it
 # takes milliseconds to get it back: so the usual group of waiting predictions is a single statement.
 STEPS = (512, 64)
+# Rows of the largest statement for shadows. What is compiled is kept: to compile one for each number of
+# rows takes longer than to run it.
+SHADOW_ROWS = 1024
 
 BAD_DATA = (
     sqlite3.IntegrityError,
@@ -68,12 +71,17 @@ def _insert(rows: int) -> str:
 
 @functools.cache
 def _insert_shadows(rows: int) -> str:
-    """One statement; SQLite calls the columns of VALUES column1, column2, ..."""
+    """One statement; SQLite calls the columns of VALUES column1, column2, ... No id, no row."""
     values = ", ".join(["(?, ?, ?)"] * rows)
     return (
         f"INSERT OR IGNORE INTO {shadows.name} SELECT * FROM (VALUES {values}) "  # noqa: S608
         f"WHERE EXISTS (SELECT 1 FROM {predictions.name} WHERE id = column1)"
     )
+
+
+def _room(rows: int) -> int:
+    """Rows of the statement for so many shadows: a power of two."""
+    return max(64, 1 << (rows - 1).bit_length())
 
 
 def _steps(rows: int) -> Iterator[int]:
@@ -137,7 +145,12 @@ class SqliteStore:
 
         Raises sqlite3.Error, OSError.
         """
-        self._driver().execute(_insert_shadows(len(rows)), [value for row in rows for value in row])
+        for start in range(0, len(rows), SHADOW_ROWS):
+            part = rows[start : start + SHADOW_ROWS]
+            room = _room(len(part))
+            values: list[str | float | None] = [value for row in part for value in row]
+            values += [None] * (3 * room - len(values))
+            self._driver().execute(_insert_shadows(room), values)
         self._verify()
 
     @contextmanager

@@ -14,6 +14,7 @@ import formats
 from schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
 from stages import files, params, prepare
 from stages.errors import StageError
+from stages.source import read
 
 ROOT = Path(__file__).parents[1]
 with (ROOT / files.RAW).open() as raw:
@@ -132,7 +133,7 @@ def _prepare(
     raw.write_text("\n".join(lines) + "\n")
     options = params.Prepare.model_validate({"format": form, "invert_label": invert})
     with contextlib.chdir(folder):
-        prepared, metrics = prepare.prepare([prepare.read(files.RAW)], options)
+        prepared, metrics = prepare.prepare([read(files.RAW)], options)
     return prepared.astype(str), metrics
 
 

@@ -141,7 +141,7 @@ def test_killed_in_any_stage_it_is_finished_by_the_next_call(
     finally:
         os.kill(retraining.pid, signal.SIGKILL)
         retraining.wait()
-    until(lambda: not any(map(alive, started)))
+    until(lambda: not any(map(alive, started)), 120)  # a stage that is under way ends by itself
     assert client.get_model_version_by_alias(NAME, "champion").tags[SHA256]
 
     command(RETRAIN, project, **LOG)

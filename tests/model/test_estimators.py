@@ -24,6 +24,7 @@ from stages.estimators import (
 from stages.onnx_export import INPUT, OUTPUT, export, export_error, predict
 from stages.params import Prepare
 from stages.registry import fictional_rows
+from stages.source import read
 
 RAW = Path(__file__).parents[2] / "data/raw/heart.csv"
 
@@ -31,7 +32,7 @@ RAW = Path(__file__).parents[2] / "data/raw/heart.csv"
 @pytest.fixture(scope="module")
 def patients() -> tuple[Array, npt.NDArray[np.int64]]:
     prepare.SOURCES.setdefault(RAW, "raw")
-    table, _ = prepare.prepare([prepare.read(RAW)], Prepare(format="auto", invert_label=False))
+    table, _ = prepare.prepare([read(RAW)], Prepare(format="auto", invert_label=False))
     rows, outcome = files.encoded(table)
     return rows.astype(np.float64), outcome
 

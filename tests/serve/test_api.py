@@ -1,3 +1,4 @@
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from schema import MEASUREMENTS, NAMES
+from serve import api
 from serve.api import create_app
 from serve.patients import EXAMPLE, Prediction, rows_of, shapley
+from tests.serve.logs import until
 from tests.serve.small_service import model, parts
 
 TOKEN = "a-token-of-some-length"
@@ -226,6 +229,23 @@ def test_not_ready_without_a_model_and_alive_all_the_same(tmp_path: Path) -> Non
     assert predicted.status_code == 503
     assert "Retry-After" in predicted.headers
     assert later.json()["status"] == "ready"
+
+
+def test_what_the_first_look_imports_is_left_out_of_collections_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, champion, log, metrics = parts(tmp_path)
+    frozen: list[bool] = []
+    monkeypatch.setattr(api, "SETTLE_SECONDS", 0.005)
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(champion.looked))
+
+    with TestClient(create_app(settings, champion, log, metrics, with_page=False)) as client:
+        for _ in range(20):
+            client.get("/health/live")
+        champion.looked = True
+        until(lambda: bool(frozen))
+
+    assert frozen == [True]
 
 
 def test_the_token_is_needed_where_it_is_set(tmp_path: Path) -> None:

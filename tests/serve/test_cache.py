@@ -44,6 +44,7 @@ def test_a_restart_without_the_registry_serves_the_last_good_version(
     )
     np.testing.assert_array_equal(model.predict(ROWS), expected)
     until(lambda: champion.registry_failures)
+    assert not champion.looked
     assert not champion.state().reasons
     served, down = champion.state().notes
     assert served == "version 1 is served from the local cache"
@@ -53,6 +54,7 @@ def test_a_restart_without_the_registry_serves_the_last_good_version(
 
     until(lambda: not serving(champion).from_cache)
     until(lambda: not champion.state().notes)
+    until(lambda: champion.looked)
     assert champion.reloads == 1
 
 

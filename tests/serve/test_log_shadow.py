@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 
 from serve.log import LogUnavailable, PredictionLog, ShadowRecord, Side, new_ids
+from serve.log_sqlite import SHADOW_ROWS, _room
 from tests.serve.logs import opened, records
 
 OURS, THEIRS = Side("7", 0.5), Side("8", 0.4)
@@ -53,6 +54,27 @@ def test_a_shadow_is_kept_once_and_only_beside_its_prediction(url: str) -> None:
 
         assert kept(url) == sorted([*rows, ShadowRecord(first.id, "9", 1.0)])
         assert log.ready() is None
+
+
+def test_shadows_of_any_number_are_kept(url: str) -> None:
+    made = records(2 * SHADOW_ROWS + 65)
+    with opened(url) as log:
+        log.append_sync(made)
+
+        log.append_shadows([ShadowRecord(one.id, "8", 0.5) for one in made])
+        for count in (1, 63, 64, 65):
+            log.append_shadows([ShadowRecord(one.id, f"{count}", 0.5) for one in made[:count]])
+
+        query = "SELECT model_version, count(*) FROM shadow_predictions GROUP BY 1 ORDER BY 2"
+        counts = {"1": 1, "63": 63, "64": 64, "65": 65, "8": len(made)}
+        assert dict(tuple(row) for row in execute(url, query)) == counts
+
+
+def test_few_statements_take_any_number_of_shadows() -> None:
+    rooms = {rows: _room(rows) for rows in range(1, SHADOW_ROWS + 1)}
+
+    assert all(rows <= room <= SHADOW_ROWS for rows, room in rooms.items())
+    assert len(set(rooms.values())) == 5  # each is compiled once, and kept
 
 
 def test_a_shadow_goes_with_its_prediction(url: str) -> None:

@@ -14,6 +14,7 @@ from schema import MEASUREMENTS, NAMES, OUTCOME
 from serve.log import PredictionLog, Record, new_ids
 from stages import collect, files, params, prepare
 from stages.errors import StageError
+from stages.source import read
 from stages.split import split
 from tests.serve.logs import GIVEN, opened, records
 
@@ -86,8 +87,8 @@ def test_every_category_and_bound_is_what_prepare_reads(log: PredictionLog) -> N
 
     written = collected()
 
-    read = prepare.translate(prepare.read(files.PRODUCTION), formats.PROJECT)
-    assert read.astype(str)[list(written.columns)].equals(written)
+    again = prepare.translate(read(files.PRODUCTION), formats.PROJECT)
+    assert again.astype(str)[list(written.columns)].equals(written)
 
 
 def test_a_corrected_outcome_is_the_one_that_counts(log: PredictionLog) -> None:
@@ -236,7 +237,7 @@ def test_a_row_stays_on_its_side_of_the_split_whatever_comes_later(log: Predicti
 
     def sides() -> dict[str, bool]:
         """Of each patient: whether it is held out."""
-        prepared, _ = prepare.prepare([prepare.read(path) for path in prepare.sources()], options)
+        prepared, _ = prepare.prepare([read(path) for path in prepare.sources()], options)
         train, test = split(prepared.astype(object), 0.2, 5, 0)
         return dict.fromkeys(train["patient_id"], False) | dict.fromkeys(test["patient_id"], True)
 

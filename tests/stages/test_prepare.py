@@ -13,8 +13,9 @@ import pytest
 
 from formats import COLUMNS, PROJECT
 from schema import MEASUREMENTS, NAMES, OUTCOME
-from stages import files, prepare
+from stages import direction, files, prepare
 from stages.errors import StageError
+from stages.source import read
 
 ROOT = Path(__file__).parents[2]
 LINES = (ROOT / files.RAW).read_text().splitlines()
@@ -93,7 +94,7 @@ def test_the_projects_file_is_prepared_in_its_order() -> None:
     assert metrics["rows_in"] == metrics["rows_out"] == len(PATIENTS)
     assert metrics["presence"] + metrics["absence"] == len(PATIENTS)
     assert all(z > 3 for z in metrics["clinical_signs_z"]["raw"].values())
-    assert len(metrics["clinical_signs_z"]["raw"]) == len(prepare.DIRECTIONS)
+    assert len(metrics["clinical_signs_z"]["raw"]) == len(direction.DIRECTIONS)
 
 
 def test_equal_inputs_give_equal_files() -> None:
@@ -408,7 +409,7 @@ def test_an_inverted_label_is_refused_with_the_evidence_and_the_remedy() -> None
     message = _refusal(_inverted(LINES))
 
     assert "the label looks inverted: 6 of 6 clinical signs" in message
-    for column, _ in prepare.DIRECTIONS:
+    for column, _ in direction.DIRECTIONS:
         assert f"  {column}: z = -" in message
     assert "set prepare.invert_label: true" in message
 
@@ -451,7 +452,7 @@ def test_signs_that_were_not_measured_are_no_evidence() -> None:
     table = pd.DataFrame(dict.fromkeys(NAMES, [""] * 40))
     table[OUTCOME.name] = ["absence", "presence"] * 20
 
-    assert prepare.check_direction(table, files.RAW, "") == {}
+    assert direction.check_direction(table, files.RAW, "") == {}
 
 
 # Labelled answers from production
@@ -667,13 +668,13 @@ def test_inverted_outcomes_from_production_are_refused() -> None:
 
 def test_shuffled_labels_are_seldom_taken_for_inverted() -> None:
     _lay(files.RAW, LINES)
-    source = prepare.translate(prepare.read(files.RAW), PROJECT)
+    source = prepare.translate(read(files.RAW), PROJECT)
     random = np.random.default_rng(0)
 
     together = [
-        prepare.associations(source.assign(heart_disease=random.permutation(source[OUTCOME.name])))[
-            1
-        ]
+        direction.associations(
+            source.assign(heart_disease=random.permutation(source[OUTCOME.name]))
+        )[1]
         for _ in range(200)
     ]
 

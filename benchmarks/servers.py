@@ -1,0 +1,133 @@
+"""Servers on loopback, one of them under load, or two in turns."""
+
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.errors import StageError
+
+SECONDS, ROUNDS = 5, 5
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers, and how many seconds that took from its start."""
+
+    port: int
+    pid: int
+    seconds: float
+
+    def memory(self) -> float:
+        """What it holds in memory, in MiB."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+
+@contextlib.contextmanager
+def server(
+    command: list[str], port: int, probe: str, body: Any, folder: Path = Path(), **env: str
+) -> Iterator[Server]:
+    """A server, started in a folder, while the block runs."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=folder, env={**os.environ, **env},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        while not _answers(port, probe, body):
+            if process.poll() is not None or time.perf_counter() - start > 120:
+                raise StageError(f"{' '.join(command)} did not start")
+            time.sleep(0.02)
+        yield Server(port, process.pid, time.perf_counter() - start)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _answers(port: int, path: str, body: Any) -> bool:
+    try:
+        return bool(post(port, path, body))
+    except OSError:
+        return False
+
+
+def post(port: int, path: str, body: Any) -> bytes:
+    """The answer to one request; `body` is JSON, or what is to be made into it."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", content, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        return bytes(answer.read())
+
+
+Target = tuple[int, str, Any]  # port, path and body
+
+
+def load(
+    target: Target, connections: int, seconds: float = SECONDS, wait: float | None = None
+) -> dict[str, Any]:
+    """One load, by a process of its own; without `wait` a refusal is an error."""
+    port, path, body = target
+    command = [
+        *(sys.executable, "-m", "benchmarks.load", str(port), path),
+        *map(str, (connections, seconds, wait or 0)),
+    ]
+    done = subprocess.run(
+        command, input=json.dumps(body), capture_output=True, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    allowed = {"200"} if wait is None else {"200", "503"}
+    if not set(found["statuses"]) <= allowed:
+        raise StageError(f"port {port}{path}: {found['statuses']} by status, expected {allowed}")
+    return found
+
+
+def beside(ours: Target, theirs: Target, connections: int, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Our answers a second over theirs, our p99 over theirs, and both sides' latencies: the medians of
+    some paired rounds.
+    """
+    found, latencies, their_latencies = [], [], []
+    for number in range(rounds):
+        # In turns, as what comes first may leave the disk something to do.
+        if number % 2:
+            b, a = load(theirs, connections), load(ours, connections)
+        else:
+            a, b = load(ours, connections), load(theirs, connections)
+        found.append(
+            {
+                "per_second": a["per_second"],
+                "ratio": a["per_second"] / b["per_second"],
+                "p99_ratio": a["answered"]["p99"] / b["answered"]["p99"],
+            }
+        )
+        latencies.append(a["answered"])
+        their_latencies.append(b["answered"])
+    return medians(found) | {
+        "p99_ratios": sorted(one["p99_ratio"] for one in found),
+        "latency": medians(latencies),
+        "their_latency": medians(their_latencies),
+    }
+
+
+def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure."""
+    return {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}

@@ -75,6 +75,21 @@ def test_limits_that_break_the_promise_are_refused(
         false_alarms(sample_of(train, scored), replace(policy, seed=1), 20)
 
 
+def test_one_alarm_in_few_streams_is_no_evidence_and_two_are(
+    train: pd.DataFrame, scored: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, policy = sample_of(train, scored), replace(policy_of(OPTIONS), false_alarms=0.01)
+    first = np.full(5, np.inf)
+    monkeypatch.setattr("stages.reference.delays", lambda *_: first)
+
+    first[0] = 20
+    assert false_alarms(sample, policy, 5)["alarms"] == 1
+
+    first[1] = 30
+    with pytest.raises(StageError, match="2 of 5 streams without drift raise an alarm"):
+        false_alarms(sample, policy, 5)
+
+
 def test_the_metrics_tell_the_missing_measurements(
     train: pd.DataFrame, scored: pd.DataFrame
 ) -> None:

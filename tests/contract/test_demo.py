@@ -56,6 +56,7 @@ def test_the_demo_ends_with_a_better_champion_and_a_rollback(
     assert not list(tmp_path.glob("heart-demo-*"))
 
 
+@pytest.mark.heavy
 def test_a_first_model_that_the_gate_refuses_ends_the_demo_and_its_folder_is_left(
     demo: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ def check(url: str, acknowledged: list[list[str]]) -> None:
     sound(url)
 
 
-@pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.heavy)])
 def test_a_killed_writer_loses_nothing_that_it_acknowledged(
     url: str, tmp_path: Path, rounds: int
 ) -> None:

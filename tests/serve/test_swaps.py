@@ -74,7 +74,7 @@ class Load:
         writer.close()
 
 
-@pytest.mark.parametrize("moves", [100, pytest.param(1000, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("moves", [50, pytest.param(1000, marks=pytest.mark.heavy)])
 def test_every_answer_is_from_the_version_that_it_names_however_often_it_moves(
     shelf: Shelf, tmp_path: Path, moves: int
 ) -> None:

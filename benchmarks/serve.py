@@ -1,7 +1,7 @@
-"""The service beside an endpoint that does nothing, `mlflow models serve` and BentoML, in one run.
+"""The service beside an endpoint that does nothing, `mlflow models serve` and BentoML.
 
 Each server is one worker process on loopback, and so is the load generator. The ratios are what
-counts: both sides share the machine.
+counts: both sides share the machine, and are measured in turns.
 """
 
 import json
@@ -33,7 +33,7 @@ from benchmarks.servers import (
 from serve.patients import EXAMPLE, rows_of
 from serve.settings import Settings
 from stages import files
-from stages.errors import main_of
+from stages.errors import StageError, main_of
 
 OUT, PLOT = Path("benchmarks/serve.json"), Path("docs/images/serve.png")
 # Two servers that are nearly the same need more; the 4th and 12th of 15 hold their median with 96 %.
@@ -46,7 +46,6 @@ PAGE_SECONDS = 15  # enough for the page to be built
 CURVES = {
     "does nothing": ("nothing", "their_latency"),
     "this project": ("nothing", "latency"),
-    "with a challenger": ("challenger", "latency"),
     "mlflow models serve": ("mlflow", "their_latency"),
     "BentoML": ("bentoml", "their_latency"),
 }
@@ -261,6 +260,10 @@ def main() -> None:
                 "overload": lambda: overload(ours, running),
             }
             wanted = sys.argv[1:] or list(sections)
+            if unknown := set(wanted) - set(sections):
+                raise StageError(
+                    f"section {min(unknown)!r}, expected some of {', '.join(sections)}"
+                )
             report = (json.loads(OUT.read_text()) if sys.argv[1:] else {}) | report
             for name in wanted:
                 report |= sections[name]()
@@ -282,6 +285,8 @@ def plot(report: dict[str, Any]) -> None:
             if found := report.get(f"{peer_name}_{connections}"):
                 axes.plot(shares, [1e3 * found[side][share] for share in shares], "o-", label=label)
         axes.set(yscale="log", title=f"{connections} at a time", xlabel="percentile of requests")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(lambda ms, _: f"{ms:g}" if f"{ms:e}"[0] in "25" else "")
         axes.grid(alpha=0.3)
     panels[0].set(ylabel="latency, ms")
     panels[0].legend(fontsize="small")

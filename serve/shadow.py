@@ -18,8 +18,8 @@ from serve.log import LogUnavailable, PredictionLog, ShadowRecord, Side
 from serve.rival import Rival
 from serve.versions import Model
 
-# So many rows wait at most, and so many are logged at a time, with this pause in between: more at once
-# would hold up the answers, which wait while they are committed, for longer than they take.
+# So many rows wait at most, and so many are logged at a time, with this pause in between. Answers wait while
+# they are committed: few at a time hold them up for less than an answer takes.
 WAITING_ROWS = 20_000
 STEP_ROWS, STEP_SECONDS = 1024, 0.1
 COMPARED_ROWS = 10_000  # the newest; a comparison costs the same however long the log is

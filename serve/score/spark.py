@@ -77,7 +77,6 @@ def _code(folder: Path) -> Path:
 
 def _score(numbers: Iterator[pa.RecordBatch], sent: Any, sha256: str) -> Iterator[pa.RecordBatch]:
     """On a worker: score the parts of these numbers; what was wrong, a row for each that failed."""
-    pa.set_cpu_count(1)  # a task has one core, and there is one for each
     job, parts = sent.value
     for batch in numbers:
         problems = []

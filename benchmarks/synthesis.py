@@ -33,7 +33,7 @@ from stages.generator import CONTINUOUS, DISCRETE, complete, draw, fit_generator
 from stages.quality import privacy, utility
 
 OUT = Path("benchmarks/synthesis.json")
-SEEDS = range(3)
+SEEDS = range(5)
 SPARE = 5  # times as many rows as are needed are drawn by a peer, some of which may be invalid
 REAL = "bootstrap of real rows"
 FIGURES = {

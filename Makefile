@@ -43,7 +43,7 @@ register: .venv/pipeline ## publish the model to MLflow unless the registry alre
 	@python -m stages.register
 
 retrain: .venv/pipeline .venv/serve ## learn from new outcomes; TRIGGER=TEXT says why, FORCE=1 though there are few
-	@python -m stages.retrain --trigger "$${TRIGGER:-by hand}" $${FORCE:+--force}
+	@python -m stages.retrain $${TRIGGER:+--trigger "$$TRIGGER"} $${FORCE:+--force} || [ $$? = 75 ]
 
 promote: .venv/pipeline ## make VERSION=n the champion, if it passed its gate
 	@python -m stages.promote "$(VERSION)"
@@ -81,7 +81,7 @@ URL ?= http://127.0.0.1:8000
 simulate: .venv/serve ## send made-up patients to a running service: ROWS=500 SHIFT=none|older|... RATE=50 OUTCOMES=0 URL=...
 	@python -m monitoring.simulate --rows $(ROWS) --shift $(SHIFT) --rate $(RATE) --outcomes $(OUTCOMES) --url $(URL)
 
-drift-report: .venv/serve ## the drift of the last patients as one HTML file, plots/drift.html, and in MLflow
+drift-report: .venv/serve ## the drift of the last patients as one HTML file, reports/drift.html, and in MLflow
 	@python -m monitoring.report
 
 demo: .venv/pipeline .venv/serve ## all of it in some minutes: pipeline, drift, alert, retraining, gate, rollback
@@ -115,7 +115,8 @@ format: .venv/dev ## format the code and mend what the linter can
 lock: .venv/dev ## choose all versions anew and write requirements/lock.txt
 	$(BIN)/python -m pip install --quiet uv
 	@{ head -1 requirements/lock.txt; uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-	  --no-header --no-annotate --no-emit-index-url requirements/*.txt; } > requirements/lock.new
+	  --no-header --no-annotate --no-emit-index-url \
+	  $(filter-out requirements/lock.txt,$(wildcard requirements/*.txt)); } > requirements/lock.new
 	@mv requirements/lock.new requirements/lock.txt
 
 bench-model: .venv/pipeline ## nested cross-validation beside plain models, into benchmarks/model.json

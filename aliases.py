@@ -1,12 +1,13 @@
-"""The aliases of the registered model: who has them, and the only way to move them.
+"""The registered model, as far as `stages/` and `serve/` both know it; neither imports the other.
 
-A person, the gate of stage register and the service move aliases alike, and neither of `stages/` and
-`serve/` imports the other: so this belongs to both. It is given the client, and MLflow is imported
-only once there is one.
+Its aliases and the only way to move them, its tags and the names of its files, and how MLflow's client
+is set up and its errors are told. The client is given, and MLflow is imported only once there is one.
 """
 
 import json
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schema import fingerprint
@@ -19,13 +20,53 @@ CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 
 # Tags of a version. The verdict is set last: a version without it was interrupted.
 SHA256, SCHEMA, VERDICT = "model_sha256", "schema_fingerprint", "verdict"
-PASSED, REFUSED = "champion", "refused"  # what a verdict says
+THRESHOLD = "threshold"  # the probability from which the prediction is presence
+PASSED, REFUSED = "passed", "refused"  # what a verdict says
 # Where MLflow puts the files beside the model, and the one that no version is served without.
 BESIDE_FOLDER, SELF_TEST = "extra_files", "self_test.json"
+STANDARD_ERROR, TRAINING, REFERENCE = "standard_error.onnx", "training.json", "reference.json"
+
+# Settings of MLflow's client, unless the environment says otherwise.
+CLIENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # A server that does not answer is an error within seconds, not after MLflow's ten minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
 
 
 class NotMovedError(ValueError):
     """The aliases stay as they are; the message says why."""
+
+
+def set_up_client() -> None:
+    """Before MLflow is imported: its settings, where they are not set already."""
+    for name, value in CLIENT.items():
+        os.environ.setdefault(name, value)
+
+
+def hash_tag(file: str) -> str:
+    """The tag with the SHA-256 of a file beside the model."""
+    return f"{Path(file).stem}_sha256"
+
+
+def is_threshold(told: str) -> bool:
+    """Whether a tag is a probability that can part two predictions."""
+    try:
+        return 0 < float(told) < 1
+    except (TypeError, ValueError):
+        return False
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
+def without_password(text: str) -> str:
+    """The text without the users and passwords of the URIs in it, which MLflow repeats."""
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def aliases(client: "MlflowClient", name: str) -> dict[str, str]:
@@ -93,6 +134,8 @@ def _servable(client: "MlflowClient", name: str, number: str) -> "ModelVersion":
         raise NotMovedError(f"{said}: its tag {SHA256} is no SHA-256")
     if version.tags.get(SCHEMA) != fingerprint():
         raise NotMovedError(f"{said}: its measurements are not those of this project ({SCHEMA})")
+    if not is_threshold(told := version.tags.get(THRESHOLD, "")):
+        raise NotMovedError(f"{said}: its tag {THRESHOLD} is {told!r}, expected a number in (0, 1)")
     if SELF_TEST not in _files_beside(client, version):
         raise NotMovedError(f"{said}: {BESIDE_FOLDER}/{SELF_TEST} is not among its files")
     return version

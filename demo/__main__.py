@@ -121,7 +121,7 @@ def retrained(
     expect("Retraining of" in text, f"the retraining failed: {text[-2000:]}")
     for line in text[text.index("Retraining of") :].splitlines():
         demo.say(f"  {line}")
-    expect(text.endswith(": champion\n"), "the gate refused the challenger")
+    expect(text.endswith(f": {PASSED}\n"), "the gate refused the challenger")
 
 
 def _run(receiver: httpx.Client, token: str) -> Any:
@@ -147,7 +147,8 @@ def fresh(demo: Demo, client: httpx.Client) -> None:
     for name, f in found.items():
         demo.say(
             f"  {name:<8} champion {f['challenger']:.3f}, before {f['champion']:.3f}: "
-            f"{f['difference']:+.3f} (90 % paired interval {f['low']:+.3f} to {f['high']:+.3f})"
+            f"{f['difference']:+.3f} "
+            f"({options.confidence:.0%} paired interval {f['low']:+.3f} to {f['high']:+.3f})"
         )
     high = found["brier"]["high"]
     expect(high is not None and high < 0, "the new champion is no better on fresh patients")
@@ -217,12 +218,19 @@ def inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
+def _change(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SECTION.NAME=VALUE")
+    return name, value
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the directory behind")
     parser.add_argument("--patients", type=Path, help="folder with other tables of patients")
     parser.add_argument(
-        "-S", "--set-param", action="append", default=[], metavar="SECTION.NAME=VALUE",
+        "-S", "--set-param", action="append", default=[], metavar="SECTION.NAME=VALUE", type=_change,
         help="a parameter of the pipeline, as for dvc exp run",
     )  # fmt: skip
     return parser.parse_args()
@@ -232,9 +240,8 @@ def main() -> None:
     given = arguments()
     folder = Path(tempfile.mkdtemp(prefix="heart-demo-"))
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    changes = dict(text.split("=", 1) for text in given.set_param)
     try:
-        story(Demo(folder, given.patients or folder), changes)
+        story(Demo(folder, given.patients or folder), dict(given.set_param))
     except DemoFailed as error:
         sys.exit(f"error: {error}\nWhat there is lies in {folder}")
     if not given.keep:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import yaml
@@ -33,13 +34,27 @@ def copy(folder: Path, changes: Mapping[str, str]) -> None:
             shutil.copy2(ROOT / name, folder / name)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for name, value in changes.items():
-        section, _, key = name.partition(".")
-        params[section][key] = yaml.safe_load(value)
+        change(params, name, value)
     if changes:
         (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     author = ("-c", "user.name=demo", "-c", "user.email=demo@example.org")
     for words in (("init", "--quiet"), ("add", "--all"), (*author, "commit", "-qm", "demo")):
         subprocess.run(["git", *words], cwd=folder, check=True)
+
+
+def change(params: dict[str, Any], name: str, value: str) -> None:
+    """Give a parameter, SECTION.NAME or deeper, another value, as text of YAML. Raises DemoFailed."""
+    *sections, last = name.split(".")
+    place: Any = params
+    for key in (*sections, last):
+        known = place if isinstance(place, dict) else {}
+        if key not in known:
+            raise DemoFailed(f"-S {name}: {key} is unknown, known are {', '.join(known) or 'none'}")
+        holder, place = place, place[key]
+    try:
+        holder[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise DemoFailed(f"-S {name}: {value!r} is no value of YAML") from error
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:

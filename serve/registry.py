@@ -14,8 +14,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from aliases import BESIDE_FOLDER, CHAMPION, SHA256, VERDICT, NotMovedError, aliases, roll_back
-from serve.errors import Refusal, Refused, Unavailable, first_line
+from aliases import (
+    BESIDE_FOLDER,
+    CHAMPION,
+    SHA256,
+    VERDICT,
+    NotMovedError,
+    aliases,
+    first_line,
+    roll_back,
+    set_up_client,
+    without_password,
+)
+from serve.errors import Refusal, Refused, Unavailable
 from serve.settings import MODEL, SQLITE
 from serve.versions import (
     BESIDE,
@@ -139,9 +150,7 @@ class Registry:
             raise
         except Exception as error:
             # Whatever store it is, its client has exceptions of its own: one for all.
-            # MLflow repeats the URI with its password.
-            reason = re.sub(r"://[^/@\s]*@", "://", first_line(error))
-            raise Unavailable(reason) from error
+            raise Unavailable(without_password(first_line(error))) from error
 
     def _probe(self) -> None:
         """Leave a SQLite file alone that is absent or empty: MLflow would make it, and its tables."""
@@ -164,17 +173,9 @@ def _described(found: Any) -> Version:
 
 
 def _mlflow_client(uri: str) -> Any:
-    defaults = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        # A server that does not answer is an error within seconds, not after MLflow's ten minutes.
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-        # A pooled connection would go on reading a SQLite file that was replaced by another.
-        "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+    set_up_client()
+    # A pooled connection would go on reading a SQLite file that was replaced by another.
+    os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     from mlflow import MlflowClient
 
     # What goes wrong is said here, once, without a stack trace.

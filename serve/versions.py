@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import aliases
-from aliases import BESIDE_FOLDER
+from aliases import BESIDE_FOLDER, THRESHOLD, hash_tag, is_threshold
 from monitoring.reference import Reference
 from schema import MEASUREMENTS, NAMES, Floats, fingerprint
 from serve.errors import Refused
@@ -21,13 +21,9 @@ from serve.onnx_model import Network
 # Of a version: the model, and beside it files that may have a tag each.
 ONNX = "model.onnx"
 SELF_TEST = f"{BESIDE_FOLDER}/{aliases.SELF_TEST}"
-ERROR, TRAINING = f"{BESIDE_FOLDER}/standard_error.onnx", f"{BESIDE_FOLDER}/training.json"
-REFERENCE = f"{BESIDE_FOLDER}/reference.json"
-BESIDE = {
-    ERROR: "standard_error_sha256",
-    TRAINING: "training_sha256",
-    REFERENCE: "reference_sha256",
-}
+ERROR = f"{BESIDE_FOLDER}/{aliases.STANDARD_ERROR}"
+TRAINING, REFERENCE = (f"{BESIDE_FOLDER}/{f}" for f in (aliases.TRAINING, aliases.REFERENCE))
+BESIDE = {file: hash_tag(file) for file in (ERROR, TRAINING, REFERENCE)}
 # Of its run.
 EVALUATE, TRAIN = "metrics/evaluate.json", "metrics/train.json"
 CALIBRATION = "plots/calibration.csv"
@@ -61,7 +57,7 @@ class Card:
     @property
     def threshold(self) -> float:
         """The probability from which the prediction is presence."""
-        return float(self.figures.get("threshold", 0.5))
+        return float(self.tags[THRESHOLD])
 
 
 @dataclass(frozen=True)
@@ -122,11 +118,11 @@ def _reference(folder: Path, sha256: str | None) -> Reference | None:
 def _read_card(folder: Path) -> Card:
     try:
         card = Card(**read_json(folder / CARD))
-        sensible = 0 < card.threshold < 1
-    except (TypeError, ValueError) as error:
+        told = card.tags.get(THRESHOLD, "")
+    except (TypeError, AttributeError) as error:
         raise Refused("unreadable", f"{CARD}: {error}") from error
-    if not sensible:
-        raise Refused("unreadable", f"its threshold is {card.threshold}")
+    if not is_threshold(told):
+        raise Refused("unreadable", f"its tag {THRESHOLD} is {told!r}, expected a number in (0, 1)")
     return card
 
 

@@ -94,13 +94,13 @@ def write(table: pd.DataFrame, erased: int) -> Change:
     if now:
         files.write_table(files.PRODUCTION, table[COLUMNS])
     else:
+        files.POINTER.unlink(missing_ok=True)  # first: a pointer alone would be a lost file
         files.PRODUCTION.unlink(missing_ok=True)
-        files.POINTER.unlink(missing_ok=True)
     return Change(len(now), len(now - before), lost)
 
 
 def _known() -> set[str]:
-    """The ids in the file as it is; a row without one counts as one of its own."""
+    """The ids in the file as it is; without that column each row counts as one of its own."""
     if not files.PRODUCTION.exists():
         return set()
     try:

@@ -24,8 +24,13 @@ def groups(table: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
     found |= {f"age_{name}": (age >= low) & (age < high) for name, (low, high) in AGE_BANDS.items()}
     sources = sorted(table["source"].unique())
     if len(sources) > 1:
-        found |= {f"source_{source}": table["source"] == source for source in sources}
+        found |= {source_group(source): table["source"] == source for source in sources}
     return {name: rows.to_numpy(dtype=bool) for name, rows in found.items()}
+
+
+def source_group(source: str) -> str:
+    """The name of the group of rows from a source."""
+    return f"source_{source}"
 
 
 def evaluate(
@@ -103,19 +108,18 @@ def calibration(outcome: Array, probability: Array, bins: int) -> pd.DataFrame:
 
 def decision(outcome: Array, probability: Array) -> pd.DataFrame:
     """Net benefit over thresholds, of the model and of treating all (Vickers and Elkin 2006)."""
-    found = []
-    for threshold in np.arange(0.05, 0.96, 0.05):
-        odds = threshold / (1 - threshold)
-        for policy, treated in (
-            ("model", probability >= threshold),
-            ("treat all", np.ones(len(outcome), dtype=bool)),
-            ("treat none", np.zeros(len(outcome), dtype=bool)),
-        ):
-            benefit = (treated * outcome).mean() - odds * (treated * (1 - outcome)).mean()
-            found.append(
-                {"threshold": round(float(threshold), 2), "net_benefit": benefit, "policy": policy}
-            )
-    return pd.DataFrame(found)
+    thresholds = np.arange(1, 20) / 20
+    policies = {
+        "model": probability[None] >= thresholds[:, None],
+        "treat_all": np.ones((len(thresholds), len(outcome)), dtype=bool),
+        "treat_none": np.zeros((len(thresholds), len(outcome)), dtype=bool),
+    }
+    odds = thresholds / (1 - thresholds)
+    benefits = {
+        name: (treated * outcome).mean(axis=1) - odds * (treated * (1 - outcome)).mean(axis=1)
+        for name, treated in policies.items()
+    }
+    return pd.DataFrame({"threshold": thresholds, **benefits})
 
 
 def write_plots(plots: Mapping[str, pd.DataFrame]) -> None:

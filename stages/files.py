@@ -31,7 +31,8 @@ PLOTS = Path("plots")
 LOCK = Path("requirements/lock.txt")
 
 ALL = "all"  # the fold of rows from the generator that was fitted on all training rows
-SYNTHETIC_SOURCE = "synthetic"  # the source of rows that no patient stands behind
+# The column `source`: which file a row is from; no patient stands behind a synthetic one.
+RAW_SOURCE, PRODUCTION_SOURCE, SYNTHETIC_SOURCE = "raw", "production", "synthetic"
 
 
 @contextlib.contextmanager

@@ -75,8 +75,8 @@ def steps(rows: int, options: params.Synthesize) -> int:
 def complete(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Fill missing values with those of random patients with the same outcome.
 
-    The generators take no missing numbers; `mask` brings the missing values back. A measurement
-    that no patient has is left out.
+    The generators take no missing numbers; `mask` brings the missing values back. Raises StageError
+    for a measurement that no patient has.
     """
     random = np.random.default_rng(seed)
     filled = table[[measurement.name for measurement in COLUMNS]].copy()
@@ -92,7 +92,8 @@ def complete(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     unknown = [name for name in NAMES if (filled[name] == "").any()]
     if unknown:
         raise StageError(
-            f"{files.TRAIN}: no row has {', '.join(unknown)}, expected some to learn from"
+            f"{files.TRAIN}: none of the {len(table)} rows to learn from has {', '.join(unknown)}, "
+            "expected some that do"
         )
     return filled.astype(dict.fromkeys(CONTINUOUS, float))
 

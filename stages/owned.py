@@ -16,7 +16,7 @@ from pathlib import Path
 def run(*command: str, keep: Sequence[int] = ()) -> int:
     """The exit code of a command that ends with this process, even if that is killed.
 
-    The file descriptors `keep` stay open until all that it started has ended.
+    The file descriptors `keep` stay open as long as it runs.
     """
     # DVC and the commands of dvc.yaml are the ones of this Python.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"

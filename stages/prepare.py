@@ -23,7 +23,7 @@ from stages.errors import StageError, main_of
 from stages.source import Lines, Source, listed, read
 
 PART = 50_000  # rows that are written at once
-SOURCES = {files.RAW: "raw", files.PRODUCTION: "production"}
+SOURCES = {files.RAW: files.RAW_SOURCE, files.PRODUCTION: files.PRODUCTION_SOURCE}
 
 
 def translate(source: Source, coding: formats.Coding) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def translate(source: Source, coding: formats.Coding) -> pd.DataFrame:
 
         def clean(token: str, measurement: Any = measurement) -> str:
             text = coding.translate(measurement.name, token)
-            if not text and measurement is OUTCOME:
+            if not text and measurement.required:
                 raise SchemaError(f"{measurement.name} is missing, expected {measurement.expected}")
             return str(measurement.text(measurement.parse(text)))
 
@@ -89,10 +89,11 @@ def _remedy(raw: bool, inverted: bool) -> str:
 
 
 def patient_ids(table: pd.DataFrame) -> "np.ndarray[Any, Any]":
-    """A stable id a row: its own if it has one, else a hash of its measurements.
+    """A stable id a row: its own if it is a raw one that has one, else a hash of its measurements.
 
     Rows with the same measurements share the first one's id, so that they fall on one side of every
-    split, whatever their source.
+    split, whatever their source. The id of a production row is that of an answer, not of a patient:
+    of two answers with the same measurements, the one whose outcome is told first would decide.
     """
     columns = [table[name].to_numpy(dtype=object) for name in NAMES]
     digests = np.fromiter(
@@ -106,6 +107,7 @@ def patient_ids(table: pd.DataFrame) -> "np.ndarray[Any, Any]":
     if "patient_id" not in table:
         return digests
     own = table["patient_id"].to_numpy(dtype=object)
+    own = np.where(table["source"] == files.RAW_SOURCE, own, "")
     _, first, row = np.unique(digests, return_index=True, return_inverse=True)
     ids = np.where(own[first] == "", digests[first], own[first])
     return np.asarray(ids[row])
@@ -117,7 +119,7 @@ def prepare(
     """The patients of all sources in one coding, without duplicates, and the counts for metrics/."""
     tables, codings, signs = [], {}, {}  # by source
     for source in sources:
-        raw = SOURCES[source.path] == "raw"
+        raw = source.path == files.RAW
         coding = _coding(source, options.format if raw else formats.PROJECT.name)
         table = translate(source, coding)
         if raw and options.invert_label:
@@ -136,7 +138,7 @@ def prepare(
         "rows_in": len(table),
         "rows_out": len(prepared),
         "duplicates": len(table) - len(prepared),
-        "conflicting_outcomes": int(prepared["patient_id"].duplicated().sum()),
+        "conflicting_outcomes": int(prepared.duplicated([*NAMES]).sum()),
         "missing": {name: int((prepared[name] == "").sum()) for name in NAMES},
         "presence": int((prepared[OUTCOME.name] == "presence").sum()),
         "absence": int((prepared[OUTCOME.name] == "absence").sum()),
@@ -169,7 +171,7 @@ def sources() -> list[Path]:
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
-    """Write the prepared table in parts of columns: several times faster than row by row."""
+    """Write the prepared table column by column in parts: several times faster than row by row."""
     options = pa.csv.WriteOptions(quoting_style="none", quoting_header="none")
     schema = pa.schema([(name, pa.string()) for name in table.columns])
     with (

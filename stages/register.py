@@ -15,17 +15,27 @@ from typing import Any
 
 import pandas as pd
 
-from aliases import PASSED, REFUSED, SCHEMA, VERDICT, move
+from aliases import (
+    PASSED,
+    REFERENCE,
+    REFUSED,
+    SCHEMA,
+    STANDARD_ERROR,
+    TRAINING,
+    VERDICT,
+    move,
+)
 from schema import MEASUREMENTS, OUTCOME, fingerprint
 from stages import card, files, params, registry
 from stages.comparison import ALL, compare
 from stages.errors import main_of
+from stages.evaluate import source_group
 from stages.onnx_export import predict
 
 RECORD = registry.FOLDER / "registered.json"
 GROUP_ROWS = 10
 # Groups of held-out patients: those that every version is judged on, and those of the service.
-FROZEN, RECENT = "source_raw", "source_production"
+FROZEN, RECENT = source_group(files.RAW_SOURCE), source_group(files.PRODUCTION_SOURCE)
 EXPERIMENT = "experiment"
 
 
@@ -138,10 +148,11 @@ def package(
     }
     return registry.Package(
         model,
+        figures["threshold"],
         {
-            "standard_error.onnx": files.ERROR.read_bytes(),
-            "reference.json": files.REFERENCE.read_bytes(),
-            "training.json": registry.as_json(training(files.read_table(files.TRAIN))),
+            STANDARD_ERROR: files.ERROR.read_bytes(),
+            REFERENCE: files.REFERENCE.read_bytes(),
+            TRAINING: registry.as_json(training(files.read_table(files.TRAIN))),
         },
         parameters,
         metrics,

@@ -17,7 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aliases import CHAMPION, PREVIOUS, SCHEMA, SELF_TEST, SHA256, aliases
+from aliases import (
+    CHAMPION,
+    PREVIOUS,
+    SCHEMA,
+    SELF_TEST,
+    SHA256,
+    THRESHOLD,
+    aliases,
+    first_line,
+    hash_tag,
+    set_up_client,
+    without_password,
+)
 from schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
 from stages import tracking
 from stages.errors import StageError
@@ -29,18 +41,18 @@ if TYPE_CHECKING:
 
 FOLDER = Path("registry")
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# A server that does not answer is an error within seconds, not after MLflow's ten minutes.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+set_up_client()
 
 
 @dataclass(frozen=True)
 class Package:
-    """What is published: the model, the files beside it by name, and what tells about the run."""
+    """What is published: the model, the files beside it by name, and what tells about the run.
+
+    `threshold` is the probability from which the prediction is presence.
+    """
 
     model: bytes
+    threshold: float
     beside: Mapping[str, bytes]
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
@@ -78,8 +90,7 @@ def connect() -> "MlflowClient":
         client.search_registered_models(max_results=1)
     except Exception as error:
         # Whatever store it is, its client has an exception of its own: one message for all.
-        reason = tracking.without_password(tracking.first_line(error))
-        said = tracking.without_password(uri)
+        reason, said = without_password(first_line(error)), without_password(uri)
         if uri == own or not tracking.keeps_runs(client):
             raise StageError(
                 f"the registry {said} does not answer ({tracking.URI}): {reason}"
@@ -122,8 +133,8 @@ def experiment(client: "MlflowClient", name: str) -> str:
 
 
 def find(client: "MlflowClient", name: str, package: Package) -> "ModelVersion | None":
-    """The version that holds this model and, beside it, these files, by their hashes."""
-    wanted = {SHA256: package.sha256, **hashes(package)}.items()
+    """The version that holds this model, threshold and, beside it, these files, by their hashes."""
+    wanted = identity(package).items()
     for version in client.search_model_versions(f"name = '{name}'"):
         if wanted <= version.tags.items():
             return version
@@ -184,16 +195,17 @@ def publish(
         run_id=run_id,
         model_id=model_id,
         description=card,
-        tags={**package.tags, **hashes(package), SHA256: package.sha256, SCHEMA: fingerprint()},
+        tags={**package.tags, **identity(package), SCHEMA: fingerprint()},
     )
 
 
-def hashes(package: Package) -> dict[str, str]:
-    """A tag for each file beside the model: the hash by which the service checks it."""
-    return {
-        f"{Path(file).stem}_sha256": hashlib.sha256(content).hexdigest()
+def identity(package: Package) -> dict[str, str]:
+    """The tags that the service goes by: the hash of each file, and the threshold."""
+    beside = {
+        hash_tag(file): hashlib.sha256(content).hexdigest()
         for file, content in package.beside.items()
     }
+    return {SHA256: package.sha256, THRESHOLD: f"{package.threshold:g}", **beside}
 
 
 def _log_model(package: Package) -> str:
@@ -220,6 +232,8 @@ def _log_model(package: Package) -> str:
             pip_requirements=["onnxruntime", "numpy"],
             metadata={SHA256: package.sha256, SCHEMA: fingerprint()},
             onnx_execution_providers=["CPUExecutionProvider"],
+            # As in the service: a row takes microseconds, and more threads would cost more than they bring.
+            onnx_session_options={"intra_op_num_threads": 1, "inter_op_num_threads": 1},
             # One file: a model that points to others would be as trustworthy as those.
             save_as_external_data=False,
             extra_files=[str(Path(folder) / file) for file in beside],

@@ -1,10 +1,13 @@
 """Retrain: collect outcomes, run the pipeline on them, let the gate decide, and report.
 
 One at a time. It may be killed at any moment: the champion serves on, and the next call finishes.
+With too few new outcomes it ends with exit code 75 (EX_TEMPFAIL of sysexits.h): to be tried again.
 """
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,15 +17,19 @@ from typing import Any
 import pandas as pd
 
 from schema import OUTCOME
-from stages import collect, files, owned, params, register, registry, single
+from stages import collect, comparison, files, owned, params, register, registry, single
 from stages.errors import StageError, main_of
 from stages.journal import UNTIL, Journal
 
 LOCK = registry.FOLDER / "retrain.lock"
 
-TITLES = {"roc_auc": "ROC AUC on held-out", "brier": "Brier score, held-out"}
+TITLES = {"roc_auc": "ROC AUC on held-out", "brier": "Brier score, held-out"}  # comparison.SCORES
 
 Run = Callable[..., int]
+
+
+class TooFew(Exception):
+    """There are not enough new outcomes yet; the message says how many are missing."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ def metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
     return {
         f"{group}.{score}.{figure}": value
         for group, found in verdict["against_champion"].items()
-        if group == "all" or group.startswith("source_")
+        if group == comparison.ALL or group.startswith("source_")
         for score in TITLES
         for figure, value in found[score].items()
         if value is not None
@@ -121,7 +128,7 @@ def metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
 
 
 def retrain(trigger: str, force: bool, run: Run, lock: single.Lock) -> str:
-    """Retrain if enough outcomes came in; the report. Raises StageError."""
+    """Retrain if enough outcomes came in; the report. Raises TooFew, StageError."""
     options, name = params.Retrain.load(), params.Register.load().model_name
     journal = Journal(registry.connect(), name)
     if lock.left and "run_id" in lock.left:
@@ -130,7 +137,7 @@ def retrain(trigger: str, force: bool, run: Run, lock: single.Lock) -> str:
         labelled, erased = collect.labelled(log), log.totals()["erased"]
     new = new_outcomes(labelled, journal.learnt_until())
     if (missing := new.missing(options)) and not force:
-        return f"No retraining: {', '.join(missing)} needed (--force retrains all the same)"
+        raise TooFew(f"No retraining: {', '.join(missing)} needed (--force retrains all the same)")
     start = {"trigger": trigger, "forced": force, "new_outcomes": new.total}
     run_id = journal.begin({**start, **{f"new_{k}": n for k, n in new.counts.items()}})
     lock.note(run_id=run_id)
@@ -172,8 +179,12 @@ def main() -> None:
     given = arguments()
     with single.only_one(LOCK) as lock:
         run = partial(owned.run, keep=[lock.descriptor])
-        told = retrain(given.trigger, given.force, run, lock)
+        try:
+            told, code = retrain(given.trigger, given.force, run, lock), 0
+        except TooFew as reason:
+            told, code = str(reason), os.EX_TEMPFAIL
     print(told)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

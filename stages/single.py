@@ -28,9 +28,10 @@ class Lock:
 
     def note(self, **facts: Any) -> None:
         """Write who holds the lock, since when, and `facts`, for whoever finds the lock later."""
+        own = {"pid": os.getpid(), "since": time.time()}
         self._file.seek(0)
         self._file.truncate()
-        json.dump({"pid": os.getpid(), "since": time.time(), **facts}, self._file)
+        json.dump(facts | own, self._file)
         self._file.flush()
 
     def clear(self) -> None:
@@ -53,7 +54,8 @@ def only_one(path: Path) -> Iterator[Lock]:
                 raise StageError(f"{path}: {_holder(file)}")
             time.sleep(0.1)
         lock = Lock(file, _read(file))
-        lock.note()
+        # What a dead holder left is to be found until this one has dealt with it.
+        lock.note(**(lock.left or {}))
         yield lock
         lock.clear()
 

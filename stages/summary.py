@@ -1,14 +1,20 @@
 """The short table at the end of `make repro`."""
 
 import json
+import os
+from collections.abc import Mapping
+from typing import Any
 
-from stages import files
+from aliases import without_password
+from stages import files, tracking
 from stages.card import SHOWN, with_interval
 from stages.errors import main_of
 
+Figures = Mapping[str, Any]
 
-def summary(evaluated: dict, trained: dict, registered: dict) -> str:  # type: ignore[type-arg]
-    """The table as text."""
+
+def summary(evaluated: Figures, trained: Figures, registered: Figures, server: str) -> str:
+    """The table as text; `server` is the URI of MLflow's, empty for the project's own registry."""
     lines = [
         "",
         f"{evaluated['rows']} real held-out patients, 95 % intervals",
@@ -19,14 +25,15 @@ def summary(evaluated: dict, trained: dict, registered: dict) -> str:  # type: i
         f"{'; '.join([registered['verdict'], *registered['reasons']])}",
         "",
         "Look next: metrics/, `dvc metrics show`, `dvc plots show`, and the registry:",
-        "  mlflow ui --backend-store-uri sqlite:///registry/mlflow.db",
+        f"  {without_password(server) or 'mlflow ui --backend-store-uri sqlite:///registry/mlflow.db'}",
     ]
     return "\n".join(lines)
 
 
 def main() -> None:
     names = ("evaluate", "train", "register")
-    print(summary(*(json.loads((files.METRICS / f"{name}.json").read_text()) for name in names)))
+    found = (json.loads((files.METRICS / f"{name}.json").read_text()) for name in names)
+    print(summary(*found, os.environ.get(tracking.URI, "")))
 
 
 if __name__ == "__main__":

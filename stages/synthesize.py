@@ -1,4 +1,4 @@
-"""Stage synthesize: synthetic patients from CTGAN, one generator for each fold and one for all.
+"""Stage synthesize: synthetic patients from CTGAN or TVAE, one generator for each fold and one for all.
 
 A fold's generator is fitted without the fold's rows, so that its patients may help to train a model
 that is scored on them. The generators are fitted side by side, one process and one torch thread
@@ -15,6 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from multiprocessing.managers import SyncManager
 from typing import Any
 
+import joblib
 import pandas as pd
 from tqdm import tqdm
 
@@ -51,7 +52,7 @@ def generate(
     parts = {files.ALL: train}
     parts |= {fold: train[train["fold"] != fold] for fold in sorted(train["fold"].unique())}
     context = multiprocessing.get_context("spawn")
-    workers = min(len(parts), len(os.sched_getaffinity(0)))
+    workers = min(len(parts), joblib.cpu_count())
     total = sum(steps(len(part), options) for part in parts.values())
     messages = SyncManager(ctx=context)
     messages.start(_end_with_the_stage)
@@ -96,7 +97,7 @@ def _end_with_the_stage() -> None:
 
 
 def _ticks(futures: list[Future[Any]], ticks: Any) -> Iterator[int]:
-    """The steps done, as they come, until all futures are. A failed future ends it at once."""
+    """The steps done, as they come, until all futures are. After one that failed, what waits never starts."""
     while wait(futures, timeout=0).not_done:
         if any(future.done() and future.exception() for future in futures):
             for future in futures:

@@ -4,10 +4,11 @@ The registry is the project's own store then; see docs/hosting.md.
 """
 
 import os
-import re
 import sys
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+from aliases import first_line, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,13 +57,3 @@ def _copy(client: "MlflowClient", server: "MlflowClient", run_id: str) -> None:
             client.download_artifacts(run_id, "", folder)
             server.log_artifacts(to, folder)
     server.set_terminated(to, found.info.status, found.info.end_time)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def without_password(text: str) -> str:
-    """The text without the users and passwords of the URIs in it."""
-    return re.sub(r"//[^/\s]*@", "//", text)

@@ -164,7 +164,8 @@ def cross_validate(
 ) -> dict[str, float]:
     """Scores of the whole recipe on real rows: the choice is made anew without each fold.
 
-    The mean over the folds. `..._without_second_exam` withholds those measurements from the fitted
+    Synthetic rows that take part in that choice are drawn by generators of other folds, which saw this
+    one; those that a model is fitted on are not. The mean over the folds. `..._without_second_exam` withholds those measurements from the fitted
     model; `reference_..._without_second_exam` is a model of the same kind that never had them.
     """
     names = ("full", "withheld", "reference")

@@ -227,6 +227,7 @@ def package_of(tmp_path: Path) -> Callable[[bytes], Package]:
     def package(model: bytes) -> Package:
         return Package(
             model=model,
+            threshold=0.5,
             beside={"training.json": b'{"rows": 230}\n'},
             parameters={"train.seed": 0},
             metrics={"evaluate.roc_auc": 0.9},

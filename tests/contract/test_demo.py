@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from demo.project import DemoFailed, change
 from tests.conftest import SMALL
 from tests.monitoring.watching import tables
 
@@ -45,7 +46,7 @@ def test_the_demo_ends_with_a_better_champion_and_a_rollback(
 
     events = [
         "pipeline:", "no alarm: ", "ALARM: ", "the webhook, as Grafana sends it", "retraining:",
-        "challenger version 2: champion", "version 2 answers; of ", "brier ", "rollback",
+        "challenger version 2: passed", "version 2 answers; of ", "brier ", "rollback",
         "version 1 answers again", "done",
     ]  # fmt: skip
     places = [told.index(event) for event in events]
@@ -53,6 +54,36 @@ def test_the_demo_ends_with_a_better_champion_and_a_rollback(
     alarm = re.search(r"ALARM: (.*)", told)
     assert alarm is not None
     assert "major_vessels" in alarm[1]
+    assert not list(tmp_path.glob("heart-demo-*"))
+
+
+def test_a_parameter_at_any_depth_is_changed() -> None:
+    params = {"train": {"seed": 0}, "register": {"floors": {"roc_auc": 0.75}}}
+
+    change(params, "register.floors.roc_auc", "0.9")
+    change(params, "train.seed", "1")
+
+    assert params == {"train": {"seed": 1}, "register": {"floors": {"roc_auc": 0.9}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("trian.seed", "1", "-S trian.seed: trian is unknown, known are train"),
+        ("train.sed", "1", "-S train.sed: sed is unknown, known are seed"),
+        ("train.seed.x", "1", "-S train.seed.x: x is unknown, known are none"),
+        ("train.seed", "[1", "'[1' is no value of YAML"),
+    ],
+)
+def test_a_parameter_that_there_is_not_is_refused(name: str, value: str, reason: str) -> None:
+    with pytest.raises(DemoFailed, match=re.escape(reason)):
+        change({"train": {"seed": 0}}, name, value)
+
+
+def test_what_is_no_parameter_is_refused_before_anything_is_made(
+    demo: Callable[..., str], tmp_path: Path
+) -> None:
+    assert "'nonsense' is not SECTION.NAME=VALUE" in demo(2, "-S", "nonsense")
     assert not list(tmp_path.glob("heart-demo-*"))
 
 

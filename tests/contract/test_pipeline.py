@@ -82,7 +82,7 @@ def test_a_fresh_clone_has_a_champion_after_one_command(
 
     assert aliases(client) == {"champion": int(version.version)}
     verdict = json.loads((small_pipeline / "metrics" / "register.json").read_text())
-    assert (verdict["verdict"], verdict["version"]) == ("champion", 1)
+    assert (verdict["verdict"], verdict["version"]) == ("passed", 1)
     recorded = json.loads((small_pipeline / "registry" / "registered.json").read_text())
     assert recorded == {"model_sha256": version.tags[SHA256]}
 
@@ -353,7 +353,7 @@ def test_a_server_takes_the_place_of_the_own_registry_by_its_uri_alone(
     shutil.rmtree(project / "registry")
     for _ in range(2):
         output = command("python -m stages.register", project, MLFLOW_TRACKING_URI=server).stdout
-        assert f"{NAME}: version 1, champion" in output
+        assert f"{NAME}: version 1, passed" in output
     (project / "models" / "model.onnx").write_bytes(model_of(shuffled=True))
     output = command("python -m stages.register", project, MLFLOW_TRACKING_URI=server).stdout
 
@@ -403,7 +403,7 @@ def test_a_server_that_keeps_runs_only_gets_them_and_git_and_dvc_keep_the_champi
     ).stdout
 
     assert f"the server {tracking_only} keeps runs but no registered models" in output
-    assert f"{NAME}: version 1, champion" in output
+    assert f"{NAME}: version 1, passed" in output
     [run] = runs(mlflow.MlflowClient(server))
     assert run.info.status == "FINISHED"
     assert run.data.metrics["evaluate.roc_auc"] > 0.8

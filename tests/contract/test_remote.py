@@ -137,5 +137,4 @@ def test_answers_join_the_patients_once_they_are_pulled(
 
     prepared = pd.read_csv(clone / "data" / "prepared.csv", dtype=str)
     assert prepared["source"].value_counts().to_dict() == {"raw": 303, "production": 30}
-    assert prepared["patient_id"].iloc[-1] == "answer-29"
     assert "didn't change, skipping" in dvc("repro prepare", clone)

@@ -173,6 +173,12 @@ def test_what_an_alert_says_is_an_argument_and_nothing_else(
     assert not (clone / "owned").exists()
 
 
+def test_too_few_outcomes_are_no_failure(clone: Path, environment: dict[str, str]) -> None:
+    done = bash(script("Retrain"), clone, environment, **SECRETS, TRIGGER="x", CODE="75")
+
+    assert done.returncode == 0, done.stdout
+
+
 def test_force_is_passed_on_and_a_failure_fails(clone: Path, environment: dict[str, str]) -> None:
     done = bash(script("Retrain"), clone, environment, **SECRETS, TRIGGER="x", FORCE="1", CODE="3")
 

@@ -76,7 +76,7 @@ def test_it_predicts_what_the_pipeline_predicts(shelf: Shelf) -> None:
         )
 
 
-def test_a_version_without_figures_is_served_too(shelf: Shelf) -> None:
+def test_a_version_without_figures_is_served_too_with_its_own_threshold(shelf: Shelf) -> None:
     def bare(folder: Path) -> None:
         (folder / "extra_files" / "standard_error.onnx").unlink()
         (folder / "extra_files" / "training.json").unlink()
@@ -90,7 +90,7 @@ def test_a_version_without_figures_is_served_too(shelf: Shelf) -> None:
     assert (model.figures, model.train_figures, model.calibration, model.training) == (
         {}, {}, [], {},
     )  # fmt: skip
-    assert model.threshold == 0.5
+    assert model.threshold == 0.4
     assert model.standard_error(ROWS) is None
 
 

@@ -210,10 +210,21 @@ def test_a_version_without_a_hash_is_not_even_downloaded(shelf: Shelf) -> None:
     assert champion.registry_failures == 0
 
 
-@pytest.mark.parametrize(
-    "evaluate",
-    ["{", "[]", '{"threshold": 2}', '{"threshold": NaN}', '{"threshold": "high"}'],
-)
+@pytest.mark.parametrize("threshold", [None, "", "0", "1", "nan", "high"])
+def test_a_version_without_a_threshold_that_parts_is_refused(
+    shelf: Shelf, threshold: str | None
+) -> None:
+    shelf.challenge(threshold=threshold)
+    champion = Champion(shelf.settings())
+
+    assert not champion.refresh()
+
+    assert champion.refused is not None
+    assert champion.refused.kind == "unreadable"
+    assert "threshold" in champion.refused.reason
+
+
+@pytest.mark.parametrize("evaluate", ["{", "[]"])
 def test_a_challenger_with_figures_that_make_no_sense_is_refused(
     shelf: Shelf, evaluate: str
 ) -> None:

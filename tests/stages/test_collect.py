@@ -156,6 +156,31 @@ def test_when_the_last_one_is_erased_file_and_pointer_go(log: PredictionLog) -> 
     assert list(files.PRODUCTION.parent.iterdir()) == []
 
 
+def test_a_kill_between_the_two_is_finished_by_the_next_call(
+    log: PredictionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (key,) = predict(log, 1)
+    log.record_outcome(key, "presence", "registry")
+    collect.main()
+    files.POINTER.touch()
+    log.erase(key)
+    unlink, gone = Path.unlink, list[Path]()
+
+    def killed_at_the_second(path: Path, missing_ok: bool = False) -> None:
+        if gone:
+            raise KeyboardInterrupt
+        gone.append(path)
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            collect.main()
+    collect.main()
+
+    assert list(files.PRODUCTION.parent.iterdir()) == []
+
+
 def test_another_log_does_not_take_the_place_of_the_right_one(log: PredictionLog) -> None:
     for key in predict(log, 3):
         log.record_outcome(key, "presence", "registry")

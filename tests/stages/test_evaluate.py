@@ -74,11 +74,12 @@ def test_net_benefit_is_that_of_the_definition() -> None:
     outcome = np.array([1.0, 1.0, 0.0, 0.0])
     probability = np.array([0.9, 0.3, 0.6, 0.1])
 
-    found = decision(outcome, probability).query("threshold == 0.5").set_index("policy")
+    found = decision(outcome, probability).set_index("threshold")
 
-    assert found.loc["model", "net_benefit"] == pytest.approx(0.0)  # one hit, one false alarm
-    assert found.loc["treat all", "net_benefit"] == pytest.approx(0.0)
-    assert found.loc["treat none", "net_benefit"] == 0.0
+    assert found["model"][0.5] == pytest.approx(0.0)  # one hit, one false alarm
+    assert found["model"][0.8] == pytest.approx(0.25)  # one hit
+    assert found["treat_all"][0.5] == pytest.approx(0.0)
+    assert (found["treat_none"] == 0.0).all()
 
 
 def test_calibration_points_hold_every_patient_once() -> None:

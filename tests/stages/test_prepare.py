@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -458,14 +459,15 @@ def test_signs_that_were_not_measured_are_no_evidence() -> None:
 # Labelled answers from production
 
 
-def test_production_rows_join_and_keep_their_id() -> None:
+def test_production_rows_join_with_the_hash_of_their_measurements_as_id() -> None:
     _lay(files.PRODUCTION, [PRODUCTION_HEADING, f"answer-1,{YOUNG},absence,clinic,2024-05-01"])
 
     prepared, metrics = _prepared(LINES)
 
     last = prepared.iloc[-1]
     assert len(prepared) == len(PATIENTS) + 1
-    assert (last["patient_id"], last["source"], last["age"]) == ("answer-1", "production", "35")
+    assert (last["source"], last["age"]) == ("production", "35")
+    assert re.fullmatch("[0-9a-f]{24}", last["patient_id"])
     assert (last["major_vessels"], last["thallium"]) == ("", "")
     assert list(prepared.columns) == ["patient_id", "source", *COLUMNS]
     assert metrics["coding"] == {"raw": "project", "production": "project"}
@@ -485,7 +487,6 @@ def test_a_production_row_equal_to_a_raw_patient_is_a_duplicate() -> None:
 
     prepared, metrics = _prepared(LINES)
 
-    assert "answer-1" not in set(prepared["patient_id"])
     assert set(prepared["source"]) == {"raw"}
     assert metrics["duplicates"] == 1
 
@@ -501,7 +502,7 @@ def test_a_known_patient_with_another_outcome_shares_the_id() -> None:
     assert metrics["conflicting_outcomes"] == 1
 
 
-def test_two_answers_about_the_same_measurements_share_the_first_id() -> None:
+def test_two_answers_about_the_same_measurements_share_an_id() -> None:
     _lay(
         files.PRODUCTION,
         [
@@ -515,9 +516,41 @@ def test_two_answers_about_the_same_measurements_share_the_first_id() -> None:
     prepared, metrics = _prepared(LINES)
 
     production = prepared[prepared["source"] == "production"]
-    assert production["patient_id"].tolist() == ["answer-1", "answer-1"]
+    assert len(set(production["patient_id"])) == 1
     assert production[OUTCOME.name].tolist() == ["absence", "presence"]
-    assert metrics["duplicates"] == 1
+    assert metrics["duplicates"] == metrics["conflicting_outcomes"] == 1
+
+
+def test_an_answer_that_is_told_later_moves_no_row() -> None:
+    second = f"answer-2,{YOUNG},presence,clinic,2024-06-01"
+    _lay(files.PRODUCTION, [PRODUCTION_HEADING, second])
+    alone, _ = _prepared(LINES)
+    _lay(
+        files.PRODUCTION,
+        [PRODUCTION_HEADING, f"answer-1,{YOUNG},presence,clinic,2024-07-01", second],
+    )
+
+    together, _ = _prepared(LINES)
+
+    assert together.iloc[-1]["patient_id"] == alone.iloc[-1]["patient_id"]
+
+
+def test_two_visits_of_a_patient_are_no_conflict() -> None:
+    heading = f"patient_id,{HEADING}"
+    numbered = [f"p{number},{row}" for number, row in enumerate(PATIENTS)]
+    numbered[1] = numbered[1].replace("p1,", "p0,")
+
+    prepared, metrics = _prepared([heading, *numbered])
+
+    assert prepared["patient_id"].iloc[0] == prepared["patient_id"].iloc[1] == "p0"
+    assert metrics["conflicting_outcomes"] == 0
+
+
+@pytest.mark.parametrize("name", ["age", "sex"])
+def test_a_patient_without_age_or_sex_is_refused(name: str) -> None:
+    message = _refusal(_with(5, name, ""))
+
+    assert f"line 5: {name} is missing, expected" in message
 
 
 def test_production_rows_without_an_id_get_one() -> None:

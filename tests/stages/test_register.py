@@ -269,7 +269,7 @@ def test_recent_patients_judge_once_there_are_enough_of_both(presence: int, judg
 def test_without_a_champion_the_floors_decide(held_out: pd.DataFrame, model_of: Any) -> None:
     verdict = judge(model_of(), held_out, figures(), None, OPTIONS)
 
-    assert verdict["verdict"] == "champion"
+    assert verdict["verdict"] == "passed"
     assert (verdict["reasons"], verdict["against_champion"]) == ([], {})
     assert len(verdict["checks"]) == 5
     assert all(check["passed"] for check in verdict["checks"])
@@ -319,7 +319,7 @@ def test_shuffled_outcomes_are_refused_however_they_fall(
         model = export(ChainedLogisticRegression(C=0.1).fit(x, y)).SerializeToString()
         return judge(model, held_out, figures(), model_of(), OPTIONS)["verdict"]
 
-    assert verdict(outcome) == "champion"
+    assert verdict(outcome) == "passed"
     assert [verdict(random.permutation(outcome)) for _ in range(10)] == ["refused"] * 10
 
 
@@ -329,7 +329,7 @@ def test_shuffled_outcomes_are_refused_however_they_fall(
 def test_the_first_good_model_becomes_champion(run: Register, store: Any) -> None:
     verdict = run()
 
-    assert (verdict["verdict"], verdict["model"], verdict["version"]) == ("champion", NAME, 1)
+    assert (verdict["verdict"], verdict["model"], verdict["version"]) == ("passed", NAME, 1)
     assert verdict["rival"] is None
     assert aliases(store) == {"champion": 1}
     kept = store.get_model_version(NAME, "1").tags[VERDICT]
@@ -363,7 +363,7 @@ def test_an_equally_good_challenger_takes_over(run: Register, store: Any) -> Non
 
     verdict = run(strength=0.12)
 
-    assert (verdict["verdict"], verdict["version"]) == ("champion", 2)
+    assert (verdict["verdict"], verdict["version"]) == ("passed", 2)
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 
@@ -373,7 +373,7 @@ def test_a_better_challenger_takes_over(run: Register, store: Any) -> None:
 
     verdict = run()
 
-    assert verdict["verdict"] == "champion"
+    assert verdict["verdict"] == "passed"
     assert verdict["against_champion"]["all"]["roc_auc"]["low"] > 0
     assert aliases(store) == {"champion": 2, "previous": 1}
 
@@ -407,7 +407,7 @@ def test_what_was_cut_off_before_the_verdict_is_finished(
 
     verdict = run()
 
-    assert (verdict["verdict"], verdict["version"]) == ("champion", 1)
+    assert (verdict["verdict"], verdict["version"]) == ("passed", 1)
     assert len(store.search_model_versions(f"name = '{NAME}'")) == 1
     assert len(runs(store)) == 1
     assert aliases(store) == {"champion": 1}
@@ -424,7 +424,7 @@ def test_what_was_cut_off_after_the_promotion_is_finished(
 
     verdict = run(strength=0.12)
 
-    assert (verdict["verdict"], verdict["version"], verdict["rival"]) == ("champion", 2, 1)
+    assert (verdict["verdict"], verdict["version"], verdict["rival"]) == ("passed", 2, 1)
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 
@@ -434,7 +434,7 @@ def test_a_champion_with_another_schema_is_no_rival(run: Register, store: Any) -
 
     verdict = run(strength=0.12)
 
-    assert (verdict["verdict"], verdict["against_champion"]) == ("champion", {})
+    assert (verdict["verdict"], verdict["against_champion"]) == ("passed", {})
     assert verdict["rival"] is None
     assert aliases(store) == {"champion": 2, "previous": 1}
 
@@ -461,7 +461,7 @@ def test_the_card_tells_figures_verdict_and_that_it_is_no_device(
     assert "Model: logistic regression, weight of synthetic rows 0.25" in card
     assert "Cross-validated on 5000 of 9000 training patients" in card
     assert "ROC AUC 0.912; without a second examination 0.876" in card
-    assert "Verdict: champion." in card
+    assert "Verdict: passed." in card
     assert "CC BY 4.0" in card
 
 
@@ -472,9 +472,7 @@ def test_the_card_shows_a_dash_for_what_cannot_be_computed(
     for end in ("", "_low", "_high"):
         found[f"precision{end}"] = None
 
-    card = model_card(
-        found, TRAINED, {"verdict": "champion", "reasons": []}, package_of(model_of())
-    )
+    card = model_card(found, TRAINED, {"verdict": "passed", "reasons": []}, package_of(model_of()))
 
     assert "| Precision | - |" in card
 

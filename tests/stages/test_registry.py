@@ -257,7 +257,8 @@ def test_a_version_holds_the_files_beside_the_model_with_their_hashes(
 
     for name, content in package.beside.items():
         assert (files_of(version) / "extra_files" / name).read_bytes() == content
-    assert registry.hashes(package).items() <= version.tags.items()
+    assert registry.identity(package).items() <= version.tags.items()
+    assert version.tags["threshold"] == "0.5"
     assert package.tags.items() <= version.tags.items()
     assert version.tags[SHA256] == package.sha256
     assert version.description == "what it is good for"

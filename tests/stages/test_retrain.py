@@ -171,6 +171,18 @@ def test_the_lock_of_a_dead_process_is_taken_over_with_its_note(tmp_path: Path) 
         assert (lock.left["pid"], lock.left["run_id"]) == (holder.pid, "abc")
 
 
+def test_the_note_of_a_dead_process_stays_until_a_holder_ends_well(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text('{"pid": 1, "since": 0, "run_id": "abc"}')
+    with pytest.raises(StageError), single.only_one(tmp_path / "lock"):
+        raise StageError("the registry does not answer")
+
+    with single.only_one(tmp_path / "lock") as lock:
+        assert lock.left
+        assert (lock.left["pid"], lock.left["run_id"]) == (os.getpid(), "abc")
+    with single.only_one(tmp_path / "lock") as lock:
+        assert lock.left is None
+
+
 START = HOLD.replace(
     "print(flush=True)",
     "import subprocess\n"

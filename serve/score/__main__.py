@@ -18,17 +18,16 @@ from serve.score.storage import Place
 from serve.settings import Settings
 from serve.versions import Model
 
+MASTER = "local[*]"
+
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = _parser()
-    given = parser.parse_args(arguments)
-    if not (given.output or given.drift):
-        parser.error("an output is missing, or --drift")
+    given = _given(arguments)
     try:
         model, onnx = models.load(Settings(**({"model": given.model} if given.model else {})))
         source = Place.of(given.input)
         if not given.output:
-            _say(count.run(source, given.coding, model, given.threads))
+            _say(count.run(source, given.coding, model, given.threads, given.keep))
             return
         target = Place.of(given.output)
         options = Options(source, target, given.keep, given.coding, given.drift)
@@ -38,7 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (ScoreError, Refused, Unavailable) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+        kept = "the same command goes on" if given.output else "nothing is kept of a count"
+        sys.exit(f"stopped; {kept}")
     print(
         f"{given.output}: {report.rows - report.bad_rows} of {report.rows} rows scored by "
         f"{report.model} version {report.version}, {report.bad_rows} bad"
@@ -55,6 +55,17 @@ def _say(report: Report) -> None:
             print(f"  {finding.summary}")
 
 
+def _given(arguments: list[str] | None) -> argparse.Namespace:
+    """The arguments, or the end of the program with what is wrong with them."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if not (given.output or given.drift):
+        parser.error("an output is missing, or --drift")
+    if not given.output and (given.engine == "spark" or given.master):
+        parser.error("--engine spark and --master need an output: without one this machine counts")
+    return given
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serve.score", description=__doc__)
     parser.add_argument("input", help="a .csv or .parquet file, a folder of them, or s3://...")
@@ -69,14 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", choices=("local", "spark"), default="local")
     parser.add_argument("--threads", type=_count, default=local.cores(),
                         help="of the local engine; all cores if not set")  # fmt: skip
-    parser.add_argument("--master", default="local[*]",
-                        help="of the Spark engine, such as spark://HOST:7077")  # fmt: skip
+    parser.add_argument("--master", help="of the Spark engine, such as spark://HOST:7077; "
+                        f"{MASTER} if not set")  # fmt: skip
     return parser
 
 
 def _engine(given: argparse.Namespace, model: Model) -> Engine:
     if given.engine == "spark":
-        return partial(spark.run, master=given.master, sha256=model.sha256)
+        return partial(spark.run, master=given.master or MASTER, sha256=model.sha256)
     return partial(local.run, threads=given.threads)
 
 

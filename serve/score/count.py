@@ -14,10 +14,13 @@ from serve.score.work import bad_rows, rows_of
 from serve.versions import Model
 
 
-def run(source: Place, coding: str, model: Model, threads: int) -> Report:
-    """Compare the measurements in tables with the training patients. Raises ScoreError."""
+def run(source: Place, coding: str, model: Model, threads: int, keep: Sequence[str] = ()) -> Report:
+    """Compare the measurements in tables with the training patients. Raises ScoreError.
+
+    `keep` are columns that the tables have besides; nothing is done with them.
+    """
     reference = reference_of(model)
-    tables = find(source, (), coding)
+    tables = find(source, keep, coding)
     todo = parts(tables)
     tally = Tally(reference)
     with progress(len(todo)) as bar:

@@ -13,8 +13,10 @@ T = TypeVar("T")
 
 
 def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """The cores that this process may use; all, where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):  # not in macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def run(job: Job, parts: Sequence[Part], threads: int) -> Iterator[int]:

@@ -2,7 +2,7 @@
 
 from aliases import SHA256
 from serve.cache import Cache
-from serve.errors import Refused
+from serve.errors import Refused, Unavailable
 from serve.registry import Registry
 from serve.settings import Settings
 from serve.versions import ONNX, Model, checked
@@ -15,6 +15,12 @@ def load(settings: Settings) -> tuple[Model, bytes]:
     version = registry.resolve()
     if not version.sha256:
         raise Refused("hash", f"its tag {SHA256} is no SHA-256")
-    model = cache.load(version) or cache.keep(version, registry)
+    try:
+        model = cache.load(version) or cache.keep(version, registry)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise Unavailable(
+            f"HEART_CACHE_DIR: {settings.cache_dir}: {reason}, expected a folder to write to"
+        ) from error
     folder = cache.folder(version.name, version.number, version.sha256)
     return model, checked(folder / ONNX, version.sha256)

@@ -1,7 +1,7 @@
 """The end of a run: bad rows, a report, and the output, which appears as a whole."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,6 +41,18 @@ def is_there(target: Place) -> bool:
     return (target / f"_{REPORT}").exists()
 
 
+def in_the_way(target: Place, begun: bool) -> list[Place]:
+    """What a run would overwrite that is not its own; one that has begun may have put it there."""
+    if is_there(target):
+        return [target]
+    if begun:
+        return []
+    if is_file(target):
+        beside = [target.beside(f".{name}") for name in (BAD_ROWS, REPORT)]
+        return [place for place in beside if place.exists()]
+    return [target] if target.walk() else []
+
+
 def is_file(target: Place) -> bool:
     """Whether all scores go into one file."""
     return target.suffix in (".csv", ".parquet")
@@ -48,7 +60,7 @@ def is_file(target: Place) -> bool:
 
 def finish(job: Job, parts: Sequence[Part], target: Place, model: Model) -> Report:
     """Put the output in its place. Raises ScoreError."""
-    records = [Record(**json.loads(job.record(part).read())) for part in parts]
+    records = [Record.of(job.record(part).read()) for part in parts]
     report = Report(
         tables=len(job.tables),
         rows=sum(record.rows for record in records),
@@ -135,6 +147,11 @@ def _join_csv(job: Job, parts: Sequence[Part], stream: Any) -> None:
 def _join_parquet(job: Job, parts: Sequence[Part], stream: Any) -> None:
     with pq.ParquetWriter(stream, job.schema) as writer:
         for part in parts:
-            with job.scores(part).open() as file:
-                for batch in pq.ParquetFile(file).iter_batches(TOGETHER):
-                    writer.write_batch(batch)
+            for batch in _batches(job.scores(part)):
+                writer.write_batch(batch)
+
+
+def _batches(place: Place) -> Iterator[pa.RecordBatch]:
+    """Those of a file of scores, read apart: what fails in writing them is not this file's."""
+    with place.open() as file:
+        yield from pq.ParquetFile(file).iter_batches(TOGETHER)

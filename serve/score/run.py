@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,11 @@ from serve.score.errors import ScoreError
 from serve.score.layout import PATIENT_ID
 from serve.score.storage import Place
 from serve.score.tables import Part, Table, find, parts
-from serve.score.work import Job, Record
-from serve.versions import Model
+from serve.score.work import PREDICTION, PROBABILITY, WORK, Job, Record
+from serve.versions import BESIDE, REFERENCE, Model
 
-FORMAT = 1  # of what a run keeps of itself: another one cannot go on with it
-UNFINISHED = ".unfinished"
+FORMAT = 2  # of what a run keeps of itself: another one cannot go on with it
+UNFINISHED, MANIFEST = ".unfinished", "manifest.json"
 
 Engine = Callable[[Job, Sequence[Part]], Iterator[int]]  # yields how many more parts are done
 
@@ -40,8 +41,8 @@ class Options:
 def run(options: Options, model: Model, onnx: bytes, engine: Engine) -> outcome.Report:
     """Score all tables, or what an earlier run has left of them. Raises ScoreError."""
     target = options.target
-    if outcome.is_there(target):
-        raise ScoreError(f"{target}: is there already; nothing is overwritten")
+    _check_free(target)
+    _check_keep(options.keep)
     job = _job(options, model, onnx)
     with _alone(job):
         _bind(job, _manifest(options, job, model))
@@ -57,6 +58,25 @@ def run(options: Options, model: Model, onnx: bytes, engine: Engine) -> outcome.
 def progress(parts: int, done: int = 0) -> Any:
     """A bar that says how many parts are done."""
     return tqdm(total=parts, initial=done, unit="part", smoothing=0)
+
+
+def _check_free(target: Place) -> None:
+    """Raises ScoreError if something is there that is not this run's."""
+    begun = (target.beside(UNFINISHED) / WORK / MANIFEST).exists()
+    if there := outcome.in_the_way(target, begun):
+        raise ScoreError(f"{' and '.join(map(str, there))}: there already; nothing is overwritten")
+
+
+def _check_keep(keep: Sequence[str]) -> None:
+    """Raises ScoreError if two columns of the output would have one name."""
+    for name, times in Counter(keep).items():
+        if name in (PROBABILITY, PREDICTION):
+            raise ScoreError(
+                f"--keep {name}: the output has a column of that name itself, expected another; "
+                "rename it in the table"
+            )
+        if times > 1:
+            raise ScoreError(f"--keep {name}: named {times} times, expected once")
 
 
 def _job(options: Options, model: Model, onnx: bytes) -> Job:
@@ -105,18 +125,18 @@ def _manifest(options: Options, job: Job, model: Model) -> dict[str, Any]:
         "schema": fingerprint(),
         "threshold": model.threshold,
         "kept": list(job.kept),
-        "drift": options.drift,
+        "drift reference": model.tags.get(BESIDE[REFERENCE], "") if options.drift else None,
         "output": options.target.suffix,
     }
 
 
 def _bind(job: Job, manifest: dict[str, Any]) -> None:
     """Begin a run, or go on with one of the same manifest. Raises ScoreError."""
-    place = job.work / "manifest.json"
+    place = job.work / MANIFEST
     if not place.exists():
         place.write_whole(json.dumps(manifest, indent=1).encode())
         return
-    before = json.loads(place.read())
+    before = _read_manifest(job, place.read())
     differ = [name for name in manifest if manifest[name] != before.get(name)]
     if differ:
         raise ScoreError(
@@ -125,18 +145,33 @@ def _bind(job: Job, manifest: dict[str, Any]) -> None:
         )
 
 
+def _read_manifest(job: Job, content: bytes) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(content)
+    except ValueError:  # as a power cut leaves it
+        raise ScoreError(
+            f"{job.folder}: its {MANIFEST} is no JSON; delete the folder to begin anew"
+        ) from None
+    return found
+
+
 def _known(job: Job) -> dict[str, int]:
     """The files that earlier runs have written, and their sizes."""
     return {info.path: info.size for info in job.folder.walk()}
 
 
 def _is_done(job: Job, part: Part, known: dict[str, int]) -> bool:
-    """Whether a part has a record, and its scores are all there."""
+    """Whether a part has a record, and its scores and bad rows are all there."""
     place = job.record(part)
     if place.path not in known:
         return False
-    record = Record(**json.loads(place.read()))
-    return known.get(job.scores(part).path) == record.size
+    content = place.read()
+    try:
+        record = Record.of(content)
+    except (ValueError, TypeError):  # as a power cut leaves it
+        return False
+    sizes = known.get(job.scores(part).path), known.get(job.bad(part).path, 0)
+    return sizes == (record.size, record.bad_size)
 
 
 def _check_unchanged(tables: Sequence[Table]) -> None:

@@ -76,10 +76,11 @@ class Place:
         with _told(self), self.system.open_input_stream(self.path) as stream:
             return bytes(stream.read())
 
-    def open(self) -> Any:
-        """The file, to read anywhere in it."""
-        with _told(self):
-            return self.system.open_input_file(self.path)
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Any]:
+        """The file, to read anywhere in it; an OSError in the block is said to be of this file."""
+        with _told(self), self.system.open_input_file(self.path) as file:
+            yield file
 
     def make_folder(self) -> None:
         """Make it a folder, if the file system has any."""

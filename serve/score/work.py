@@ -25,6 +25,7 @@ from serve.score.tables import Part, Table
 # together: it is the same place in every engine. So many rows stay in the processor's cache.
 BLOCK = 8192
 TOGETHER = 1 << 20  # rows of a row group
+WORK = "_work"  # the name marks it as no data
 PROBABILITY, PREDICTION = "probability", "prediction"
 ABSENCE, PRESENCE = (choice.name for choice in OUTCOME.choices)
 PREDICTIONS = pa.dictionary(pa.int8(), pa.string())
@@ -32,7 +33,7 @@ PREDICTIONS = pa.dictionary(pa.int8(), pa.string())
 
 @dataclass(frozen=True)
 class Record:
-    """What became of a part: rows, those without a score, the bytes of what was written.
+    """What became of a part: rows, those without a score, the bytes of what was written of both.
 
     `counts` are those of the good rows by bucket of the drift reference; none if not asked for.
     """
@@ -40,7 +41,13 @@ class Record:
     rows: int
     bad: int
     size: int
+    bad_size: int
     counts: tuple[int, ...] = ()
+
+    @staticmethod
+    def of(content: bytes) -> "Record":
+        """The record in a file. Raises ValueError or TypeError if there is none."""
+        return Record(**json.loads(content))
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,8 @@ class Job:
 
     @property
     def work(self) -> Place:
-        """Where to keep account; the name marks it as no data."""
-        return self.folder / "_work"
+        """Where to keep account."""
+        return self.folder / WORK
 
     @property
     def schema(self) -> pa.Schema:
@@ -112,8 +119,8 @@ def score(job: Job, part: Part) -> Record:
             problems += [(numbers + rows, reason) for numbers, reason in found]
             rows += batch.num_rows
     wrong = _write_bad(job.bad(part), problems)
-    counts = tuple(tally.counts.tolist()) if tally else ()
-    record = Record(rows, wrong, job.scores(part).info().size, counts)
+    sizes = job.scores(part).info().size, job.bad(part).info().size if wrong else 0
+    record = Record(rows, wrong, *sizes, tuple(tally.counts.tolist()) if tally else ())
     job.record(part).write_whole(json.dumps(asdict(record)).encode())
     return record
 

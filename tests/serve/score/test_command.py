@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv, fs
 
+from serve.score import local
 from serve.score.__main__ import main
 from tests.s3 import CREDENTIALS, s3_server
 from tests.serve.registry_fixture import NAME, Shelf
@@ -51,16 +52,21 @@ def test_tables_are_scored_by_the_version_that_is_asked_for(
     assert (tmp_path / "champion.csv").read_bytes() != (tmp_path / "2.csv").read_bytes()
 
 
-def test_drift_is_said_with_the_scores_and_without_them(
-    registry: Shelf,
-    source: Path,
-    tmp_path: Path,
-    onnx: bytes,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def watched(registry: Shelf, onnx: bytes) -> None:
+    """The champion has a drift reference."""
     text = reference(onnx).to_json()
     registry.challenge(lambda folder: _write(folder / "extra_files" / "reference.json", text))
 
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+@pytest.mark.usefixtures("watched")
+def test_drift_is_said_with_the_scores_and_without_them(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main([str(source), str(tmp_path / "out"), "--drift"])
     main([str(source), "--drift"])
 
@@ -69,8 +75,55 @@ def test_drift_is_said_with_the_scores_and_without_them(
     assert said[0].replace(", score", "") == said[1]
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)
+@pytest.mark.usefixtures("watched")
+def test_drift_alone_allows_the_columns_that_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wards = table().append_column("ward", [["a"] * len(ROWS)])
+    csv.write_csv(wards, tmp_path / "wards.csv")
+
+    main([str(tmp_path / "wards.csv"), "--drift", "--keep", "ward"])
+
+    assert " in 500 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options", [["--engine", "spark"], ["--master", "local[2]"], ["--master", "local[*]"]]
+)
+def test_drift_alone_is_not_for_spark(
+    options: list[str], source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(source), "--drift", *options])
+
+    assert "error: --engine spark and --master need an output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "said"), [(["out"], "the same command goes on"), ([], "nothing is kept of a count")]
+)
+@pytest.mark.usefixtures("watched")
+def test_only_what_goes_on_says_so_when_it_is_stopped(
+    output: list[str], said: str, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "each", stopped)
+
+    with pytest.raises(SystemExit, match=f"^stopped; {said}$"):
+        main([str(source), *output, "--drift"])
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_cache_that_cannot_be_written_to_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()  # not a folder without rights: root has them all
+    monkeypatch.setenv("HEART_CACHE_DIR", str(tmp_path / "file" / "cache"))
+
+    with pytest.raises(SystemExit, match=r"^error: HEART_CACHE_DIR: .*/file/cache: Not a dir.*"):
+        main([str(source), str(tmp_path / "out")])
 
 
 def test_without_an_output_or_drift_there_is_nothing_to_do(source: Path) -> None:
@@ -121,6 +174,7 @@ def test_a_killed_run_goes_on_and_does_no_part_twice(
             assert killed.poll() is None
             time.sleep(0.001)
         killed.kill()
+        killed.wait()  # until then it goes on
     assert not out.exists()
     records = [path.stem.removeprefix("done-") for path in unfinished.glob("_work/done-*.json")]
     done = {f"part-{number}.parquet" for number in records}
@@ -165,5 +219,11 @@ def test_tables_in_s3_are_scored_into_s3(s3: fs.FileSystem, source: Path) -> Non
         "heart/out/part-000000.parquet",
         "heart/out/part-000001.parquet",
     ]
-    with pytest.raises(SystemExit, match="s3://heart/out: is there already"):
+    with pytest.raises(SystemExit, match="s3://heart/out: there already"):
         main(["s3://heart/in", "s3://heart/out"])
+    s3.delete_file("heart/out/_report.json")
+    s3.delete_file("heart/all.parquet")
+    with pytest.raises(SystemExit, match="s3://heart/out: there already"):
+        main(["s3://heart/in/a.csv", "s3://heart/out"])
+    with pytest.raises(SystemExit, match=r"s3://heart/all.parquet.report.json: there already"):
+        main(["s3://heart/in", "s3://heart/all.parquet"])

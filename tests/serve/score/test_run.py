@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import time
@@ -13,9 +14,14 @@ from pyarrow import csv
 from serve.onnx_model import Network
 from serve.score import csv_files, local, parquet_files
 from serve.score.errors import ScoreError
+from serve.score.outcome import Report
+from serve.score.storage import Place
 from serve.score.tables import Part
 from serve.score.work import Job
+from serve.versions import BESIDE, REFERENCE
 from tests.serve.score.conftest import ROWS, Score, table
+from tests.serve.score.test_drift import reference
+from tests.serve.small_service import model
 
 IDS = [f"{number:04}" for number in range(len(ROWS))]
 
@@ -67,7 +73,7 @@ def test_the_prediction_is_the_services_at_the_threshold_itself(
     known = pq.read_table(tmp_path / "first")["probability"].to_pylist()
     above = np.nextafter(known[7], 1)  # nearer to it than any other float32
 
-    score(source, tmp_path / "second", figures={"threshold": above})
+    score(source, tmp_path / "second", tags={**model().tags, "threshold": repr(float(above))})
 
     found = pq.read_table(tmp_path / "second")["prediction"].to_pylist()
     assert found == ["presence" if p >= above else "absence" for p in known]
@@ -162,6 +168,29 @@ def test_columns_are_kept_as_text(tmp_path: Path, score: Score) -> None:
 
 
 @pytest.mark.parametrize(
+    ("keep", "reason"),
+    [
+        (
+            ["ward", "probability"],
+            "--keep probability: the output has a column of that name itself, expected another",
+        ),
+        (["prediction"], "--keep prediction: the output has a column of that name itself"),
+        (["ward", "mrn", "ward"], "--keep ward: named 2 times, expected once"),
+    ],
+)
+def test_no_two_columns_of_the_output_have_one_name(
+    keep: list[str], reason: str, tmp_path: Path, score: Score
+) -> None:
+    names = ",".join(dict.fromkeys(keep))
+    (tmp_path / "a.csv").write_text(f"age,sex,{names}\n50,male{',' * len(set(keep))}\n")
+
+    with pytest.raises(ScoreError, match=f"^{reason}"):
+        score(tmp_path / "a.csv", tmp_path / "out", keep=keep)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
         ("none.csv", None, "none.csv: no such file or folder"),
@@ -204,8 +233,54 @@ def test_a_column_of_another_type_is_refused(tmp_path: Path, score: Score) -> No
 def test_nothing_is_overwritten(source: Path, tmp_path: Path, score: Score) -> None:
     (tmp_path / "out").mkdir()
 
-    with pytest.raises(ScoreError, match="out: is there already; nothing is overwritten"):
+    with pytest.raises(ScoreError, match="out: there already; nothing is overwritten"):
         score(source, tmp_path / "out")
+
+
+def with_a_bad_row(path: Path) -> Path:
+    """The patients in 7 parts, of which number 1 has a bad row."""
+    ages = table()["age"].to_pylist()
+    ages[100] = 500
+    bad = table().set_column(0, "age", [ages])
+    pq.write_table(bad, path, row_group_size=40)
+    return path
+
+
+@pytest.mark.parametrize("left", [["bad_rows.csv"], ["bad_rows.csv", "report.json"]])
+def test_nothing_beside_the_output_is_overwritten_or_outlives_it(
+    left: list[str], source: Path, tmp_path: Path, score: Score
+) -> None:
+    target = tmp_path / "out.csv"
+    score(with_a_bad_row(tmp_path / "bad.parquet"), target)
+    for path in {*tmp_path.glob("out*")} - {tmp_path / f"out.csv.{name}" for name in left}:
+        path.unlink()
+    before = {path: path.read_bytes() for path in tmp_path.glob("out*")}
+
+    with pytest.raises(ScoreError, match=f"{'.* and .*'.join(left)}: there already; nothing"):
+        score(source, target)
+
+    assert {path: path.read_bytes() for path in tmp_path.glob("out*")} == before
+
+
+def test_a_run_that_was_killed_at_its_end_goes_on(
+    tmp_path: Path, score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target, move = with_a_bad_row(tmp_path / "in.parquet"), tmp_path / "out.csv", Place.move
+
+    def killed(place: Place, to: Place) -> None:
+        if to.path == str(target):
+            raise KeyboardInterrupt
+        move(place, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            score(source, target)
+    assert (tmp_path / "out.csv.report.json").exists()
+    assert score(source, target).bad_rows == 1
+
+    names = {path.name for path in tmp_path.glob("out*")}
+    assert names == {"out.csv", "out.csv.bad_rows.csv", "out.csv.report.json"}
 
 
 class Dies:
@@ -239,6 +314,63 @@ def test_a_stopped_run_goes_on_where_it_was(source: Path, tmp_path: Path, score:
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["done-000001.json", "bad-000001.parquet"])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_what_a_power_cut_leaves_of_a_part_is_no_part(
+    name: str, share: float, tmp_path: Path, score: Score
+) -> None:
+    source = with_a_bad_row(tmp_path / "in.parquet")
+    score(source, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        score(source, tmp_path / "out", engine=Dies(3))
+    cut(tmp_path / "out.unfinished" / "_work" / name, share)
+
+    second = Dies(1000)
+    score(source, tmp_path / "out", engine=second)
+
+    assert second.asked == [1, 3, 4, 5, 6]
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+
+
+def cut(path: Path, share: float) -> None:
+    os.truncate(path, int(path.stat().st_size * share))
+
+
+def test_a_run_that_no_longer_says_of_what_it_is_does_not_go_on(
+    source: Path, tmp_path: Path, score: Score
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        score(source, tmp_path / "out", engine=Dies(1))
+    cut(tmp_path / "out.unfinished" / "_work" / "manifest.json", 0.5)
+
+    with pytest.raises(ScoreError, match=r"out.unfinished: its manifest.json is no JSON; delete"):
+        score(source, tmp_path / "out")
+
+
+def test_a_stopped_run_does_not_go_on_with_another_drift_reference(
+    source: Path, tmp_path: Path, score: Score, onnx: bytes
+) -> None:
+    def run(sha256: str, after: int = 1000, drift: bool = True) -> Report:
+        tags = {**model().tags, BESIDE[REFERENCE]: sha256}
+        return score(
+            source,
+            tmp_path / "out",
+            drift=drift,
+            engine=Dies(after),
+            tags=tags,
+            reference=reference(onnx),
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run("abc", after=1)
+    for change in ({"sha256": "def"}, {"sha256": "abc", "drift": False}):
+        with pytest.raises(ScoreError, match="an unfinished run of another drift reference is"):
+            run(**change)
+
+    assert run("abc").drift
+
+
 def test_a_stopped_run_does_not_go_on_with_another_input_or_model(
     source: Path, tmp_path: Path, score: Score
 ) -> None:
@@ -265,6 +397,49 @@ def test_a_table_that_is_changed_meanwhile_is_not_scored(
         score(source, tmp_path / "out", engine=meddle)
 
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_that_cannot_be_read_is_named(kind: str, tmp_path: Path, score: Score) -> None:
+    path = tmp_path / f"in.{kind}"
+    path.symlink_to("/proc/self/mem")  # opens, and then has no byte to read
+
+    with pytest.raises(ScoreError, match=rf"in.{kind}: "):
+        score(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_that_can_no_longer_be_read_is_named_not_the_output(
+    kind: str, tmp_path: Path, score: Score
+) -> None:
+    path = tmp_path / f"in.{kind}"
+    (csv.write_csv if kind == "csv" else pq.write_table)(table(), path)
+
+    def breaks(job: Job, parts: Sequence[Part]) -> Iterator[int]:
+        path.unlink()
+        path.symlink_to("/proc/self/mem")
+        yield from local.run(job, parts, 1)
+
+    with pytest.raises(ScoreError, match=rf"/in.{kind}: "):
+        score(path, tmp_path / "out", engine=breaks)
+
+
+def test_an_output_that_cannot_be_written_is_named_not_its_parts(
+    source: Path, tmp_path: Path, score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_batch", full)
+
+    with pytest.raises(ScoreError, match=r"/_work/whole: No space left on device"):
+        score(source, tmp_path / "out.parquet")
+
+
+def test_a_system_that_knows_no_affinity_gives_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+
+    assert local.cores() == os.cpu_count()
 
 
 def test_two_runs_do_not_write_the_same_output(source: Path, tmp_path: Path, score: Score) -> None:

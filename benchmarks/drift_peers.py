@@ -1,6 +1,6 @@
-"""The drift check beside libraries, each with its own defaults, on the streams of `benchmarks.drift`.
+"""The drift check beside libraries, each with its own defaults, on streams as those of `benchmarks.drift`.
 
-References and patients are drawn as there, with the same seeds, so a stream is the same for everyone. A
+References and patients are drawn as there, by seeds of their own; a stream is the same for everyone. A
 library looks at each full window once; the project looks every 10 patients, which gives it more chances
 to be wrong. Libraries take seconds where the project's simulation takes milliseconds: they get fewer
 streams, and the intervals say so. A category that is missing is one more category to them.

@@ -2,7 +2,8 @@
 
 In each draw a fifth of the 303 patients is held out and a champion fitted on the others: no limit is
 tried on the hold-out that it is meant for. A challenger learns some outcomes more, of patients like
-them, of others, or wrong ones. The figures are shares of draws in which it is refused.
+them, of others, or wrong ones, which the generator of `dvc repro` draws: it has learned from most of the
+held-out patients too. The figures are shares of draws in which it is refused.
 """
 
 from collections.abc import Callable

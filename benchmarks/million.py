@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
+import joblib
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -186,7 +187,7 @@ def main() -> None:
                 "mebibytes": mebibytes,
                 "total_seconds": total,
                 "most_mebibytes": most,
-                "cores": len(os.sched_getaffinity(0)),
+                "cores": joblib.cpu_count(),
                 "best_roc_auc": best,
                 "load_before": load,
                 **found,

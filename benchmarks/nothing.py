@@ -1,4 +1,4 @@
-"""An endpoint with the request and response models of /predict that does nothing: the ceiling."""
+"""An endpoint with the request and response models of /predict that does nothing: the measure."""
 
 import sys
 

@@ -120,6 +120,8 @@ SECTIONS = {"model": model_alone, "parquet": parquet, "csv": text, "spark": by_s
 def main() -> None:
     """Measure all, or only the sections that are named."""
     wanted = sys.argv[1:] or list(SECTIONS)
+    if unknown := set(wanted) - set(SECTIONS):
+        raise StageError(f"section {min(unknown)!r}, expected some of {', '.join(SECTIONS)}")
     report = json.loads(OUT.read_text()) if sys.argv[1:] else {}
     million = patients(SIZES[0])
     for name in wanted:

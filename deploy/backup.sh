@@ -3,6 +3,7 @@
 # Databases first: what a registered version refers to is in the bucket before it is registered.
 set -euo pipefail
 folder=${1:?usage: deploy/backup.sh FOLDER}
+folder=${folder%/}
 compose=${COMPOSE:-docker compose}
 if [ -e "$folder" ]; then
   echo "error: $folder exists already" >&2

@@ -4,13 +4,14 @@
 windows are looked at at once: long ones for small changes, short ones for large changes.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.evidence import Array, Tests, all_tests
+from monitoring.evidence import RARE, SHARE, Array, Tests, all_tests, tests_of
 from monitoring.limits import EXPONENT, limits
 from monitoring.reference import COLUMNS, FEWEST_PATIENTS, Column, Limits, Policy, Reference
 from monitoring.words import summary
@@ -108,14 +109,15 @@ def _edges(values: Floats, step: float, bins: int) -> tuple[float, ...]:
 
 def _limits(column: Column, rows: int, policy: Policy) -> Limits:
     """Every column may use its part of the false alarms, divided by its tests."""
+    tests = Counter(test.kind for test in tests_of(COLUMNS.index(column.name), column))
     used = policy.false_alarms * USED_PART
-    rare = used * RARE_PART / len(COLUMNS) / (2 if column.choices else 3)
+    rare = used * RARE_PART / len(COLUMNS) / tests[RARE]
     weights = [CATEGORY_WEIGHT if m.choices else 1 for m in MEASUREMENTS] + [1]
     values = used * (1 - RARE_PART) * weights[COLUMNS.index(column.name)] / sum(weights)
     if column.choices:
-        shift = share = values / (1 if len(column.choices) == 2 else len(column.choices))
+        shift = share = values / tests[SHARE]
     else:
-        shift, share = values * (1 - CUTS_PART), values * CUTS_PART / max(len(column.edges) - 2, 1)
+        shift, share = values * (1 - CUTS_PART), values * CUTS_PART / max(tests[SHARE], 1)
     return Limits(
         limits(rows, policy, shift, EXPONENT),
         limits(rows, policy, share, EXPONENT),

@@ -98,7 +98,7 @@ def _x_log_x(x: Any) -> Any:
 def all_tests(reference: Reference) -> Tests:
     """All tests of a reference."""
     tests = [
-        test for number, column in enumerate(reference.columns) for test in _tests(number, column)
+        test for number, column in enumerate(reference.columns) for test in tests_of(number, column)
     ]
     sizes = [column.buckets for column in reference.columns]
     starts = [0, *accumulate(sizes)]
@@ -125,7 +125,8 @@ def all_tests(reference: Reference) -> Tests:
     )
 
 
-def _tests(number: int, column: Column) -> list[Test]:
+def tests_of(number: int, column: Column) -> list[Test]:
+    """The tests of a column, whose number is that in the reference."""
     everyone = (1.0,) * column.buckets
     missing = (0.0,) * (column.buckets - 1) + (1.0,)
     values = _category(number, column) if column.choices else _number(number, column)

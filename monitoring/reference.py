@@ -116,14 +116,18 @@ class Reference:
         """The inverse of `to_json`. Raises NotAReference."""
         try:
             document = json.loads(text)
-            if document["format"] != FORMAT:
-                raise NotAReference(f"format is {document['format']!r}, expected {FORMAT}")
+            form = document["format"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise NotAReference(f"not a drift reference: {error!r}") from error
+        if form != FORMAT:
+            raise NotAReference(f"format is {form!r}, expected {FORMAT}")
+        try:
             found = Reference(
                 int(document["rows"]),
                 Policy(**_tuples(document["policy"])),
                 tuple(_column(content) for content in document["columns"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise NotAReference(f"not a drift reference: {error!r}") from error
         _check(found)
         return found

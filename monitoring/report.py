@@ -20,7 +20,7 @@ from serve.page.language import LANGUAGES, Language, say
 from serve.settings import SQLITE, Settings
 
 EXPERIMENT = "heart-disease-drift"
-PATH = Path("plots/drift.html")
+PATH = Path("reports/drift.html")  # not in plots/, whose files go with a version of the model
 
 # What the page's theme calls the colours of style.css.
 COLOURS = """:root { --border-color-primary: #e2e8f0; --background-fill-primary: #fff;
@@ -111,11 +111,15 @@ class Tracking:
         report = look.report
         tags = {"model_version": look.version, "drifted": str(report.drifted).lower()}
         run_id = str(client.create_run(self._experiment(client), tags=tags).info.run_id)
-        client.log_metric(run_id, "window_rows", report.window_rows)
-        for name, finding in report.features.items():
-            client.log_metric(run_id, f"ratio.{name}", finding.ratio)
-        client.log_artifact(run_id, str(path))
-        client.set_terminated(run_id)
+        status = "FAILED"
+        try:
+            client.log_metric(run_id, "window_rows", report.window_rows)
+            for name, finding in report.features.items():
+                client.log_metric(run_id, f"ratio.{name}", finding.ratio)
+            client.log_artifact(run_id, str(path))
+            status = "FINISHED"
+        finally:
+            client.set_terminated(run_id, status)
         return run_id
 
 

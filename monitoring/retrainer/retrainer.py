@@ -15,6 +15,9 @@ from monitoring.retrainer.runs import Result, Run, Runs
 from monitoring.retrainer.settings import RetrainerSettings
 from monitoring.variables import variable
 
+# By exit code; EX_TEMPFAIL says that there are too few new outcomes to learn from yet.
+ENDS: dict[int, Result] = {0: "done", os.EX_TEMPFAIL: "waiting"}
+
 logger = logging.getLogger(__name__)
 
 
@@ -72,7 +75,7 @@ class Retrainer:
         code: int | None = None
         try:
             code = await process.run(self._command(run), _environment(), Path(run.log), limit)
-            result: Result = "failed" if code else "done"
+            result: Result = ENDS.get(code, "failed")
             verdict = process.last_line(Path(run.log))
         except TimeoutError:
             result, verdict = "timed_out", f"ended after {limit:g} s, its time limit"

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from monitoring.retrainer.notification import Key
 
-Result = Literal["done", "failed", "timed_out", "stopped"]
+Result = Literal["done", "waiting", "failed", "timed_out", "stopped"]
 RESULTS: tuple[Result, ...] = get_args(Result)
 
 # The lock is kept until the end: a second receiver would take the runs of the first for lost.
@@ -21,8 +21,8 @@ CREATE TABLE IF NOT EXISTS runs (
   number INTEGER PRIMARY KEY, trigger TEXT NOT NULL, log TEXT NOT NULL, started REAL NOT NULL,
   ended REAL, exit_code INTEGER, result TEXT, verdict TEXT
 ) STRICT;
-CREATE TABLE IF NOT EXISTS seen (
-  group_key TEXT, starts_at TEXT, PRIMARY KEY (group_key, starts_at)
+CREATE TABLE IF NOT EXISTS alerts (
+  group_key TEXT, starts_at TEXT, run INTEGER NOT NULL, PRIMARY KEY (group_key, starts_at)
 ) STRICT, WITHOUT ROWID;
 COMMIT;
 """
@@ -72,27 +72,30 @@ class Runs:
         They are one episode then, and all of them are seen from now on.
         """
         keys = list(keys)
-        query = "SELECT 1 FROM seen WHERE group_key = ? AND starts_at = ?"
-        found = any(self._database.execute(query, key).fetchone() for key in keys)
+        query = "SELECT run FROM alerts WHERE group_key = ? AND starts_at = ?"
+        found = [row for key in keys if (row := self._database.execute(query, key).fetchone())]
         if found:
             with self._database:
-                self._see(keys)
-        return found
+                self._see(keys, found[0][0])
+        return bool(found)
 
     def begin(self, keys: Iterable[Key], trigger: str) -> Run:
         """Write down a retraining, and its alerts as seen, before it starts."""
         with self._database:
-            self._see(keys)
             row = self._database.execute(
                 "INSERT INTO runs (trigger, log, started) VALUES (?, '', ?) RETURNING number",
                 (trigger, time.time()),
             ).fetchone()
             log = str(self.logs / f"{row[0]:06d}.log")
             self._database.execute("UPDATE runs SET log = ? WHERE number = ?", (log, row[0]))
+            self._see(keys, row[0])
         return self.last(1)[0]
 
     def end(self, run: Run, exit_code: int | None, result: Result, verdict: str) -> None:
+        """Write down how a retraining ended. One that waits has done nothing about its alerts."""
         with self._database:
+            if result == "waiting":
+                self._database.execute("DELETE FROM alerts WHERE run = ?", (run.number,))
             self._database.execute(
                 "UPDATE runs SET ended = ?, exit_code = ?, result = ?, verdict = ? WHERE number = ?",
                 (time.time(), exit_code, result, verdict, run.number),
@@ -125,8 +128,9 @@ class Runs:
         for path in sorted(self.logs.glob("*.log"))[:-kept]:
             path.unlink(missing_ok=True)
 
-    def _see(self, keys: Iterable[Key]) -> None:
-        self._database.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", keys)
+    def _see(self, keys: Iterable[Key], run: int) -> None:
+        rows = [(*key, run) for key in keys]
+        self._database.executemany("INSERT OR IGNORE INTO alerts VALUES (?, ?, ?)", rows)
 
 
 def _iso(seconds: float) -> str:

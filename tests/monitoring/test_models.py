@@ -91,6 +91,19 @@ def test_an_alert_rule_is_one(uid: str) -> None:
         assert query["model"]["datasource"]["uid"] == query["datasourceUid"]
 
 
+@pytest.mark.parametrize("uid", alert_rules())
+def test_the_panel_of_an_alert_is_coloured_from_its_limit_on(uid: str) -> None:
+    rule = alert_rules()[uid]
+    panels = dashboards()[rule["dashboardUid"]]["panels"]
+    [panel] = [panel for panel in panels if panel["id"] == rule["panelId"]]
+    steps = panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", [])
+    [condition] = rule["data"][1]["model"]["conditions"]
+    [limit] = condition["evaluator"]["params"]
+
+    # Of what is counted, more than none is one or more.
+    assert [step["value"] for step in steps][1:] in ([], [limit], [limit + 1] * (limit == 0))
+
+
 def test_rule_groups_have_what_they_need() -> None:
     titles: Counter[tuple[str, str]] = Counter()
     for group in provisioned("groups"):

@@ -171,7 +171,7 @@ def test_the_report_is_one_file_that_fetches_nothing_and_a_run_in_mlflow(
 ) -> None:
     done = run("monitoring.report")
     assert done.returncode == 0, done.stderr
-    text = (home / "plots" / "drift.html").read_text()
+    text = (home / "reports" / "drift.html").read_text()
 
     assert "Drift in the last 100 patients of version 1" in text
     assert text.count("<section") == 1 + len(service.get("/drift").json()["features"])

@@ -53,6 +53,8 @@ def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
         (changed(lambda d: d.update(format=2)), "format is 2, expected 1"),
         (changed(lambda d: d["policy"].update(speed=1)), "not a drift reference: TypeError"),
         (changed(lambda d: d["policy"].update(windows=[10])), "expected at least 11"),
+        (changed(lambda d: d.update(policy=[])), "not a drift reference"),
+        (changed(lambda d: d["policy"].update(step=0)), "not a drift reference"),
         (changed(lambda d: d["columns"].pop()), f"expected {', '.join(COLUMNS)}"),
         (changed(lambda d: d["columns"][1].update(name="gender")), "columns are age, gender"),
         (changed(lambda d: d["columns"][1]["counts"].append(0)), "sex has 4 buckets, expected 3"),

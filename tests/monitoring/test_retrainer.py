@@ -112,13 +112,31 @@ def test_an_alert_starts_a_retraining_and_its_end_is_told(
 
 
 def test_before_any_alert_all_series_are_there_at_zero(client: TestClient) -> None:
-    for result in ("done", "failed", "timed_out", "stopped"):
+    for result in ("done", "waiting", "failed", "timed_out", "stopped"):
         assert metric(client, f'heart_retrain_runs_total{{result="{result}"}}') == 0
     for answer in ("started", "seen", "running", "cooling_down", "ignored", "refused"):
         assert metric(client, f'heart_retrain_hooks_total{{answer="{answer}"}}') == 0
     assert metric(client, "heart_retrain_running") == 0
     assert client.get("/health/live").json() == {"status": "live"}
     assert status(client) == {"running": False, "cooldown_seconds_left": 0, "runs": []}
+
+
+def test_an_alert_whose_retraining_waits_for_outcomes_counts_again(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    let_go(tmp_path)
+    client, _ = receiver(os.EX_TEMPFAIL)
+    send(client, body(alert()))
+    run = ended(client)
+    joined = body(alert(), alert(LATER, "age"))
+
+    again = send(client, joined)
+
+    assert (run["exit_code"], run["result"]) == (75, "waiting")
+    assert (again.status_code, again.json()) == (202, {"status": "started"})
+    assert metric(client, 'heart_retrain_runs_total{result="waiting"}') == 1
+    ended(client)
+    assert send(client, body(alert(LATER, "age"))).status_code == 202  # what joined is free too
 
 
 def test_the_same_alert_again_starts_nothing(client: TestClient, tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ class Server(uvicorn.Server):
         self._silent: set[tuple[HttpToolsProtocol, object]] = set()
         self._ends_at = math.inf
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say where."""
+        await super().startup(sockets)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        print(f"http://{address}  page /  documentation /docs  metrics /metrics", flush=True)
+
     async def on_tick(self, counter: int) -> bool:
         """What uvicorn does ten times a second, and now and then a look at the connections."""
         if counter % (HEAD_SECONDS * TICKS) == 0:
@@ -114,17 +121,27 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
+def _log(settings: Settings, metrics: Metrics) -> PredictionLog:
+    """The prediction log, started before the server, which would tell a refusal in a traceback."""
+    try:
+        log = PredictionLog(
+            settings.log_url,
+            retention_days=settings.log_retention_days,
+            queue_limit=settings.log_queue,
+            on_commit=metrics.committed,
+        )
+        log.start()
+    except LogRefused as error:
+        sys.exit(f"error: HEART_LOG_URL: {error}")
+    return log
+
+
 def main() -> None:
     settings, drift = read(Settings), read(DriftSettings)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     _allow_connections()
     metrics = Metrics()
-    log = PredictionLog(
-        settings.log_url,
-        retention_days=settings.log_retention_days,
-        queue_limit=settings.log_queue,
-        on_commit=metrics.committed,
-    )
+    log = _log(settings, metrics)
     champion = Champion(settings, metrics.reported)
     watch = Watch(champion, log, drift) if drift.in_server else None
     app = create_app(settings, champion, log, metrics, watch=watch)
@@ -140,11 +157,7 @@ def main() -> None:
         http=HttpToolsProtocol,
         server_header=False,
     )
-    print(f"http://{settings.host}:{settings.port}  page /  documentation /docs  metrics /metrics")
-    try:
-        Server(config).run()
-    except LogRefused as error:
-        sys.exit(f"error: {error}")
+    Server(config).run()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What a request for a route of the API meets: authentication and limits."""
 
 import hmac
-from contextlib import suppress
 
 from fastapi import HTTPException, Response
 from fastapi.responses import JSONResponse
@@ -35,9 +34,7 @@ def protected(
             if response is None:
                 await super().handle(scope, again(body, receive), send)
                 return
-            # Who does not take the answer is cut off.
-            with suppress(TimeoutError), admission.patience:
-                await response(scope, receive, send)
+            await response(scope, receive, send)
 
         async def _directly(self, scope: Scope, body: bytes) -> Response | None:
             usual = not scope["query_string"] and header(scope, b"content-type") in JSON

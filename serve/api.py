@@ -18,7 +18,7 @@ from monitoring.watch import Watch
 from serve.access import protected, unavailable
 from serve.champion import Champion
 from serve.gate import Admission, Gate
-from serve.log import LogUnavailable, PredictionLog
+from serve.log import LogOverloaded, LogUnavailable, PredictionLog
 from serve.metrics import Metrics, ServiceCollector
 from serve.page import LazyPage, mount
 from serve.refusals import invalid
@@ -61,6 +61,7 @@ def create_app(
     app.add_middleware(Gate, admission=admission, metrics=metrics)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
+    app.add_exception_handler(LogOverloaded, _log_overloaded)
     app.add_exception_handler(NoChampion, _no_champion)
     app.add_exception_handler(NotWatched, _not_watched)
     _add_routes(app, service, guard, admission, settings)
@@ -174,7 +175,12 @@ async def _compare(guard: Guard, seconds: float) -> None:
 
 async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LogUnavailable)
-    return unavailable("the prediction log cannot be written", error.retry_after)
+    return unavailable("the prediction log is unavailable", error.retry_after)
+
+
+async def _log_overloaded(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, LogOverloaded)
+    return unavailable("too much waits for the prediction log", error.retry_after)
 
 
 async def _no_champion(_: Request, error: Exception) -> JSONResponse:

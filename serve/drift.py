@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from monitoring.reference import FEWEST_PATIENTS
 from monitoring.watch import Look
 
 
@@ -31,7 +32,9 @@ class Drift(BaseModel):
 
     model_version: str
     window_rows: Annotated[int, Field(description="Patients that were looked at", ge=0)]
-    minimum_rows: Annotated[int, Field(description="Patients that a verdict needs", ge=11)]
+    minimum_rows: Annotated[
+        int, Field(description="Patients that a verdict needs", ge=FEWEST_PATIENTS)
+    ]
     drifted: Annotated[
         bool | None, Field(description="The verdict: any feature; null for too few patients")
     ]

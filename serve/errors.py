@@ -26,8 +26,3 @@ class Refusal:
 
 class Unavailable(Exception):
     """Nothing can be had now from the registry, or kept in the cache: worth another try."""
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, in one line."""
-    return (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -139,11 +139,11 @@ class Gate:
         elif scope["method"] in READING:
             await self._observe(scope, receive, send)
         elif self.admission.full:
-            self.metrics.refused.inc()
+            self.metrics.turned_away(_method(scope["method"]))
             await _answer(send, 503, REFUSAL, RETRY)
         else:
             with self.admission:
-                await self._observe(scope, receive, send)
+                await self._observe(scope, receive, _patient(send, self.admission.patience))
 
     async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
         start, status = time.perf_counter(), 0
@@ -173,6 +173,32 @@ class Gate:
             self.metrics.answered(
                 _method(scope["method"]), route, status or 500, time.perf_counter() - start
             )
+
+
+def _patient(send: Send, patience: Patience) -> Send:
+    """`send` for one who holds a place: what a client does not take in time is dropped, with the rest.
+
+    The head of an answer goes with the first of its body, under one patience: that costs about as
+    much as sending does.
+    """
+    head: Message | None = None
+    gone = False
+
+    async def send_or_drop(message: Message) -> None:
+        nonlocal head, gone
+        if message["type"] == "http.response.start":
+            head = message
+        elif not gone:
+            try:
+                with patience:
+                    if head is not None:
+                        await send(head)
+                        head = None
+                    await send(message)
+            except TimeoutError:
+                gone = True
+
+    return send_or_drop
 
 
 def _report(error: Exception) -> None:

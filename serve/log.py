@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, Select, delete, func, insert, make_url, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from serve.log_shadow import Side, differences, scores
 from serve.log_tables import (
@@ -59,13 +59,14 @@ Recorded = Literal["created", "same", "replaced"]
 
 PURGE_ROWS = 5_000  # rows that one step of a purge looks at; commits go on between two steps
 ANSWER_SECONDS = 5.0  # how long readiness waits for the database
+URLS = "expected sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 
 
 class PredictionLog:
     """Predictions and their outcomes, in SQLite (`sqlite:///path`) or PostgreSQL, as `url` says.
 
     `retention_days` is the age at which `purge` deletes, None for never. `queue_limit` bounds the rows
-    that wait or are being written; it must exceed the largest batch. While the database is away,
+    that wait or are being written; it must hold the largest batch. While the database is away,
     `append` refuses at once and tries again after `retry_after` seconds. `on_commit(rows, seconds)` is
     called by the writing thread. All methods but `append` wait for the database in the calling thread,
     which must not be that of an event loop.
@@ -93,7 +94,9 @@ class PredictionLog:
         return self._writer.stats
 
     def start(self) -> None:
-        """Start the writer. A database that is away is waited for; LogRefused if waiting is no use."""
+        """Start the writer, unless it runs. A database that is away is waited for; LogRefused if
+        waiting is no use.
+        """
         try:
             self._writer.start(ANSWER_SECONDS)
         except (LogUnavailable, TimeoutError):
@@ -269,7 +272,11 @@ def newest(n: int, model_version: str | None, step: int = 1) -> Select[Any]:
 
 
 def _store(url: str) -> Store:
-    address = make_url(url)
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        # Not from the error, which may quote a password.
+        raise LogRefused(f"the prediction log's URL cannot be read: {URLS}") from None
     if address.get_backend_name() == "sqlite":
         from serve.log_sqlite import SqliteStore
 
@@ -278,7 +285,7 @@ def _store(url: str) -> Store:
         from serve.log_postgres import PostgresStore
 
         return PostgresStore(address)
-    raise LogRefused(f"the prediction log knows sqlite and postgresql, not {address.drivername}")
+    raise LogRefused(f"the prediction log cannot be in {address.drivername}: {URLS}")
 
 
 def _must_be_id(text: str) -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from sqlalchemy import (
     REAL,
@@ -39,11 +39,12 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from schema import MEASUREMENTS, OUTCOME
+from serve.patients import Source
 
 # 1: predictions, outcomes, log_state; 2: shadow_predictions
 SCHEMA_VERSION = 2
 OUTCOMES = tuple(choice.name for choice in OUTCOME.choices)
-SOURCES = ("angiography", "clinician", "registry")
+SOURCES: tuple[str, ...] = get_args(Source)
 
 
 class LogError(RuntimeError):

@@ -52,12 +52,11 @@ class Store(Protocol):
 
 @dataclass
 class Stats:
-    """Since the start: commits and their rows, tries that failed, requests that were turned away."""
+    """Since the start: commits and their rows, tries that failed."""
 
     commits: int = 0
     rows: int = 0
     failures: int = 0
-    refused: int = 0
 
 
 @dataclass(slots=True)
@@ -90,10 +89,16 @@ class Writer:
         self._reason = "it is not started"
         self._down_until = inf  # monotonic; inf while there is no thread
         self._stopped = False
+        self._opened = False
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
 
     def start(self, timeout: float) -> None:
-        """Start the thread and connect. Raises LogRefused, LogUnavailable, TimeoutError."""
+        """Start the thread, unless it runs, and connect.
+
+        Raises LogRefused, LogUnavailable, TimeoutError.
+        """
+        if self._thread.is_alive():
+            return
         self._down_until = 0.0
         self._thread.start()
         self.ask(lambda: None, timeout)
@@ -153,7 +158,6 @@ class Writer:
                 self._waiting += rows
                 self._queue.put(request)
                 return
-            self.stats.refused += 1
         raise refusal
 
     def _run(self) -> None:
@@ -234,7 +238,7 @@ class Writer:
             except (LogRejected, UnknownPrediction, OutcomeConflict):
                 raise
             except LogRefused as error:
-                self._mark_down(str(error))
+                self._mark_down(str(error), told=not self._opened)  # by whoever starts it
                 raise
             except Exception as error:  # noqa: BLE001  # nobody may wait for ever, whatever it was
                 reason = self._store.reason(error)
@@ -245,15 +249,16 @@ class Writer:
         self._mark_down(reason)
         raise LogUnavailable(reason, self._retry_after)
 
-    def _mark_down(self, reason: str) -> None:
+    def _mark_down(self, reason: str, told: bool = False) -> None:
         self.stats.failures += 1
-        if not self._down_until:
+        if not self._down_until and not told:
             logger.error("The prediction log cannot be written: %s", reason)
         with self._lock:
             if self._down_until < inf:
                 self._down_until, self._reason = monotonic() + self._retry_after, reason
 
     def _mark_up(self) -> None:
+        self._opened = True
         if 0 < self._down_until < inf:
             logger.warning("The prediction log can be written again")
             with self._lock:

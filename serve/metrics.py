@@ -22,12 +22,14 @@ from schema import NAMES, OUTCOME
 from serve.champion import Event
 from serve.errors import Kind
 from serve.log import LogUnavailable
+from serve.log_tables import SOURCES
 
 if TYPE_CHECKING:
     from serve.service import Service
 
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 RISKS = tuple(step / 10 for step in range(1, 11))
+TURNED_AWAY = "refused"  # the route of what was refused before it had one
 ROWS = (1, 2, 5, 10, 20, 50, 100, 1000, 10_000)
 
 
@@ -80,10 +82,12 @@ class Metrics:
     def _known_series(self) -> None:
         """Series start at 0: a rate over a counter that appears at 1 misses its first event."""
         for choice in OUTCOME.choices:
-            for source in ("angiography", "clinician", "registry"):
+            for source in SOURCES:
                 self.feedback.labels(choice.name, source)
         for name in NAMES:
             self.out_of_range.labels(name)
+        for method in ("DELETE", "POST"):
+            self._answers(method, TURNED_AWAY, 503)
 
     def refused_values(self, names: Iterable[str]) -> None:
         """Count values that the schema does not allow, each by the name of its measurement."""
@@ -94,6 +98,11 @@ class Metrics:
         """Start the series of a route's failures at 0, or an alert misses the first of them."""
         for status in (500, 503):
             self._answers(method, route, status)
+
+    def turned_away(self, method: str) -> None:
+        """Count a request that is refused for load before its route is looked for."""
+        self.refused.inc()
+        self._answers(method, TURNED_AWAY, 503).inc()
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""

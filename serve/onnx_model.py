@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from aliases import first_line
 from schema import NAMES, Floats
-from serve.errors import Refused, first_line
+from serve.errors import Refused
 
 # The fields of onnx.proto by which a message leads to a tensor. `external_data` is 13 and
 # `data_location` 14 in TensorProto.

@@ -19,6 +19,7 @@ from schema import MEASUREMENTS, NAMES, OUTCOME, Floats, Measurement
 from serve.errors import Kind
 
 MAX_BATCH = 10_000
+Source = Literal["angiography", "clinician", "registry"]  # that an outcome is known from
 EXAMPLE: dict[str, Any] = {
     "age": 57,
     "sex": "male",
@@ -114,9 +115,7 @@ class Feedback(BaseModel):
     outcome: Annotated[
         Literal["absence", "presence"], Field(description=f"{OUTCOME.label.en}, as found since")
     ]
-    source: Annotated[
-        Literal["angiography", "clinician", "registry"], Field(description="Who says so")
-    ]
+    source: Annotated[Source, Field(description="Who says so")]
     replace: Annotated[bool, Field(description="Overwrite a different outcome")] = False
 
 

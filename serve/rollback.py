@@ -73,19 +73,19 @@ class Guard:
     def look(self) -> None:
         """Compare the champion with the fallback. Raises LogUnavailable."""
         champion, fallback = self._champion.current, self._champion.fallback.current
-        before, self.judgement = self.judgement, None
-        if champion is None or fallback is None or champion.version == fallback.version:
-            return
+        before = self.judgement  # others read it until there is the next
         self.judgement = found = self._judge(champion, fallback)
-        if found is None or not found.alarm:
+        if champion is None or found is None or not found.alarm:
             return
         if before is None or not before.alarm:
             logger.error("the champion is worse than the version before it: %s", found)
         if self._allowed:
             self._roll_back(champion)
 
-    def _judge(self, champion: Model, fallback: Model) -> Judgement | None:
-        """None for too few labels."""
+    def _judge(self, champion: Model | None, fallback: Model | None) -> Judgement | None:
+        """None without two versions, and for too few labels."""
+        if champion is None or fallback is None or champion.version == fallback.version:
+            return None
         found = self._log.labelled(champion.version, ("probability", "outcome", *NAMES))
         labels = len(found["outcome"])
         if labels < self._labels:

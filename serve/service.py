@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from monitoring.reference import FEWEST_PATIENTS
 from monitoring.watch import Look, Watch
 from schema import NAMES, OUTCOME
 from serve.champion import Champion
 from serve.errors import Unavailable
 from serve.log import PredictionLog, Record, new_ids
 from serve.metrics import Metrics
-from serve.patients import encoded, shapley, unusual, values_of, warning
+from serve.patients import MAX_BATCH, encoded, shapley, unusual, values_of, warning
 from serve.shadow import Shadow
 from serve.versions import Model
 
-PATIENTS_NEEDED = 11  # a figure over fewer could tell of one of them
 # Figures of a comparison by the count of patients that they are over.
 COMPARED = {
     "rows": ("difference_mean", "disagreement_ratio"),
@@ -63,6 +63,7 @@ class Service:
         self.watch = watch
         self.shadow = Shadow(champion.challenger, log)
         self._turn: list[_Asked] = []
+        self._turn_rows = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def model(self) -> Model:
@@ -91,7 +92,10 @@ class Service:
             return await self._predict(patients, explain)
         loop = asyncio.get_running_loop()
         asked = _Asked(patients, loop.create_future())
+        if self._turn_rows + len(patients) > MAX_BATCH:
+            self._end_turn(loop)  # the log's queue may hold no more at once
         self._turn.append(asked)
+        self._turn_rows += len(patients)
         if len(self._turn) == 1:
             loop.call_soon(self._end_turn, loop)
         return await asked.answers
@@ -102,7 +106,9 @@ class Service:
         Under load that is many requests, and calling the model and waking the log's writer once for
         each would take longer than the rest of them; alone, none waits for another.
         """
-        turn, self._turn = self._turn, []
+        turn, self._turn, self._turn_rows = self._turn, [], 0
+        if not turn:
+            return  # it ended before
         task = loop.create_task(self._answer(turn))
         self._tasks.add(task)  # the loop itself holds it weakly
         task.add_done_callback(self._tasks.discard)
@@ -190,14 +196,13 @@ class Service:
         found = self.log.labelled(version)
         sick = np.array([outcome == PRESENCE for outcome in found["outcome"]], dtype=bool)
         risk = np.array(found["probability"], dtype=float)
-        if min(sick.sum(), (~sick).sum()) < 1 or len(sick) < PATIENTS_NEEDED:
+        if min(sick.sum(), (~sick).sum()) < 1 or len(sick) < FEWEST_PATIENTS:
             return None
         model = self.model()
-        above = (risk[sick][:, None] > risk[~sick]) + 0.5 * (risk[sick][:, None] == risk[~sick])
         return {
             "labels": float(len(sick)),
             "accuracy": float(((risk >= model.threshold) == sick).mean()),
-            "roc_auc": float(above.mean()),
+            "roc_auc": roc_auc(risk[sick], risk[~sick]),
         }
 
     def shadowed(self) -> dict[str, Any] | None:
@@ -209,6 +214,13 @@ class Service:
         if found is None:
             return None
         for count, names in COMPARED.items():
-            if found[count] < PATIENTS_NEEDED:
+            if found[count] < FEWEST_PATIENTS:
                 found |= dict.fromkeys(names)
         return found
+
+
+def roc_auc(sick: Any, well: Any) -> float:
+    """Of the pairs of both, by their risks: how often the sick have the higher one, equal ones half."""
+    ranked = np.sort(well)
+    below, up_to = (np.searchsorted(ranked, sick, side) for side in ("left", "right"))
+    return float((below + up_to).sum() / (2 * len(sick) * len(well)))

@@ -1,7 +1,7 @@
 """What can be set, in environment variables HEART_... or a file .env.
 
-`.env.example` begins with what is made from this class and those of the drift monitor and the
-receiver, by `python -m serve.settings`; the rest is of docker-compose.yml.
+`python -m serve.settings` writes these, and those of the drift monitor and the receiver, to the
+beginning of `.env.example`; the rest is of docker-compose.yml, and stays as it is.
 """
 
 import ipaddress
@@ -14,9 +14,11 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from monitoring.reference import FEWEST_PATIENTS
 from monitoring.retrainer.settings import RetrainerSettings
 from monitoring.settings import DriftSettings
 from monitoring.variables import COMMON, Secret, Variables, lines
+from serve.patients import MAX_BATCH
 
 # A name is also a folder's in the cache, hence no separators and no dot in front.
 MODEL = re.compile(
@@ -77,12 +79,12 @@ class Settings(Variables):
     log_retention_days: float | None = Field(
         None, gt=0, description="Age in days at which predictions are deleted; never, if not set."
     )
-    log_queue: Count = Field(
+    log_queue: int = Field(
         50_000,
+        ge=MAX_BATCH,
         description="Rows that may wait for the prediction log before requests are answered 503; "
-        "more than HEART_MAX_BATCH_ROWS.",
+        f"at least {MAX_BATCH:,}, the largest batch.",
     )
-    max_batch_rows: Count = Field(10_000, description="Patients in one /predict/batch.")
     max_body_bytes: Count = Field(
         8 * 1024 * 1024,
         description="Bytes of a request's body. 10,000 patients, every measurement given, "
@@ -94,7 +96,7 @@ class Settings(Variables):
 
     guard_labels: int = Field(
         50,
-        ge=11,  # fewer could tell of one patient
+        ge=FEWEST_PATIENTS,
         description="Answers with an outcome before the champion is compared with the version "
         "before it on the same patients.",
     )
@@ -139,18 +141,14 @@ class Settings(Variables):
             )
         return self
 
-    @model_validator(mode="after")
-    def _queue_holds_a_batch(self) -> Self:
-        if self.log_queue <= self.max_batch_rows:
-            raise ValueError("HEART_LOG_QUEUE must be greater than HEART_MAX_BATCH_ROWS")
-        return self
-
 
 KINDS = (Settings, DriftSettings, RetrainerSettings)
+ENV_EXAMPLE = Path(".env.example")
+STACK = "\n# The stack "  # begins what is written by hand
 
 
 def env_example() -> str:
-    """The text of `.env.example`: every setting, explained, commented out at its default."""
+    """The beginning of `.env.example`: every setting, explained, commented out at its default."""
     title = "# Copy to .env, take the # away before what you change. Made by serve/settings.py."
     return "\n".join([title, *(line for kind in KINDS for line in lines(kind))]) + "\n"
 
@@ -162,5 +160,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def main() -> None:
+    _, start, stack = ENV_EXAMPLE.read_text().partition(STACK)
+    if not start:
+        sys.exit(f"error: {ENV_EXAMPLE} has no line {STACK.strip()!r}: git checkout {ENV_EXAMPLE}")
+    ENV_EXAMPLE.write_text(env_example() + start + stack)
+
+
 if __name__ == "__main__":
-    sys.stdout.write(env_example())
+    main()

@@ -32,8 +32,10 @@ def summary(evaluated: Figures, trained: Figures, registered: Figures, server: s
 
 def main() -> None:
     names = ("evaluate", "train", "register")
-    found = (json.loads((files.METRICS / f"{name}.json").read_text()) for name in names)
-    print(summary(*found, os.environ.get(tracking.URI, "")))
+    evaluated, trained, registered = (
+        json.loads((files.METRICS / f"{name}.json").read_text()) for name in names
+    )
+    print(summary(evaluated, trained, registered, os.environ.get(tracking.URI, "")))
 
 
 if __name__ == "__main__":

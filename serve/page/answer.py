@@ -36,7 +36,7 @@ def _headline(found: Assessment, language: Language) -> str:
     side = "presence" if found.risk >= found.threshold else "absence"
     verdict = say(side, language, threshold=percent(found.threshold))
     return (
-        f'<p class="over">{escape(say("risk", language))}</p>'
+        f'<p class="small">{escape(say("risk", language))}</p>'
         f'<p class="headline"><data class="risk" value="{found.risk:.6f}">{escape(percent(found.risk))}'
         f'</data> <span class="around">{escape(around)}<br>{escape(verdict)}</span></p>'
     )

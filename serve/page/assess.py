@@ -38,7 +38,6 @@ class Assessment:
     """
 
     patient: dict[str, Any]
-    version: str
     threshold: float
     risk: float
     low: float | None
@@ -59,11 +58,6 @@ class Assessment:
         """Of 100 people like this, how many have the disease."""
         return round(100 * self.risk)
 
-    @property
-    def sentence(self) -> dict[Language, str]:
-        """The answer in plain words, in each language."""
-        return {"en": sentence(self, "en"), "id": sentence(self, "id")}
-
 
 def assess(model: Model, patient: Patient) -> Assessment:
     """Everything about one valid patient, in two batches of the model. Raises SchemaError."""
@@ -76,7 +70,6 @@ def assess(model: Model, patient: Patient) -> Assessment:
     low, high = interval(float(risks[0]), model.standard_error(row[None]))
     return Assessment(
         patient=known,
-        version=model.version,
         threshold=model.threshold,
         risk=float(risks[0]),
         low=low,

@@ -7,7 +7,7 @@ from serve.page.language import Language, say
 
 
 def message_html(text: str, language: Language, kind: str = "info") -> str:
-    """A sentence instead of an answer; `kind` is info, good or bad."""
+    """A sentence instead of an answer; `kind` is info, good, warn or bad."""
     role = "alert" if kind == "bad" else "status"
     return f'<p class="message {kind}" role="{role}" lang="{language}">{escape(text)}</p>'
 

@@ -70,7 +70,7 @@ def read_table(data: bytes, language: Language) -> tuple[Table, list[Problem]]:
             return nothing, problems
         return _read_lines(lines, heading, semicolons, language)
     except csv.Error:
-        return nothing, [Problem(lines.line_num, "", say("not_text", language))]
+        return nothing, [Problem(lines.line_num, "", say("not_csv", language))]
 
 
 def _heading_problems(heading: Sequence[str], language: Language) -> list[Problem]:

@@ -54,10 +54,6 @@ FORM = {
 
 MESSAGES = {
     # --- before an answer, and instead of one
-    "intro": Text(
-        "Only age and sex are needed. Leave empty what was not measured.",
-        "Hanya usia dan jenis kelamin yang wajib. Kosongkan yang tidak diukur.",
-    ),
     "empty": Text(
         "Fill in what is known of the patient, then choose “Assess the risk”. "
         "The answer appears here.",
@@ -103,7 +99,6 @@ MESSAGES = {
     "this_patient": Text("this patient", "pasien ini"),
     "average": Text("average, same age and sex", "rata-rata, usia dan jenis kelamin sama"),
     "threshold": Text("threshold", "ambang"),
-    "band": Text("95% interval", "interval 95%"),
     "frequency": Text("{count} of 100 people like this", "{count} dari 100 orang seperti ini"),
     "frequency_rest": Text(
         "are expected to have coronary artery disease, {rest} are not. Among people of the same age "
@@ -185,6 +180,7 @@ MESSAGES = {
     "line": Text("Line", "Baris"),
     "problem": Text("Problem", "Masalah"),
     "not_text": Text("The file is not UTF-8 text.", "Berkas bukan teks UTF-8."),
+    "not_csv": Text("This cannot be read as CSV.", "Ini tidak dapat dibaca sebagai CSV."),
     "no_rows": Text("The file has no patients.", "Berkas tidak berisi pasien."),
     "too_many": Text("More than {rows} patients.", "Lebih dari {rows} pasien."),
     "too_large": Text("The file is larger than 2 MiB.", "Berkas lebih besar dari 2 MiB."),

@@ -17,7 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from serve.errors import Refused, first_line
+from aliases import first_line
+from serve.errors import Refused
 from serve.score.errors import ScoreError
 from serve.score.tables import Part
 from serve.score.work import Job, score

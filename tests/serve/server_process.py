@@ -67,6 +67,13 @@ class Server:
         return sizes[-1]
 
 
+def own_environment(**settings: Any) -> dict[str, str]:
+    """The environment of a service with these settings and no others."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(("HEART_", "MLFLOW_"))}
+    own = {f"HEART_{name.upper()}": str(value) for name, value in settings.items()}
+    return {**kept, "PYTHONPATH": str(ROOT), **own}
+
+
 @contextmanager
 def served(
     folder: Path, registry: Path, command: Sequence[str] = SERVE, **settings: Any
@@ -83,12 +90,10 @@ def served(
         "log_url": f"sqlite:///{folder}/log.db",
         **settings,
     }
-    kept = {n: v for n, v in os.environ.items() if not n.startswith(("HEART_", "MLFLOW_"))}
-    own = {f"HEART_{name.upper()}": str(value) for name, value in given.items()}
     output = folder / "output"
     with output.open("ab") as printed:
         process = subprocess.Popen(
-            command, cwd=folder, env={**kept, "PYTHONPATH": str(ROOT), **own},
+            command, cwd=folder, env=own_environment(**given),
             stdout=printed, stderr=subprocess.STDOUT,
         )  # fmt: skip
     server = Server(port, process, output)

@@ -29,7 +29,7 @@ def model(version: str = "1", strength: float = 0.1) -> Model:
         run_id="run",
         sha256="abc",
         schema_fingerprint=fingerprint(),
-        tags={"train_md5": "123"},
+        tags={"train_md5": "123", "threshold": "0.5"},
         figures={"roc_auc": 0.93, "threshold": 0.5},
         train_figures={},
         calibration=[],

@@ -197,7 +197,7 @@ def test_the_model_tells_of_itself(client: TestClient) -> None:
 
     assert told["version"] == "1"
     assert told["figures"]["roc_auc"] == 0.93
-    assert told["tags"] == {"train_md5": "123"}
+    assert told["tags"] == {"train_md5": "123", "threshold": "0.5"}
     assert told["labelled"] is None
 
 
@@ -277,6 +277,18 @@ def test_beyond_the_limit_of_concurrent_requests_is_refusal(tmp_path: Path) -> N
         assert (refused.status_code, answered.status_code) == (503, 200)
         assert refused.headers["Retry-After"] == "1"
         assert "heart_requests_refused_total 1.0" in client.get("/metrics").text
+
+
+def test_what_is_the_matter_with_the_log_is_told(client: TestClient, tmp_path: Path) -> None:
+    log = client.app.state.service.log  # type: ignore[attr-defined]
+    log._writer._limit = 0
+    full = client.post("/predict", json=EXAMPLE)
+    (tmp_path / "log.db").rename(tmp_path / "away")
+    unread = client.get("/model")
+
+    assert (full.status_code, unread.status_code) == (503, 503)
+    assert full.json() == {"detail": "too much waits for the prediction log"}
+    assert unread.json() == {"detail": "the prediction log is unavailable"}
 
 
 def test_every_answer_carries_the_security_headers(client: TestClient) -> None:

@@ -1,20 +1,28 @@
 """No client holds a place for ever: neither by a slow body nor by an answer that it does not take."""
 
 import asyncio
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from serve import gate
 from serve.api import create_app
-from serve.gate import Patience
+from serve.gate import Admission, Patience
 from serve.patients import EXAMPLE
+from tests.serve.http import request
+from tests.serve.logs import until
 from tests.serve.small_service import parts
 
+TOKEN = "a-token-of-some-length"
 JSON = [(b"content-type", b"application/json")]
 
 
@@ -68,6 +76,70 @@ def test_an_answer_that_is_not_taken_is_given_up_and_its_place_is_free(client: T
     assert client.post("/predict", json=EXAMPLE).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("token", "path", "body"),
+    [
+        (None, "/predict", EXAMPLE),
+        (TOKEN, "/predict", EXAMPLE),
+        (None, "/predict", {}),
+        (None, "/", {}),
+    ],
+    ids=["200", "401", "422", "404"],
+)
+def test_who_reads_nothing_holds_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str | None, path: str, body: Any
+) -> None:
+    monkeypatch.setattr(gate, "CLIENT_SECONDS", 1)
+    app = create_app(*parts(tmp_path, api_token=token, max_concurrent=2), with_page=False)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+    headers = {"Authorization": f"Bearer {token}"}
+
+    async def story() -> None:
+        with listening() as listener, ExitStack() as clients:
+            running = asyncio.create_task(server.serve([listener]))
+            address = listener.getsockname()
+            url = "http://{}:{}/predict".format(*address)
+            try:
+                for _ in range(2):
+                    clients.enter_context(deaf(address, request(path, body) * 500))
+                await asyncio.to_thread(until, lambda: stays_full(app.state.admission))
+                await asyncio.to_thread(
+                    until, lambda: httpx.post(url, json=EXAMPLE, headers=headers).is_success
+                )
+            finally:
+                clients.close()
+                server.should_exit = True
+                await running
+
+    asyncio.run(story())
+
+
+def stays_full(admission: Admission) -> bool:
+    for _ in range(50):
+        if not admission.full:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def listening() -> socket.socket:
+    """Where little of an answer waits in the system, so that soon it waits in the service."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    return listener
+
+
+def deaf(address: Any, data: bytes) -> socket.socket:
+    """A client that sends all this, and reads nothing."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(address)
+    client.sendall(data)
+    return client
+
+
 def test_a_full_service_refuses_what_works_and_answers_who_looks(
     app: FastAPI, client: TestClient
 ) -> None:
@@ -79,7 +151,10 @@ def test_a_full_service_refuses_what_works_and_answers_who_looks(
     assert refused.json() == {"detail": "too many requests at once"}
     assert refused.headers["Retry-After"] == "1"
     assert refused.headers["x-content-type-options"] == "nosniff"
-    assert "heart_requests_refused_total 1.0" in client.get("/metrics").text
+    text = client.get("/metrics").text
+    assert "heart_requests_refused_total 1.0" in text
+    # Among the failed answers too: or no alert would see an overload.
+    assert 'heart_requests_total{method="POST",route="refused",status="503"} 1.0' in text
 
 
 def test_who_waits_for_its_client_takes_no_place_but_must_find_one_then(

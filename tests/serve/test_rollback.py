@@ -169,6 +169,29 @@ def test_too_few_labels_or_those_of_another_version_say_nothing(tmp_path: Path) 
         assert guard.judgement is None
 
 
+def test_a_judgement_is_there_until_the_next_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(f"sqlite:///{tmp_path}/log.db") as log:
+        guard, _ = guard_of(tmp_path, log)
+        labelled(log, 60, turned, "2")
+        guard.look()
+        first = guard.judgement
+        told, read = [], log.labelled
+
+        def asked_meanwhile(*arguments: Any) -> Any:
+            told.append(guard.judgement)
+            return read(*arguments)
+
+        monkeypatch.setattr(log, "labelled", asked_meanwhile)
+        guard.look()
+
+    assert first is not None
+    assert told == [first]
+    assert guard.judgement == first
+    assert guard.judgement is not first
+
+
 def test_what_the_guard_found_is_told(tmp_path: Path) -> None:
     settings, champion, log, metrics = parts(tmp_path)
     champion.current, champion.fallback.current = model("2", 0.3), model()

@@ -4,6 +4,7 @@ import asyncio
 import resource
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -22,7 +23,7 @@ from serve.gate import LONG_BODIES
 from serve.patients import EXAMPLE
 from tests.serve.http import Answer, answer, begun, request
 from tests.serve.logs import Postgres, opened, until
-from tests.serve.server_process import SERVE, Server, served
+from tests.serve.server_process import SERVE, Server, own_environment, served
 from tests.serve.small_service import parts
 
 PREDICT = request("/predict", EXAMPLE)
@@ -64,6 +65,71 @@ def read_all_before(server: Server) -> None:
     """Two ways to the server and back: it has read what was sent before the second."""
     for _ in range(2):
         assert server.client.get("/health/live").status_code == 200
+
+
+# The start
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (
+            "mysql://heart:hunter2@db/heart",
+            "the prediction log cannot be in mysql: expected sqlite:///PATH or "
+            "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
+        ),
+        (
+            "postgresql://heart:hunter2@db:hunter2/heart",
+            "the prediction log's URL cannot be read: expected sqlite:///PATH or "
+            "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
+        ),
+        (
+            "sqlite:///taken.db",
+            "another process writes taken.db: more than one process needs PostgreSQL",
+        ),
+    ],
+    ids=["another database", "no URL", "taken"],
+)
+def test_a_log_that_cannot_be_used_is_one_line(tmp_path: Path, url: str, reason: str) -> None:
+    with opened(f"sqlite:///{tmp_path}/taken.db"):
+        done = subprocess.run(
+            SERVE, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60,
+            env=own_environment(log_url=url, port=0),
+        )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: HEART_LOG_URL: {reason}\n"
+
+
+def test_the_address_that_is_printed_is_the_one_that_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = create_app(*parts(tmp_path), with_page=False)
+
+    async def story() -> int:
+        server = main.Server(uvicorn.Config(app, port=0, log_level="warning"))
+        running = asyncio.create_task(server.serve())
+        await asyncio.to_thread(until, lambda: server.started)
+        port: int = server.servers[0].sockets[0].getsockname()[1]
+        server.should_exit = True
+        await running
+        return port
+
+    port = asyncio.run(story())
+
+    assert capsys.readouterr().out.startswith(f"http://127.0.0.1:{port}  page /  ")
+
+
+def test_an_address_that_is_taken_is_not_printed(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = subprocess.run(
+            SERVE, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60,
+            env=own_environment(port=taken.getsockname()[1]),
+        )  # fmt: skip
+
+    assert done.returncode
+    assert "address already in use" in done.stderr
+    assert done.stdout == ""
 
 
 # The end

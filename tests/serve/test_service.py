@@ -1,15 +1,17 @@
 """What is asked in one turn of the event loop is scored and logged together; each gets its own."""
 
 import asyncio
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from serve.log import LogUnavailable, PredictionLog
+from serve.log import LogOverloaded, LogUnavailable, PredictionLog
 from serve.metrics import Metrics
-from serve.patients import EXAMPLE
-from serve.service import NoChampion, Service
+from serve.patients import EXAMPLE, MAX_BATCH
+from serve.service import NoChampion, Service, roc_auc
 from tests.serve.logs import held, opened
 from tests.serve.small_service import Present, model, parts
 
@@ -61,6 +63,30 @@ def test_a_turn_that_cannot_be_answered_fails_for_each_of_it(tmp_path: Path) -> 
     assert refusals[0].retry_after == refusals[1].retry_after
 
 
+def test_of_large_batches_in_one_turn_only_those_are_refused_that_do_not_fit(
+    tmp_path: Path,
+) -> None:
+    batch = aged(50) * MAX_BATCH
+
+    async def story() -> list[Any]:
+        with held(log):
+            tasks = [
+                asyncio.create_task(service.predict(patients))
+                for patients in (batch, batch, aged(40), batch)
+            ]
+            await asyncio.wait(tasks[-1:])
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
+
+    with opened(f"sqlite:///{tmp_path}/log.db", queue_limit=2 * MAX_BATCH + 1) as log:
+        service = a_service(tmp_path, log)
+
+        *answers, refused = asyncio.run(story())
+
+        assert isinstance(refused, LogOverloaded)
+        assert [len(found) for found in answers] == [MAX_BATCH, MAX_BATCH, 1]
+        assert log.count() == 2 * MAX_BATCH + 1
+
+
 def test_one_who_has_gone_does_not_take_the_answer_of_another(tmp_path: Path) -> None:
     async def impatient() -> Any:
         with held(log):
@@ -78,3 +104,28 @@ def test_one_who_has_gone_does_not_take_the_answer_of_another(tmp_path: Path) ->
         kept = log.get(answer["prediction_id"])
         assert kept is not None
         assert kept["age"] == 50
+
+
+@pytest.mark.parametrize(("sick", "well"), [(40, 30), (1, 10), (300, 2)])
+def test_the_auc_is_the_share_of_pairs_in_order_ties_half(sick: int, well: int) -> None:
+    random = np.random.default_rng(0)
+    ill, healthy = random.integers(0, 9, sick) / 9, random.integers(0, 7, well) / 9
+
+    pairs = (ill[:, None] > healthy) + 0.5 * (ill[:, None] == healthy)
+
+    assert roc_auc(ill, healthy) == float(pairs.mean())
+
+
+def test_the_auc_of_many_labels_takes_little_memory() -> None:
+    random = np.random.default_rng(0)
+    ill, healthy = random.random(10_000) / 2 + 0.5, random.random(10_000)
+
+    tracemalloc.start()
+    try:
+        found = roc_auc(ill, healthy)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert found == pytest.approx(0.75, abs=0.01)
+    assert most < 10e6

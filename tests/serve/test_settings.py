@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from monitoring.settings import DriftSettings
 from monitoring.variables import Variables, reasons, variable
 from schema import MEASUREMENTS
+from serve.patients import MAX_BATCH
 from serve.settings import KINDS, REGISTRY, Settings, env_example
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def test_without_any_setting_all_is_local_and_embedded(tmp_path: Path) -> None:
     assert settings.cache_dir == tmp_path / "registry" / "cache"
     assert settings.log_url == f"sqlite:///{tmp_path}/registry/predictions.db"
     assert settings.log_retention_days is None
-    assert (settings.poll_seconds, settings.max_batch_rows) == (30, 10_000)
+    assert (settings.poll_seconds, settings.log_queue) == (30, 50_000)
 
 
 def test_the_environment_goes_before_the_file(
@@ -178,9 +179,8 @@ def test_a_weak_token_is_refused(token: str) -> None:
         ("poll_seconds", "nan"),
         ("poll_seconds", "inf"),
         ("log_retention_days", 0),
-        ("log_queue", 10_000),
+        ("log_queue", MAX_BATCH - 1),
         ("max_body_bytes", 0),
-        ("max_batch_rows", 0),
         ("max_concurrent", 0),
     ],
 )
@@ -238,9 +238,13 @@ def test_the_largest_batch_fits_into_the_largest_body() -> None:
     }
     settings = Settings()
 
-    body = json.dumps({"patients": [patient] * settings.max_batch_rows}, indent=4)
+    body = json.dumps({"patients": [patient] * MAX_BATCH}, indent=4)
 
     assert len(body) < settings.max_body_bytes < 2 * len(body)
+
+
+def test_the_logs_queue_holds_the_largest_batch() -> None:
+    assert Settings(log_queue=MAX_BATCH).log_queue == MAX_BATCH
 
 
 # Documentation
@@ -248,6 +252,34 @@ def test_the_largest_batch_fits_into_the_largest_body() -> None:
 
 def test_the_committed_example_begins_with_what_is_made_from_the_classes() -> None:
     assert (ROOT / ".env.example").read_text().startswith(f"{env_example()}\n# The stack ")
+
+
+def test_the_example_is_made_anew_up_to_the_stack(tmp_path: Path) -> None:
+    example, committed = tmp_path / ".env.example", (ROOT / ".env.example").read_text()
+    _, start, stack = committed.partition("\n# The stack ")
+    example.write_text(f"# Old\n{start}{stack}")
+
+    assert main_of_settings() == ""
+
+    assert example.read_text() == committed
+
+
+def test_an_example_without_the_stack_is_left_as_it_is(tmp_path: Path) -> None:
+    example = tmp_path / ".env.example"
+    example.write_text("# Old\n")
+
+    assert main_of_settings().startswith("error: .env.example has no line '# The stack'")
+
+    assert example.read_text() == "# Old\n"
+
+
+def main_of_settings() -> str:
+    """What `python -m serve.settings` says where it is run."""
+    done = subprocess.run(
+        [sys.executable, "-m", "serve.settings"], check=False, stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    return done.stdout
 
 
 def test_the_example_explains_each_setting_and_names_its_default(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from schema import MEASUREMENTS, NAMES, encode
 from serve.page.answer import answer_html
-from serve.page.assess import BY_NAME, assess, interval
+from serve.page.assess import BY_NAME, assess, interval, sentence
 from tests.serve.page.page_fixture import ID, PATIENT, random_patient, tiny_model
 
 
@@ -23,7 +23,7 @@ def test_the_risk_and_the_average_are_the_models() -> None:
     assert found.risk == pytest.approx(risk_of(**PATIENT))
     assert found.average == pytest.approx(risk_of(age=57, sex="male"))
     assert found.start == pytest.approx(risk_of())
-    assert (found.given, found.version, found.threshold) == (7, "7", 0.5)
+    assert (found.given, found.threshold) == (7, 0.5)
 
 
 def test_the_interval_is_that_of_the_logit() -> None:
@@ -106,11 +106,13 @@ def test_the_sentence_says_it_in_both_languages(
     change: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     patient = PATIENT | {"resting_bp": None, "cholesterol": None, "st_depression": None} | change
-    sentences = assess(tiny_model(), patient).sentence
+    found = assess(tiny_model(), patient)
 
-    assert all(words in sentences["en"] for words in expected[:2])
-    assert all(words in sentences["id"] for words in expected[2:])
+    assert all(words in sentence(found, "en") for words in expected[:2])
+    assert all(words in sentence(found, "id") for words in expected[2:])
 
 
 def test_with_age_and_sex_alone_the_sentence_says_average() -> None:
-    assert "about the average" in assess(tiny_model(), {"age": 57, "sex": "male"}).sentence["en"]
+    found = assess(tiny_model(), {"age": 57, "sex": "male"})
+
+    assert "about the average" in sentence(found, "en")

@@ -89,6 +89,10 @@ class Visit:
     def text(self, selector: str) -> str:
         return str(self.page.inner_text(selector))
 
+    def background(self, selector: str) -> str:
+        shown = self.page.locator(selector).first
+        return str(shown.evaluate("found => getComputedStyle(found).backgroundColor"))
+
 
 @pytest.fixture
 def visit(browser: Any, server: Running) -> Iterator[Any]:
@@ -122,6 +126,7 @@ def test_a_patient_is_filled_in_and_assessed(visit: Any, server: Running) -> Non
     assert risk == pytest.approx(risk_of(PATIENT), abs=1e-5)
     assert f"{round(100 * risk)} of 100 people like this" in someone.text("#answer")
     assert "7 of 13 measurements given" in someone.text("#answer")
+    assert someone.background("#answer p:text('Estimated risk')") == "rgba(0, 0, 0, 0)"
     assert server.count() == before + 1
     # What was entered is in no address.
     assert not [url for url in someone.asked if "asymptomatic" in url or "240" in url]
@@ -298,6 +303,7 @@ def test_drift_is_shown_and_a_measurement_compared_by_keyboard(visit: Any, serve
     someone.page.wait_for_selector("#compared h2:visible")
 
     assert re.search(r"Thallium scan\s+drift", someone.text("#drift"))
+    assert someone.background("#drift .lane .over") == "rgb(180, 83, 9)"
     assert "Thallium scan" in someone.text("#compared h2")
 
     someone.page.focus("#drift_feature input")

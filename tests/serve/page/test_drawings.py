@@ -81,6 +81,6 @@ def test_about_a_model_without_figures_says_so() -> None:
 def test_the_answer_has_all_that_the_assessment_has() -> None:
     # Whoever adds a field decides here whether it is shown.
     assert {field.name for field in fields(Assessment)} == {
-        "patient", "version", "threshold", "risk", "low", "high", "average", "start",
+        "patient", "threshold", "risk", "low", "high", "average", "start",
         "contributions", "could_be", "warnings",
     }  # fmt: skip

@@ -95,6 +95,12 @@ def test_a_table_that_is_no_text() -> None:
     assert [p.line for p in read_table(b"\xff\xfe\x00", "en")[1]] == [1]
 
 
+def test_a_table_that_is_no_csv_is_not_said_to_be_no_text() -> None:
+    _, problems = a_table(f'age,sex\n57,"{"x" * 200_000}"\n')
+
+    assert problems == [(2, "", "This cannot be read as CSV.")]
+
+
 def test_a_table_has_at_most_so_many_patients() -> None:
     found, problems = a_table("age,sex\n" + "57,male\n" * (MAX_BATCH + 1))
 

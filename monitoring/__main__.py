@@ -41,7 +41,7 @@ def main() -> None:
     try:
         log = PredictionLog(settings.log_url)  # only read from, so it is not started
     except LogRefused as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: HEART_LOG_URL: {error}")
     champion = champion_of(settings, drift)
     watch = Watch(champion, log, drift)
     registry = CollectorRegistry()

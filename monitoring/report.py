@@ -53,7 +53,7 @@ def take_look(settings: Settings, drift: DriftSettings) -> Look:
     try:
         log = PredictionLog(settings.log_url)
     except LogRefused as error:
-        raise ReportError(str(error)) from error
+        raise ReportError(f"HEART_LOG_URL: {error}") from error
     champion = champion_of(settings, drift)
     champion.refresh()
     watch = Watch(champion, log, drift)

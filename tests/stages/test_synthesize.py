@@ -199,7 +199,7 @@ def test_a_generator_is_told_whether_to_use_the_gpu(
 
 
 def test_a_measurement_that_nobody_has_cannot_be_synthesized() -> None:
-    with pytest.raises(StageError, match="no row has thallium"):
+    with pytest.raises(StageError, match="none of the 10 rows to learn from has thallium"):
         complete(table(10).assign(thallium=""), seed=0)
 
 

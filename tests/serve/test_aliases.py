@@ -10,6 +10,7 @@ from aliases import (
     SCHEMA,
     SELF_TEST,
     SHA256,
+    THRESHOLD,
     VERDICT,
     NotMovedError,
     aliases,
@@ -82,6 +83,7 @@ def test_without_a_previous_version_there_is_no_way_back(three: Any) -> None:
     ("tag", "text", "reason"),
     [
         (SHA256, "abc", "its tag model_sha256 is no SHA-256"),
+        (THRESHOLD, "2", r"its tag threshold is '2', expected a number in \(0, 1\)"),
         (SCHEMA, "another", "its measurements are not those of this project"),
         (VERDICT, None, "has no verdict of the gate"),
         (VERDICT, "[]", "has no verdict of the gate"),

@@ -322,6 +322,16 @@ def test_a_version_is_found_by_the_hash_of_its_model(
     assert registry.find(store, "another-name", package) is None
 
 
+def test_a_model_with_another_threshold_is_another_version(
+    publish: Publish, store: Any, package_of: Any, model_of: Any
+) -> None:
+    version = publish()
+    package = package_of(model_of())
+
+    assert registry.find(store, version.name, package) is not None
+    assert registry.find(store, version.name, replace(package, threshold=0.4)) is None
+
+
 def test_a_model_with_another_drift_reference_is_another_version(
     publish: Publish, store: Any, package_of: Any, model_of: Any
 ) -> None:

@@ -31,28 +31,28 @@ help: ## list the targets
 install: .venv/pipeline ## make .venv with the locked versions that the pipeline needs
 
 repro: .venv/pipeline ## run the pipeline: from patients to a registered model
-	@python -c 'from stages import errors, prepare; errors.main_of(prepare.sources)'
+	@python -c 'from heart.dataset import reader; from heart.errors import main_of; main_of(reader.input_files)'
 	dvc repro
 	@$(MAKE) --no-print-directory register
-	@python -m stages.summary
+	@python -m heart.registry.summary
 
 collect: .venv/pipeline .venv/serve ## write the outcomes of the prediction log to data/production/labelled.csv
-	@python -m stages.collect
+	@python -m monitoring.retraining.collect
 
 register: .venv/pipeline ## publish the model to MLflow unless the registry already holds it
 	@python -m stages.register
 
 retrain: .venv/pipeline .venv/serve ## learn from new outcomes; TRIGGER=TEXT says why, FORCE=1 though there are few
-	@python -m stages.retrain $${TRIGGER:+--trigger "$$TRIGGER"} $${FORCE:+--force} || [ $$? = 75 ]
+	@python -m monitoring.retraining.run $${TRIGGER:+--trigger "$$TRIGGER"} $${FORCE:+--force} || [ $$? = 75 ]
 
 promote: .venv/pipeline ## make VERSION=n the champion, if it passed its gate
-	@python -m stages.promote "$(VERSION)"
+	@python -m heart.registry.promote "$(VERSION)"
 
 rollback: .venv/pipeline ## give the previous champion its place back
-	@python -m stages.promote --rollback
+	@python -m heart.registry.promote --rollback
 
 challenger: .venv/pipeline ## have the service score with VERSION=n too, unseen; without a VERSION no more
-	@python -m stages.promote $(if $(VERSION),--challenger "$(VERSION)",--no-challenger)
+	@python -m heart.registry.promote $(if $(VERSION),--challenger "$(VERSION)",--no-challenger)
 
 .venv/serve: requirements/serve.txt requirements/lock.txt | .venv/bin/python
 	$(PIP_INSTALL) -r requirements/serve.txt
@@ -70,7 +70,7 @@ serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.
 	@touch $@
 
 score: .venv/score ## score tables: make score IN=patients.csv OUT=scores.csv (docs/scoring.md)
-	python -m serve.score "$(IN)" "$(OUT)" $(ARGS)
+	python -m serve.batch "$(IN)" "$(OUT)" $(ARGS)
 
 ROWS ?= 500
 SHIFT ?= none
@@ -85,7 +85,7 @@ drift-report: .venv/serve ## the drift of the last patients as one HTML file, re
 	@python -m monitoring.report
 
 demo: .venv/pipeline .venv/serve ## all of it in some minutes: pipeline, drift, alert, retraining, gate, rollback
-	@python -m demo
+	@python -m examples.demo
 
 test: .venv/dev ## format, lint, strict types and tests: all that must pass
 	ruff format --check .

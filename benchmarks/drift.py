@@ -21,12 +21,13 @@ from tqdm import tqdm
 
 from benchmarks.drift_cost import costs
 from benchmarks.rules import RULES, single_delays
-from monitoring.reference import Policy
-from monitoring.streams import Sample, delays
-from schema import MEASUREMENTS, NAMES, Floats
-from stages import files, params
-from stages.errors import main_of
-from stages.onnx_export import predict
+from heart import files
+from heart.drift.baseline import Policy
+from heart.drift.simulation import Sample, delays
+from heart.errors import main_of
+from heart.ml.onnx_export import predict
+from heart.schema import MEASUREMENTS, NAMES, Floats
+from stages import params
 from stages.reference import policy_of
 
 OUT = Path("benchmarks/drift.json")

@@ -13,12 +13,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from tqdm import tqdm
 
-from monitoring.drift import check, fit
-from monitoring.people import patient
-from monitoring.reference import Policy, Reference
-from monitoring.streams import Sample
-from monitoring.watch import last_patients, look_at
-from serve.log import PredictionLog, Record, new_ids
+from heart.drift.baseline import Policy, Reference
+from heart.drift.detector import check, fit
+from heart.drift.simulation import Sample
+from heart.drift.snapshot import look_at
+from heart.predictions.log import PredictionLog, Record, new_ids
+from monitoring.monitor import last_patients
+from monitoring.simulated_patients import patient
 
 LARGE = 1_000_000
 LOGS = (10_000, 10_240_000)

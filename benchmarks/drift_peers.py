@@ -21,13 +21,14 @@ from tqdm import tqdm
 from benchmarks import peer
 from benchmarks.drift import DRIFTS, HORIZON, ROWS, SEED, median, scored, share
 from benchmarks.drift_cost import longer, seconds
-from monitoring.drift import check, fit
-from monitoring.reference import Policy
-from monitoring.streams import Sample, delays
-from schema import MEASUREMENTS, NAMES
-from stages import files, params
-from stages.errors import main_of
-from stages.generator import CONTINUOUS
+from heart import files
+from heart.drift.baseline import Policy
+from heart.drift.detector import check, fit
+from heart.drift.simulation import Sample, delays
+from heart.errors import main_of
+from heart.schema import MEASUREMENTS, NAMES
+from heart.synthesis.generator import CONTINUOUS
+from stages import params
 from stages.reference import policy_of
 
 OUT = Path("benchmarks/drift_peers.json")

@@ -15,12 +15,13 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from benchmarks.drift import wilson
-from monitoring.people import SHIFTS, People, load
-from schema import OUTCOME
-from stages import files, params
-from stages.comparison import ALL, paired
-from stages.errors import main_of
-from stages.estimators import Array, ChainedLogisticRegression
+from heart import files
+from heart.errors import main_of
+from heart.ml.comparison import ALL, paired
+from heart.ml.estimators import Array, ChainedLogisticRegression
+from heart.schema import OUTCOME
+from monitoring.simulated_patients import SHIFTS, People, load
+from stages import params
 from stages.register import not_worse
 
 OUT = Path("benchmarks/gate.json")

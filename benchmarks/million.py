@@ -27,11 +27,11 @@ import pyarrow as pa
 from pyarrow import csv
 
 from benchmarks.pipeline import ROOT, repro
-from schema import MEASUREMENTS, OUTCOME, Floats
-from stages import files
-from stages.errors import StageError, main_of
-from stages.estimators import Array, ChainedLogisticRegression
-from stages.scores import roc_auc
+from heart import files
+from heart.errors import StageError, main_of
+from heart.ml.estimators import Array, ChainedLogisticRegression
+from heart.ml.scores import roc_auc
+from heart.schema import MEASUREMENTS, OUTCOME, Floats
 
 OUT = Path("benchmarks/million.json")
 ROWS, SEED = 1_000_000, 1

@@ -25,10 +25,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tqdm import tqdm
 
-from schema import MEASUREMENTS
-from stages import files, params
-from stages.errors import main_of
-from stages.estimators import Array, candidates
+from heart import files
+from heart.errors import main_of
+from heart.ml.estimators import Array, candidates
+from heart.schema import MEASUREMENTS
+from stages import params
 from stages.train import SCORES, Rows, choose, fit, scores
 
 OUT = Path("benchmarks/model.json")

@@ -5,7 +5,7 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 
-from serve.patients import Patient, Prediction
+from serve.api.models import Patient, Prediction
 
 app = FastAPI()
 ANSWER = Prediction(

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from stages.errors import StageError
+from heart.errors import StageError
 
 ENVIRONMENTS = Path(".venv-peers")
 SAID = 300  # characters of an installer's reasons, of a failed script's last words

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stages import files
-from stages.errors import StageError, main_of
+from heart import files
+from heart.errors import StageError, main_of
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("benchmarks/pipeline.json")

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2
 
-from monitoring.reference import COLUMNS, Policy, Reference
-from monitoring.streams import Sample, counted, draw_reference
+from heart.drift.baseline import COLUMNS, Policy, Reference
+from heart.drift.simulation import Sample, counted, draw_reference
 
 Array = npt.NDArray[Any]
 

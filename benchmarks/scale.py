@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from schema import MEASUREMENTS
-from serve.score import local
-from stages import files
-from stages.errors import StageError, main_of
+from heart import files
+from heart.errors import StageError, main_of
+from heart.schema import MEASUREMENTS
+from serve.batch import local
 
 OUT, PLOT = Path("benchmarks/scale.json"), Path("docs/images/scale.png")
 SIZES = (1_000_000, 10_000_000, 100_000_000)

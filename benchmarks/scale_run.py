@@ -15,16 +15,16 @@ from functools import partial
 import numpy as np
 from pyarrow import csv
 
-from schema import Floats
-from serve.score import count, local, spark
-from serve.score.model import load
-from serve.score.run import Options, run
-from serve.score.storage import Place
-from serve.score.tables import Part
-from serve.score.work import Job, predict
+from heart.registry.loading import load
+from heart.registry.model_version import Model
+from heart.registry.publishing import fictional_rows
+from heart.schema import Floats
+from serve.batch import count, local, spark
+from serve.batch.run import Options, run
+from serve.batch.storage import Place
+from serve.batch.tables import Part
+from serve.batch.work import Job, predict
 from serve.settings import Settings
-from serve.versions import Model
-from stages.registry import fictional_rows
 
 BATCH = 1 << 16
 SAID: dict[str, float] = {}  # what else an engine says

@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from aliases import CHALLENGER, CHAMPION
 from benchmarks import peer
 from benchmarks.load import PERCENTILES
 from benchmarks.servers import (
@@ -30,10 +29,11 @@ from benchmarks.servers import (
     post,
     server,
 )
-from serve.patients import EXAMPLE, rows_of
+from heart import files
+from heart.errors import StageError, main_of
+from heart.registry.aliases import CHALLENGER, CHAMPION
+from serve.api.models import EXAMPLE, rows_of
 from serve.settings import Settings
-from stages import files
-from stages.errors import StageError, main_of
 
 OUT, PLOT = Path("benchmarks/serve.json"), Path("docs/images/serve.png")
 # Two servers that are nearly the same need more; the 4th and 12th of 15 hold their median with 96 %.

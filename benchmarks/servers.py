@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.errors import StageError
+from heart.errors import StageError
 
 SECONDS, ROUNDS = 5, 5
 

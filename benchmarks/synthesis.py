@@ -27,10 +27,12 @@ from scipy.stats import t
 from tqdm import tqdm
 
 from benchmarks import peer
-from stages import files, params
-from stages.errors import StageError, main_of
-from stages.generator import CONTINUOUS, DISCRETE, complete, draw, fit_generator
-from stages.quality import privacy, utility
+from heart import files
+from heart.errors import StageError, main_of
+from heart.ml.tstr import utility
+from heart.synthesis.generator import CONTINUOUS, DISCRETE, complete, draw, fit_generator
+from heart.synthesis.quality import privacy
+from stages import params
 
 OUT = Path("benchmarks/synthesis.json")
 SEEDS = range(5)

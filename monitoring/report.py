@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monitoring.__main__ import champion_of
+from heart.drift.snapshot import Look, look_at, narrowed
+from heart.locale.language import LANGUAGES, Language, say
+from heart.predictions.log import LogRefused, LogUnavailable, PredictionLog
+from heart.registry.errors import Refused, Unavailable
+from heart.registry.loading import load
+from heart.settings import MODEL, SQLITE, SharedSettings, read
+from heart.web.drift import by_ratio, compared_html, drift_html
+from heart.web.markup import STYLE
+from monitoring.monitor import last_patients
 from monitoring.settings import DriftSettings
-from monitoring.variables import read
-from monitoring.watch import Look, Watch
-from serve.log import LogRefused, PredictionLog
-from serve.page.components import static
-from serve.page.drift import by_ratio, compared_html, drift_html
-from serve.page.language import LANGUAGES, Language, say
-from serve.settings import SQLITE, Settings
 
 EXPERIMENT = "heart-disease-drift"
 PATH = Path("reports/drift.html")  # not in plots/, whose files go with a version of the model
@@ -43,28 +44,37 @@ def html(look: Look, language: Language) -> str:
 <html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{COLOURS}
-{static("style.css")}</style></head>
+{STYLE}</style></head>
 <body>{drift_html(look, language)}<div class="all">{features}</div></body></html>
 """
 
 
-def take_look(settings: Settings, drift: DriftSettings) -> Look:
+def take_look(settings: SharedSettings, drift: DriftSettings) -> Look:
     """Look at the last patients in the log once. Raises ReportError."""
     try:
         log = PredictionLog(settings.log_url)
     except LogRefused as error:
         raise ReportError(f"HEART_LOG_URL: {error}") from error
-    champion = champion_of(settings, drift)
-    champion.refresh()
-    watch = Watch(champion, log, drift)
-    watch.refresh()
-    if watch.look is None:
-        if champion.current is None:
-            raise ReportError("; ".join(champion.state().reasons))
-        raise ReportError(
-            "the prediction log cannot be read" if watch.failures else str(watch.missing())
+    try:
+        model, _ = load(
+            settings if drift.model_version is None else _of_version(settings, drift.model_version)
         )
-    return watch.look
+    except (Refused, Unavailable) as error:
+        raise ReportError(str(error)) from error
+    if model.reference is None:
+        raise ReportError(f"version {model.version} came without a drift reference")
+    reference = narrowed(model.reference, drift.window)
+    try:
+        rows, scores = last_patients(log, model.version, reference.policy)
+    except LogUnavailable as error:
+        raise ReportError(f"the prediction log cannot be read: {error}") from error
+    return look_at(model.version, rows, scores, reference)
+
+
+def _of_version(settings: SharedSettings, number: str) -> SharedSettings:
+    found = MODEL.fullmatch(settings.model)
+    assert found  # the settings checked it
+    return settings.model_copy(update={"model": f"models:/{found['name']}/{number}"})
 
 
 def write(path: Path, text: str) -> None:
@@ -128,7 +138,7 @@ def main() -> None:
     parser.add_argument("path", nargs="?", type=Path, default=PATH, help=f"default: {PATH}")
     parser.add_argument("--language", choices=LANGUAGES, default="en")
     given = parser.parse_args()
-    settings, drift = read(Settings), read(DriftSettings)
+    settings, drift = read(SharedSettings), read(DriftSettings)
     try:
         look = take_look(settings, drift)
         write(given.path, html(look, given.language))

@@ -3,8 +3,8 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from monitoring.reference import FEWEST_PATIENTS
-from monitoring.variables import COMMON, Variables
+from heart.drift.baseline import FEWEST_PATIENTS
+from heart.settings import COMMON, Variables
 
 
 class DriftSettings(Variables):
@@ -26,17 +26,5 @@ class DriftSettings(Variables):
         None,
         pattern="^[0-9]+$",
         description="Watch the patients of this version. If not set, those of the champion. The "
-        "service knows the champion and the one before; `python -m monitoring` loads any version.",
-    )
-    in_server: bool = Field(
-        True,
-        description="Whether the service watches for drift. With false, `python -m monitoring` does, "
-        "and the service knows nothing of it.",
-    )
-    port: int = Field(
-        9091,
-        ge=0,
-        le=65535,
-        description="Port of the metrics of `python -m monitoring` on 127.0.0.1; 0 lets the system "
-        "choose a free one.",
+        "service knows the champion and the one before.",
     )

@@ -13,9 +13,8 @@ import httpx
 import numpy as np
 from tqdm import tqdm
 
-from monitoring.people import SHIFTS, NoPatients, draw, load
-from monitoring.variables import read
-from serve.settings import Settings
+from heart.settings import SharedSettings, read
+from monitoring.simulated_patients import SHIFTS, NoPatients, draw, load
 
 ATTEMPTS = 5  # at a service that says 503
 
@@ -107,7 +106,7 @@ def _at_least(least: int, kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def main() -> None:
     given = arguments()
-    token = read(Settings).api_token
+    token = read(SharedSettings).api_token
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
     random = np.random.default_rng(given.seed)
     try:

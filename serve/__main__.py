@@ -14,13 +14,13 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from heart.predictions.log import LogRefused, PredictionLog
+from heart.settings import read
+from monitoring.monitor import Watch
 from monitoring.settings import DriftSettings
-from monitoring.variables import read
-from monitoring.watch import Watch
-from serve.api import create_app
-from serve.champion import Champion
-from serve.log import LogRefused, PredictionLog
+from serve.app import create_app
 from serve.metrics import Metrics
+from serve.model_manager import Champion
 from serve.settings import Settings
 
 # At the end: not ready first, so that nothing more is sent here; then answer what is in work.
@@ -143,7 +143,7 @@ def main() -> None:
     metrics = Metrics()
     log = _log(settings, metrics)
     champion = Champion(settings, metrics.reported)
-    watch = Watch(champion, log, drift) if drift.in_server else None
+    watch = Watch(champion, log, drift)
     app = create_app(settings, champion, log, metrics, watch=watch)
     config = uvicorn.Config(
         app,

@@ -18,11 +18,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from schema import NAMES, OUTCOME
-from serve.champion import Event
-from serve.errors import Kind
-from serve.log import LogUnavailable
-from serve.log_tables import SOURCES
+from heart.predictions.log import LogUnavailable
+from heart.predictions.tables import SOURCES
+from heart.registry.errors import Kind
+from heart.schema import NAMES, OUTCOME
+from serve.model_manager import Event
 
 if TYPE_CHECKING:
     from serve.service import Service

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from monitoring.reference import FEWEST_PATIENTS
-from monitoring.watch import Look, Watch
-from schema import NAMES, OUTCOME
-from serve.champion import Champion
-from serve.errors import Unavailable
-from serve.log import PredictionLog, Record, new_ids
+from heart.drift.baseline import FEWEST_PATIENTS
+from heart.drift.snapshot import Look
+from heart.predictions.log import PredictionLog, Record, new_ids
+from heart.registry.errors import Unavailable
+from heart.registry.model_version import Model
+from heart.schema import NAMES, OUTCOME
+from monitoring.monitor import Watch
+from serve.api.models import MAX_BATCH, encoded, shapley, unusual, values_of, warning
 from serve.metrics import Metrics
-from serve.patients import MAX_BATCH, encoded, shapley, unusual, values_of, warning
+from serve.model_manager import Champion
 from serve.shadow import Shadow
-from serve.versions import Model
 
 # Figures of a comparison by the count of patients that they are over.
 COMPARED = {

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from schema import Floats
-from serve.log import LogUnavailable, PredictionLog, ShadowRecord, Side
-from serve.rival import Rival
-from serve.versions import Model
+from heart.predictions.log import LogUnavailable, PredictionLog, ShadowRecord, Side
+from heart.registry.model_version import Model
+from heart.schema import Floats
+from serve.aliased_model import Rival
 
 # So many rows wait at most, and so many are logged at a time, with this pause in between. Answers wait while
 # they are committed: few at a time hold them up for less than an answer takes.

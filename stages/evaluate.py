@@ -7,30 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from schema import NAMES
-from stages import files, params
-from stages.errors import StageError, main_of
-from stages.onnx_export import predict
-from stages.scores import Array, roc_auc, with_intervals
+from heart import files
+from heart.errors import StageError, main_of
+from heart.ml.groups import groups
+from heart.ml.onnx_export import predict
+from heart.ml.scores import Array, roc_auc, with_intervals
+from heart.schema import NAMES
+from stages import params
 
 POINTS = 1000  # of a curve: nobody sees more
-AGE_BANDS = {"under_50": (0, 50), "50_to_59": (50, 60), "60_and_over": (60, 200)}
-
-
-def groups(table: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
-    """The rows [n] of each sex, age band and source."""
-    age = pd.to_numeric(table["age"], errors="coerce")
-    found = {f"sex_{sex}": table["sex"] == sex for sex in ("female", "male")}
-    found |= {f"age_{name}": (age >= low) & (age < high) for name, (low, high) in AGE_BANDS.items()}
-    sources = sorted(table["source"].unique())
-    if len(sources) > 1:
-        found |= {source_group(source): table["source"] == source for source in sources}
-    return {name: rows.to_numpy(dtype=bool) for name, rows in found.items()}
-
-
-def source_group(source: str) -> str:
-    """The name of the group of rows from a source."""
-    return f"source_{source}"
 
 
 def evaluate(

@@ -1,11 +1,18 @@
-"""Stage merge: real and synthetic training rows in one table, each saying where it came from."""
+"""Stage merge: real and synthetic training rows in one table, each saying where it came from.
+
+Its figures say what the synthetic rows are worth to a model.
+"""
 
 import pandas as pd
 
-from schema import NAMES, OUTCOME
-from stages import files, params
-from stages.errors import StageError, main_of
+from heart import files
+from heart.errors import StageError, main_of
+from heart.ml.tstr import utility
+from heart.schema import NAMES, OUTCOME
+from heart.subsample import subsample
+from stages import params
 
+MAX_ROWS = 5000  # real patients on which synthetic ones are judged; of more, a stratified subsample
 COLUMNS = ["patient_id", "source", "fold", *NAMES, OUTCOME.name]
 
 
@@ -25,7 +32,9 @@ def merge(train: pd.DataFrame, synthetic: pd.DataFrame, rows: int) -> pd.DataFra
 
 def main() -> None:
     options = params.Merge.load()
-    merged = merge(files.read_table(files.TRAIN), files.read_table(files.SYNTHETIC), options.rows)
+    train, synthetic = files.read_table(files.TRAIN), files.read_table(files.SYNTHETIC)
+    merged = merge(train, synthetic, options.rows)
+    judged = train[subsample(train, MAX_ROWS, seed=0)]
     files.write_table(files.MERGED, merged)
     files.write_metrics(
         "merge",
@@ -35,6 +44,7 @@ def main() -> None:
             "presence_by_source": merged.groupby("source")[OUTCOME.name]
             .apply(lambda outcome: float((outcome == "presence").mean()))
             .to_dict(),
+            **utility(judged, synthetic),
         },
     )
 

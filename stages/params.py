@@ -1,66 +1,17 @@
-"""The sections of params.yaml, validated: one class a stage, unknown keys are refused."""
+"""The sections of params.yaml: one class a stage."""
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
+
+from heart.params import Section
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Margin = Annotated[float, Field(ge=0, lt=0.5)]
 Weight = Annotated[float, Field(ge=0, le=10)]
-MaxRows = Annotated[int, Field(ge=100)]  # of a subsample (stages/subsample.py)
-
-
-class ParamsError(ValueError):
-    """params.yaml does not say what a stage needs; the message names the key and what is known."""
-
-
-class Section(BaseModel):
-    """One section of params.yaml: that of the stage of the same name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-    stage: ClassVar[str]
-
-    @classmethod
-    def load(cls, path: Path = Path("params.yaml")) -> Self:
-        """Read and validate this section. Raises ParamsError."""
-        try:
-            document = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ParamsError(f"{path} cannot be read: {error}") from error
-        section = document.get(cls.stage) if isinstance(document, dict) else None
-        if not isinstance(section, dict):
-            raise ParamsError(f"{path} has no section {cls.stage!r}")
-        try:
-            return cls.model_validate(section)
-        except ValidationError as error:
-            raise ParamsError(cls._explain(path, error)) from None
-
-    @classmethod
-    def _explain(cls, path: Path, error: ValidationError) -> str:
-        lines = []
-        for item in error.errors():
-            key = ".".join(map(str, (cls.stage, *item["loc"])))
-            if item["type"] == "extra_forbidden":
-                known = cls._known(item["loc"][:-1])
-                lines.append(f"{key} is unknown, known are {', '.join(known)}")
-            elif item["type"] == "missing":
-                lines.append(f"{key} is missing: it is required")
-            else:
-                lines.append(f"{key} is {item['input']!r}: {item['msg']}")
-        return f"{path}: " + "; ".join(lines)
-
-    @classmethod
-    def _known(cls, place: tuple[int | str, ...]) -> Iterable[str]:
-        """The keys that a section, or a section within it, may have."""
-        model: Any = cls
-        for key in place:
-            model = model.model_fields[key].annotation
-        return list(model.model_fields)
+MaxRows = Annotated[int, Field(ge=100)]  # of a subsample (heart/subsample.py)
 
 
 class Prepare(Section):
@@ -158,14 +109,7 @@ class Register(Section):
     seed: Seed
 
 
-class Retrain(Section):
-    """Of no stage: how many new outcomes a retraining waits for."""
-
-    stage = "retrain"
-    outcomes: Count
-    per_class: Count
-
-
-SECTIONS: dict[str, type[Section]] = {  # of the stages
-    section.stage: section for section in Section.__subclasses__() if section is not Retrain
+SECTIONS: dict[str, type[Section]] = {
+    section.stage: section
+    for section in (Prepare, Split, Synthesize, Merge, Train, Reference, Evaluate, Register)
 }

@@ -15,12 +15,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-import formats
-from schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
-from stages import files, params
-from stages.direction import check_direction
-from stages.errors import StageError, main_of
-from stages.source import Lines, Source, listed, read
+from heart import files
+from heart.dataset import formats
+from heart.dataset.label_check import check_direction
+from heart.dataset.reader import Lines, Source, input_files, listed, read
+from heart.errors import StageError, main_of
+from heart.schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
+from stages import params
 
 PART = 50_000  # rows that are written at once
 SOURCES = {files.RAW: files.RAW_SOURCE, files.PRODUCTION: files.PRODUCTION_SOURCE}
@@ -159,17 +160,6 @@ def _coding(source: Source, wanted: str) -> formats.Coding:
         raise StageError(f"{source.path}: {error}") from None
 
 
-def sources() -> list[Path]:
-    """The files to read. Raises StageError when labelled answers are known but not here."""
-    if files.PRODUCTION.exists():
-        return [files.RAW, files.PRODUCTION]
-    if files.POINTER.exists():
-        raise StageError(
-            f"{files.POINTER} is here but {files.PRODUCTION} is not: run `dvc pull` first"
-        )
-    return [files.RAW]
-
-
 def write(path: Path, table: pd.DataFrame) -> None:
     """Write the prepared table column by column in parts: several times faster than row by row."""
     options = pa.csv.WriteOptions(quoting_style="none", quoting_header="none")
@@ -185,7 +175,7 @@ def write(path: Path, table: pd.DataFrame) -> None:
 
 def main() -> None:
     options = params.Prepare.load()
-    prepared, metrics = prepare([read(path) for path in sources()], options)
+    prepared, metrics = prepare([read(path) for path in input_files()], options)
     write(files.PREPARED, prepared)
     files.write_metrics("prepare", metrics)
 

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from monitoring.drift import fit
-from monitoring.reference import Policy, Reference
-from monitoring.streams import Sample, delays
-from stages import files, params
-from stages.errors import StageError, main_of
-from stages.subsample import subsample
+from heart import files
+from heart.drift.baseline import Policy, Reference
+from heart.drift.detector import fit
+from heart.drift.simulation import Sample, delays
+from heart.errors import StageError, main_of
+from heart.subsample import subsample
+from stages import params
 
 DOUBT = 0.025  # of an exact test that the promise is kept; Wilson's interval is too narrow for few streams
 

@@ -4,18 +4,23 @@ Idempotent: a model that the registry already holds, known by its hash, is judge
 In a `dvc exp run` the model is logged as a run of the experiments and never registered.
 """
 
-import hashlib
 import json
 import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from aliases import (
+from heart import files
+from heart.errors import main_of
+from heart.ml.comparison import ALL, compare
+from heart.ml.groups import source_group
+from heart.ml.onnx_export import predict
+from heart.registry import model_card as card
+from heart.registry import publishing as registry
+from heart.registry.aliases import (
     PASSED,
     REFERENCE,
     REFUSED,
@@ -25,12 +30,8 @@ from aliases import (
     VERDICT,
     move,
 )
-from schema import MEASUREMENTS, OUTCOME, fingerprint
-from stages import card, files, params, registry
-from stages.comparison import ALL, compare
-from stages.errors import main_of
-from stages.evaluate import source_group
-from stages.onnx_export import predict
+from heart.schema import MEASUREMENTS, OUTCOME, fingerprint
+from stages import params
 
 RECORD = registry.FOLDER / "registered.json"
 GROUP_ROWS = 10
@@ -159,9 +160,9 @@ def package(
         {
             "git_commit": git_commit(),
             # As in dvc.lock, where the rows of every model can be looked up.
-            "train_md5": md5(files.TRAIN),
-            "test_md5": md5(files.TEST),
-            "requirements_md5": md5(files.LOCK),
+            "train_md5": files.md5(files.TRAIN),
+            "test_md5": files.md5(files.TEST),
+            "requirements_md5": files.md5(files.LOCK),
         },
         # Not metrics/register.json: it tells of another model until this one is judged.
         [files.METRICS / f"{stage}.json" for stage in params.SECTIONS if stage != "register"]
@@ -182,11 +183,6 @@ def training(train: pd.DataFrame) -> dict[str, Any]:
         "presence": float((train[OUTCOME.name] == OUTCOME.choices[1].name).mean()),
         "numbers": numbers,
     }
-
-
-def md5(path: Path) -> str:
-    """The hash of a file by which DVC knows it."""
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def git_commit() -> str:

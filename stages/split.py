@@ -8,9 +8,10 @@ import hashlib
 
 import pandas as pd
 
-from schema import OUTCOME
-from stages import files, params
-from stages.errors import StageError, main_of
+from heart import files
+from heart.errors import StageError, main_of
+from heart.schema import OUTCOME
+from stages import params
 
 
 def draw(patient_id: str, seed: int) -> float:

@@ -19,17 +19,18 @@ import joblib
 import pandas as pd
 from tqdm import tqdm
 
-from schema import NAMES
-from stages import files, params
-from stages.errors import main_of
-from stages.generator import COLUMNS, complete, device_of, draw, fit_generator, save, steps
-from stages.quality import fidelity, plot, privacy, utility
-from stages.subsample import subsample
+from heart import files
+from heart.errors import main_of
+from heart.schema import NAMES
+from heart.subsample import subsample
+from heart.synthesis.generator import COLUMNS, complete, device_of, draw, fit_generator, steps
+from heart.synthesis.quality import fidelity, plot, privacy
+from stages import params
 
 
 def _work(
     tag: str, real: pd.DataFrame, options: params.Synthesize, ticks: Any
-) -> tuple[str, Any, pd.DataFrame, dict[str, int]]:
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """One generator, in a process of its own."""
     count = 0
 
@@ -42,13 +43,13 @@ def _work(
     generator = fit_generator(complete(real, options.seed), options, tick)
     ticks.put(count % 100)
     synthetic, redrawn = draw(generator, real, options.rows, options.seed)
-    return tag, generator if tag == files.ALL else None, synthetic.assign(fold=tag), redrawn
+    return synthetic.assign(fold=tag), redrawn
 
 
 def generate(
     train: pd.DataFrame, options: params.Synthesize
-) -> tuple[Any, pd.DataFrame, dict[str, int]]:
-    """Fit all generators side by side: the one of all rows, the tagged patients, the redraw counts."""
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Fit all generators side by side: the synthetic patients, by fold, and the counts of redraws."""
     parts = {files.ALL: train}
     parts |= {fold: train[train["fold"] != fold] for fold in sorted(train["fold"].unique())}
     context = multiprocessing.get_context("spawn")
@@ -72,8 +73,8 @@ def generate(
         for done in _ticks(futures, ticks):
             bar.update(done)
         results = [future.result() for future in futures]
-    redrawn = {key: sum(r[3][key] for r in results) for key in results[0][3]}
-    return results[0][1], pd.concat([r[2] for r in results], ignore_index=True), redrawn
+    redrawn = {key: sum(r[1][key] for r in results) for key in results[0][1]}
+    return pd.concat([r[0] for r in results], ignore_index=True), redrawn
 
 
 def _start() -> None:
@@ -125,7 +126,6 @@ def metrics_of(train: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, Any]:
         if (train[name] == "").any()
     }
     return {
-        **utility(train, synthetic),
         **fidelity(train, final),
         **privacy(train, synthetic),
         "exact_copies": copies,
@@ -138,10 +138,9 @@ def main() -> None:
     options = params.Synthesize.load()
     train = files.read_table(files.TRAIN)
     used = train[subsample(train, options.max_rows, options.seed)]
-    generator, synthetic, redrawn = generate(used, options)
+    synthetic, redrawn = generate(used, options)
     columns = ["fold", *(measurement.name for measurement in COLUMNS)]
     files.write_table(files.SYNTHETIC, synthetic[columns])
-    save(generator, files.GENERATOR)
     plot(used, synthetic[synthetic["fold"] == files.ALL], files.PLOTS / "synthetic.png")
     counts = {"real_rows": len(train), "real_rows_used": len(used)}
     figures = metrics_of(used, synthetic) | redrawn | counts

@@ -12,19 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import clone
 
-from schema import NAMES, SECOND_EXAM
-from stages import files, params
-from stages.errors import StageError, main_of
-from stages.estimators import Array, ChainedLogisticRegression, candidates, withhold
-from stages.onnx_export import export, export_error, predict
-from stages.scores import all_scores
-from stages.subsample import subsample
+from heart import files
+from heart.errors import StageError, main_of
+from heart.ml.estimators import Array, ChainedLogisticRegression, candidates, withhold
+from heart.ml.onnx_export import export, export_error, predict
+from heart.ml.scores import all_scores
+from heart.schema import NAMES, SECOND_EXAM
+from heart.subsample import subsample
+from stages import params
 
 PARITY = 1e-5
 PART = 100_000  # rows that are compared at once
@@ -230,8 +230,6 @@ def main() -> None:
     onnx_model = export(fitted).SerializeToString(deterministic=True)
     figures = cross_validate(deciding, models, options.synthetic_weights)
     difference = parity(fitted, onnx_model, rows.x)
-    with files.replacing(files.MODEL) as part:
-        joblib.dump(fitted, part)
     with files.replacing(files.ONNX) as part:
         part.write_bytes(onnx_model)
     with files.replacing(files.ERROR) as part:

@@ -16,12 +16,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages import files
-from stages.estimators import ChainedLogisticRegression
-from stages.onnx_export import export
-from stages.registry import Package, connect
-from tests.monitoring.watching import reference
-from tests.serve.registry_fixture import fill
+from heart import files
+from heart.ml.estimators import ChainedLogisticRegression
+from heart.ml.onnx_export import export
+from heart.registry.publishing import Package, connect
+from tests.heart.drift.snapshots import reference
+from tests.heart.registry.registry_fixture import fill
 
 ROOT = Path(__file__).parents[1]
 Require = Callable[[str | Path | None, str], Path]

@@ -18,7 +18,7 @@ LOG = Path(os.environ["FIT_LOG"])
 FITS = {
     "ctgan.synthesizers.ctgan": ["CTGAN"],
     "ctgan.synthesizers.tvae": ["TVAE"],
-    "stages.estimators": ["ChainedLogisticRegression", "CalibratedTrees"],
+    "heart.ml.estimators": ["ChainedLogisticRegression", "CalibratedTrees"],
 }
 running = threading.local()
 

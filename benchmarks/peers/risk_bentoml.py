@@ -1,6 +1,6 @@
 """A BentoML service of one worker: the probabilities of an ONNX model, checked by BentoML's own types.
 
-`bentoml serve risk_bentoml:Risk` in this folder: in the project's, `schema.py` would be taken for a library of
+`bentoml serve risk_bentoml:Risk` in this folder: in the project's, `heart/schema.py` would be taken for a library of
 that name which BentoML needs.
 """
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from string import Template
 from tempfile import TemporaryDirectory
 
-from monitoring.variables import read
-from serve.cache import Cache
-from serve.errors import Refused, Unavailable
-from serve.registry import Registry
+from heart.registry.cache import Cache
+from heart.registry.errors import Refused, Unavailable
+from heart.registry.model_version import ONNX, Model
+from heart.registry.resolver import Registry
+from heart.settings import read
 from serve.settings import Settings
-from serve.versions import ONNX, Model
 
 ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
 TARGET = Path("space")

@@ -10,11 +10,11 @@ from benchmarks import peer
 from benchmarks.drift_peers import continuous, drawn, table
 from benchmarks.peers.windows import first_alarms
 from benchmarks.synthesis import REAL, Drawn, Replay, interval, patients
-from monitoring.reference import Policy
-from monitoring.streams import Sample
-from schema import NAMES
-from stages.errors import StageError
-from stages.registry import fictional_rows
+from heart.drift.baseline import Policy
+from heart.drift.simulation import Sample
+from heart.errors import StageError
+from heart.registry.publishing import fictional_rows
+from heart.schema import NAMES
 
 POLICY = Policy((20,), 10, 100, 0.01, 10, 1000, 0)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from demo.project import DemoFailed, change
+from examples.demo.project import DemoFailed, change
 from tests.conftest import SMALL
-from tests.monitoring.watching import tables
+from tests.heart.drift.snapshots import tables
 
 # Limits of the real policy: with those of a short simulation a quiet stream may alarm.
 CHANGES: Mapping[str, Mapping[str, Any]] = {

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-from aliases import SHA256
-from stages import registry
-from stages.errors import main_of
+from heart.errors import main_of
+from heart.registry import publishing as registry
+from heart.registry.aliases import SHA256
 from stages.params import SECTIONS
 from stages.register import main
 from tests.answering import answering

@@ -14,20 +14,20 @@ import pandas as pd
 import pytest
 import yaml
 
-from aliases import SHA256, VERDICT
-from schema import MEASUREMENTS, NAMES
-from serve.log import PredictionLog, Record, new_ids
-from stages import registry
+from heart.predictions.log import PredictionLog, Record, new_ids
+from heart.registry import publishing as registry
+from heart.registry.aliases import SHA256, VERDICT
+from heart.schema import MEASUREMENTS, NAMES
 from stages.params import SECTIONS
 from tests.conftest import copied
+from tests.heart.predictions.logs import opened, until
 from tests.processes import alive, children
-from tests.serve.logs import opened, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 NAME = "heart-disease"
 LOG = {"HEART_LOG_URL": "sqlite:///registry/predictions.db"}
-RETRAIN = "python -m stages.retrain"
+RETRAIN = "python -m monitoring.retraining.run"
 
 Command = Callable[..., Any]
 
@@ -131,7 +131,7 @@ def test_killed_in_any_stage_it_is_finished_by_the_next_call(
     out = project / "registry" / "out"
     with out.open("w") as file:
         retraining = subprocess.Popen(
-            [sys.executable, "-m", "stages.retrain"], cwd=project, env=environment | LOG,
+            [sys.executable, "-m", "monitoring.retraining.run"], cwd=project, env=environment | LOG,
             stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
     try:

@@ -168,7 +168,7 @@ def test_what_an_alert_says_is_an_argument_and_nothing_else(
     done = bash(script("Retrain"), clone, environment, **SECRETS, TRIGGER=trigger, CODE="0")
 
     assert done.returncode == 0, done.stdout
-    assert done.stdout == f"<-m><stages.retrain><--trigger><{trigger}>"
+    assert done.stdout == f"<-m><monitoring.retraining.run><--trigger><{trigger}>"
     assert (clone / "runner" / "report.txt").read_text() == done.stdout
     assert not (clone / "owned").exists()
 
@@ -194,7 +194,7 @@ def test_without_a_secret_nothing_runs(
 
     assert done.returncode != 0
     assert f"{missing}: set the secret" in done.stdout
-    assert "stages.retrain" not in done.stdout
+    assert "monitoring.retraining.run" not in done.stdout
 
 
 @pytest.mark.parametrize("changed", [True, False])

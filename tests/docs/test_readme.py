@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.card import SHOWN, with_interval
+from heart.registry.model_card import SHOWN, with_interval
 from stages.params import SECTIONS
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scale import CSV_ROWS, SIZES, SPARK_ROWS
-from serve.score.__main__ import _parser
+from serve.batch.__main__ import _parser
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/scoring.md").read_text()

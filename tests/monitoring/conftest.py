@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.drift import fit
-from monitoring.reference import Policy, Reference
-from monitoring.streams import Sample
-from schema import NAMES, Floats
-from stages import files
+from heart import files
+from heart.drift.baseline import Policy, Reference
+from heart.drift.detector import fit
+from heart.drift.simulation import Sample
+from heart.schema import NAMES, Floats
 
 SMALL = Policy(
     windows=(20, 40, 80, 160, 280, 400), step=10, stream=1000, false_alarms=0.01, bins=10,

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from monitoring.reference import COLUMNS
-from monitoring.watch import Watch
-from schema import NAMES
-from tests.monitoring.watching import measured, send, watching
+from heart.drift.baseline import COLUMNS
+from heart.schema import NAMES
+from monitoring.monitor import Watch
+from tests.heart.drift.snapshots import measured, send, watching
 
 Watched = tuple[TestClient, Watch]
 

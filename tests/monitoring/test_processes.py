@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.heart.drift.snapshots import tables
+from tests.heart.registry.registry_fixture import ROOT
 from tests.monitoring.stack import served, until
-from tests.monitoring.watching import tables
 from tests.processes import free_port
-from tests.serve.registry_fixture import ROOT
 
 pytestmark = [
     pytest.mark.xdist_group("processes"),

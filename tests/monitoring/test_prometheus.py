@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from schema import NAMES
-from serve.patients import EXAMPLE
+from heart.schema import NAMES
+from serve.api.models import EXAMPLE
 from tests.conftest import Require
+from tests.heart.drift.snapshots import measured, send
 from tests.monitoring.configuration import (
     alert_expression,
     alert_query,
@@ -21,11 +22,10 @@ from tests.monitoring.configuration import (
     queries,
     recorded,
 )
+from tests.monitoring.retraining.webhook import receiving
+from tests.monitoring.retraining.webhook import send as send_alert
 from tests.monitoring.stack import Stack, other_replica, scraping, served, until
 from tests.monitoring.traffic import normal_traffic
-from tests.monitoring.watching import measured, send
-from tests.monitoring.webhook import receiving
-from tests.monitoring.webhook import send as send_alert
 
 pytestmark = pytest.mark.xdist_group("prometheus")  # one worker starts the servers, once
 after_normal_patients = pytest.mark.usefixtures("normal")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from monitoring.retrainer.metrics import Metrics as RetrainerMetrics
-from schema import NAMES
+from heart.schema import NAMES
+from monitoring.retraining.webhook.metrics import Metrics as RetrainerMetrics
+from tests.heart.drift.snapshots import watching
 from tests.monitoring.configuration import (
     GRAFANA,
     MONITORING,
@@ -25,7 +26,6 @@ from tests.monitoring.configuration import (
     recorded,
 )
 from tests.monitoring.traffic import names, normal_traffic
-from tests.monitoring.watching import watching
 
 UID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve.patients import EXAMPLE
-from tests.monitoring.watching import measured, send
+from serve.api.models import EXAMPLE
+from tests.heart.drift.snapshots import measured, send
 
 
 def names(exposition: str) -> set[str]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from serve.champion import Champion
+from serve.model_manager import Champion
 from tests.conftest import Require
-from tests.serve.logs import Postgres
-from tests.serve.registry_fixture import Shelf, fill, forget
+from tests.heart.predictions.logs import Postgres
+from tests.heart.registry.registry_fixture import Shelf, fill, forget
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
+from tests.heart.predictions.logs import until
+from tests.heart.registry.registry_fixture import ROOT
 from tests.processes import free_port
-from tests.serve.logs import until
-from tests.serve.registry_fixture import ROOT
 
 SERVE = (sys.executable, "-m", "serve")
 

@@ -5,16 +5,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from schema import fingerprint
-from serve.champion import Champion, State
-from serve.log import PredictionLog
+from heart.ml.estimators import ChainedLogisticRegression
+from heart.ml.onnx_export import export, export_error
+from heart.predictions.log import PredictionLog
+from heart.registry.model_version import Model
+from heart.registry.onnx_model import Network
+from heart.schema import fingerprint
 from serve.metrics import Metrics
-from serve.onnx_model import Network
+from serve.model_manager import Champion, State
 from serve.settings import Settings
-from serve.versions import Model
-from stages.estimators import ChainedLogisticRegression
-from stages.onnx_export import export, export_error
-from tests.serve.registry_fixture import patients
+from tests.heart.registry.registry_fixture import patients
 
 NUMBERS = {"cholesterol": {"low": 126.0, "quantiles": [175.0, 240.0, 330.0], "high": 564.0}}
 

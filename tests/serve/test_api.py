@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from schema import MEASUREMENTS, NAMES
-from serve import api
-from serve.api import create_app
-from serve.patients import EXAMPLE, Prediction, rows_of, shapley
-from tests.serve.logs import until
+from heart.schema import MEASUREMENTS, NAMES
+from serve import app as api
+from serve.api.models import EXAMPLE, Prediction, rows_of, shapley
+from serve.app import create_app
+from tests.heart.predictions.logs import until
 from tests.serve.small_service import model, parts
 
 TOKEN = "a-token-of-some-length"

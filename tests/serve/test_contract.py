@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema import MEASUREMENTS, NAMES, Measurement
-from serve.patients import EXAMPLE
-from tests.serve.logs import until
+from heart.schema import MEASUREMENTS, NAMES, Measurement
+from serve.api.models import EXAMPLE
+from tests.heart.predictions.logs import until
 from tests.serve.server_process import Server, served
 
 JSON = {"content-type": "application/json"}

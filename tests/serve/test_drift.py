@@ -6,10 +6,10 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from monitoring.reference import COLUMNS
-from serve.api import create_app
-from tests.monitoring.watching import measured, send, watching
-from tests.serve.logs import until
+from heart.drift.baseline import COLUMNS
+from serve.app import create_app
+from tests.heart.drift.snapshots import measured, send, watching
+from tests.heart.predictions.logs import until
 from tests.serve.small_service import model, parts
 
 TOKEN = "a-token-of-some-length"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from serve.patients import EXAMPLE
+from serve.api.models import EXAMPLE
+from tests.heart.predictions.logs import opened, sound, until
 from tests.serve.http import answer, request
-from tests.serve.logs import opened, sound, until
 from tests.serve.server_process import Server, served
 
 CLIENTS = 32

@@ -8,10 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from schema import MEASUREMENTS, NAMES
-from serve.api import create_app
-from serve.page.handlers import Handlers
-from serve.patients import EXAMPLE
+from heart.schema import MEASUREMENTS, NAMES
+from serve.api.models import EXAMPLE
+from serve.app import create_app
+from serve.ui.callbacks import Handlers
 from tests.serve.small_service import parts
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schema import MEASUREMENTS, decode
-from serve.patients import Patient, encoded, values_of
-from stages.estimators import candidates
-from stages.onnx_export import export, predict
-from stages.registry import fictional_rows
-from tests.serve.registry_fixture import patients as real_patients
+from heart.ml.estimators import candidates
+from heart.ml.onnx_export import export, predict
+from heart.registry.publishing import fictional_rows
+from heart.schema import MEASUREMENTS, decode
+from serve.api.models import Patient, encoded, values_of
+from tests.heart.registry.registry_fixture import patients as real_patients
 
 CHUNK = 20_000
 

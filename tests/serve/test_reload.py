@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from aliases import NotMovedError, aliases
-from serve.api import create_app
-from serve.champion import Champion
-from serve.log import PredictionLog
+from heart.predictions.log import PredictionLog
+from heart.registry.aliases import NotMovedError, aliases
+from serve.app import create_app
 from serve.metrics import Metrics
-from tests.serve.registry_fixture import NAME, ROWS, Shelf, serving, version_of
+from serve.model_manager import Champion
+from tests.heart.registry.registry_fixture import NAME, ROWS, Shelf, serving, version_of
 
 pytestmark = [
     pytest.mark.xdist_group("champion"),  # one worker makes the registry, once

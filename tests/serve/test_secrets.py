@@ -10,9 +10,9 @@ from typing import get_args
 
 import pytest
 
-from schema import NAMES
-from serve.errors import Kind
-from serve.patients import EXAMPLE
+from heart.registry.errors import Kind
+from heart.schema import NAMES
+from serve.api.models import EXAMPLE
 from tests.conftest import Require
 from tests.serve.server_process import Server, served
 
@@ -150,5 +150,5 @@ def test_nothing_is_unpickled_and_no_training_library_imported(
     assert ids
     assert not (folder / "unpickled").exists(), (folder / "unpickled").read_text()
     modules = set((folder / "modules").read_text().split())
-    assert {"serve.api", "gradio", "mlflow"} <= modules
+    assert {"serve.app", "gradio", "mlflow"} <= modules
     assert not modules & {"sklearn", "torch", "joblib", "onnx", "skl2onnx", "stages", "dvc"}

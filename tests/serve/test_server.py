@@ -17,12 +17,12 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from heart.http.admission import LONG_BODIES
 from serve import __main__ as main
-from serve.api import create_app
-from serve.gate import LONG_BODIES
-from serve.patients import EXAMPLE
+from serve.api.models import EXAMPLE
+from serve.app import create_app
+from tests.heart.predictions.logs import Postgres, opened, until
 from tests.serve.http import Answer, answer, begun, request
-from tests.serve.logs import Postgres, opened, until
 from tests.serve.server_process import SERVE, Server, own_environment, served
 from tests.serve.small_service import parts
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve.log import LogOverloaded, LogUnavailable, PredictionLog
+from heart.predictions.log import LogOverloaded, LogUnavailable, PredictionLog
+from serve.api.models import EXAMPLE, MAX_BATCH
 from serve.metrics import Metrics
-from serve.patients import EXAMPLE, MAX_BATCH
 from serve.service import NoChampion, Service, roc_auc
-from tests.serve.logs import held, opened
+from tests.heart.predictions.logs import held, opened
 from tests.serve.small_service import Present, model, parts
 
 

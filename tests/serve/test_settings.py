@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from docs.generate import SETTINGS, env_example
+from heart.schema import MEASUREMENTS
+from heart.settings import REGISTRY, Variables, reasons, variable
 from monitoring.settings import DriftSettings
-from monitoring.variables import Variables, reasons, variable
-from schema import MEASUREMENTS
-from serve.patients import MAX_BATCH
-from serve.settings import KINDS, REGISTRY, Settings, env_example
+from serve.api.models import MAX_BATCH
+from serve.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "sixteen-letters!"
@@ -287,10 +288,10 @@ def test_the_example_explains_each_setting_and_names_its_default(tmp_path: Path)
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in assigned))
 
     assert [name for name, _ in assigned] == [
-        variable(kind, name) for kind in KINDS for name in kind.model_fields
+        variable(kind, name) for kind in SETTINGS for name in kind.model_fields
     ]
     assert Settings() == Settings(_env_file=None)
     assert DriftSettings() == DriftSettings(_env_file=None)
-    for kind in KINDS:
+    for kind in SETTINGS:
         assert all(field.description for field in kind.model_fields.values())
     assert ("HEART_TRACKING_URI", REGISTRY) in assigned

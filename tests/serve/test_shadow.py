@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from heart.predictions.log import LogUnavailable, PredictionLog, new_ids
+from heart.registry.model_version import Model
 from serve import shadow as shadow_module
-from serve.api import create_app
-from serve.log import LogUnavailable, PredictionLog, new_ids
-from serve.patients import EXAMPLE, rows_of
-from serve.rival import Rival
+from serve.aliased_model import Rival
+from serve.api.models import EXAMPLE, rows_of
+from serve.app import create_app
 from serve.shadow import Shadow
-from serve.versions import Model
-from tests.serve.logs import held, opened, records, until
-from tests.serve.registry_fixture import ROWS
+from tests.heart.predictions.logs import held, opened, records, until
+from tests.heart.registry.registry_fixture import ROWS
 from tests.serve.small_service import model, parts
 
 CHALLENGER = ("2", 1.0)  # version and strength

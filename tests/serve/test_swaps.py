@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schema import decode
-from serve.patients import rows_of
-from stages.onnx_export import predict
-from stages.registry import fictional_rows
+from heart.ml.onnx_export import predict
+from heart.registry.publishing import fictional_rows
+from heart.schema import decode
+from serve.api.models import rows_of
+from tests.heart.predictions.logs import until
+from tests.heart.registry.registry_fixture import NAME, Shelf
 from tests.serve.http import answer, request
-from tests.serve.logs import until
-from tests.serve.registry_fixture import NAME, Shelf
 from tests.serve.server_process import served
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")

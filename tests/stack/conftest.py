@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Require, small_source
-from tests.serve.logs import until
+from tests.heart.predictions.logs import until
 from tests.stack.drive import ready
 from tests.stack.engine import Stack, available, build_images
 

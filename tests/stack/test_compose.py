@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from monitoring.retrainer.settings import RetrainerSettings
+from heart.settings import variable
+from monitoring.retraining.webhook.settings import RetrainerSettings
 from monitoring.settings import DriftSettings
-from monitoring.variables import variable
 from serve.settings import Settings
 from tests.conftest import Require
 from tests.monitoring.configuration import PROMETHEUS

@@ -32,7 +32,7 @@ def in_context(root: Path) -> set[str]:
         "deploy/.env",
         "serve/.env.local",
         "serve/__pycache__/api.pyc",
-        "monitoring/retrainer/runs.db",
+        "monitoring/retraining/webhook/runs.db",
         "registry/mlflow.db",
         "registry/cache/current.json",
         "data/raw/heart.csv",
@@ -50,10 +50,10 @@ def in_context(root: Path) -> set[str]:
 def test_no_history_data_or_secret_gets_in(path: str, tmp_path: Path) -> None:
     (tmp_path / path).parent.mkdir(parents=True) if "/" in path else None
     (tmp_path / path).write_text("secret")
-    (tmp_path / "schema.py").write_text("")
+    (tmp_path / "heart/schema.py").write_text("")
 
     assert in_context(tmp_path) - {"serve", "deploy", "monitoring", "monitoring/retrainer"} == {
-        "schema.py"
+        "heart/schema.py"
     }
 
 
@@ -61,7 +61,7 @@ def test_all_that_is_copied_gets_in() -> None:
     copied = re.findall(r"(?m)^COPY (?!--from)(.*) \S+$", DOCKERFILE)
     sources = {source for line in copied for source in line.split()}
 
-    assert {"schema.py", "serve", "monitoring", "requirements"} <= sources
+    assert {"heart/schema.py", "serve", "monitoring", "requirements"} <= sources
     assert sources <= in_context(ROOT)
 
 
@@ -74,7 +74,7 @@ def test_what_serves_imports_nothing_that_is_not_copied(
             copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy2
             copy(ROOT / source, tmp_path / source)
 
-    program = "import serve.__main__, serve.page.layout, monitoring.__main__, monitoring.report"
+    program = "import serve.__main__, serve.ui.layout, monitoring.__main__, monitoring.report"
     subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True
     )  # fmt: skip

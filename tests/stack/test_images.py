@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.serve.logs import until
+from tests.heart.predictions.logs import until
 from tests.stack.engine import TAG, docker, inspected
 
 pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("stand_ins")]

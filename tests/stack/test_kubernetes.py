@@ -7,7 +7,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from monitoring.variables import variable
+from heart.settings import variable
 from serve.settings import Settings
 from tests.stack.compose_file import ROOT, services
 

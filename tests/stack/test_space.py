@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
-from aliases import CHAMPION
 from deploy.space import build
-from schema import encode
-from stages.onnx_export import predict
+from heart.ml.onnx_export import predict
+from heart.registry.aliases import CHAMPION
+from heart.schema import encode
 from tests.processes import free_port
 from tests.stack.compose_file import ROOT
 from tests.stack.space_process import PATIENT
@@ -100,7 +100,13 @@ def test_what_is_served_is_that_of_the_image(space: Path) -> None:
 
 
 def test_no_secret_and_no_patient_gets_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {"serve/api.py", "monitoring/rules.yml", "schema.py", "aliases.py", "requirements/x"}
+    given = {
+        "serve/app.py",
+        "monitoring/rules.yml",
+        "heart/schema.py",
+        "heart/registry/aliases.py",
+        "requirements/x",
+    }
     secret = {"serve/.env", "serve/log.db", "monitoring/a.pem", "serve/__pycache__/api.pyc", ".env"}
     for path in given | secret | {"data/raw/heart.csv", "requirements/serve.txt"}:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ import re
 import httpx
 import pytest
 
-from tests.serve.logs import until
+from tests.heart.predictions.logs import until
 from tests.stack.conftest import REPLICAS
 from tests.stack.drive import PATIENT, client, health, kept
 from tests.stack.engine import Stack, docker, inspected, run

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serve.logs import until
+from tests.heart.predictions.logs import until
 from tests.stack.conftest import REPLICAS
 from tests.stack.drive import PATIENT, client, crash, health, kept, load, ready, restarts
 from tests.stack.engine import Stack, docker, run

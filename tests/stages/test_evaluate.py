@@ -2,13 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from schema import NAMES, OUTCOME
+from heart.errors import StageError
+from heart.ml.estimators import ChainedLogisticRegression
+from heart.ml.groups import groups
+from heart.ml.onnx_export import export
+from heart.registry.publishing import fictional_rows
+from heart.schema import NAMES, OUTCOME
 from stages import params
-from stages.errors import StageError
-from stages.estimators import ChainedLogisticRegression
-from stages.evaluate import POINTS, calibration, curves, decision, evaluate, groups, importance
-from stages.onnx_export import export
-from stages.registry import fictional_rows
+from stages.evaluate import POINTS, calibration, curves, decision, evaluate, importance
 
 OPTIONS = params.Evaluate(threshold=0.5, bootstrap=50, bins=4, seed=0)
 

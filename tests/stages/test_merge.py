@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from schema import NAMES, OUTCOME
-from stages import files
-from stages.errors import StageError
+from heart import files
+from heart.errors import StageError
+from heart.schema import NAMES, OUTCOME
 from stages.merge import COLUMNS, main, merge
 
 GENERATORS = ["0", "1", "all"]

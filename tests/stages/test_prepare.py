@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from formats import COLUMNS, PROJECT
-from schema import MEASUREMENTS, NAMES, OUTCOME
-from stages import direction, files, prepare
-from stages.errors import StageError
-from stages.source import read
+from heart import files
+from heart.dataset import label_check as direction
+from heart.dataset.formats import COLUMNS, PROJECT
+from heart.dataset.reader import read
+from heart.errors import StageError
+from heart.schema import MEASUREMENTS, NAMES, OUTCOME
+from stages import prepare
 
 ROOT = Path(__file__).parents[2]
 LINES = (ROOT / files.RAW).read_text().splitlines()

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.drift import fit
+from heart.drift.detector import fit
+from heart.errors import StageError
 from stages import params
-from stages.errors import StageError
 from stages.reference import false_alarms, figures, policy_of, sample_of
 
 OPTIONS = params.Reference(
@@ -69,7 +69,9 @@ def test_limits_that_break_the_promise_are_refused(
     train: pd.DataFrame, scored: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = policy_of(OPTIONS)
-    monkeypatch.setattr("monitoring.drift.limits", lambda *_: (2.0,) * (len(policy.windows) + 1))
+    monkeypatch.setattr(
+        "heart.drift.detector.limits", lambda *_: (2.0,) * (len(policy.windows) + 1)
+    )
 
     with pytest.raises(StageError, match=r"of 20 streams .* a share of at most 0.05 \(reference"):
         false_alarms(sample_of(train, scored), replace(policy, seed=1), 20)
@@ -109,8 +111,8 @@ def test_the_metrics_tell_the_missing_measurements(
 def test_only_real_training_rows_and_scores_out_of_fold_reach_the_reference(
     small_pipeline: Path,
 ) -> None:
-    from monitoring.reference import Reference
-    from stages import files
+    from heart import files
+    from heart.drift.baseline import Reference
 
     train = files.read_table(small_pipeline / files.TRAIN)
     scored = files.read_table(small_pipeline / files.OUT_OF_FOLD)

@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aliases import SCHEMA, VERDICT, move
-from schema import MEASUREMENTS, NAMES
-from stages import files, params, registry
-from stages.card import model_card
-from stages.estimators import ChainedLogisticRegression
+from heart import files
+from heart.ml.estimators import ChainedLogisticRegression
+from heart.ml.onnx_export import export, predict
+from heart.registry import publishing as registry
+from heart.registry.aliases import SCHEMA, VERDICT, move
+from heart.registry.model_card import model_card
+from heart.schema import MEASUREMENTS, NAMES
+from stages import params
 from stages.evaluate import evaluate
-from stages.onnx_export import export, predict
 from stages.register import (
     at_least,
     at_most,
@@ -21,7 +23,6 @@ from stages.register import (
     git_commit,
     judge,
     log_experiment,
-    md5,
     not_worse,
     register,
     training,
@@ -540,4 +541,4 @@ def test_the_commit_says_if_files_differ_from_it(
 def test_md5_is_the_hash_that_dvc_knows(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
 
-    assert md5(tmp_path / "file") == "900150983cd24fb0d6963f7d28e17f72"
+    assert files.md5(tmp_path / "file") == "900150983cd24fb0d6963f7d28e17f72"

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from schema import OUTCOME
-from stages import files
-from stages.errors import StageError
+from heart import files
+from heart.errors import StageError
+from heart.schema import OUTCOME
 from stages.split import draw, main, split
 
 FOLDS = 5

@@ -3,10 +3,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.errors import StageError
-from stages.estimators import ChainedLogisticRegression, candidates
-from stages.files import ALL
-from stages.registry import fictional_rows
+from heart.errors import StageError
+from heart.files import ALL
+from heart.ml.estimators import ChainedLogisticRegression, candidates
+from heart.registry.publishing import fictional_rows
 from stages.train import (
     Choice,
     Rows,
@@ -134,7 +134,7 @@ def test_cross_validation_reports_both_views_and_never_the_outcome_it_predicts()
 
 
 def test_a_model_that_onnx_gets_wrong_is_refused() -> None:
-    from stages.onnx_export import export
+    from heart.ml.onnx_export import export
 
     data = rows()
     one, other = (ChainedLogisticRegression(C=c).fit(data.x, data.y) for c in (0.1, 1.0))
@@ -147,7 +147,7 @@ def test_a_model_that_onnx_gets_wrong_is_refused() -> None:
 def test_the_parts_of_a_large_table_are_compared_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from stages.onnx_export import export
+    from heart.ml.onnx_export import export
 
     data = rows()
     model = ChainedLogisticRegression(C=0.1).fit(data.x, data.y)

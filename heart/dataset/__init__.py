@@ -1,0 +1,1 @@
+"""Tables of patients as they circulate: reading files, telling their codings apart, checking the label."""

@@ -1,0 +1,165 @@
+"""What the training patients looked like, in counts, and the limits of the drift check.
+
+A reference is small, holds no row of a patient, and is part of a registered version: the pipeline
+writes its JSON, the service reads it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from heart.schema import MEASUREMENTS, NAMES, Choice, Measurement
+
+SCORE = "score"
+COLUMNS = (*NAMES, SCORE)
+FORMAT = 1
+
+# Fewer patients in a window could give one of them away.
+FEWEST_PATIENTS = 11
+
+
+class NotAReference(ValueError):
+    """Not a reference of this code; the message names the place and what was expected."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How production is looked at, and the promise that the limits keep.
+
+    Every `step` patients the last n are looked at, for each n in `windows`, and all patients so far
+    while they are fewer than the longest window. Of streams of `stream`
+    patients without drift, at most the share `false_alarms` raises any alarm. Numbers are cut into
+    `bins`; the limits come from `simulations` streams, drawn with `seed`.
+    """
+
+    windows: tuple[int, ...]
+    step: int
+    stream: int
+    false_alarms: float
+    bins: int
+    simulations: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.windows or list(self.windows) != sorted(set(self.windows)):
+            raise ValueError(f"windows are {self.windows}, expected increasing numbers of patients")
+        if self.windows[0] < FEWEST_PATIENTS:
+            raise ValueError(
+                f"the smallest window is {self.windows[0]} patients, "
+                f"expected at least {FEWEST_PATIENTS}: fewer could give one of them away"
+            )
+        if any(patients % self.step for patients in (*self.windows, self.stream)):
+            raise ValueError(
+                f"windows are {self.windows} and the stream is {self.stream}, "
+                f"expected multiples of the step of {self.step} patients"
+            )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of each kind of evidence, in standard deviations of what is no drift.
+
+    One a window, and at the end that of all patients so far, as long as no longer window is full.
+    """
+
+    shift: tuple[float, ...]
+    share: tuple[float, ...]
+    rare: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """How many training patients had which values of a measurement, or of the model's score.
+
+    Bucket i of a number holds the values above `edges[i - 1]` and up to `edges[i]`; the first lies
+    below all training patients, the last above. A category has a bucket for each choice and one
+    for any other value.
+    """
+
+    name: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    missing: int
+    limits: Limits
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """The measurement; none of the model's score."""
+        return next((m for m in MEASUREMENTS if m.name == self.name), None)
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The choices of a category; none of a number."""
+        return self.measurement.choices if self.measurement else ()
+
+    @property
+    def buckets(self) -> int:
+        """How many buckets there are, the one of missing values included, which is the last."""
+        return len(self.counts) + 1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The training patients by column, in the order of COLUMNS, and the policy of the limits."""
+
+    rows: int
+    policy: Policy
+    columns: tuple[Column, ...]
+
+    def to_json(self) -> str:
+        """The reference as JSON; equal references have equal bytes."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True) + "\n"
+
+    @staticmethod
+    def from_json(text: str | bytes) -> "Reference":
+        """The inverse of `to_json`. Raises NotAReference."""
+        try:
+            document = json.loads(text)
+            form = document["format"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise NotAReference(f"not a drift reference: {error!r}") from error
+        if form != FORMAT:
+            raise NotAReference(f"format is {form!r}, expected {FORMAT}")
+        try:
+            found = Reference(
+                int(document["rows"]),
+                Policy(**_tuples(document["policy"])),
+                tuple(_column(content) for content in document["columns"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise NotAReference(f"not a drift reference: {error!r}") from error
+        _check(found)
+        return found
+
+
+def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+
+
+def _column(content: Mapping[str, Any]) -> Column:
+    return Column(**{**_tuples(content), "limits": Limits(**_tuples(content["limits"]))})
+
+
+def _check(reference: Reference) -> None:
+    """Raises NotAReference for columns that are not this schema's."""
+    names = tuple(column.name for column in reference.columns)
+    if names != COLUMNS:
+        raise NotAReference(f"columns are {', '.join(names)}, expected {', '.join(COLUMNS)}")
+    for column in reference.columns:
+        expected = len(column.choices or column.edges) + 1
+        if len(column.counts) != expected:
+            raise NotAReference(
+                f"{column.name} has {len(column.counts)} buckets, expected {expected}"
+            )
+        if sum(column.counts) + column.missing != reference.rows:
+            raise NotAReference(
+                f"{column.name} counts {sum(column.counts) + column.missing} patients, "
+                f"expected {reference.rows}"
+            )
+        for kind, limits in asdict(column.limits).items():
+            if len(limits) != len(reference.policy.windows) + 1:
+                raise NotAReference(
+                    f"{column.name} has {len(limits)} limits of {kind}, "
+                    f"expected {len(reference.policy.windows) + 1}"
+                )

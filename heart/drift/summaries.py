@@ -1,0 +1,40 @@
+"""What a test saw, in words."""
+
+import numpy as np
+import numpy.typing as npt
+
+from heart.drift.baseline import SCORE, Column
+from heart.drift.statistics import SHIFT, Test, cut
+
+Counts = npt.NDArray[np.int64]
+
+
+def summary(column: Column, test: Test, counts: Counts, evidence: float) -> str:
+    """One sentence on the counts of a column's buckets in a window of the last patients."""
+    name = "predicted risk" if column.name == SCORE else column.name.replace("_", " ")
+    what = test.what
+    if test.kind == SHIFT:
+        direction = "higher" if evidence > 0 else "lower"
+        test = _middle(column)
+        what = f"{direction}: {test.what}"
+    training = np.array([*column.counts, column.missing])
+    patients, known = int(counts.sum()), round(float(counts @ np.array(test.among)))
+    among = f"the last {patients} patients"
+    if known < patients:
+        among = f"the {known} of {among} in whom it is known"
+    return (
+        f"{name} {what} in {_share(test, counts)} of {among}, {_share(test, training)} in training"
+    )
+
+
+def _share(test: Test, counts: Counts) -> str:
+    """Of the patients in whom it is known; small shares are not rounded to none."""
+    known = float(counts @ np.array(np.array(test.among)))
+    share = float(counts @ np.array(test.weights)) / known if known else 0.0
+    return "under 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+
+
+def _middle(column: Column) -> Test:
+    """The cut that parts the training patients most evenly: it stands for the ranks."""
+    below = np.cumsum(column.counts)[:-1]
+    return cut(0, column, int(np.abs(below - sum(column.counts) / 2).argmin()))

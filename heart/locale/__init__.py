@@ -1,0 +1,1 @@
+"""Texts for people in English and Indonesian, and numbers as each language writes them."""

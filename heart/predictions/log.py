@@ -1,0 +1,354 @@
+"""The prediction log: every answer is in it, durably, before it is sent.
+
+`PredictionLog` is the whole interface. Rows are written by one thread (`log_writer`) into SQLite or
+PostgreSQL (`log_sqlite`, `log_postgres`); what a row holds is in `log_tables`.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import Connection, Select, delete, func, insert, make_url, select, update
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from heart.predictions.shadow import Side, differences, scores
+from heart.predictions.tables import (
+    KEPT,
+    OUTCOMES,
+    SOURCES,
+    LogError,
+    LogOverloaded,
+    LogRefused,
+    LogRejected,
+    LogUnavailable,
+    OutcomeConflict,
+    Record,
+    ShadowRecord,
+    UnknownPrediction,
+    check,
+    is_id,
+    new_ids,
+    outcomes,
+    predictions,
+    state,
+)
+from heart.predictions.writer import Stats, Store, Writer
+
+__all__ = [
+    "LogError",
+    "LogOverloaded",
+    "LogRefused",
+    "LogRejected",
+    "LogUnavailable",
+    "OutcomeConflict",
+    "PredictionLog",
+    "Record",
+    "ShadowRecord",
+    "Side",
+    "Stats",
+    "UnknownPrediction",
+    "is_id",
+    "new_ids",
+]
+
+T = TypeVar("T")
+Columns = dict[str, list[Any]]
+Recorded = Literal["created", "same", "replaced"]
+
+PURGE_ROWS = 5_000  # rows that one step of a purge looks at; commits go on between two steps
+ANSWER_SECONDS = 5.0  # how long readiness waits for the database
+URLS = "expected sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+
+
+class PredictionLog:
+    """Predictions and their outcomes, in SQLite (`sqlite:///path`) or PostgreSQL, as `url` says.
+
+    `retention_days` is the age at which `purge` deletes, None for never. `queue_limit` bounds the rows
+    that wait or are being written; it must hold the largest batch. While the database is away,
+    `append` refuses at once and tries again after `retry_after` seconds. `on_commit(rows, seconds)` is
+    called by the writing thread. All methods but `append` wait for the database in the calling thread,
+    which must not be that of an event loop.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        retention_days: float | None = None,
+        queue_limit: int = 50_000,
+        retry_after: float = 1.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_commit: Callable[[int, float], None] = lambda _rows, _seconds: None,
+    ) -> None:
+        self._store = _store(url)
+        self._writer = Writer(self._store, queue_limit, retry_after, clock, on_commit)
+        self._retention = None if retention_days is None else timedelta(days=retention_days)
+        self._retry_after = retry_after
+        self._clock = clock
+
+    @property
+    def stats(self) -> Stats:
+        """Counts since the start."""
+        return self._writer.stats
+
+    def start(self) -> None:
+        """Start the writer, unless it runs. A database that is away is waited for; LogRefused if
+        waiting is no use.
+        """
+        try:
+            self._writer.start(ANSWER_SECONDS)
+        except (LogUnavailable, TimeoutError):
+            return  # `ready` says why
+        except LogRefused:
+            self.close()
+            raise
+
+    def close(self, timeout: float = ANSWER_SECONDS) -> None:
+        """Refuse what comes from now on, write what waits for up to `timeout` seconds, stop."""
+        self._writer.close(timeout)
+
+    async def append(self, records: Sequence[Record]) -> None:
+        """Return once all records are durable; they are written together or not at all.
+
+        An id that is in the log already is left as it is. Raises LogUnavailable (LogOverloaded if too
+        much waits), LogRejected for records that do not fit the table.
+        """
+        check(records)
+        if records:
+            await self._writer.append(records)
+
+    def append_sync(self, records: Sequence[Record]) -> None:
+        """`append` for a thread without an event loop."""
+        check(records)
+        if records:
+            self._writer.append_sync(records)
+
+    def append_shadows(self, rows: Sequence[ShadowRecord]) -> None:
+        """Keep what a challenger said; rows whose prediction is not there, or no more, are left out.
+
+        Raises LogUnavailable.
+        """
+        if rows:
+            self._ask(lambda: self._store.insert_shadows(rows))
+
+    def compared(self, champion: Side, challenger: Side, newest: int) -> dict[str, Any]:
+        """The figures of `differences` and `scores`; None for those of no row. LogUnavailable."""
+        queries = (differences(champion, challenger, newest), scores(champion, challenger))
+        columns = [self._columns(query) for query in queries]
+        return {name: values[0] for found in columns for name, values in found.items()}
+
+    def ready(self) -> str | None:
+        """None if the log can be written, which is tried; otherwise the reason why it cannot."""
+        try:
+            self._change(_touch, ANSWER_SECONDS)
+        except LogUnavailable as error:
+            return error.reason
+        except TimeoutError:
+            return f"the database has not answered for {ANSWER_SECONDS:g} s"
+        return None
+
+    def record_outcome(
+        self, prediction_id: str, outcome: str, source: str, *, replace: bool = False
+    ) -> Recorded:
+        """Keep what the patient turned out to have: one of OUTCOMES, known from one of SOURCES.
+
+        The same outcome again is "same", its source stays unless `replace`. Raises UnknownPrediction,
+        OutcomeConflict, LogUnavailable; ValueError for a word that is not known.
+        """
+        if outcome not in OUTCOMES or source not in SOURCES:
+            raise ValueError(f"the outcome is one of {OUTCOMES}, the source one of {SOURCES}")
+        _must_be_id(prediction_id)
+        row = {"outcome": outcome, "source": source, "recorded_at": self._clock()}
+        return self._change(lambda connection: _record(connection, prediction_id, row, replace))
+
+    def erase(self, prediction_id: str) -> None:
+        """Delete a prediction, its outcome and its shadows; that there was one stays counted.
+
+        Raises UnknownPrediction, LogUnavailable.
+        """
+        _must_be_id(prediction_id)
+        self._change(lambda connection: _erase(connection, prediction_id))
+        with suppress(LogUnavailable):  # it is deleted; a later checkpoint overwrites it
+            self._writer.ask(self._store.scrub)
+
+    def purge(self, now: datetime | None = None) -> int:
+        """Delete the predictions that are older than the retention; returns how many.
+
+        Those with an outcome stay until they are erased: data that models are trained on refer to
+        them. Raises LogUnavailable.
+        """
+        if self._retention is None:
+            return 0
+        limit = (now or self._clock()) - self._retention
+        purged, seen = 0, 0
+        while (step := self._change(partial(_purge, limit=limit, after=seen))) is not None:
+            seen, rows = step
+            purged += rows
+        return purged
+
+    def last(self, n: int, model_version: str | None = None, step: int = 1) -> Columns:
+        """The newest `n` predictions (of one version), newest first, as columns.
+
+        With a `step` the log ends where its rows, counted by all that ever came, were last a multiple
+        of it: so others who ask at about this time get the same. The cost depends on `n`, not on
+        the length of the log. Raises LogUnavailable.
+        """
+        return self._columns(newest(n, model_version, step))
+
+    def labelled(
+        self, model_version: str | None = None, names: Sequence[str] = ("probability", "outcome")
+    ) -> Columns:
+        """The columns `names` of all predictions (of one version) with an outcome, oldest first.
+
+        Names are those of `predictions` and of `outcomes`. Raises LogUnavailable.
+        """
+        columns = {column.name: column for column in (*KEPT, *outcomes.columns)}
+        query = select(*(columns[name] for name in names)).join_from(predictions, outcomes)
+        if model_version is not None:
+            query = query.where(predictions.c.model_version == model_version)
+        return self._columns(query.order_by(predictions.c.seq))
+
+    def get(self, prediction_id: str) -> dict[str, Any] | None:
+        """A prediction, its outcome with source and time (None if there is none); LogUnavailable."""
+        if not is_id(prediction_id):
+            return None
+        label = (outcomes.c.outcome, outcomes.c.source, outcomes.c.recorded_at)
+        query = select(*KEPT, *label).join_from(predictions, outcomes, isouter=True)
+        found = self._columns(query.where(predictions.c.id == prediction_id))
+        return {name: values[0] for name, values in found.items()} if found["id"] else None
+
+    def count(self) -> int:
+        """How many predictions there are; it reads an index from end to end. Raises LogUnavailable."""
+        counted = self._columns(select(func.count(predictions.c.seq).label("rows")))
+        return int(counted["rows"][0])
+
+    def totals(self) -> dict[str, int]:
+        """How many predictions were erased and purged since the log was made. Raises LogUnavailable."""
+        found = self._columns(select(state.c.name, state.c.value))
+        counts = dict(zip(found["name"], found["value"], strict=True))
+        return {name: counts[name] for name in ("erased", "purged")}
+
+    def _change(self, work: Callable[[Connection], T], timeout: float | None = None) -> T:
+        def job() -> T:
+            with self._store.transaction() as connection:
+                return work(connection)
+
+        return self._ask(job, timeout)
+
+    def _ask(self, job: Callable[[], T], timeout: float | None = None) -> T:
+        try:
+            return self._writer.ask(job, timeout)
+        except LogRefused as error:  # another database came in the place of the one at the start
+            raise LogUnavailable(str(error), self._retry_after) from error
+
+    def _columns(self, query: Select[Any]) -> Columns:
+        try:
+            with self._store.reading() as connection:
+                result = connection.execute(query)
+                names, rows = list(result.keys()), result.all()
+        except (SQLAlchemyError, OSError) as error:
+            reason = self._store.reason(error)
+        else:
+            columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in names)
+            return dict(zip(names, columns, strict=True))
+        raise LogUnavailable(reason, self._retry_after)
+
+
+def newest(n: int, model_version: str | None, step: int = 1) -> Select[Any]:
+    """The query behind `last`: it walks down an index and stops after `n` rows."""
+    version, seq = predictions.c.model_version, predictions.c.seq
+    query = select(*KEPT).limit(n)
+    if step > 1:
+        end = select(func.max(predictions.alias().c.seq)).scalar_subquery()
+        query = query.where(seq <= end // step * step)
+    if model_version is None:
+        return query.order_by(seq.desc())
+    # As a range, and in the order: with "=" PostgreSQL may walk over all newer rows of other versions.
+    return query.where(version.between(model_version, model_version)).order_by(
+        version.desc(), seq.desc()
+    )
+
+
+def _store(url: str) -> Store:
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        # Not from the error, which may quote a password.
+        raise LogRefused(f"the prediction log's URL cannot be read: {URLS}") from None
+    if address.get_backend_name() == "sqlite":
+        from heart.predictions.sqlite import SqliteStore
+
+        return SqliteStore(address)
+    if address.get_backend_name() == "postgresql":
+        from heart.predictions.postgres import PostgresStore
+
+        return PostgresStore(address)
+    raise LogRefused(f"the prediction log cannot be in {address.drivername}: {URLS}")
+
+
+def _must_be_id(text: str) -> None:
+    """Raises UnknownPrediction: no text that a driver cannot take may look like an outage."""
+    if not is_id(text):
+        raise UnknownPrediction("no prediction has this id")
+
+
+def _touch(connection: Connection) -> None:
+    """Write what is there already: only that shows that the disk and the server take it."""
+    connection.execute(update(state).values(value=state.c.value))
+
+
+def _add(connection: Connection, name: str, rows: int) -> None:
+    connection.execute(update(state).where(state.c.name == name).values(value=state.c.value + rows))
+
+
+def _find(connection: Connection, prediction_id: str) -> None:
+    """Raises UnknownPrediction.
+
+    It is not locked: if another process changes it or its outcome meanwhile, a constraint of the tables
+    ends this transaction, and the next attempt finds what the other has done.
+    """
+    query = select(predictions.c.seq).where(predictions.c.id == prediction_id)
+    if connection.scalar(query) is None:
+        raise UnknownPrediction("no prediction has this id")
+
+
+def _record(
+    connection: Connection, prediction_id: str, row: dict[str, Any], replace: bool
+) -> Recorded:
+    _find(connection, prediction_id)
+    mine = outcomes.c.prediction_id == prediction_id
+    known = connection.execute(select(outcomes.c.outcome, outcomes.c.source).where(mine)).first()
+    if known is None:
+        connection.execute(insert(outcomes).values(prediction_id=prediction_id, **row))
+        return "created"
+    if known.outcome == row["outcome"] and (known.source == row["source"] or not replace):
+        return "same"
+    if not replace:
+        raise OutcomeConflict(f"the outcome is {known.outcome} already")
+    connection.execute(update(outcomes).where(mine).values(**row))
+    return "replaced"
+
+
+def _erase(connection: Connection, prediction_id: str) -> None:
+    _find(connection, prediction_id)
+    connection.execute(delete(outcomes).where(outcomes.c.prediction_id == prediction_id))
+    connection.execute(delete(predictions).where(predictions.c.id == prediction_id))
+    _add(connection, "erased", 1)
+
+
+def _purge(connection: Connection, limit: datetime, after: int) -> tuple[int, int] | None:
+    """One step through the log, oldest first: the last row seen and how many went; None at the end."""
+    seq, made = predictions.c.seq, predictions.c.created_at
+    window = select(seq, made).where(seq > after).order_by(seq).limit(PURGE_ROWS)
+    rows = connection.execute(window).all()
+    if not any(row.created_at < limit for row in rows):
+        return None  # the log is in the order of time, so what follows is newer still
+    last = rows[-1].seq
+    old = (seq > after) & (seq <= last) & (made < limit)
+    gone = connection.execute(
+        delete(predictions).where(old, predictions.c.id.not_in(select(outcomes.c.prediction_id)))
+    ).rowcount
+    _add(connection, "purged", gone)
+    return last, gone

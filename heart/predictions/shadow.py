@@ -1,0 +1,64 @@
+"""What a challenger said beside what the champion said, as sums that the database makes."""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, case, func, select
+
+from heart.predictions.tables import OUTCOMES, outcomes, predictions, shadows
+
+
+class Side(NamedTuple):
+    """A version, and the probability from which its prediction is presence."""
+
+    version: str
+    threshold: float
+
+
+def differences(champion: Side, challenger: Side, newest: int) -> Select[Any]:
+    """Over the newest rows of the challenger that are beside this champion's: how many (`rows`), by
+    how much its risks are higher in the mean, in which share its predictions are others.
+    """
+    version, key = shadows.c.model_version, shadows.c.prediction_id
+    # As a range, and in the order: as in `log.newest`.
+    recent = (
+        select(key, shadows.c.probability)
+        .where(version.between(challenger.version, challenger.version))
+        .order_by(version.desc(), key.desc())
+        .limit(newest)
+        .subquery()
+    )
+    theirs, ours = recent.c.probability, predictions.c.probability
+    other = (theirs >= challenger.threshold) != (ours >= champion.threshold)
+    return (
+        select(
+            func.count().label("rows"),
+            func.avg(theirs - ours).label("difference_mean"),
+            func.avg(case((other, 1.0), else_=0.0)).label("disagreement_ratio"),
+        )
+        .join_from(recent, predictions, predictions.c.id == recent.c.prediction_id)
+        .where(predictions.c.model_version == champion.version)
+    )
+
+
+def scores(champion: Side, challenger: Side) -> Select[Any]:
+    """Over all patients with an outcome whom both have scored: how many (`labels`), and accuracy and
+    Brier score of both.
+    """
+    ours, theirs = predictions.c.probability, shadows.c.probability
+    sick = outcomes.c.outcome == OUTCOMES[1]
+    truth = case((sick, 1.0), else_=0.0)
+    columns: list[Any] = [func.count().label("labels")]
+    for name, risk, side in (("champion", ours, champion), ("challenger", theirs, challenger)):
+        right = (risk >= side.threshold) == sick
+        columns += [
+            func.avg(case((right, 1.0), else_=0.0)).label(f"{name}_accuracy"),
+            func.avg((risk - truth) * (risk - truth)).label(f"{name}_brier"),
+        ]
+    return (
+        select(*columns)
+        .select_from(outcomes)
+        .join(predictions)
+        .join(shadows, shadows.c.prediction_id == predictions.c.id)
+        .where(predictions.c.model_version == champion.version)
+        .where(shadows.c.model_version == challenger.version)
+    )

@@ -1,0 +1,288 @@
+"""The prediction log in one SQLite file, for one process.
+
+WAL with synchronous=FULL: a commit is on the disk when it returns. There is one writing connection a
+file, because SQLite 3.7.0 to 3.51.2 can corrupt a file when two write and checkpoint it at once.
+"""
+
+import fcntl
+import functools
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.dialects.sqlite import dialect, insert
+from sqlalchemy.exc import DBAPIError
+
+from heart.predictions.tables import (
+    KEPT,
+    LogRefused,
+    Record,
+    ShadowRecord,
+    iso,
+    predictions,
+    prepare,
+    shadows,
+)
+
+BUSY_SECONDS = 2.0  # how long to wait for a lock that another program holds on the file
+# What the writing connection needs; each is set and then read back.
+PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": 2,  # FULL
+    "fullfsync": 1,  # on macOS a plain fsync leaves the data in the disk's cache
+    "foreign_keys": 1,
+    "secure_delete": 1,  # what is erased is overwritten
+}
+# Rows of one statement. Python gives its lock away once a statement, and beside a busy event loop it
+# takes milliseconds to get it back: so the usual group of waiting predictions is a single statement.
+STEPS = (512, 64)
+# Rows of the largest statement for shadows. What is compiled is kept: to compile one for each number of
+# rows takes longer than to run it.
+SHADOW_ROWS = 1024
+
+BAD_DATA = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    TypeError,
+    ValueError,
+    OverflowError,
+)
+
+_VALUES = "(" + ", ".join("?" * len(KEPT)) + ")"
+_INSERT = str(
+    insert(predictions)
+    .on_conflict_do_nothing(index_elements=["id"])
+    .compile(dialect=dialect(), column_keys=[column.name for column in KEPT])
+)
+
+
+@functools.cache
+def _insert(rows: int) -> str:
+    head, _, tail = _INSERT.partition(_VALUES)
+    return head + ", ".join([_VALUES] * rows) + tail
+
+
+@functools.cache
+def _insert_shadows(rows: int) -> str:
+    """One statement; SQLite calls the columns of VALUES column1, column2, ... No id, no row."""
+    values = ", ".join(["(?, ?, ?)"] * rows)
+    return (
+        f"INSERT OR IGNORE INTO {shadows.name} SELECT * FROM (VALUES {values}) "  # noqa: S608
+        f"WHERE EXISTS (SELECT 1 FROM {predictions.name} WHERE id = column1)"
+    )
+
+
+def _room(rows: int) -> int:
+    """Rows of the statement for so many shadows: a power of two."""
+    return max(64, 1 << (rows - 1).bit_length())
+
+
+def _steps(rows: int) -> Iterator[int]:
+    for step in STEPS:
+        while rows >= step:
+            yield step
+            rows -= step
+    if rows:
+        yield rows
+
+
+class SqliteStore:
+    """One file. Only the writing thread may call anything but `reading` and `reason`."""
+
+    def __init__(self, url: URL) -> None:
+        if url.database in (None, "", ":memory:"):
+            raise LogRefused("the prediction log needs a file, a database in memory is not durable")
+        self._path = Path(str(url.database)).absolute()
+        self._wal = self._path.with_name(self._path.name + "-wal")
+        self._writers = _engine(functools.partial(self._open, "rw"))
+        self._readers = _engine(functools.partial(self._open, "ro"))
+        event.listen(self._writers, "connect", _configure)
+        event.listen(self._writers, "begin", _begin)
+        self._connection: Connection | None = None
+        self._files: tuple[tuple[int, int], ...] = ()
+        self._lock: int | None = None
+        self._found = False
+
+    def connect(self) -> None:
+        """Open the writing connection, unless it is open. Raises LogRefused, OSError, DBAPIError."""
+        if self._connection:
+            return
+        self._find()
+        connection = self._writers.connect()
+        try:
+            with connection.begin():
+                prepare(connection)
+            self._admit(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._found = connection, True
+
+    def insert(self, records: Sequence[Record], now: datetime) -> None:
+        """Write all records in one transaction that is durable on return; known ids stay as they are.
+
+        Raises sqlite3.Error, OSError; what `rejects` knows for records that do not fit.
+        """
+        steps = list(_steps(len(records)))
+        with self._driver() as driver:
+            if len(steps) > 1:
+                driver.execute("BEGIN IMMEDIATE")
+            done = 0
+            for step in steps:
+                driver.execute(_insert(step), _values(records[done : done + step], iso(now)))
+                done += step
+        self._verify()
+
+    def insert_shadows(self, rows: Sequence[ShadowRecord]) -> None:
+        """Write those whose prediction is there and that are not, durable on return.
+
+        Raises sqlite3.Error, OSError.
+        """
+        for start in range(0, len(rows), SHADOW_ROWS):
+            part = rows[start : start + SHADOW_ROWS]
+            room = _room(len(part))
+            values: list[str | float | None] = [value for row in part for value in row]
+            values += [None] * (3 * room - len(values))
+            self._driver().execute(_insert_shadows(room), values)
+        self._verify()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """The writing connection in a transaction that is durable once the block has ended."""
+        assert self._connection
+        with self._connection.begin():
+            yield self._connection
+        self._verify()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A fresh read-only connection, for any thread."""
+        with self._readers.connect() as connection:
+            yield connection
+
+    def scrub(self) -> None:
+        """Write the log of changes into the file and empty it: erased rows are in neither then."""
+        self._driver().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def disconnect(self) -> None:
+        """Close the writing connection, whatever state it is in; `connect` opens another."""
+        if self._connection:
+            with suppress(DBAPIError, sqlite3.Error):
+                self._connection.close()
+        self._connection = None
+
+    def close(self) -> None:
+        """Close the connection and let another process have the file."""
+        self.disconnect()
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = None
+
+    def rejects(self, error: Exception) -> bool:
+        """Whether `insert` failed because of the records, not because of the database."""
+        return isinstance(error, BAD_DATA)
+
+    def reason(self, error: Exception) -> str:
+        """Why it failed, in words that hold no value of a record."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, OSError):
+            return f"{cause.strerror}: {self._path.name}"
+        return str(cause) if isinstance(cause, sqlite3.Error) else type(cause).__name__
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"file:{quote(str(self._path))}?mode={mode}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    def _driver(self) -> sqlite3.Connection:
+        assert self._connection
+        driver = self._connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        return driver
+
+    def _find(self) -> None:
+        """Lock the file; make it the first time. Raises LogRefused, OSError.
+
+        A file that goes away later is waited for, not made anew: a new one would be lost, with all
+        that it had acknowledged, when the right one is brought back.
+        """
+        if not self._found:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.touch(mode=0o600)
+        if self._lock is None:
+            self._lock = _lock(self._path.with_name(self._path.name + "-lock"))
+        if not self._path.stat().st_size and self._wal.exists() and self._wal.stat().st_size:
+            # SQLite would delete the changes, which belong to the file that is not there.
+            raise FileNotFoundError(0, "the file is empty, but changes to it are left")
+
+    def _admit(self, connection: Connection) -> None:
+        """Remember which files these are; look through one that came in the place of another."""
+        files = self._identity()
+        if self._files and files[0] != self._files[0]:
+            found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+            connection.rollback()
+            if found != "ok":
+                raise OSError(0, "the file that was brought back is damaged")
+        self._files = files
+
+    def _identity(self) -> tuple[tuple[int, int], ...]:
+        found = (self._path.stat(), self._wal.stat())
+        return tuple((stat.st_dev, stat.st_ino) for stat in found)
+
+    def _verify(self) -> None:
+        """What was written went into the files that have the names, not into removed ones."""
+        if self._identity() != self._files:
+            raise FileNotFoundError(0, "the file was replaced")
+
+
+def _engine(opener: functools.partial[sqlite3.Connection]) -> Engine:
+    return create_engine("sqlite://", creator=opener, poolclass=NullPool, hide_parameters=True)
+
+
+def _configure(driver: sqlite3.Connection, _: object) -> None:
+    for name, wanted in PRAGMAS.items():
+        driver.execute(f"PRAGMA {name}={wanted}")
+        found = driver.execute(f"PRAGMA {name}").fetchone()[0]
+        if found != wanted:
+            raise LogRefused(f"SQLite's {name} is {found} here, the prediction log needs {wanted}")
+
+
+def _begin(connection: Connection) -> None:
+    # The driver's own BEGIN comes too late: a reading transaction that turns to writing can fail.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _values(records: Sequence[Record], now: str) -> list[str | float | None]:
+    """The values of the records in the order of the table's columns, one record after the other."""
+    values: list[str | float | None] = []
+    for record in records:
+        values += (record.id, now, record.model_version, record.probability, *record.measurements)
+    return values
+
+
+def _lock(path: Path) -> int:
+    """Take the lock on a file beside the database, for as long as the answer stays open.
+
+    The database itself would not do: closing it once would drop SQLite's own locks on it.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise LogRefused(
+            f"another process writes {path.name.removesuffix('-lock')}: "
+            "more than one process needs PostgreSQL"
+        ) from None
+    return lock

@@ -1,0 +1,1 @@
+"""The model registry (MLflow): publishing a version, moving aliases, loading and verifying a version."""

@@ -1,0 +1,74 @@
+"""The model card: what a version says of itself in the registry."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from heart.registry.publishing import Package
+
+SHOWN = {
+    "roc_auc": "ROC AUC",
+    "accuracy": "Accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "brier": "Brier score",
+    "log_loss": "Log loss",
+    "ece": "Calibration error",
+}
+
+
+ORIGIN = """## Limits
+With so few held-out patients the intervals are wide, by group above all.
+
+## Data and licences
+The table that the project comes with is UCI Heart Disease, processed Cleveland file: one hospital, 1981
+to 1984, patients already referred for angiography, two thirds men. Janosi, Steinbrunn, Pfisterer and
+Detrano (1988), DOI 10.24432/C52P4X, CC BY 4.0. Which rows this version learned from, its tag train_md5
+tells. Synthetic rows, if they have a weight, are drawn by the package ctgan (BUSL-1.1). This project:
+Apache-2.0."""
+
+
+def with_interval(figures: Mapping[str, Any], name: str) -> str:
+    """A figure with its interval, or a dash where it cannot be computed."""
+    if figures[name] is None:
+        return "-"
+    return f"{figures[name]:.3f} ({figures[f'{name}_low']:.3f} to {figures[f'{name}_high']:.3f})"
+
+
+def model_card(
+    figures: Mapping[str, Any],
+    trained: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    package: Package,
+) -> str:
+    """The card as Markdown."""
+    sections = [
+        "# Risk of coronary artery disease",
+        "**Not a medical device.** For research and teaching; no basis for a decision about a patient.",
+        f"Model: {trained['model'].replace('_', ' ')}, weight of synthetic rows "
+        f"{trained['synthetic_weight']:g}. Input: 13 measurements, any but age and sex may be "
+        "missing. Output: the probability that a vessel is narrowed by more than 50 %.",
+        f"## Figures\n{figures['rows']} real held-out patients ({figures['presence']} with disease), "
+        f"95 % bootstrap intervals, threshold {figures['threshold']:g}.",
+        _scores(figures),
+        _groups(figures["groups"]),
+        f"Cross-validated on {trained['real_rows_used']} of {trained['real_rows']} training patients: "
+        f"ROC AUC {trained['cv_roc_auc']:.3f}; without a second examination "
+        f"{trained['cv_roc_auc_without_second_exam']:.3f}.",
+        f"## Gate\nVerdict: {'; '.join([verdict['verdict'], *verdict['reasons']])}.",
+        ORIGIN,
+        "\n".join([f"model sha256 {package.sha256}", *map(" ".join, sorted(package.tags.items()))]),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _scores(figures: Mapping[str, Any]) -> str:
+    rows = [f"| {label} | {with_interval(figures, name)} |" for name, label in SHOWN.items()]
+    return "\n".join(["| score | value |", "|---|---|", *rows])
+
+
+def _groups(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = ["| group | patients | ROC AUC | Recall | Brier score |", "|---|---|---|---|---|"]
+    for name, group in groups.items():
+        cells = [with_interval(group, score) for score in ("roc_auc", "recall", "brier")]
+        lines.append(f"| {' | '.join([name.replace('_', ' '), str(group['rows']), *cells])} |")
+    return "\n".join(lines)

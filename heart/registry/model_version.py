@@ -1,0 +1,184 @@
+"""A version of the model: its files, what is known of it, and the checks before it is served."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heart.drift.baseline import Reference
+from heart.registry import aliases
+from heart.registry.aliases import BESIDE_FOLDER, THRESHOLD, hash_tag, is_threshold
+from heart.registry.errors import Refused
+from heart.registry.onnx_model import Network
+from heart.schema import MEASUREMENTS, NAMES, Floats, fingerprint
+
+# Of a version: the model, and beside it files that may have a tag each.
+ONNX = "model.onnx"
+SELF_TEST = f"{BESIDE_FOLDER}/{aliases.SELF_TEST}"
+ERROR = f"{BESIDE_FOLDER}/{aliases.STANDARD_ERROR}"
+TRAINING, REFERENCE = (f"{BESIDE_FOLDER}/{f}" for f in (aliases.TRAINING, aliases.REFERENCE))
+BESIDE = {file: hash_tag(file) for file in (ERROR, TRAINING, REFERENCE)}
+# Of its run.
+EVALUATE, TRAIN = "metrics/evaluate.json", "metrics/train.json"
+CALIBRATION = "plots/calibration.csv"
+# What is known of it all, in the cache.
+CARD = "model.json"
+
+MAX_BYTES = 64 * 1024 * 1024  # of a file; a forest of 300 full-grown trees has 5 MiB
+MAX_TOLERANCE = 1e-3  # that a self-test may ask for
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that is known of a version; model.json in the cache.
+
+    `tags` are those of the version, hashes of data and commit among them. `figures` is what stage
+    evaluate measured, `train_figures` what stage train did, `calibration` the points of the
+    calibration plot, `training` ranges and quantiles of the training patients; each may be empty.
+    """
+
+    name: str
+    version: str
+    run_id: str
+    sha256: str
+    schema_fingerprint: str
+    tags: Mapping[str, str]
+    figures: Mapping[str, Any]
+    train_figures: Mapping[str, Any]
+    calibration: Sequence[Mapping[str, float]]
+    training: Mapping[str, Any]
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which the prediction is presence."""
+        return float(self.tags[THRESHOLD])
+
+
+@dataclass(frozen=True)
+class Model(Card):
+    """A version that passed every check, ready to answer.
+
+    `from_cache` says that the registry has not confirmed it since the start. Without a `reference`
+    drift cannot be watched.
+    """
+
+    network: Network
+    error_network: Network | None
+    loaded_at: datetime
+    from_cache: bool
+    reference: Reference | None = None
+
+    def predict(self, rows: Floats) -> Floats:
+        """The probabilities of presence [n] of encoded rows [n, 13]."""
+        return self.network(rows)
+
+    def standard_error(self, rows: Floats) -> Floats | None:
+        """The standard errors of the logits [n] of encoded rows; None or NaN if there are none."""
+        return self.error_network(rows) if self.error_network else None
+
+
+def load(folder: Path, *, from_cache: bool = False) -> Model:
+    """The model whose files lie in a folder, checked. Raises Refused."""
+    card = _read_card(folder)
+    if card.schema_fingerprint != fingerprint():
+        raise Refused("schema", "its measurements are not those of this service")
+    network = Network(checked(folder / ONNX, card.sha256))
+    run_self_test(network, read_json(folder / SELF_TEST))
+    error_network = None
+    if expected := card.tags.get(BESIDE[ERROR]):
+        error_network = Network(checked(folder / ERROR, expected))
+        if not np.all(np.nan_to_num(error_network.tried(extreme_rows())) >= 0):
+            raise Refused("self_test", "a standard error is negative")
+    return Model(
+        **{field.name: getattr(card, field.name) for field in fields(Card)},
+        network=network,
+        error_network=error_network,
+        loaded_at=datetime.now(UTC),
+        from_cache=from_cache,
+        reference=_reference(folder, card.tags.get(BESIDE[REFERENCE])),
+    )
+
+
+def _reference(folder: Path, sha256: str | None) -> Reference | None:
+    """What the training patients looked like, if the version says so. Raises Refused."""
+    if not sha256:
+        return None
+    try:
+        return Reference.from_json(checked(folder / REFERENCE, sha256))
+    except (ValueError, AttributeError) as error:
+        raise Refused("unreadable", f"{REFERENCE}: {error}") from error
+
+
+def _read_card(folder: Path) -> Card:
+    try:
+        card = Card(**read_json(folder / CARD))
+        told = card.tags.get(THRESHOLD, "")
+    except (TypeError, AttributeError) as error:
+        raise Refused("unreadable", f"{CARD}: {error}") from error
+    if not is_threshold(told):
+        raise Refused("unreadable", f"its tag {THRESHOLD} is {told!r}, expected a number in (0, 1)")
+    return card
+
+
+def checked(path: Path, sha256: str) -> bytes:
+    """The content of a file that has this hash. Raises Refused."""
+    data = read(path)
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise Refused("hash", f"{path.name} has the hash {found}, its tag says {sha256}")
+    return data
+
+
+def read(path: Path) -> bytes:
+    """The content of a file, if it is not too large. Raises Refused."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise Refused("size", f"{path.name} is larger than {MAX_BYTES} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise Refused("unreadable", f"{path.name}: {error.strerror}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; NaN, which no answer may contain, is None. Raises Refused."""
+    try:
+        content = json.loads(read(path), parse_constant=lambda _: None)
+    except (ValueError, RecursionError) as error:
+        raise Refused("unreadable", f"{path.name}: {error}") from error
+    if not isinstance(content, dict):
+        raise Refused("unreadable", f"{path.name} is no JSON object")
+    return content
+
+
+def run_self_test(network: Network, test: Mapping[str, Any]) -> None:
+    """Compare with the predictions that were stored with the version. Raises Refused."""
+    try:
+        rows = np.array(test["rows"], dtype=np.float32)  # None becomes NaN
+        expected = np.array(test["probabilities"], dtype=np.float64)
+        tolerance = float(test["tolerance"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refused("unreadable", f"{SELF_TEST}: {error}") from error
+    if not (rows.ndim == 2 and rows.shape[1] == len(NAMES) and expected.shape == (len(rows),)):
+        raise Refused("unreadable", f"{SELF_TEST}: not one probability for each row of 13 values")
+    if not (len(rows) and 0 <= tolerance <= MAX_TOLERANCE):
+        raise Refused("self_test", f"{SELF_TEST} tests nothing")
+    for tried in (rows, extreme_rows()):
+        given = network.tried(tried)
+        if not np.all((given >= 0) & (given <= 1)):
+            raise Refused("self_test", "it gives something that is no probability")
+        if tried is rows and not np.all(np.abs(given - expected) <= tolerance):
+            raise Refused("self_test", "its predictions are not those that were stored with it")
+
+
+def extreme_rows() -> Floats:
+    """Encoded rows at the bounds of the schema, and one in which only age and sex are given."""
+    low = [0.0 if m.choices else m.low for m in MEASUREMENTS]
+    high = [len(m.choices) - 1.0 if m.choices else m.high for m in MEASUREMENTS]
+    bare = [value if m.required else math.nan for m, value in zip(MEASUREMENTS, low, strict=True)]
+    return np.array([low, high, bare], dtype=np.float32)

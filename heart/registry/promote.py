@@ -1,0 +1,58 @@
+"""Move an alias by hand: `python -m heart.registry.promote VERSION`, `--rollback`, `--challenger VERSION`.
+
+The service follows within its poll interval, or at once by `POST /admin/reload`.
+"""
+
+import argparse
+
+from heart.errors import StageError, main_of
+from heart.params import Registered
+from heart.registry import publishing as registry
+from heart.registry.aliases import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    NotMovedError,
+    aliases,
+    challenge,
+    promote,
+    roll_back,
+    withdraw,
+)
+
+
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """What is asked for: exactly one of the four."""
+    parser = argparse.ArgumentParser(prog="python -m heart.registry.promote", description=__doc__)
+    one = parser.add_mutually_exclusive_group(required=True)
+    one.add_argument("version", nargs="?", help="make this version the champion")
+    one.add_argument("--rollback", action="store_true", help="go back to the previous champion")
+    one.add_argument(
+        "--challenger", metavar="VERSION", help="have the service score with it too, unseen"
+    )
+    one.add_argument("--no-challenger", action="store_true", help="have no challenger any more")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    asked = options(arguments)
+    name = Registered.load().model_name
+    client = registry.connect()
+    try:
+        if asked.rollback:
+            roll_back(client, name)
+        elif asked.no_challenger:
+            withdraw(client, name)
+        elif asked.challenger is not None:
+            challenge(client, name, asked.challenger)
+        else:
+            promote(client, name, asked.version)
+    except NotMovedError as error:
+        raise StageError(str(error)) from None
+    held = aliases(client, name)
+    told = [f"{alias} {held[alias]}" for alias in (CHAMPION, PREVIOUS, CHALLENGER) if alias in held]
+    print(f"{name}: {', '.join(told)}")
+
+
+if __name__ == "__main__":
+    main_of(main)

@@ -1,0 +1,293 @@
+"""The registry: MLflow, the only door between the pipeline and the service.
+
+Without MLFLOW_TRACKING_URI it is a SQLite file and a folder under registry/.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heart.errors import StageError
+from heart.ml.onnx_export import INPUT, OUTPUT, predict
+from heart.registry import tracking
+from heart.registry.aliases import (
+    CHAMPION,
+    PREVIOUS,
+    SCHEMA,
+    SELF_TEST,
+    SHA256,
+    THRESHOLD,
+    aliases,
+    first_line,
+    hash_tag,
+    set_up_client,
+    without_password,
+)
+from heart.schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+FOLDER = Path("registry")
+
+set_up_client()
+
+
+@dataclass(frozen=True)
+class Package:
+    """What is published: the model, the files beside it by name, and what tells about the run.
+
+    `threshold` is the probability from which the prediction is presence.
+    """
+
+    model: bytes
+    threshold: float
+    beside: Mapping[str, bytes]
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    artifacts: list[Path]
+
+    @property
+    def sha256(self) -> str:
+        """The identity of the model."""
+        return hashlib.sha256(self.model).hexdigest()
+
+
+def project_root(here: Path) -> Path:
+    """The project's folder; also from a copy that DVC makes of it for a queued experiment."""
+    for parent in (here, *here.parents):
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    return here
+
+
+def own_store(root: Path) -> str:
+    """The URI of the project's own SQLite file."""
+    return f"sqlite:///{root / FOLDER / 'mlflow.db'}"
+
+
+def connect() -> "MlflowClient":
+    """A client of the registry, known to answer. Raises StageError within seconds if it does not.
+
+    A server without registered models gets copies of the runs; the registry is the own store then.
+    """
+    own = own_store(project_root(Path.cwd()))
+    uri = os.environ.get(tracking.URI) or own
+    client = _client(uri)
+    try:
+        client.search_registered_models(max_results=1)
+    except Exception as error:
+        # Whatever store it is, its client has an exception of its own: one message for all.
+        reason, said = without_password(first_line(error)), without_password(uri)
+        if uri == own or not tracking.keeps_runs(client):
+            raise StageError(
+                f"the registry {said} does not answer ({tracking.URI}): {reason}"
+            ) from error
+        print(
+            f"note: the server {said} keeps runs but no registered models ({tracking.URI}): it gets "
+            f"a copy of each run, and the registry is {own}; see docs/hosting.md",
+            file=sys.stderr,
+        )
+        client = _client(own)
+    return client
+
+
+def _client(uri: str) -> "MlflowClient":
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    import mlflow
+
+    asked = os.environ.get(tracking.URI)
+    mlflow.set_tracking_uri(uri)
+    # MLflow has set the variable too; but it is for a person to say which server is meant.
+    if asked is None:
+        os.environ.pop(tracking.URI, None)
+    else:
+        os.environ[tracking.URI] = asked
+    return mlflow.MlflowClient()
+
+
+def experiment(client: "MlflowClient", name: str) -> str:
+    """The id of an experiment, made if need be; the project's own store keeps artifacts beside it."""
+    found = client.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    root = project_root(Path.cwd())
+    own = client.tracking_uri == own_store(root)
+    artifacts = (root / FOLDER / "artifacts" / name).as_uri() if own else None
+    return str(client.create_experiment(name, artifact_location=artifacts))
+
+
+def find(client: "MlflowClient", name: str, package: Package) -> "ModelVersion | None":
+    """The version that holds this model, threshold and, beside it, these files, by their hashes."""
+    wanted = identity(package).items()
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if wanted <= version.tags.items():
+            return version
+    return None
+
+
+def to_beat(
+    client: "MlflowClient", name: str, challenger: "ModelVersion | None"
+) -> "ModelVersion | None":
+    """The champion; where that is the challenger itself, whose promotion was cut off, the one before."""
+    held = aliases(client, name)
+    own = challenger is not None and held.get(CHAMPION) == str(challenger.version)
+    alias = PREVIOUS if own else CHAMPION
+    return client.get_model_version_by_alias(name, alias) if alias in held else None
+
+
+def load(version: "ModelVersion") -> bytes:
+    """The ONNX model of a version. Raises StageError if it is not the one that was registered."""
+    from mlflow.artifacts import download_artifacts
+
+    with TemporaryDirectory() as folder:
+        path = download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder)
+        model = (Path(path) / "model.onnx").read_bytes()
+    found = hashlib.sha256(model).hexdigest()
+    if found != version.tags.get(SHA256):
+        raise StageError(
+            f"{version.name} version {version.version}: model.onnx has the hash {found}, "
+            f"expected {version.tags.get(SHA256)}"
+        )
+    return model
+
+
+@contextlib.contextmanager
+def run(experiment_id: str, package: Package) -> Iterator[str]:
+    """An MLflow run with parameters, metrics, tags and artifacts; marked failed if the block fails."""
+    import mlflow
+
+    with mlflow.start_run(experiment_id=experiment_id, tags=dict(package.tags)) as active:
+        mlflow.log_params(dict(package.parameters))
+        mlflow.log_metrics(dict(package.metrics))
+        for path in package.artifacts:
+            mlflow.log_artifact(str(path), path.parent.name)
+        yield active.info.run_id
+    tracking.copy(mlflow.MlflowClient(), active.info.run_id)
+
+
+def publish(
+    client: "MlflowClient", name: str, experiment_id: str, package: Package, card: str
+) -> "ModelVersion":
+    """Log the model in a run of its own, then register it: the version exists whole or not at all."""
+    with run(experiment_id, package) as run_id:
+        model_id = _log_model(package)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description="Risk of coronary artery disease")
+    return client.create_model_version(
+        name,
+        source=f"models:/{model_id}",
+        run_id=run_id,
+        model_id=model_id,
+        description=card,
+        tags={**package.tags, **identity(package), SCHEMA: fingerprint()},
+    )
+
+
+def identity(package: Package) -> dict[str, str]:
+    """The tags that the service goes by: the hash of each file, and the threshold."""
+    beside = {
+        hash_tag(file): hashlib.sha256(content).hexdigest()
+        for file, content in package.beside.items()
+    }
+    return {SHA256: package.sha256, THRESHOLD: f"{package.threshold:g}", **beside}
+
+
+def _log_model(package: Package) -> str:
+    import mlflow.onnx
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    example = fictional_rows(1)
+    tensors = [TensorSpec(np.dtype(np.float32), shape, name) for name, shape in _SHAPES]
+    with TemporaryDirectory() as folder:
+        beside = {
+            **package.beside,
+            "schema.json": as_json(schema_document()),
+            SELF_TEST: as_json(self_test(package.model)),
+        }
+        for file, content in beside.items():
+            (Path(folder) / file).write_bytes(content)
+        info = mlflow.onnx.log_model(
+            onnx.load_from_string(package.model),
+            name="model",
+            signature=ModelSignature(Schema(tensors[:1]), Schema(tensors[1:])),
+            input_example=example,
+            pip_requirements=["onnxruntime", "numpy"],
+            metadata={SHA256: package.sha256, SCHEMA: fingerprint()},
+            onnx_execution_providers=["CPUExecutionProvider"],
+            # As in the service: a row takes microseconds, and more threads would cost more than they bring.
+            onnx_session_options={"intra_op_num_threads": 1, "inter_op_num_threads": 1},
+            # One file: a model that points to others would be as trustworthy as those.
+            save_as_external_data=False,
+            extra_files=[str(Path(folder) / file) for file in beside],
+        )
+    return str(info.model_id)
+
+
+_SHAPES = ((INPUT, (-1, len(NAMES))), (OUTPUT, (-1, 1)))
+
+
+def fictional_rows(rows: int, seed: int = 0) -> Any:
+    """Encoded rows [n, 13] of nobody: uniform within the bounds, the odd rows with values missing."""
+    random = np.random.default_rng(seed)
+    made = np.empty((rows, len(NAMES)), dtype=np.float32)
+    for column, m in enumerate(MEASUREMENTS):
+        if m.choices:
+            made[:, column] = random.integers(len(m.choices), size=rows)
+        else:
+            steps = round((m.high - m.low) / m.step)
+            made[:, column] = m.low + m.step * random.integers(steps + 1, size=rows)
+    missing = random.random(made.shape) < 0.3
+    missing[::2] = False
+    missing[:, [m.required for m in MEASUREMENTS]] = False
+    made[missing] = np.nan
+    return made
+
+
+def self_test(model: bytes) -> dict[str, Any]:
+    """Rows and the probabilities that the model must give for them wherever it is loaded."""
+    rows = fictional_rows(16)
+    return {
+        "rows": [[None if np.isnan(v) else float(v) for v in row] for row in rows],
+        "probabilities": [float(p) for p in predict(model, rows)],
+        "tolerance": 1e-6,
+    }
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """A JSON file's bytes."""
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def schema_document() -> dict[str, Any]:
+    """The schema as the model knows it, for a reader without this project."""
+    return {
+        "fingerprint": fingerprint(),
+        "measurements": [
+            {
+                "name": m.name,
+                "unit": m.unit,
+                "low": m.low,
+                "high": m.high,
+                "choices": [choice.name for choice in m.choices],
+            }
+            for m in (*MEASUREMENTS, OUTCOME)
+        ],
+    }

@@ -1,0 +1,177 @@
+"""Settings that are read from environment variables or a file .env, and what is said of wrong ones."""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+COMMON = SettingsConfigDict(
+    env_file=".env",
+    env_ignore_empty=True,
+    dotenv_filtering="match_prefix",
+    extra="forbid",
+    frozen=True,
+    hide_input_in_errors=True,  # the token and passwords in URLs are input too
+    validate_default=True,
+)
+
+
+class Variables(BaseSettings):
+    """Settings with a prefix. Variables with the prefix and then one of `others` are read elsewhere."""
+
+    exhaustive: ClassVar[bool] = True  # whether an unknown variable with the prefix is an error
+    others: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """A misspelt variable is refused; pydantic itself overlooks those of the environment."""
+        start = variable(cls, "")
+        environment = {
+            name[len(start) :].lower() for name in os.environ if name.upper().startswith(start)
+        }
+        others = {name for name in environment | given.keys() if name.startswith(cls.others)}
+        unknown = sorted((environment | given.keys()) - others - cls.model_fields.keys())
+        if not cls.exhaustive:
+            return {name: value for name, value in given.items() if name in cls.model_fields}
+        if unknown:
+            known = ", ".join(variable(cls, name) for name in cls.model_fields)
+            raise ValueError(f"{variable(cls, unknown[0])} is no setting; there are {known}")
+        return {name: value for name, value in given.items() if name not in others}
+
+
+def _strong(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]{16,}", value.get_secret_value()):
+        raise ValueError("expected at least 16 ASCII characters without spaces")
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_strong)]  # hard to guess, and fit for a header
+
+
+# A name is also a folder's in the cache, hence no separators and no dot in front.
+MODEL = re.compile(
+    r"models:/(?P<name>[A-Za-z0-9_][A-Za-z0-9_. -]*)(@(?P<alias>[\w-]+)|/(?P<number>[0-9]+|newest))"
+)
+REGISTRY = "sqlite:///registry/mlflow.db"
+SQLITE = "sqlite:///"
+
+
+class SharedSettings(Variables):
+    """Settings of the service that other programs read too; they overlook the others with the prefix.
+
+    Relative paths, those of SQLite URLs too, start at the working directory.
+    """
+
+    model_config = SettingsConfigDict(**COMMON, env_prefix="HEART_")
+    exhaustive: ClassVar = False
+
+    api_token: Secret | None = Field(
+        None,
+        description="Bearer token of the API and password of the page: at least 16 characters, "
+        "ASCII, no spaces. Without it the service answers everyone who reaches it.",
+    )
+    model: str = Field(
+        "models:/heart-disease@champion",
+        description="What is served: models:/NAME@ALIAS, models:/NAME/3 (a version) or "
+        "models:/NAME/newest (the highest version, whether or not it passed its gate).",
+    )
+    tracking_uri: str = Field(
+        default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or REGISTRY,
+        repr=False,
+        description="The MLflow registry. MLFLOW_TRACKING_URI counts if this is not set.",
+        json_schema_extra={"default": REGISTRY},
+    )
+    cache_dir: Path = Field(
+        Path("registry/cache"),
+        description="Folder of the last good models, for a start while the registry is down. "
+        "Replicas may share it if HEART_MODEL is the same for all.",
+    )
+    log_url: str = Field(
+        "sqlite:///registry/predictions.db",
+        repr=False,
+        description="The prediction log: sqlite:///PATH, or "
+        "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, which more than one process needs.",
+    )
+
+    @field_validator("model")
+    @classmethod
+    def _is_model(cls, value: str) -> str:
+        if not MODEL.fullmatch(value):
+            raise ValueError(
+                "expected models:/NAME@ALIAS, models:/NAME/VERSION or models:/NAME/newest"
+            )
+        return value
+
+    @field_validator("tracking_uri", "log_url")
+    @classmethod
+    def _from_here(cls, value: str) -> str:
+        path = value.removeprefix(SQLITE)
+        return value if path in (value, "", ":memory:") else f"{SQLITE}{Path(path).absolute()}"
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.absolute()
+
+
+T = TypeVar("T", bound=Variables)
+
+
+def read(kind: type[T]) -> T:
+    """The settings, or the end of the program with what is wrong with them."""
+    try:
+        return kind()
+    except ValidationError as error:
+        sys.exit("\n".join(["error: the settings do not fit:", *reasons(kind, error)]))
+
+
+def reasons(kind: type[Variables], error: ValidationError) -> list[str]:
+    """Why settings were refused: a line for each, no value of any in it but the host."""
+    return [
+        ": ".join(
+            [
+                *(variable(kind, str(name)) for name in problem["loc"][:1]),
+                problem["msg"].removeprefix("Value error, "),
+            ]
+        )
+        for problem in error.errors(include_url=False, include_input=False)
+    ]
+
+
+def lines(kind: type[Variables]) -> list[str]:
+    """Every setting for a file .env, explained, commented out at its default."""
+    found = []
+    for name, field in kind.model_fields.items():
+        extra = field.json_schema_extra
+        default = extra["default"] if isinstance(extra, dict) else field.get_default()
+        found += ["", *_wrapped(str(field.description))]
+        found.append(
+            f"#{variable(kind, name)}={'' if default is None or field.is_required() else default}"
+        )
+    return found
+
+
+def variable(kind: type[Variables], name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{kind.model_config['env_prefix']}{name}".upper()
+
+
+def _wrapped(text: str, width: int = 98) -> list[str]:
+    wrapped = ["#"]
+    for word in text.split():
+        if len(wrapped[-1]) + 1 + len(word) > width:
+            wrapped.append("#")
+        wrapped[-1] += f" {word}"
+    return wrapped

@@ -1,0 +1,188 @@
+"""A generator of synthetic patients: fitting it, and drawing valid patients from it."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from heart import files
+from heart.errors import StageError
+from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement
+
+COLUMNS = (*MEASUREMENTS, OUTCOME)
+CONTINUOUS = [m.name for m in COLUMNS if not m.choices and (m.high - m.low) / m.step > 10]
+DISCRETE = [m.name for m in COLUMNS if m.name not in CONTINUOUS]
+REDRAWS = 50
+
+
+class GeneratorOptions(Protocol):
+    """The parameters of a fit, as in section `synthesize` of params.yaml."""
+
+    @property
+    def model(self) -> str:
+        """`ctgan` or `tvae`."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the rows."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows in an optimizer step."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """Random numbers that a synthetic row is made from."""
+
+    @property
+    def layers(self) -> list[int]:
+        """Widths of the hidden layers."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Of CTGAN."""
+
+    @property
+    def seed(self) -> int:
+        """Of all random numbers."""
+
+    @property
+    def device(self) -> str:
+        """`cpu`, `cuda` or `auto`."""
+
+
+def fit_generator(table: pd.DataFrame, options: GeneratorOptions, tick: Callable[[], None]) -> Any:
+    """Fit a generator on complete rows (`complete`); `tick` is called after each optimizer step."""
+    import torch
+    from ctgan import CTGAN, TVAE
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    torch.set_num_threads(1)
+    common: dict[str, Any] = {
+        "embedding_dim": options.embedding_dim,
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "enable_gpu": device_of(options.device) == "cuda",
+    }
+    layers = tuple(options.layers)
+    if options.model == "ctgan":
+        rate = options.learning_rate
+        generator = CTGAN(
+            generator_dim=layers, discriminator_dim=layers, generator_lr=rate,
+            discriminator_lr=rate, pac=1, **common,
+        )  # fmt: skip
+    else:
+        generator = TVAE(compress_dims=layers, decompress_dims=layers, **common)
+    generator.set_random_state(options.seed)
+    torch.cuda.manual_seed_all(options.seed)  # the library seeds those of the processor alone
+    hook = register_optimizer_step_post_hook(lambda *_: tick())
+    try:
+        # Not sequential, CTGAN would start processes of its own beyond 500 rows, which outlive it.
+        with warnings.catch_warnings(), joblib.parallel_config("sequential"):
+            warnings.simplefilter("ignore")  # from the mixture models inside, on constant columns
+            generator.fit(table, DISCRETE)
+    finally:
+        hook.remove()
+    return generator
+
+
+def device_of(wanted: str) -> str:
+    """`cpu` or `cuda`, where `auto` is a GPU if there is one. Raises StageError where it is missing."""
+    import torch
+
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and found == "cpu":
+        raise StageError("synthesize.device is cuda, but torch finds no GPU; expected cpu or auto")
+    return found if wanted == "auto" else wanted
+
+
+def steps(rows: int, options: GeneratorOptions) -> int:
+    """How many optimizer steps a fit takes: two a batch for the GAN, one for the autoencoder."""
+    if options.model == "ctgan":
+        return 2 * options.epochs * max(rows // options.batch_size, 1)
+    return options.epochs * -(-rows // options.batch_size)
+
+
+def complete(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Fill missing values with those of random patients with the same outcome.
+
+    The generators take no missing numbers; `mask` brings the missing values back. Raises StageError
+    for a measurement that no patient has.
+    """
+    random = np.random.default_rng(seed)
+    filled = table[[measurement.name for measurement in COLUMNS]].copy()
+    for name in NAMES:
+        for outcome in OUTCOME.choices:
+            missing = (filled[name] == "") & (filled[OUTCOME.name] == outcome.name)
+            if missing.any():
+                known = filled[name] != ""
+                alike = known & (filled[OUTCOME.name] == outcome.name)
+                donors = filled.loc[alike if alike.any() else known, name].to_numpy()
+                if len(donors):
+                    filled.loc[missing, name] = random.choice(donors, int(missing.sum()))
+    unknown = [name for name in NAMES if (filled[name] == "").any()]
+    if unknown:
+        raise StageError(
+            f"{files.TRAIN}: none of the {len(table)} rows to learn from has {', '.join(unknown)}, "
+            "expected some that do"
+        )
+    return filled.astype(dict.fromkeys(CONTINUOUS, float))
+
+
+def mask(synthetic: pd.DataFrame, real: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+    """Give each synthetic patient the missing measurements of a random real one of the same outcome."""
+    masked = synthetic.copy()
+    for outcome in OUTCOME.choices:
+        rows = np.flatnonzero(synthetic[OUTCOME.name] == outcome.name)
+        patterns = (real.loc[real[OUTCOME.name] == outcome.name, list(NAMES)] == "").to_numpy()
+        drawn = patterns[random.integers(len(patterns), size=len(rows))]
+        for position, name in enumerate(NAMES):
+            masked.loc[masked.index[rows[drawn[:, position]]], name] = ""
+    return masked
+
+
+def _texts(measurement: Measurement, values: pd.Series, real: pd.Series) -> pd.Series:
+    """Generated values as the schema writes them, "" where it does not allow them.
+
+    A lower bound that real patients stand on (no ST depression at all) gathers what lies below it.
+    """
+    if measurement.name in DISCRETE:
+        return values.astype(str)
+    if (real == measurement.text(measurement.low)).any():
+        values = values.clip(lower=measurement.low)
+    stepped = (values / measurement.step).round() * measurement.step
+    inside = stepped.between(measurement.low, measurement.high)
+    return stepped.round(6).map(measurement.text).where(inside, "")
+
+
+def draw(
+    generator: Any, real: pd.DataFrame, rows: int, seed: int
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Valid synthetic patients, none a copy of a real one, and how many were redrawn for what.
+
+    Raises StageError when the generator makes hardly any.
+    """
+    random = np.random.default_rng(seed)
+    copies_of = set(map(tuple, real[list(NAMES)].to_numpy()))
+    redrawn = {"invalid_rows": 0, "copied_rows": 0}
+    parts: list[pd.DataFrame] = []
+    found = 0
+    generator.set_random_state(seed)
+    for _ in range(REDRAWS):
+        raw = generator.sample(rows)
+        texts = pd.DataFrame({m.name: _texts(m, raw[m.name], real[m.name]) for m in COLUMNS})
+        valid = (texts != "").all(axis=1)
+        masked = mask(texts[valid].reset_index(drop=True), real, random)
+        copied = masked[list(NAMES)].apply(tuple, axis=1).isin(copies_of)
+        redrawn["invalid_rows"] += int((~valid).sum())
+        redrawn["copied_rows"] += int(copied.sum())
+        parts.append(masked[~copied])
+        found += len(parts[-1])
+        if found >= rows:
+            return pd.concat(parts, ignore_index=True).head(rows), redrawn
+    raise StageError(
+        f"{found} of {rows} synthetic rows are valid after {REDRAWS} draws: train longer"
+    )

@@ -1,0 +1,1 @@
+"""HTML that the page and the drift report share."""

@@ -1,0 +1,204 @@
+"""The tab about drift, as HTML: how far the last patients are from those that the model learnt from."""
+
+from dataclasses import dataclass
+from html import escape
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+
+from heart.drift.baseline import COLUMNS, Column
+from heart.drift.snapshot import Look
+from heart.locale.language import Language, number, of, say, unit
+from heart.schema import MEASUREMENTS
+from heart.web.markup import message_html, section
+
+# What of a feature, its share now and in training, whether among those in whom it is known.
+Share = tuple[str, float, float, bool]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One measurement, or the score, in training and in the window of its finding.
+
+    `before` and `now` are patients by bucket; the last bucket is of those in whom it is missing.
+    """
+
+    column: Column
+    before: Any
+    now: Any
+
+
+def compared(look: Look, name: str) -> Compared:
+    """What was counted of a feature; the look must have a verdict."""
+    columns = look.reference.columns
+    place = [column.name for column in columns].index(name)
+    starts = list(accumulate((column.buckets for column in columns), initial=0))
+    return Compared(
+        columns[place],
+        np.array([*columns[place].counts, columns[place].missing]),
+        look.counts[look.windows[name]][starts[place] : starts[place + 1]],
+    )
+
+
+def label_of(name: str, language: Language) -> str:
+    """The name of a measurement, or of the model's score, for people."""
+    measurement = next((m for m in MEASUREMENTS if m.name == name), None)
+    return of(measurement.label, language) if measurement else say("drift_score", language)
+
+
+def by_ratio(look: Look) -> list[str]:
+    """The features, the one with the largest ratio first."""
+    features = look.report.features
+    return sorted(features, key=lambda name: (-features[name].ratio, COLUMNS.index(name)))
+
+
+def drift_html(look: Look | None, language: Language) -> str:
+    """The verdict, and each feature with its ratio."""
+    if look is None:
+        return message_html(say("drift_unknown", language), language)
+    policy = look.reference.policy
+    share, stream = f"{policy.false_alarms:.0%}", number(policy.stream, language, ",d")
+    how = say("drift_how", language, share=share, stream=stream)
+    parts = [_verdict(look, language)]
+    if look.report.features:
+        parts += [f'<p class="small">{escape(how)}</p>', _ratios(look, language)]
+    return section(say("drift_title", language), "".join(parts), language)
+
+
+def _verdict(look: Look, language: Language) -> str:
+    report = look.report
+    told = {"rows": report.window_rows, "version": look.version}
+    if report.drifted is None:
+        text = say("drift_few", language, minimum=report.minimum_rows, **told)
+        return message_html(text, language)
+    names = [label_of(n, language) for n in by_ratio(look) if report.features[n].drifted]
+    if not names:
+        return message_html(say("drift_none", language, **told), language, "good")
+    text = say("drift_found", language, names=", ".join(names), **told)
+    return message_html(f"{text} {say('drift_found_how', language)}", language, "warn")
+
+
+def _ratios(look: Look, language: Language) -> str:
+    features = look.report.features
+    scale = max(1.5, *(finding.ratio for finding in features.values()))
+    rows = "".join(_ratio(look, name, scale, language) for name in by_ratio(look))
+    return f'<ul class="bars ratios">{rows}</ul>'
+
+
+def _ratio(look: Look, name: str, scale: float, language: Language) -> str:
+    finding = look.report.features[name]
+    flag = f' <strong class="flag">{escape(say("drift_flag", language))}</strong>'
+    said = f'<span class="said">{escape(change(compared(look, name), language))}</span>'
+    ratio = number(finding.ratio, language, ".2f")
+    kind = "over" if finding.drifted else "within"
+    return (
+        f'<li><span class="what">{escape(label_of(name, language))}{flag * finding.drifted}</span>'
+        f'<span class="lane" aria-hidden="true"><i class="{kind}" '
+        f'style="left:0;width:{100 * finding.ratio / scale:.1f}%"></i>'
+        f'<b style="left:{100 / scale:.1f}%"></b></span>'
+        f'<span class="points">{escape(say("drift_times", language, ratio=ratio))}</span>'
+        f"{said * finding.drifted}</li>"
+    )
+
+
+def change(found: Compared, language: Language) -> str:
+    """What of a feature has changed most, in words: the largest difference of two shares."""
+    rows, known = int(found.now.sum()), int(found.now[:-1].sum())
+    shares = [_missing(found, language), *_values(found, language)]
+    what, now, before, among = max(shares, key=lambda share: abs(share[1] - share[2]))
+    key = "drift_change_known" if among and known < rows else "drift_change"
+    told = {"rows": rows, "known": known, "now": _percent(now), "before": _percent(before)}
+    return say(key, language, what=what, **told)
+
+
+def _percent(share: float) -> str:
+    """Of counted patients: some are not rounded to none."""
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+
+
+def _missing(found: Compared, language: Language) -> Share:
+    now, before = (float(counts[-1] / counts.sum()) for counts in (found.now, found.before))
+    return say("drift_missing", language), now, before, False
+
+
+def _values(found: Compared, language: Language) -> list[Share]:
+    """The share of each category, or under or above each edge of a number; none if nobody's is known."""
+    if not found.now[:-1].any():
+        return []
+    now, before = (counts[:-1] / max(counts[:-1].sum(), 1) for counts in (found.now, found.before))
+    labels = bucket_labels(found.column, language)[:-1]
+    if not found.column.choices:
+        over = [
+            (say("drift_over", language, edge=_edge(found.column, edge, language)), i)
+            for i, edge in enumerate(found.column.edges[1:], start=2)
+        ]
+        return [
+            (labels[0], float(now[0]), float(before[0]), True),
+            *((label, float(now[i:].sum()), float(before[i:].sum()), True) for label, i in over),
+        ]
+    return [
+        (label, float(a), float(b), True) for label, a, b in zip(labels, now, before, strict=True)
+    ]
+
+
+def bucket_labels(column: Column, language: Language) -> list[str]:
+    """What the buckets of a column hold, the one of missing values last."""
+    if column.choices:
+        inner = [of(choice.label, language) for choice in column.choices]
+        inner.append(say("drift_other", language))
+    else:
+        inner = _ranges(column, language)
+    return [*inner, say("drift_missing", language)]
+
+
+def _ranges(column: Column, language: Language) -> list[str]:
+    edges, step = column.edges, column.measurement.step if column.measurement else 0.0
+    if not edges:
+        return [say("drift_other", language)]
+    between = []
+    for low, high in pairwise(edges):
+        first = low + step
+        ends = [first, high] if high - first > step / 2 else [high]
+        between.append("–".join(_number(column, end, language) for end in ends))  # noqa: RUF001
+    under = say("drift_under", language, edge=_edge(column, edges[0] + step, language))
+    return [under, *between, say("drift_over", language, edge=_edge(column, edges[-1], language))]
+
+
+def _number(column: Column, value: float, language: Language) -> str:
+    return number(value, language, ".4g") if column.measurement else f"{value:.0%}"
+
+
+def _edge(column: Column, value: float, language: Language) -> str:
+    shown = _number(column, value, language)
+    return f"{shown} {unit(column.measurement, language)}".strip() if column.measurement else shown
+
+
+def compared_html(look: Look | None, name: str, language: Language) -> str:
+    """A feature's values in training and in the last patients, side by side; of too few, nothing."""
+    if look is None or not look.report.features:
+        return ""
+    found = compared(look, name)
+    before, now = (counts / counts.sum() for counts in (found.before, found.now))
+    longest = float(max(before.max(), now.max()))
+    rows = "".join(
+        _pair(label, b, a, longest)
+        for label, b, a in zip(bucket_labels(found.column, language), before, now, strict=True)
+        if a or b
+    )
+    legend = "".join(
+        f'<span><i class="key {kind}"></i>{escape(say(f"drift_{kind}", language, rows=patients))}</span>'
+        for kind, patients in (("before", found.before.sum()), ("now", found.now.sum()))
+    )
+    words = f'<p class="said">{escape(change(found, language))}</p>'
+    inside = f'{words}<p class="legend">{legend}</p><ul class="bars pairs">{rows}</ul>'
+    return section(label_of(name, language), inside, language)
+
+
+def _pair(label: str, before: float, now: float, longest: float) -> str:
+    return (
+        f'<li><span class="what">{escape(label)}</span><span class="lane" aria-hidden="true">'
+        f'<i class="before" style="width:{100 * before / longest:.1f}%"></i>'
+        f'<i class="now" style="width:{100 * now / longest:.1f}%"></i></span>'
+        f'<span class="points">{escape(f"{_percent(before)} → {_percent(now)}")}</span></li>'
+    )

@@ -1,0 +1,120 @@
+"""Looks at a version's last patients again and again, beside whatever else the process does."""
+
+import logging
+import threading
+import time
+from typing import Protocol
+
+import numpy as np
+
+from heart.drift.baseline import Policy
+from heart.drift.snapshot import Look, look_at, narrowed
+from heart.predictions.log import LogUnavailable, PredictionLog
+from heart.registry.model_version import Model
+from heart.schema import NAMES, Floats, SchemaError, encode
+from monitoring.settings import DriftSettings
+
+# Without a model, look this often: it will come any moment.
+SECONDS_WITHOUT_MODEL = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class Models(Protocol):
+    """The versions that the process has loaded."""
+
+    @property
+    def current(self) -> Model | None:
+        """The champion."""
+
+    @property
+    def previous(self) -> Model | None:
+        """The champion before it."""
+
+
+class Watch:
+    """Drift of the patients in the prediction log, computed by a thread of its own.
+
+    `look` is the newest, None until there is one or if the version has no reference. While the log
+    cannot be read it stays, and with it `last_run`, the time (seconds since 1970) of the last look
+    that succeeded; `failures` counts those that did not. Every process with the same log, version
+    and window sees the same patients: the looks end where the log was last a multiple of the
+    policy's step, which is also how often the limits assume a look.
+    """
+
+    def __init__(self, champion: Models, log: PredictionLog, settings: DriftSettings) -> None:
+        self.look: Look | None = None
+        self.last_run: float | None = None
+        self.failures = 0
+        self._champion = champion
+        self._log = log
+        self._settings = settings
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="drift", daemon=True)
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=1)
+
+    def missing(self) -> str | None:
+        """Why there is no look, in words; None if there is one."""
+        if self.look is not None:
+            return None
+        model = self._model()
+        if model is None:
+            wanted = self._settings.model_version
+            return f"version {wanted} is not loaded here" if wanted else "no model is loaded yet"
+        if model.reference is None:
+            return f"version {model.version} came without a drift reference"
+        return "the prediction log was not looked at yet"
+
+    def refresh(self) -> None:
+        """Look once. What keeps the log from being read is counted and logged."""
+        model = self._model()
+        if model is None or model.reference is None:
+            self.look = None
+            return
+        reference = narrowed(model.reference, self._settings.window)
+        try:
+            rows, scores = last_patients(self._log, model.version, reference.policy)
+        except (LogUnavailable, SchemaError) as error:
+            self.failures += 1
+            # A SchemaError says which value of a patient it was.
+            reason = error if isinstance(error, LogUnavailable) else type(error).__name__
+            logger.warning("no look for drift: %s", reason)
+            return
+        self.look = look_at(model.version, rows, scores, reference)
+        self.last_run = time.time()
+
+    def _model(self) -> Model | None:
+        """The version that is watched, if the champion is it, or the one before."""
+        champion, wanted = self._champion, self._settings.model_version
+        if wanted is None:
+            return champion.current
+        known = (champion.current, champion.previous)
+        return next((model for model in known if model and model.version == wanted), None)
+
+    def _follow(self) -> None:
+        interval = self._settings.interval_seconds
+        pause = min(SECONDS_WITHOUT_MODEL, interval)
+        while not self._stopped.wait(pause):
+            try:
+                self.refresh()
+            except Exception:
+                # Were it to end, nobody would watch any more.
+                self.failures += 1
+                logger.exception("looking for drift failed")
+            pause = interval if self._model() else min(SECONDS_WITHOUT_MODEL, interval)
+
+
+def last_patients(log: PredictionLog, version: str, policy: Policy) -> tuple[Floats, Floats]:
+    """Encoded rows [n, 13] and scores [n] of a version's last patients, oldest first."""
+    found = log.last(policy.windows[-1], version, policy.step)
+    rows = encode({name: found[name] for name in NAMES})
+    return rows[::-1], np.array(found["probability"], dtype=np.float32)[::-1]

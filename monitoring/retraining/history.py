@@ -1,0 +1,63 @@
+"""The journal of retrainings: a run of its own MLflow experiment for each, those refused too."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from heart.registry import publishing as registry
+from heart.registry import tracking
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+UNTIL = "outcomes_until"  # the tag with the time of the newest outcome that was learnt from
+
+
+class Journal:
+    """The experiment `NAME-retraining` of a registry."""
+
+    def __init__(self, client: "MlflowClient", name: str) -> None:
+        self._client = client
+        self._experiment = registry.experiment(client, f"{name}-retraining")
+
+    def learnt_until(self) -> datetime | None:
+        """The time of the newest outcome that a finished retraining has seen; None before the first."""
+        runs = self._client.search_runs(
+            [self._experiment], "attributes.status = 'FINISHED'", max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )  # fmt: skip
+        told = runs[0].data.tags.get(UNTIL) if runs else None
+        return datetime.fromisoformat(told) if told else None
+
+    def begin(self, tags: Mapping[str, Any]) -> str:
+        """The id of a new run."""
+        texts = {name: str(value) for name, value in tags.items()}
+        return str(self._client.create_run(self._experiment, tags=texts).info.run_id)
+
+    def finish(
+        self, run_id: str, tags: Mapping[str, Any], metrics: Mapping[str, float], report: str
+    ) -> None:
+        """Complete a run with what came of it."""
+        for name, value in tags.items():
+            self._client.set_tag(run_id, name, str(value))
+        for name, number in metrics.items():
+            self._client.log_metric(run_id, name, number)
+        self._client.log_text(run_id, report, "report.txt")
+        self._end(run_id, "FINISHED")
+
+    def fail(self, run_id: str, reason: str) -> None:
+        """Close a run that came to nothing."""
+        self._client.set_tag(run_id, "reason", reason[:5000])
+        self._end(run_id, "FAILED")
+
+    def interrupted(self, run_id: str) -> None:
+        """Close the run of a retraining that was killed, unless it is closed or gone."""
+        if any(
+            run.info.run_id == run_id
+            for run in self._client.search_runs([self._experiment], "attributes.status = 'RUNNING'")
+        ):
+            self._end(run_id, "KILLED")
+
+    def _end(self, run_id: str, status: str) -> None:
+        self._client.set_terminated(run_id, status)
+        tracking.copy(self._client, run_id)

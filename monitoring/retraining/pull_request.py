@@ -1,0 +1,103 @@
+"""The text of a pull request with a retrained model: what the retraining said, metrics, and plots.
+
+`python -m monitoring.retraining.pull_request REPORT` prints it, before the commit: what has changed since.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from heart import files
+from heart.errors import main_of
+
+POINTS = 21  # Mermaid spreads the points of a line evenly
+REPORT_LENGTH = 20_000  # characters, the last ones; GitHub takes 65,536 for all
+
+
+def text(report: str, changed: str, charts: list[str]) -> str:
+    """The text as Markdown."""
+    # Indented it is code, whatever it holds.
+    lines = [f"    {line}" for line in report[-REPORT_LENGTH:].splitlines()]
+    fenced = [f"```mermaid\n{chart}\n```" for chart in charts]
+    return "\n\n".join(["## Report", "\n".join(lines), "## Metrics", changed, "## Plots", *fenced])
+
+
+def changes(difference: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """A table of what `dvc metrics diff --json` says, without intervals and figures of groups."""
+    rows = [
+        f"| {Path(path).stem}.{name} | {_shown(values.get('old'))} | {_shown(values.get('new'))} |"
+        for path, metrics in sorted(difference.items())
+        for name, values in sorted(metrics.items())
+        if "." not in name and not name.endswith(("_low", "_high"))
+    ]
+    return "\n".join(["| metric | before | after |", "|---|---|---|", *rows])
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def line_chart(title: str, table: pd.DataFrame, x: str, y: str) -> str:
+    """A Mermaid chart of a curve, given by its points in the order of x."""
+    low, high = table[x].iloc[0], table[x].iloc[-1]
+    heights = np.interp(np.linspace(low, high, POINTS), table[x], table[y])
+    return "\n".join(
+        [
+            "xychart-beta",
+            f'  title "{title}"',
+            f'  x-axis "{_words(x)}" {low:.3g} --> {high:.3g}',
+            f'  y-axis "{_words(y)}" 0 --> 1',
+            f"  line [{', '.join(f'{height:.3f}' for height in heights)}]",
+        ]
+    )
+
+
+def bar_chart(title: str, table: pd.DataFrame, name: str, value: str) -> str:
+    """A Mermaid chart of one bar a row."""
+    names = ", ".join(f'"{_words(each)}"' for each in table[name])
+    return "\n".join(
+        [
+            "xychart-beta horizontal",
+            f'  title "{title}"',
+            f"  x-axis [{names}]",
+            f'  y-axis "{_words(value)}"',
+            f"  bar [{', '.join(f'{each:.4f}' for each in table[value])}]",
+        ]
+    )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def charts(folder: Path) -> list[str]:
+    """The charts of the plots that `evaluate` left."""
+    roc, calibration, importance = (
+        pd.read_csv(folder / f"{name}.csv") for name in ("roc", "calibration", "importance")
+    )
+    return [
+        line_chart("ROC on held-out patients", roc, "false_positive_rate", "true_positive_rate"),
+        line_chart("Predicted risk and share of presence", calibration, "predicted", "observed"),
+        bar_chart(
+            "ROC AUC lost when a measurement is withheld", importance, "measurement", "roc_auc_lost"
+        ),
+    ]
+
+
+def main() -> None:
+    (report,) = sys.argv[1:]
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "metrics", "diff", "--json"],
+        check=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    print(text(Path(report).read_text(), changes(json.loads(done.stdout)), charts(files.PLOTS)))
+
+
+if __name__ == "__main__":
+    main_of(main)

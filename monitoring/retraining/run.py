@@ -1,0 +1,207 @@
+"""Retrain: collect outcomes, run the pipeline on them, let the gate decide, and report.
+
+One at a time. It may be killed at any moment: the champion serves on, and the next call finishes.
+With too few new outcomes it ends with exit code 75 (EX_TEMPFAIL of sysexits.h): to be tried again.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import Field
+
+from heart import files
+from heart.errors import StageError, main_of
+from heart.ml import comparison
+from heart.params import Registered, Section
+from heart.registry import publishing as registry
+from heart.schema import OUTCOME
+from monitoring.retraining import collect, supervised
+from monitoring.retraining import lock as run_lock
+from monitoring.retraining.history import UNTIL, Journal
+
+LOCK = registry.FOLDER / "retrain.lock"
+
+TITLES = {"roc_auc": "ROC AUC on held-out", "brier": "Brier score, held-out"}  # comparison.SCORES
+
+Run = Callable[..., int]
+
+
+class Retrain(Section):
+    """How many new outcomes a retraining waits for."""
+
+    stage = "retrain"
+    outcomes: Annotated[int, Field(ge=1)]
+    per_class: Annotated[int, Field(ge=1)]
+
+
+class TooFew(Exception):
+    """There are not enough new outcomes yet; the message says how many are missing."""
+
+
+@dataclass(frozen=True)
+class New:
+    """How many outcomes came in since the last retraining, by outcome."""
+
+    counts: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """Of both outcomes."""
+        return sum(self.counts.values())
+
+    def missing(self, options: Retrain) -> list[str]:
+        """What a retraining still waits for; nothing if there is enough."""
+        lacks = {f"with {name}": options.per_class - n for name, n in self.counts.items()}
+        lacks = {"outcomes": options.outcomes - self.total, **lacks}
+        return [f"{number} more {what}" for what, number in lacks.items() if number > 0]
+
+
+def new_outcomes(labelled: pd.DataFrame, since: datetime | None) -> New:
+    """The outcomes that were recorded after `since`; a corrected one counts as new."""
+    fresh = labelled if since is None else labelled[labelled[collect.RECORDED] > since]
+    counts = fresh[OUTCOME.name].value_counts()
+    return New({choice.name: int(counts.get(choice.name, 0)) for choice in OUTCOME.choices})
+
+
+def run_pipeline(change: collect.Change, run: Run) -> dict[str, Any]:
+    """Version the rows, reproduce and judge; the verdict. Raises StageError if a command fails."""
+    if change.rows:
+        _succeed(run, "dvc", "add", str(files.PRODUCTION))
+    _succeed(run, "dvc", "repro")
+    _succeed(run, "python", "-m", "stages.register")
+    return dict(json.loads((files.METRICS / "register.json").read_text()))
+
+
+def push(run: Run) -> bool:
+    """Push to the remote, if one is set. Raises StageError if it cannot."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        remote = repo.config["core"].get("remote")
+    if remote:
+        _succeed(run, "dvc", "push")
+    return bool(remote)
+
+
+def _succeed(run: Run, *command: str) -> None:
+    code = run(*command)
+    if code:
+        raise StageError(f"{' '.join(command)} ended with {code}; its reason stands above")
+
+
+def report(verdict: Mapping[str, Any], change: collect.Change, new: New, trigger: str) -> str:
+    """What came of a retraining, in words and by group."""
+    model, rival = verdict["model"], verdict.get("rival")
+    lines = [
+        f"Retraining of {model}, triggered by {trigger}",
+        f"  rows       {change}; {new.total} outcomes since the last retraining",
+        *(f"  because    {reason}" for reason in verdict["reasons"]),
+    ]
+    # Last, as the receiver of alerts shows the last line of what a retraining said.
+    end = f"challenger version {verdict['version']}: {verdict['verdict']}"
+    if rival is None:
+        return "\n".join([*lines, "  champion   there was none to compare with", end])
+    lines.append(f"  champion   version {rival}")
+    for score, title in TITLES.items():
+        lines += [
+            "",
+            f"  {title:<22} {'rows':>5}  champion  challenger  difference (paired interval)",
+        ]
+        lines += [_line(name, found, score) for name, found in verdict["against_champion"].items()]
+    return "\n".join([*lines, end])
+
+
+def _line(name: str, found: Mapping[str, Any], score: str) -> str:
+    scores = found[score]
+    if scores["difference"] is None:
+        return f"  {name:<22} {found['rows']:>5}  -"
+    return (
+        f"  {name:<22} {found['rows']:>5}  {scores['champion']:8.3f}  {scores['challenger']:10.3f}  "
+        f"{scores['difference']:+.3f} ({scores['low']:+.3f} to {scores['high']:+.3f})"
+    )
+
+
+def metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of both models on all held-out patients and by source, for the journal."""
+    return {
+        f"{group}.{score}.{figure}": value
+        for group, found in verdict["against_champion"].items()
+        if group == comparison.ALL or group.startswith("source_")
+        for score in TITLES
+        for figure, value in found[score].items()
+        if value is not None
+    }
+
+
+def retrain(trigger: str, force: bool, run: Run, lock: run_lock.Lock) -> str:
+    """Retrain if enough outcomes came in; the report. Raises TooFew, StageError."""
+    options, name = Retrain.load(), Registered.load().model_name
+    journal = Journal(registry.connect(), name)
+    if lock.left and "run_id" in lock.left:
+        journal.interrupted(lock.left["run_id"])
+    with collect.opened() as log:
+        labelled, erased = collect.labelled(log), log.totals()["erased"]
+    new = new_outcomes(labelled, journal.learnt_until())
+    if (missing := new.missing(options)) and not force:
+        raise TooFew(f"No retraining: {', '.join(missing)} needed (--force retrains all the same)")
+    start = {"trigger": trigger, "forced": force, "new_outcomes": new.total}
+    run_id = journal.begin({**start, **{f"new_{k}": n for k, n in new.counts.items()}})
+    lock.note(run_id=run_id)
+    try:
+        change = collect.write(labelled, erased)
+        verdict = run_pipeline(change, run)
+        pushed = push(run)
+    except BaseException as error:
+        journal.fail(run_id, str(error) or type(error).__name__)
+        raise
+    told = report(verdict, change, new, trigger)
+    tags = outcome_tags(verdict, change, labelled) | {"pushed": pushed}
+    journal.finish(run_id, tags, metrics(verdict), told)
+    return told
+
+
+def outcome_tags(
+    verdict: Mapping[str, Any], change: collect.Change, labelled: pd.DataFrame
+) -> dict[str, Any]:
+    """What the journal keeps of a retraining, and from when on outcomes are new to the next."""
+    tags: dict[str, Any] = {key: verdict.get(key) for key in ("verdict", "version", "rival")}
+    tags |= {"rows": change.rows, "gained": change.gained, "lost": change.lost}
+    tags["reason"] = "; ".join(verdict["reasons"])
+    if len(labelled):
+        tags[UNTIL] = labelled[collect.RECORDED].max().isoformat()
+        tags["labelled_md5"] = files.md5(files.PRODUCTION)
+    return tags
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m monitoring.retraining.run", description=__doc__
+    )
+    parser.add_argument("--force", action="store_true", help="however few outcomes there are")
+    parser.add_argument("--trigger", default="hand", help="what started it, for the journal")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    with run_lock.only_one(LOCK) as lock:
+        run = partial(supervised.run, keep=[lock.descriptor])
+        try:
+            told, code = retrain(given.trigger, given.force, run, lock), 0
+        except TooFew as reason:
+            told, code = str(reason), os.EX_TEMPFAIL
+    print(told)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main_of(main)

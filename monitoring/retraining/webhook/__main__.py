@@ -1,0 +1,38 @@
+"""`python -m monitoring.retraining.webhook`: set up by HEART_RETRAIN_... variables or .env (see .env.example)."""
+
+import logging
+import sqlite3
+import sys
+
+import uvicorn
+
+from heart.settings import read
+from monitoring.retraining.webhook.api import CONNECTIONS, create_app
+from monitoring.retraining.webhook.runs import Runs
+from monitoring.retraining.webhook.settings import RetrainerSettings
+
+
+def main() -> None:
+    settings = read(RetrainerSettings)
+    try:
+        runs = Runs(settings.folder)
+    except (OSError, sqlite3.Error) as error:
+        sys.exit(f"error: HEART_RETRAIN_FOLDER={settings.folder}: {error}")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    print(
+        f"http://{settings.host}:{settings.port}  webhook /hooks/grafana  runs /status", flush=True
+    )
+    uvicorn.run(
+        create_app(settings, runs),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_level="warning",
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=5,
+        server_header=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

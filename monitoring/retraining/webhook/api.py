@@ -1,0 +1,107 @@
+"""The receiver's routes."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import ValidationError
+
+from heart.http.access import authenticate, unavailable
+from heart.http.admission import Admission, Full, whole_body
+from monitoring.retraining.webhook.metrics import Metrics
+from monitoring.retraining.webhook.notification import Notification, signed, what_is_wrong
+from monitoring.retraining.webhook.retrainer import Retrainer
+from monitoring.retraining.webhook.runs import Runs
+from monitoring.retraining.webhook.settings import RetrainerSettings
+
+RUNS_SHOWN = 20
+CONNECTIONS = 100
+
+
+def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
+    """The receiver. It closes `runs` at its end."""
+    metrics = Metrics()
+    admission = Admission(CONNECTIONS, settings.max_body_bytes)
+    retrainer = Retrainer(settings, runs, metrics)
+    token = settings.token.get_secret_value()
+
+    # No documentation: the only caller is Grafana, and the routes are in monitoring/README.md.
+    app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
+    app.add_exception_handler(sqlite3.Error, _runs_unavailable)
+    app.add_exception_handler(Full, _full)
+
+    @app.post("/hooks/grafana")
+    async def grafana(request: Request) -> Response:
+        try:
+            notification = await _notification(request, settings, admission)
+            answer = retrainer.take(notification)
+        except (HTTPException, Full):
+            metrics.hooks.labels("refused").inc()
+            raise
+        except sqlite3.Error:
+            metrics.hooks.labels("unavailable").inc()
+            raise
+        metrics.hooks.labels(answer).inc()
+        return JSONResponse({"status": answer}, 202 if answer == "started" else 200)
+
+    @app.get("/status")
+    async def status(request: Request) -> dict[str, Any]:
+        authenticate(request.scope, token)
+        return {
+            "running": retrainer.running,
+            "cooldown_seconds_left": round(retrainer.cooldown_left()),
+            "runs": [asdict(run) for run in retrainer.runs.last(RUNS_SHOWN)],
+        }
+
+    @app.get("/health/live")
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @app.get("/metrics")
+    async def scrape() -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+@asynccontextmanager
+async def _running(retrainer: Retrainer, admission: Admission) -> AsyncIterator[None]:
+    """The receiver at work; in the end the retraining that runs is stopped."""
+    watching = asyncio.create_task(admission.patience.watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await retrainer.stop()
+        retrainer.runs.close()
+
+
+async def _notification(
+    request: Request, settings: RetrainerSettings, admission: Admission
+) -> Notification:
+    """What Grafana sent. Raises 401, 413, 408, 400 or 422 in this order."""
+    authenticate(request.scope, settings.token.get_secret_value())
+    limit = settings.max_body_bytes
+    with admission:
+        body = await whole_body(request.scope, request.receive, limit, admission)
+    if not signed(request.scope, body, settings.secret.get_secret_value(), time.time()):
+        raise HTTPException(401, "the signature is not that of this body, or it is too old or new")
+    try:
+        return Notification.model_validate_json(body)
+    except ValidationError as error:
+        raise HTTPException(*what_is_wrong(error)) from None
+
+
+async def _full(_: Request, __: Exception) -> JSONResponse:
+    return unavailable("too many alerts at once", retry_after=1)
+
+
+async def _runs_unavailable(_: Request, error: Exception) -> JSONResponse:
+    return unavailable(f"what ran cannot be read or written: {error}", retry_after=60)

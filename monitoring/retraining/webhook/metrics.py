@@ -1,0 +1,39 @@
+"""What Prometheus sees of retrainings."""
+
+from typing import Literal, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from monitoring.retraining.webhook.runs import RESULTS
+
+Answer = Literal["started", "seen", "running", "cooling_down", "ignored", "refused", "unavailable"]
+
+
+class Metrics:
+    """The metrics of one receiver, in a registry of their own. Known series start at 0."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.hooks = Counter(
+            "heart_retrain_hooks",
+            "Alerts that came, by what was answered",
+            ["answer"],
+            registry=self.registry,
+        )
+        self.running = Gauge(
+            "heart_retrain_running", "1 while a retraining runs", registry=self.registry
+        )
+        self.runs = Counter(
+            "heart_retrain_runs", "Retrainings that ended", ["result"], registry=self.registry
+        )
+        self.last_run = Gauge(
+            "heart_retrain_last_run_timestamp_seconds",
+            "End of the last retraining with this result, 0 if there was none",
+            ["result"],
+            registry=self.registry,
+        )
+        for answer in get_args(Answer):
+            self.hooks.labels(answer)
+        for result in RESULTS:
+            self.runs.labels(result)
+            self.last_run.labels(result)

@@ -1,0 +1,69 @@
+"""What can be set of the receiver, in environment variables HEART_RETRAIN_... or a file .env."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from heart.settings import COMMON, Secret, Variables
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class RetrainerSettings(Variables):
+    """Relative paths start at the working directory."""
+
+    model_config = SettingsConfigDict(**COMMON, env_prefix="HEART_RETRAIN_")
+
+    token: Secret = Field(
+        description="Bearer token of the receiver of Grafana's webhook, which does not start without "
+        "it: at least 16 characters, ASCII, no spaces.",
+    )
+    secret: Secret = Field(
+        description="Key with which Grafana signs what it sends there; of the same form.",
+    )
+    host: str = Field("127.0.0.1", description="Address on which the receiver listens.")
+    port: int = Field(
+        8001, ge=0, le=65535, description="Its port; 0 lets the system choose a free one."
+    )
+    command: str = Field(
+        default_factory=lambda: shlex.join([sys.executable, "-m", "monitoring.retraining.run"]),
+        description="What retrains; --trigger and a text are appended. It is run without a shell.",
+        json_schema_extra={"default": "python -m monitoring.retraining.run"},
+    )
+    folder: Path = Field(
+        Path("registry/retrain"),
+        description="Folder of what is known of retrainings (runs.db) and of their logs.",
+    )
+    time_limit_seconds: Seconds = Field(
+        3600, description="Time after which a retraining is ended, with all processes it started."
+    )
+    cooldown_seconds: float = Field(
+        3600,
+        ge=0,
+        allow_inf_nan=False,
+        description="Time after the end of a retraining in which no alert starts another.",
+    )
+    kept_logs: int = Field(20, ge=1, description="Logs of retrainings that are kept.")
+    max_body_bytes: int = Field(
+        256 * 1024, ge=1, description="Bytes that an alert may have. One of 14 features has 20,000."
+    )
+
+    @field_validator("command")
+    @classmethod
+    def _is_a_command(cls, value: str) -> str:
+        try:
+            words = shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"expected a command line: {error}") from None
+        if not words:
+            raise ValueError("expected a command line")
+        return value
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.absolute()

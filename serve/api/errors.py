@@ -1,0 +1,123 @@
+"""What the API answers when it refuses: for programs by status and type, for people in words."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+
+from heart.schema import MEASUREMENTS, NAMES, OUTCOME
+
+MAX_PROBLEMS = 20
+MAX_SHOWN = 100  # characters of a value
+BY_NAME = {measurement.name: measurement for measurement in (*MEASUREMENTS, OUTCOME)}
+
+
+class Refusal(BaseModel):
+    """Why there is no answer."""
+
+    detail: str
+
+
+class Problem(BaseModel):
+    """What is wrong with one value, and what was expected; absent is what does not apply."""
+
+    type: str
+    message: str
+    row: int = Field(0, description="In a batch, from 0")
+    field: str = ""
+    value: Any = Field(None, description="As it was given, or its kind where it is long")
+    expected: str = ""
+    unit: str = ""
+    minimum: float = 0
+    maximum: float = 0
+    choices: list[str] = []
+
+
+class Problems(BaseModel):
+    """All that is wrong with a request, up to a limit."""
+
+    detail: list[Problem]
+
+
+def refusal(description: str, *headers: str) -> dict[str, Any]:
+    """One entry of the OpenAPI document's responses."""
+    texts = {name: {"schema": {"type": "string"}, "required": True} for name in headers}
+    return {"model": Refusal, "description": description, "headers": texts}
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: refusal("No or a wrong bearer token", "WWW-Authenticate"),
+    503: refusal("Not now: no model, no log, or too much to do", "Retry-After"),
+}
+WITH_BODY: dict[int | str, dict[str, Any]] = {
+    **REFUSALS,
+    400: refusal("The body cannot be read"),
+    408: refusal("The body did not come in time"),
+    413: refusal("The body is too long"),
+    422: {"model": Problems, "description": "The body is no JSON, or a value does not fit"},
+}
+
+
+async def invalid(request: Request, error: Exception) -> Response:
+    """422: each problem with its row, field, value, and what was expected."""
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    request.app.state.service.metrics.refused_values(out_of_range(found))
+    problems = [_problem(item) for item in found[:MAX_PROBLEMS]]
+    text = json.dumps({"detail": problems}, ensure_ascii=False)
+    # JSON can spell half of a surrogate pair, UTF-8 cannot.
+    return Response(text.encode("utf-8", "replace"), 422, media_type="application/json")
+
+
+def out_of_range(errors: Sequence[Any]) -> list[str]:
+    """The measurements whose value was given and refused, once a patient."""
+    places = {
+        tuple(error["loc"][: error["loc"].index(name) + 1])
+        for error in errors
+        for name in NAMES
+        if name in error["loc"]
+        and error["type"] not in ("missing", "extra_forbidden")
+        and error["input"] is not None
+    }
+    return [place[-1] for place in places]
+
+
+def _problem(item: Any) -> dict[str, Any]:
+    place = item["loc"][1:]  # after "body" or "query"
+    fields = [part for part in place if isinstance(part, str) and part != "patients"]
+    rows = [part for part in place if isinstance(part, int)]
+    found: dict[str, Any] = {"type": item["type"], "message": item["msg"]}
+    if rows and item["type"] != "json_invalid":
+        found["row"] = rows[0]
+    if fields:
+        found["field"] = fields[0]
+    measurement = BY_NAME.get(fields[0]) if fields else None
+    if measurement is not None and item["type"] != "extra_forbidden":
+        found["expected"] = measurement.expected
+        if measurement.choices:
+            found["choices"] = [choice.name for choice in measurement.choices]
+        else:
+            found |= {
+                "unit": measurement.unit,
+                "minimum": measurement.low,
+                "maximum": measurement.high,
+            }
+    if "input" in item and item["type"] not in ("missing", "json_invalid"):
+        found["value"] = _shown(item["input"])
+    return found
+
+
+def _shown(value: Any) -> Any:
+    """A value as it was given, or only its kind where it is long or no JSON."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except RecursionError:
+        return f"{type(value).__name__} of many levels"
+    except (TypeError, ValueError):
+        return str(value)[:MAX_SHOWN]
+    if len(text) <= MAX_SHOWN:
+        return value
+    return f"{type(value).__name__} of {len(text)} characters"

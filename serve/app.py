@@ -1,0 +1,191 @@
+"""The HTTP service: what it is made of, and the order in which its parts start and stop."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
+
+from heart.http.access import protected, unavailable
+from heart.http.admission import Admission, Gate
+from heart.predictions.log import LogOverloaded, LogUnavailable, PredictionLog
+from monitoring.collector import DriftCollector
+from monitoring.monitor import Watch
+from serve.api.errors import invalid
+from serve.api.routes import administration, findings, operations, records, scoring
+from serve.guard import Guard
+from serve.metrics import Metrics, ServiceCollector
+from serve.model_manager import Champion
+from serve.service import NoChampion, NotWatched, Service
+from serve.settings import Settings
+from serve.shadow_metrics import RivalCollector
+from serve.ui import LazyPage, mount
+
+logger = logging.getLogger(__name__)
+
+PURGE_SECONDS = 3600
+SETTLE_SECONDS = 0.5
+TOKEN = HTTPBearer(auto_error=False, description="HEART_API_TOKEN")
+DESCRIPTION = """Risk of coronary artery disease from 13 measurements, any but age and sex may be missing.
+
+**Not a medical device.** For research and teaching; no basis for a decision about a patient."""
+
+
+def create_app(
+    settings: Settings,
+    champion: Champion,
+    log: PredictionLog,
+    metrics: Metrics,
+    with_page: bool = True,
+    watch: Watch | None = None,
+) -> FastAPI:
+    """The application. Its lifespan starts and stops the champion's poll, the log, the page, the watch."""
+    service = Service(champion, log, metrics, watch)
+    guard = Guard(champion, log, settings)
+    admission = Admission(settings.max_concurrent, settings.max_body_bytes)
+    app = FastAPIOffline(
+        title="Heart disease",
+        description=DESCRIPTION,
+        lifespan=lambda app: _running(app, settings.poll_seconds),
+        redoc_url=None,
+        # It would record what was refused, and that is what somebody wrote of a patient.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    app.add_middleware(Gate, admission=admission, metrics=metrics)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(LogUnavailable, _log_unavailable)
+    app.add_exception_handler(LogOverloaded, _log_overloaded)
+    app.add_exception_handler(NoChampion, _no_champion)
+    app.add_exception_handler(NotWatched, _not_watched)
+    _add_routes(app, service, guard, admission, settings)
+    app.state.service, app.state.admission, app.state.guard = service, admission, guard
+    metrics.registry.register(ServiceCollector(service))
+    metrics.registry.register(RivalCollector(service, guard))
+    if watch is not None:
+        metrics.registry.register(DriftCollector(watch))
+    app.state.page = mount(app, service, settings, admission) if with_page else None
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _running(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
+    """All parts at work, from the start of the application to its end."""
+    service: Service = app.state.service
+    admission: Admission = app.state.admission
+    page: LazyPage | None = app.state.page
+    service.log.start()
+    service.champion.start()
+    if service.watch is not None:
+        service.watch.start()
+    service.shadow.start()
+    background = [
+        asyncio.create_task(_purge(service.log)),
+        asyncio.create_task(_compare(app.state.guard, poll_seconds)),
+        asyncio.create_task(admission.patience.watch()),
+        asyncio.create_task(_settle(service.champion)),
+    ]
+    if page is not None:
+        background.append(asyncio.create_task(_open(page, service.champion)))
+    try:
+        yield
+    finally:
+        admission.draining = True
+        for task in background:
+            task.cancel()
+        if page is not None:
+            await page.stop()
+        if service.watch is not None:
+            await asyncio.to_thread(service.watch.stop)
+        await asyncio.to_thread(service.shadow.stop)
+        await asyncio.to_thread(service.champion.stop)
+        await asyncio.to_thread(service.log.close)
+
+
+def _add_routes(
+    app: FastAPI, service: Service, guard: Guard, admission: Admission, settings: Settings
+) -> None:
+    token = settings.api_token.get_secret_value() if settings.api_token else None
+    limits = (admission, settings.max_body_bytes, token)
+    secured = [Security(TOKEN)] if token else []  # for the document; `protected` sees to it
+    routers = (
+        scoring(service, protected(*limits, direct=True), secured),
+        records(service, protected(*limits), secured),
+        findings(service, guard, protected(*limits), secured),
+        administration(service, protected(*limits), secured),
+        operations(service, admission),
+    )
+    # In front of the documentation's routes, and not by `include_router`, which goes through a router
+    # of its own at every request.
+    app.router.routes[:0] = [route for router in routers for route in router.routes]
+    for route in (route for router in routers[:-1] for route in router.routes):
+        assert isinstance(route, APIRoute)
+        for method in route.methods or ():
+            service.metrics.expect(method, route.path)
+
+
+async def _open(page: LazyPage, champion: Champion) -> None:
+    """Start the page after the model: the page's imports would hold up the first answer."""
+    for _ in range(100):
+        if champion.current is not None:
+            break
+        await asyncio.sleep(0.1)
+    await page.start()
+    if await page.ready():
+        gc.freeze()
+
+
+async def _settle(champion: Champion) -> None:
+    """Leave what was imported out of collections, which would look through its million objects again.
+
+    That holds up all requests of the moment, for a tenth of a second. MLflow is imported for the first
+    look into the registry, the page in its own time: so this is done after each of them.
+    """
+    while not champion.looked:  # noqa: ASYNC110  # a thread sets it
+        await asyncio.sleep(SETTLE_SECONDS)
+    gc.freeze()
+
+
+async def _purge(log: PredictionLog) -> None:
+    """Delete what is older than the retention, now and every hour."""
+    while True:
+        with contextlib.suppress(LogUnavailable):
+            await asyncio.to_thread(log.purge)
+        await asyncio.sleep(PURGE_SECONDS)
+
+
+async def _compare(guard: Guard, seconds: float) -> None:
+    """Compare the champion with the version before it, again and again."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await asyncio.to_thread(guard.look)
+        except LogUnavailable:
+            pass  # readiness says so
+        except Exception:
+            # Were it to end, nobody would look any more.
+            logger.exception("comparing the champion with the version before it failed")
+
+
+async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, LogUnavailable)
+    return unavailable("the prediction log is unavailable", error.retry_after)
+
+
+async def _log_overloaded(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, LogOverloaded)
+    return unavailable("too much waits for the prediction log", error.retry_after)
+
+
+async def _no_champion(_: Request, error: Exception) -> JSONResponse:
+    return unavailable(f"no model: {error}", retry_after=5)
+
+
+async def _not_watched(_: Request, error: Exception) -> JSONResponse:
+    return unavailable(f"no verdict on drift: {error}", retry_after=5)

@@ -1,0 +1,100 @@
+"""Does a whole table look like the training patients? From counts that are gathered part by part."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from heart.drift.baseline import Column, Reference
+from heart.drift.detector import Counts, Finding, Report, buckets, judge
+from heart.schema import Floats, Measurement
+from serve.batch.cells import Rows
+
+
+def count(encoded: Floats, scores: Floats | None, reference: Reference) -> Counts:
+    """What `heart.drift.detector.count` gives for encoded columns [13, n], at a third of its cost.
+
+    Without scores, those buckets are empty.
+    """
+    found = []
+    for column, values in zip(reference.columns, (*encoded, scores), strict=True):
+        measurement = column.measurement
+        if values is None:
+            found.append(np.zeros(column.buckets, dtype=np.int64))
+        elif measurement and (measurement.choices or measurement.step == 1):
+            each = np.bincount(_places(values, measurement), minlength=len(_whole(measurement)))
+            found.append(_sums(each, _buckets_of_whole(column), column.buckets))
+        else:
+            found.append(np.bincount(buckets(values, column), minlength=column.buckets))
+    return np.concatenate(found)
+
+
+def _places(values: Floats, measurement: Measurement) -> Counts:
+    """Where in `_whole` the values of a measurement stand."""
+    return np.nan_to_num(values, nan=len(_whole(measurement)) - 1).astype(np.int64)
+
+
+def _whole(measurement: Measurement) -> Floats:
+    """The values that a measurement may have if they are whole, from 0, and the missing one."""
+    high = len(measurement.choices) - 1 if measurement.choices else int(measurement.high)
+    return np.append(np.arange(high + 1), np.nan).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _buckets_of_whole(column: Column) -> Counts:
+    assert column.measurement
+    return buckets(_whole(column.measurement), column)
+
+
+def _sums(each: Counts, places: Counts, size: int) -> Counts:
+    sums = np.zeros(size, dtype=np.int64)
+    np.add.at(sums, places, each)
+    return sums
+
+
+class Tally:
+    """Counts by bucket of the good rows of batch after batch; they add up."""
+
+    def __init__(self, reference: Reference) -> None:
+        self.counts = np.zeros(sum(c.buckets for c in reference.columns), dtype=np.int64)
+        self._reference = reference
+
+    def add(self, encoded: Floats, scores: Floats | None, bad: Rows) -> None:
+        """Count the rows of encoded columns [13, n] but those that are bad."""
+        if len(bad):
+            encoded = np.delete(encoded, bad, axis=1)
+            scores = None if scores is None else np.delete(scores, bad)
+        self.merge(count(encoded, scores, self._reference))
+
+    def merge(self, counts: Counts | Sequence[int]) -> None:
+        """Add what was counted elsewhere."""
+        self.counts += np.asarray(counts)
+
+
+def judged(counts: Counts, reference: Reference) -> Report:
+    """The report on all rows of a table, as if they were the longest window."""
+    windows = reference.policy.windows
+    by_column = _by_column(counts, reference)
+    rows = int(by_column[0].sum())
+    if rows < windows[0]:
+        return judge([], counts[None][:0], rows, reference)
+    view = len(windows) - (rows >= windows[-1])
+    report = judge([view], counts[None], rows, reference)
+    counted = [
+        column.name for column, own in zip(reference.columns, by_column, strict=True) if own.any()
+    ]
+    features = {name: _of_all(report.features[name]) for name in counted}
+    drifted = [name for name, finding in features.items() if finding.drifted]
+    said = f"drift of {', '.join(drifted)}" if drifted else "no drift"
+    return replace(report, window_rows=rows, features=features, summary=f"{said} in {rows} rows")
+
+
+def _of_all(finding: Finding) -> Finding:
+    """The same finding in words for a table, which has no last patients."""
+    return replace(finding, summary=finding.summary.replace("the last ", ""))
+
+
+def _by_column(counts: Counts, reference: Reference) -> list[Counts]:
+    ends = np.cumsum([column.buckets for column in reference.columns])
+    return np.split(counts, ends[:-1])

@@ -1,0 +1,107 @@
+"""The tables to score: which files, what is in them, and the parts that they are cut into."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from heart.dataset.formats import PROJECT
+from serve.batch import csv_files, parquet_files
+from serve.batch.cells import Problem, with_texts
+from serve.batch.errors import ScoreError
+from serve.batch.layout import AUTO, Layout, coding
+from serve.batch.storage import Place
+
+KINDS: dict[str, ModuleType] = {".csv": csv_files, ".parquet": parquet_files}
+TELLING = ("sex", "thallium", "chest_pain_type")  # the columns that tell the coding
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file to score; `shown` is its name for people, `changed` the time of its last change."""
+
+    place: Place
+    shown: str
+    size: int
+    changed: int
+    layout: Layout
+
+    @property
+    def first_line(self) -> int:
+        """The number of its first row for people: in a CSV file its line."""
+        return 2 if self.place.suffix == ".csv" and not self.layout.headless else 1
+
+    @property
+    def cuts(self) -> list[tuple[int, int]]:
+        """Where its parts start and stop, in bytes of a CSV file or row groups of Parquet."""
+        found: list[tuple[int, int]] = KINDS[self.place.suffix].cut(self.place)
+        return found
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[pa.RecordBatch, list[Problem]]]:
+        """The rows between two cuts, columns by the project's names, and which rows are none."""
+        kind = KINDS[self.place.suffix]
+        yield from kind.batches(self.place, self.layout, start, stop)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is scored at a time: some of the table of this number."""
+
+    number: int
+    table: int
+    start: int
+    stop: int
+
+
+def find(source: Place, keep: Sequence[str], wanted: str) -> list[Table]:
+    """The tables in a file or folder, by path; only their beginnings are read. Raises ScoreError."""
+    info = source.info()
+    if info.type == fs.FileType.NotFound:
+        raise ScoreError(f"{source}: no such file or folder")
+    folder = info.type == fs.FileType.Directory
+    root = source.path if folder else source.path.rpartition("/")[0]
+    found = [(i, i.path.removeprefix(root).lstrip("/")) for i in _files(source, folder, info)]
+    if not found:
+        raise ScoreError(f"{source}: no .csv or .parquet file in this folder")
+    return [_table(Place(source.system, i.path), i, shown, keep, wanted) for i, shown in found]
+
+
+def _files(source: Place, folder: bool, info: Any) -> list[Any]:
+    """The file itself, or those in the folder but what Spark and others hold for no data."""
+    if not folder:
+        return [info]
+    return [
+        found
+        for found in source.walk()
+        if not any(n.startswith(("_", ".")) for n in found.path[len(source.path) :].split("/"))
+    ]
+
+
+def _table(place: Place, info: Any, shown: str, keep: Sequence[str], wanted: str) -> Table:
+    if place.suffix not in KINDS:
+        raise ScoreError(f"{place}: expected a file in {' or '.join(KINDS)}")
+    found, first = KINDS[place.suffix].look(place, keep, TELLING)
+    return Table(
+        place, shown, info.size, info.mtime_ns or 0, _with_coding(found, wanted, first, place)
+    )
+
+
+def _with_coding(found: Layout, wanted: str, first: pa.Table, place: Place) -> Layout:
+    if not first.num_rows:  # nothing to tell it from, and nothing to translate
+        return replace(found, coding=PROJECT.name if wanted == AUTO else wanted)
+    cells = {name: _distinct(first.column(name)) for name in first.column_names}
+    return replace(found, coding=coding(wanted, cells, str(place)))
+
+
+def _distinct(column: pa.ChunkedArray) -> set[str]:
+    texts = [with_texts(chunk).dictionary_decode().unique() for chunk in column.chunks]
+    return {text for chunk in texts for text in chunk.to_pylist() if text is not None}
+
+
+def parts(tables: Sequence[Table]) -> list[Part]:
+    """All parts, in the order of the rows."""
+    cuts = [(number, *cut) for number, table in enumerate(tables) for cut in table.cuts]
+    return [Part(number, *cut) for number, cut in enumerate(cuts)]

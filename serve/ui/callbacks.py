@@ -1,0 +1,163 @@
+"""What happens on the page, without Gradio: raw values of the browser in, texts for it out."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heart.locale.language import Language, language_of, say
+from heart.predictions.log import LogUnavailable, OutcomeConflict, UnknownPrediction
+from heart.predictions.tables import SOURCES
+from heart.registry.model_version import Model
+from heart.schema import NAMES, OUTCOME
+from heart.web.drift import by_ratio, compared_html, drift_html
+from heart.web.markup import message_html, note_html
+from serve.api.models import Feedback
+from serve.explain import assess
+from serve.service import NoChampion, NotWatched, Service
+from serve.ui.about import about_html
+from serve.ui.answer import answer_html
+from serve.ui.scores import problems_html, scored_html, table_problems_html
+from serve.ui.table import Problem, read_form, read_table
+
+MAX_FILE_BYTES = 2 * 1024 * 1024
+NOT_MEASURED = "not_measured"
+FIELDS = ("patient", "prediction_id", "model_version")
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """The handlers of the page's events, for one service."""
+
+    service: Service
+
+    async def predict(self, language: Any, *values: Any) -> tuple[str, dict[str, Any] | None]:
+        """The answer for a form, and what is needed to write it again in another language."""
+        language = language_of(language)
+        measured = [None if value == NOT_MEASURED else value for value in values]
+        patient, problems = read_form(measured, language)
+        if problems:
+            self._count(problems)
+            return problems_html(problems, language), None
+        try:
+            (answer,) = await self.service.predict([patient])
+        except (NoChampion, LogUnavailable):
+            return message_html(say("unavailable", language), language, "bad"), None
+        held = dict(
+            zip(FIELDS, (patient, answer["prediction_id"], answer["model_version"]), strict=True)
+        )
+        return await self.rewrite(language, held), held
+
+    def _count(self, problems: Sequence[Problem]) -> None:
+        """Tell the metrics which measurements had a value that the schema does not allow."""
+        names = [problem.name for problem in problems if problem.refused]
+        self.service.metrics.refused_values(names)
+
+    async def rewrite(self, language: Language, held: Any) -> str:
+        """The answer that a browser holds, in a language; it is not logged again."""
+        if not isinstance(held, dict) or set(held) != set(FIELDS):
+            return message_html(say("empty", language), language)
+        values = held["patient"] if isinstance(held["patient"], dict) else {}
+        patient, problems = read_form([values.get(name) for name in NAMES], language)
+        model = self._model_of(held["model_version"])
+        if problems or model is None:
+            return message_html(say("changed", language), language)
+        # A full patient takes the model 8192 rows: not on the loop that answers the API.
+        found = await asyncio.to_thread(assess, model, patient)
+        return answer_html(found, str(held["prediction_id"])[:32], language)
+
+    def _model_of(self, version: Any) -> Model | None:
+        """The model of a version: the current one, or the one before if it was just replaced."""
+        champion = self.service.champion
+        models = (champion.current, champion.previous)
+        return next((model for model in models if model and model.version == version), None)
+
+    def about(self, language: Language) -> tuple[str, str]:
+        """The tab about the model, and the note."""
+        try:
+            model = self.service.model()
+        except NoChampion:
+            return message_html(say("no_model", language), language), note_html(None, language)
+        return about_html(model, language), note_html(model.version, language)
+
+    def drift(self, language: Any, feature: Any) -> tuple[str, str]:
+        """The tab about drift: the verdict, and a feature compared; the most drifted for none."""
+        language = language_of(language)
+        try:
+            look = self.service.drift()
+        except NotWatched:
+            return drift_html(None, language), ""
+        names = by_ratio(look)
+        name = feature if feature in names else next(iter(names), "")
+        return drift_html(look, language), compared_html(look, name, language)
+
+    async def score(self, path: Path, language: Any, progress: Callable[[float, str], None]) -> str:
+        """The scores of a CSV file, or what is wrong with it. The file is gone afterwards."""
+        language = language_of(language)
+        progress(0.1, say("reading", language))
+        data = await asyncio.to_thread(_take, path)
+        if len(data) > MAX_FILE_BYTES:
+            return message_html(say("too_large", language), language, "bad")
+        table, problems = await asyncio.to_thread(read_table, data, language)
+        if problems:
+            self._count(problems)
+            return table_problems_html(problems, language)
+        progress(0.6, say("scoring", language))
+        try:
+            answers = await self.service.predict(table.patients)
+        except (NoChampion, LogUnavailable):
+            return message_html(say("unavailable", language), language, "bad")
+        progress(0.9, say("scoring", language))
+        return await asyncio.to_thread(scored_html, table, answers, language)
+
+    async def record(
+        self, prediction_id: Any, outcome: Any, source: Any, replace: Any, language: Any
+    ) -> str:
+        """Keep an outcome and say what came of it."""
+        language = language_of(language)
+        key, kind = await asyncio.to_thread(
+            self._record, str(prediction_id or "").strip(), outcome, source, replace is True
+        )
+        return message_html(say(key, language), language, kind)
+
+    def _record(
+        self, prediction_id: str, outcome: Any, source: Any, replace: bool
+    ) -> tuple[str, str]:
+        if outcome not in [choice.name for choice in OUTCOME.choices] or source not in SOURCES:
+            return "choose", "bad"
+        try:
+            Feedback(prediction_id=prediction_id, outcome=outcome, source=source)
+        except ValueError:
+            return "bad_id", "bad"
+        try:
+            done = self.service.record_outcome(prediction_id, outcome, source, replace)
+        except UnknownPrediction:
+            return "unknown_id", "bad"
+        except OutcomeConflict:
+            return "conflict", "bad"
+        except LogUnavailable:
+            return "unavailable", "bad"
+        return done, "good"
+
+
+def uploaded(file: Any, folder: Path) -> Path | None:
+    """The file that a browser says it uploaded, None unless it lies in the folder for uploads.
+
+    Gradio would check it too, and print what it was sent where that is no file.
+    """
+    claimed = file.get("path") if isinstance(file, dict) else None
+    if not isinstance(claimed, str) or "\0" in claimed:
+        return None
+    path = Path(claimed).resolve()
+    return path if path.is_relative_to(folder.resolve()) and path.is_file() else None
+
+
+def _take(path: Path) -> bytes:
+    """The content of an uploaded file, which is deleted: it holds patients."""
+    data = path.read_bytes()
+    path.unlink()
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
+    return data

@@ -1,0 +1,94 @@
+"""The tab for one patient: a form made from the schema, and the answer beside it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from heart.schema import MEASUREMENTS, Measurement
+from serve.ui.callbacks import NOT_MEASURED, Handlers
+from serve.ui.components import PLAIN, browser_text, heading, static
+from serve.ui.examples import EXAMPLES
+
+GROUPS = ("patient", "blood", "ecg", "second_exam")
+
+
+def patient_tab(
+    handlers: Handlers, translated: dict[str, Any], language: Any
+) -> tuple[list[Any], Any, Any]:
+    """The fields in the schema's order, what the browser holds of an answer, and the answer."""
+    import gradio as gr
+
+    tab = gr.Tab(browser_text("tab_patient"))
+    with tab as translated["tab_patient"], gr.Row(elem_id="patient"):
+        with gr.Column(scale=6, min_width=320):
+            examples = _example_buttons(translated)
+            fields = [field for group in GROUPS for field in _group(group, translated)]
+            with gr.Row():
+                translated["predict"] = gr.Button(
+                    browser_text("predict"), variant="primary", scale=2, elem_id="predict"
+                )
+                translated["clear"] = gr.Button(browser_text("clear"), scale=1)
+        with gr.Column(scale=5, min_width=320, elem_id="answer-side"):
+            answer = gr.HTML(elem_id="answer")
+            held = gr.JSON(visible=False)
+    submits = [field.submit for field in number_fields(fields)]
+    answered = gr.on(
+        [translated["predict"].click, *submits],
+        handlers.predict, [language, *fields], [answer, held], preprocess=False,
+        show_progress="minimal", **PLAIN,
+    )  # fmt: skip
+    answered.then(None, js=static("show_answer.js"), **PLAIN)
+    for name, button in examples.items():
+        _fill_on(button, EXAMPLES[name], fields)
+    _fill_on(translated["clear"], {}, fields)
+    return fields, held, answer
+
+
+def number_fields(fields: Sequence[Any]) -> list[Any]:
+    """Those of the form's fields that take a number."""
+    return [f for f, m in zip(fields, MEASUREMENTS, strict=True) if not m.choices]
+
+
+def _example_buttons(translated: dict[str, Any]) -> dict[str, Any]:
+    import gradio as gr
+
+    translated["examples"] = gr.HTML(heading("examples", "en", 2), elem_classes="group-title")
+    with gr.Row(elem_id="examples"):
+        for name in EXAMPLES:
+            translated[name] = gr.Button(browser_text(name), size="sm", min_width=100)
+    return {name: translated[name] for name in EXAMPLES}
+
+
+def _group(group: str, translated: dict[str, Any]) -> list[Any]:
+    """The heading and the fields of a group of measurements."""
+    import gradio as gr
+
+    key = f"group_{group}"
+    translated[key] = gr.HTML(heading(key, "en", 2), elem_classes="group-title")
+    with gr.Group():
+        found = {m.name: _field(m) for m in MEASUREMENTS if m.group == group}
+    translated |= found
+    return list(found.values())
+
+
+def _field(measurement: Measurement) -> Any:
+    import gradio as gr
+
+    name = browser_text(measurement.name)
+    if not measurement.choices:
+        # Bounds are checked by the schema, which says in the visitor's language what is expected.
+        return gr.Number(
+            label=name, step=measurement.step, elem_id=measurement.name, interactive=True
+        )
+    choices = [(browser_text(f"{measurement.name}_{c.name}"), c.name) for c in measurement.choices]
+    if not measurement.required:
+        choices.append((browser_text("not_measured"), NOT_MEASURED))
+    value = None if measurement.required else NOT_MEASURED
+    return gr.Radio(choices, value=value, label=name, elem_id=measurement.name, interactive=True)
+
+
+def _fill_on(button: Any, patient: dict[str, Any], fields: Sequence[Any]) -> None:
+    values = [
+        patient.get(m.name) if not m.choices or m.required else patient.get(m.name) or NOT_MEASURED
+        for m in MEASUREMENTS
+    ]
+    button.click(lambda: values, None, list(fields), show_progress="hidden", **PLAIN)

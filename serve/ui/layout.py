@@ -1,0 +1,185 @@
+"""The tabs, and the language that all of them are in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heart.locale.language import LANGUAGE_NAMES, language_of
+from heart.predictions.tables import SOURCES
+from heart.schema import OUTCOME
+from serve.service import Service
+from serve.ui.callbacks import Handlers, uploaded
+from serve.ui.components import PLAIN, browser_text, heading, static, translations
+from serve.ui.form import number_fields, patient_tab
+from serve.ui.scores import table_help_html
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+DELETE_SECONDS = (60, 300)  # look so often for files of patients, and keep none longer than that
+
+
+@dataclass
+class Parts:
+    """The components of the page that events read or write."""
+
+    language: Any
+    translated: dict[str, Any]  # by the key of their text
+    fields: list[Any]
+    held: Any
+    answer: Any
+    help: Any
+    about: Any
+    note: Any
+    drift: list[Any]  # the verdict, and a feature compared
+
+
+def create_page(service: Service) -> "gr.Blocks":
+    """The page. Imports Gradio, which takes seconds."""
+    import gradio as gr
+
+    handlers = Handlers(service)
+    blocks: gr.Blocks
+    with gr.Blocks(
+        title="Heart disease", analytics_enabled=False, delete_cache=DELETE_SECONDS
+    ) as blocks:
+        translated: dict[str, Any] = {}
+        with gr.Row(elem_id="top"):
+            translated["title"] = gr.HTML(heading("title", "en", 1), elem_id="title")
+            language = gr.Radio(
+                [(name, code) for code, name in LANGUAGE_NAMES.items()],
+                value="en", label=browser_text("language"), elem_id="language", interactive=True,
+            )  # fmt: skip
+            translated["language"] = language
+        with gr.Tabs(overflow_behavior="wrap"):
+            fields, held, answer = patient_tab(handlers, translated, language)
+            help_text = _table_tab(handlers, translated, language)
+            _outcome_tab(handlers, translated, language)
+            drift = _drift_tab(handlers, translated, language)
+            about = _about_tab(translated)
+        note = gr.HTML(elem_id="note")
+        parts = Parts(language, translated, fields, held, answer, help_text, about, note, drift)
+        _connect_language(blocks, handlers, parts)
+    return blocks
+
+
+def _table_tab(handlers: Handlers, translated: dict[str, Any], language: Any) -> Any:
+    import gradio as gr
+    from gradio.utils import get_upload_folder
+
+    with gr.Tab(browser_text("tab_table")) as translated["tab_table"]:
+        help_text = gr.HTML()
+        translated["upload"] = gr.File(
+            label=browser_text("upload"), file_types=[".csv"], elem_id="upload", height=140
+        )
+        scored = gr.HTML(elem_id="scored", min_height=80)
+
+    async def score(
+        file: Any,
+        language: Any,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> tuple[str, None]:
+        path = uploaded(file, Path(get_upload_folder()))
+        if path is None:
+            return "", None
+        return await handlers.score(path, language, progress), None
+
+    translated["upload"].upload(
+        score, [translated["upload"], language], [scored, translated["upload"]],
+        preprocess=False, api_visibility="private", concurrency_limit=2, show_progress_on=scored,
+    )  # fmt: skip
+    return help_text
+
+
+def _outcome_tab(handlers: Handlers, translated: dict[str, Any], language: Any) -> None:
+    import gradio as gr
+
+    outcomes = [(browser_text(f"{OUTCOME.name}_{c.name}"), c.name) for c in OUTCOME.choices]
+    sources = [(browser_text(f"source_{source}"), source) for source in SOURCES]
+    with gr.Tab(browser_text("tab_outcome")) as translated["tab_outcome"]:
+        translated["outcome_intro"] = gr.HTML(elem_classes="hint")
+        with gr.Group():
+            translated["prediction_id"] = gr.Textbox(
+                label=browser_text("prediction_id"), info=browser_text("prediction_id_info"),
+                max_lines=1, max_length=64, elem_id="prediction_id",
+            )  # fmt: skip
+            translated["outcome"] = gr.Radio(
+                outcomes, label=browser_text("outcome"), elem_id="outcome"
+            )
+            translated["source"] = gr.Radio(sources, label=browser_text("source"), elem_id="source")
+            translated["replace"] = gr.Checkbox(label=browser_text("replace"), elem_id="replace")
+        translated["record"] = gr.Button(
+            browser_text("record"), variant="primary", elem_id="record"
+        )
+        recorded = gr.HTML(elem_id="recorded")
+    asked = [translated[key] for key in ("prediction_id", "outcome", "source", "replace")]
+    gr.on(
+        [translated["record"].click, translated["prediction_id"].submit],
+        handlers.record, [*asked, language], [recorded], preprocess=False,
+        show_progress="minimal", **PLAIN,
+    )  # fmt: skip
+
+
+def _drift_tab(handlers: Handlers, translated: dict[str, Any], language: Any) -> list[Any]:
+    """The verdict beside the measurement that is compared; both are as of the time of asking."""
+    import gradio as gr
+
+    tab = gr.Tab(browser_text("tab_drift"))
+    with tab as translated["tab_drift"], gr.Row():
+        with gr.Column(scale=5, min_width=320):
+            verdict = gr.HTML(elem_id="drift")
+        with gr.Column(scale=5, min_width=320):
+            with gr.Row(elem_id="drift_asked"):
+                feature = gr.Dropdown(
+                    [("", "")], value="", label=browser_text("drift_feature"), filterable=False,
+                    elem_id="drift_feature", interactive=True, scale=3,
+                )  # fmt: skip
+                translated["look_again"] = gr.Button(
+                    browser_text("look_again"), scale=1, min_width=110, elem_id="look_again"
+                )
+            compared = gr.HTML(elem_id="compared")
+    translated["drift_feature"] = feature
+    gr.on(
+        [tab.select, translated["look_again"].click, feature.input],
+        handlers.drift, [language, feature], [verdict, compared], preprocess=False,
+        show_progress="hidden", **PLAIN,
+    )  # fmt: skip
+    return [verdict, compared]
+
+
+def _about_tab(translated: dict[str, Any]) -> Any:
+    import gradio as gr
+
+    with gr.Tab(browser_text("tab_about")) as translated["tab_about"]:
+        return gr.HTML()
+
+
+def _connect_language(blocks: Any, handlers: Handlers, parts: Parts) -> None:
+    """Write what is made on the server in the browser's language, and all in that of the switch."""
+    made = [parts.answer, parts.help, parts.about, parts.note, *parts.drift]
+    feature = parts.translated["drift_feature"]
+    shown = list(parts.translated.values())
+    numbers = number_fields(parts.fields)
+
+    async def write(language: Any, held: Any = None, feature: Any = "") -> list[Any]:
+        chosen = language_of(language)
+        about, note = handlers.about(chosen)
+        answer = await handlers.rewrite(chosen, held)
+        said = translations(parts.translated, chosen)
+        drift = handlers.drift(chosen, feature)
+        return [answer, table_help_html(chosen), about, note, *drift, *said]
+
+    async def begin(language: Any) -> list[Any]:
+        # Gradio shows an empty number as 0 at first, and 0 is a measurement.
+        return [*await write(language), *[None] * len(numbers)]
+
+    common = {"preprocess": False, "show_progress": "hidden"} | PLAIN
+    loaded = blocks.load(
+        begin, [parts.language], [*made, *shown, *numbers],
+        js=static("browser_language.js"), **common,
+    )  # fmt: skip
+    loaded.success(None, js=static("name_choices.js"), **PLAIN)
+    parts.language.input(
+        write, [parts.language, parts.held, feature], [*made, *shown],
+        js=static("say_language.js"), **common,
+    )  # fmt: skip

@@ -1,0 +1,300 @@
+"""The same 303 patients in every layout in which they circulate give the same prepared table."""
+
+import contextlib
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from heart import files
+from heart.dataset import formats
+from heart.dataset.reader import read
+from heart.errors import StageError
+from heart.schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
+from stages import params, prepare
+
+ROOT = Path(__file__).parents[3]
+with (ROOT / files.RAW).open() as raw:
+    PATIENTS = list(csv.DictReader(raw))
+
+SHORT = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal"
+LONG = (
+    "Age,Sex,Chest pain type,BP,Cholesterol,FBS over 120,EKG results,Max HR,Exercise angina,"
+    "ST depression,Slope of ST,Number of vessels fluro,Thallium"
+)
+
+# Written out once more, not taken from heart/dataset/formats.py: what each layout calls the same thing.
+CHEST_PAIN = ["typical_angina", "atypical_angina", "non_anginal_pain", "asymptomatic"]
+ECG = ["normal", "st_t_abnormality", "left_ventricular_hypertrophy"]
+SLOPE = ["upsloping", "flat", "downsloping"]
+THALLIUM = ["normal", "fixed_defect", "reversible_defect"]
+BINARY = {
+    "sex": {"female": "0", "male": "1"},
+    "fasting_blood_sugar_over_120": {"no": "0", "yes": "1"},
+    "exercise_angina": {"no": "0", "yes": "1"},
+}
+UCI = BINARY | {
+    "chest_pain_type": dict(zip(CHEST_PAIN, "1234", strict=True)),
+    "resting_ecg": dict(zip(ECG, "012", strict=True)),
+    "st_slope": dict(zip(SLOPE, "123", strict=True)),
+    "thallium": dict(zip(THALLIUM, "367", strict=True)) | {"": "?"},
+    "major_vessels": {"": "?"},
+}
+PERMUTED = BINARY | {
+    "chest_pain_type": dict(zip(CHEST_PAIN, "3120", strict=True)),
+    "resting_ecg": dict(zip(ECG, "120", strict=True)),
+    "st_slope": dict(zip(SLOPE, "210", strict=True)),
+    "thallium": dict(zip(THALLIUM, "213", strict=True)) | {"": "0"},
+    "major_vessels": {"": "4"},
+}
+PERMUTED_FROM_1 = PERMUTED | {"chest_pain_type": dict(zip(CHEST_PAIN, "4231", strict=True))}
+
+Codes = dict[str, dict[str, str]]
+
+
+def _coded(codes: Codes, labels: dict[str, str]) -> list[str]:
+    return [
+        ",".join(
+            [
+                *(codes.get(name, {}).get(patient[name], patient[name]) for name in NAMES),
+                labels[patient[OUTCOME.name]],
+            ]
+        )
+        for patient in PATIENTS
+    ]
+
+
+def _uci_file() -> list[str]:
+    """Numbers with a decimal point, and a label from 0 to 4: how far the disease has gone."""
+    rows = []
+    for position, line in enumerate(_coded(UCI, {"absence": "0", "presence": "1"})):
+        *cells, label = line.split(",")
+        numbers = [cell if cell == "?" else f"{float(cell)}" for cell in cells]
+        rows.append(",".join([*numbers, str(int(label) * (1 + position % 4))]))
+    return rows
+
+
+def _repeated(rows: list[str]) -> list[str]:
+    return (rows * 4)[:1025]
+
+
+DIGITS = {"absence": "0", "presence": "1"}
+WORDS = {"absence": "Absence", "presence": "Presence"}
+INVERTED_DIGITS = {"absence": "1", "presence": "0"}
+INVERTED_WORDS = {"absence": "Presence", "presence": "Absence"}
+
+LAYOUTS: dict[str, tuple[list[str], str, bool]] = {
+    "UCI without heading": (_uci_file(), "uci", False),
+    "UCI short headings": ([f"{SHORT},num", *_uci_file()], "uci", False),
+    "UCI short headings, 0 and 1": ([f"{SHORT},target", *_coded(UCI, DIGITS)], "uci", False),
+    "long headings": ([f"{LONG},Heart Disease", *_coded(UCI, WORDS)], "uci", False),
+    "circulating": (
+        [f"{SHORT},target", *_repeated(_coded(PERMUTED, INVERTED_DIGITS))],
+        "heart_csv",
+        True,
+    ),
+    "circulating, chest pain from 1": (
+        [f"{SHORT},target", *_repeated(_coded(PERMUTED_FROM_1, INVERTED_DIGITS))],
+        "heart_csv_from_1",
+        True,
+    ),
+    "circulating, long headings": (
+        [f"{LONG},Heart Disease", *_repeated(_coded(PERMUTED_FROM_1, INVERTED_WORDS))],
+        "heart_csv_from_1",
+        True,
+    ),
+    "project, other column order": (
+        [
+            ",".join(reversed(formats.COLUMNS)),
+            *(
+                ",".join(patient[name] for name in reversed(formats.COLUMNS))
+                for patient in PATIENTS
+            ),
+        ],
+        "project",
+        False,
+    ),
+    "headings in capitals, spaces after commas": (
+        [f"{SHORT},num".upper().replace(",", ", "), *(r.replace(",", ", ") for r in _uci_file())],
+        "uci",
+        False,
+    ),
+}
+
+
+def _prepare(
+    folder: Path, lines: Iterable[str], *, form: str = "auto", invert: bool = False
+) -> tuple[pd.DataFrame, dict[str, object]]:
+    raw = folder / files.RAW
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    raw.write_text("\n".join(lines) + "\n")
+    options = params.Prepare.model_validate({"format": form, "invert_label": invert})
+    with contextlib.chdir(folder):
+        prepared, metrics = prepare.prepare([read(files.RAW)], options)
+    return prepared.astype(str), metrics
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    lines = (ROOT / files.RAW).read_text().splitlines()
+    return _prepare(tmp_path_factory.mktemp("project"), lines)[0]
+
+
+@pytest.mark.parametrize(("lines", "coding", "inverted"), LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_every_layout_gives_the_same_patients(
+    lines: list[str], coding: str, inverted: bool, expected: pd.DataFrame, tmp_path: Path
+) -> None:
+    prepared, metrics = _prepare(tmp_path, lines, invert=inverted)
+
+    assert_frame_equal(prepared, expected)
+    assert metrics["coding"] == {"raw": coding}
+
+
+@pytest.mark.parametrize(("lines", "coding", "inverted"), LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_the_coding_can_be_named_instead_of_told(
+    lines: list[str], coding: str, inverted: bool, expected: pd.DataFrame, tmp_path: Path
+) -> None:
+    prepared, _ = _prepare(tmp_path, lines, form=coding, invert=inverted)
+
+    assert_frame_equal(prepared, expected)
+
+
+def test_the_prepared_patients_are_those_of_the_raw_file(expected: pd.DataFrame) -> None:
+    cells = expected[list(formats.COLUMNS)].to_dict("records")
+
+    assert [
+        {name: value if name in CATEGORIES else _number(value) for name, value in row.items()}
+        for row in cells
+    ] == [
+        {name: value if name in CATEGORIES else _number(value) for name, value in row.items()}
+        for row in PATIENTS
+    ]
+
+
+CATEGORIES = [m.name for m in (*MEASUREMENTS, OUTCOME) if m.choices]
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def test_copies_in_the_circulating_file_are_counted(tmp_path: Path) -> None:
+    lines, _, inverted = LAYOUTS["circulating"]
+
+    _, metrics = _prepare(tmp_path, lines, invert=inverted)
+
+    assert metrics["rows_in"] == 1025
+    assert metrics["rows_out"] == len(PATIENTS)
+    assert metrics["duplicates"] == 1025 - len(PATIENTS)
+
+
+def test_the_label_of_the_circulating_file_is_refused_as_it_is(tmp_path: Path) -> None:
+    lines, _, _ = LAYOUTS["circulating"]
+
+    with pytest.raises(StageError, match=r"set prepare\.invert_label: true"):
+        _prepare(tmp_path, lines, invert=False)
+
+
+def _in_words(codes: set[str]) -> str:
+    return " ".join(sorted(codes)) or "none"
+
+
+@pytest.mark.parametrize(
+    "thallium", [{"3"}, {"3", "?"}, {"?"}, {""}, {"3.0", ""}, set()], ids=_in_words
+)
+def test_thallium_codes_that_fit_two_codings_are_refused_with_the_choices(
+    thallium: set[str],
+) -> None:
+    with pytest.raises(SchemaError, match="cannot tell the coding from the thallium") as refusal:
+        formats.detect({"thallium": thallium, "sex": {"0", "1"}, "chest_pain_type": {"1", "4"}})
+
+    choices = "set prepare.format to one of project, uci, heart_csv, heart_csv_from_1"
+    assert choices in str(refusal.value)
+
+
+@pytest.mark.parametrize("chest_pain", [{"1", "2", "3"}, {"2.0"}, {"?"}, set()], ids=_in_words)
+def test_chest_pain_codes_that_fit_two_codings_are_refused_with_the_choices(
+    chest_pain: set[str],
+) -> None:
+    with pytest.raises(SchemaError, match="cannot tell the coding from the chest pain") as refusal:
+        formats.detect({"thallium": {"1", "2", "3"}, "chest_pain_type": chest_pain})
+
+    assert "set prepare.format to one of heart_csv, heart_csv_from_1" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("thallium", "chest_pain", "coding"),
+    [
+        ({"3", "6"}, {"1", "2"}, "uci"),
+        ({"3.0", "7.0", "?"}, {"4.0"}, "uci"),
+        ({"2"}, {"0"}, "heart_csv"),
+        ({" 0", "3"}, {" 0.0"}, "heart_csv"),
+        ({"1"}, {"4", "1"}, "heart_csv_from_1"),
+        ({"normal", ""}, {"asymptomatic"}, "project"),
+    ],
+)
+def test_the_codes_tell_the_coding(thallium: set[str], chest_pain: set[str], coding: str) -> None:
+    tokens = {"thallium": thallium, "chest_pain_type": chest_pain, "sex": {"0", "1"}}
+
+    assert formats.detect(tokens).name == coding
+
+
+def test_words_tell_the_project_coding_without_any_thallium_scan() -> None:
+    assert formats.detect({"thallium": {""}, "sex": {"male", "female"}}) is formats.PROJECT
+
+
+def test_an_ambiguous_file_is_refused_by_name_and_read_once_the_coding_is_named(
+    tmp_path: Path,
+) -> None:
+    normal = [line for line in _uci_file() if line.split(",")[-2] == "3.0"]
+
+    with pytest.raises(StageError, match=f"^{files.RAW}: cannot tell the coding"):
+        _prepare(tmp_path, normal)
+    prepared, _ = _prepare(tmp_path, normal, form="uci")
+
+    assert set(prepared["thallium"]) == {"normal"}
+    assert len(prepared) == len(normal)
+
+
+def test_the_wrong_coding_is_refused_with_the_codes_that_it_knows(tmp_path: Path) -> None:
+    lines, _, _ = LAYOUTS["circulating"]
+
+    with pytest.raises(StageError) as refusal:
+        _prepare(tmp_path, lines, form="uci")
+
+    assert "chest_pain_type is '0', expected one of 1, 2, 3, 4" in str(refusal.value)
+
+
+CODED = [coding for coding in formats.CODINGS.values() if coding is not formats.PROJECT]
+
+
+@pytest.mark.parametrize("coding", CODED, ids=lambda coding: coding.name)
+def test_a_coding_reaches_every_category(coding: formats.Coding) -> None:
+    for measurement in (*MEASUREMENTS, OUTCOME):
+        if measurement.choices:
+            texts = set(coding.codes[measurement.name].values()) - {""}
+            assert texts == {choice.name for choice in measurement.choices}
+
+
+@pytest.mark.parametrize("coding", formats.CODINGS.values(), ids=formats.CODINGS.keys())
+@pytest.mark.parametrize("column", NAMES)
+def test_an_empty_cell_and_a_question_mark_are_missing(coding: formats.Coding, column: str) -> None:
+    assert {coding.translate(column, cell) for cell in ("", "  ", "?", " ? ")} == {""}
+
+
+@pytest.mark.parametrize("coding", formats.CODINGS.values(), ids=formats.CODINGS.keys())
+@pytest.mark.parametrize("zero", ["0", "0.0", " 0 ", "00"])
+def test_zero_is_missing_where_nobody_can_have_it(coding: formats.Coding, zero: str) -> None:
+    assert coding.translate("cholesterol", zero) == ""
+    assert coding.translate("resting_bp", zero) == ""
+    assert coding.translate("st_depression", zero) == zero.strip()
+
+
+def test_the_names_in_params_are_those_of_the_codings() -> None:
+    schema = json.dumps(params.Prepare.model_json_schema())
+
+    assert json.dumps(["auto", *formats.CODINGS]) in schema

@@ -1,0 +1,309 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heart.drift import detector as drift
+from heart.drift.baseline import COLUMNS, SCORE, Reference
+from heart.drift.detector import check, count, fit
+from heart.drift.simulation import Sample
+from heart.schema import MEASUREMENTS, NAMES
+from tests.monitoring.conftest import SMALL
+
+Draw = Callable[..., tuple[Any, Any]]
+
+AGE, SEX, CHEST_PAIN, CHOLESTEROL, THALLIUM = (
+    NAMES.index(name) for name in ("age", "sex", "chest_pain_type", "cholesterol", "thallium")
+)
+
+
+def drifted(report: drift.Report) -> list[str]:
+    return [name for name, finding in report.features.items() if finding.drifted]
+
+
+# The verdict
+
+
+def test_patients_like_the_training_patients_are_no_drift(
+    reference: Reference, drawn: Draw
+) -> None:
+    report = check(*drawn(400), reference)
+
+    assert report.drifted is False
+    assert (report.window_rows, report.minimum_rows) == (400, 20)
+    assert tuple(report.features) == COLUMNS
+    assert report.summary == "no drift in the last 400 patients"
+    for finding in report.features.values():
+        assert 0 <= finding.ratio < 1
+        assert finding.ratio == pytest.approx(finding.score / finding.limit)
+
+
+@pytest.mark.parametrize("number", [0, 1, 19])
+def test_fewer_rows_than_the_minimum_give_no_verdict_and_say_so(
+    number: int, reference: Reference, drawn: Draw
+) -> None:
+    rows, scores = drawn(number)
+    rows[:, THALLIUM] = np.nan
+
+    report = check(rows, scores, reference)
+
+    assert (report.drifted, report.features, report.window_rows) == (None, {}, number)
+    assert report.summary == f"{number} patients, 20 are needed: no verdict"
+
+
+def test_rows_older_than_the_longest_window_count_for_nothing(
+    reference: Reference, drawn: Draw
+) -> None:
+    rows, scores = drawn(400)
+    other, others = drawn(1000, seed=1)
+    other[:] = np.nan
+
+    assert check(np.vstack([other, rows]), np.append(others, scores), reference) == check(
+        rows, scores, reference
+    )
+
+
+def test_all_patients_so_far_are_looked_at_until_the_longest_window_is_full(
+    reference: Reference, drawn: Draw
+) -> None:
+    rows, scores = drawn(390)
+    rows[:, SEX] = np.arange(390) % 25 < 11  # 44 % men instead of 68 %
+
+    report = check(rows, scores, reference)
+
+    assert drifted(report) == ["sex"]
+    assert (
+        report.features["sex"].summary
+        == "sex male in 45 % of the last 390 patients, 68 % in training"
+    )
+
+
+def test_a_drift_is_seen_soonest_in_the_window_that_fits_it(
+    reference: Reference, drawn: Draw
+) -> None:
+    rows, scores = drawn(400)
+    rows[-40:, THALLIUM] = np.nan
+
+    finding = check(rows, scores, reference).features["thallium"]
+
+    assert finding.drifted
+    assert (
+        finding.summary
+        == "thallium missing in 100 % of the last 40 patients, under 1 % in training"
+    )
+
+
+# What changed, in words
+
+
+@pytest.mark.parametrize(("years", "direction"), [(8, "higher"), (-8, "lower")])
+def test_a_shift_has_a_direction(
+    years: int, direction: str, reference: Reference, drawn: Draw
+) -> None:
+    rows, scores = drawn(400)
+    rows[:, AGE] += years
+
+    report = check(rows, scores, reference)
+
+    assert drifted(report) == ["age"]
+    assert report.features["age"].summary.startswith(f"age {direction}: above 56 years in ")
+
+
+def test_a_wider_spread_is_seen_in_the_shares(reference: Reference, drawn: Draw) -> None:
+    rows, scores = drawn(400)
+    middle = np.median(rows[:, AGE])
+    rows[:, AGE] = np.clip(middle + 2.5 * (rows[:, AGE] - middle), 29, 77)
+
+    finding = check(rows, scores, reference).features["age"]
+
+    assert finding.drifted
+    assert "higher" not in finding.summary
+    assert "lower" not in finding.summary
+
+
+def test_missing_values_are_said_to_be_missing(reference: Reference, drawn: Draw) -> None:
+    rows, scores = drawn(200)
+    rows[:68, THALLIUM] = np.nan
+    rows = rows[np.random.default_rng(0).permutation(200)]
+
+    finding = check(rows, scores, reference).features["thallium"]
+
+    assert finding.drifted
+    assert (
+        finding.summary
+        == "thallium missing in 34 % of the last 200 patients, under 1 % in training"
+    )
+
+
+def test_shares_of_values_are_of_the_patients_in_whom_they_are_known(
+    reference: Reference, drawn: Draw
+) -> None:
+    rows, scores = drawn(400)
+    rows[:, CHEST_PAIN] = 3
+    rows[::8, CHEST_PAIN] = np.nan
+
+    summary = check(rows, scores, reference).features["chest_pain_type"].summary
+
+    assert summary == (
+        "chest pain type asymptomatic in 100 % of the 350 of the last 400 patients "
+        "in whom it is known, 48 % in training"
+    )
+
+
+def test_the_score_is_a_feature(reference: Reference, drawn: Draw) -> None:
+    rows, scores = drawn(400)
+
+    report = check(rows, np.minimum(scores + np.float32(0.1), 1), reference)
+
+    assert drifted(report) == [SCORE]
+    assert report.features[SCORE].summary.startswith("predicted risk higher: above 0.")
+    assert report.summary == "drift of score in the last 400 patients"
+
+
+# Values of any kind
+
+
+def test_one_patient_of_a_new_category_is_no_alarm_and_several_are(
+    reference: Reference, drawn: Draw
+) -> None:
+    rows, scores = drawn(40)
+
+    found = []
+    for number in (1, 10):
+        rows[-number:, CHEST_PAIN] = 9
+        found.append(check(rows, scores, reference).features["chest_pain_type"])
+
+    assert [finding.drifted for finding in found] == [False, True]
+    assert "chest pain type in no known category in 50 % of the last 20" in found[1].summary
+
+
+def test_values_that_no_training_patient_had_are_drift(reference: Reference, drawn: Draw) -> None:
+    rows, scores = drawn(40)
+    rows[-10:, CHOLESTEROL] = 5.2  # mmol/l
+
+    finding = check(rows, scores, reference).features["cholesterol"]
+
+    assert finding.drifted
+    assert finding.summary.startswith("cholesterol up to 125 mg/dl in 50 % of the last 20 patients")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1.0, 0.5])
+@pytest.mark.parametrize("column", [AGE, SEX, THALLIUM])
+def test_a_column_of_anything_is_drift_and_no_crash(
+    value: float, column: int, reference: Reference, drawn: Draw
+) -> None:
+    rows, scores = drawn(20)
+    rows[:, column] = value
+
+    report = check(rows, scores, reference)
+
+    assert drifted(report) == [NAMES[column]]
+    assert np.isfinite(report.features[NAMES[column]].ratio)
+
+
+def test_scores_that_are_missing_are_drift(reference: Reference, drawn: Draw) -> None:
+    rows, scores = drawn(20)
+
+    report = check(rows, np.full_like(scores, np.nan), reference)
+
+    assert drifted(report) == [SCORE]
+    assert "predicted risk missing in 100 %" in report.features[SCORE].summary
+
+
+def test_a_column_that_was_constant_in_training(sample: Sample, drawn: Draw) -> None:
+    constant = sample.rows.copy()
+    constant[:, [AGE, SEX]] = 50, 1
+    reference = fit(constant, sample.scores, SMALL)
+    rows, scores = drawn(40)
+
+    changed = check(rows, scores, reference)
+    rows[:, [AGE, SEX]] = 50, 1
+    same = check(rows, scores, reference)
+
+    assert drifted(changed) == ["age", "sex"]
+    assert not same.drifted
+
+
+def test_a_column_that_was_all_missing_in_training(sample: Sample, drawn: Draw) -> None:
+    blind = sample.rows.copy()
+    blind[:, [AGE, THALLIUM]] = np.nan
+    reference = fit(blind, sample.scores, SMALL)
+    rows, scores = drawn(40)
+
+    known = check(rows, scores, reference)
+    rows[:, [AGE, THALLIUM]] = np.nan
+    same = check(rows, scores, reference)
+
+    assert drifted(known) == ["age", "thallium"]
+    assert known.features["age"].summary.startswith(
+        "age missing in 0 % of the last 40 patients, 100 %"
+    )
+    assert not same.drifted
+    assert Reference.from_json(reference.to_json()) == reference
+
+
+def test_any_window_of_any_floats_has_finite_findings(reference: Reference) -> None:
+    random = np.random.default_rng(0)
+    odd = np.array([np.nan, np.inf, -np.inf, -0.0, 1e-40, 3.4e38, 0, 1, 2, 3, 50, 150])
+
+    for number in random.integers(20, 500, size=50):
+        rows = random.choice(odd, size=(number, len(NAMES))).astype(np.float32)
+        report = check(rows, rows[:, 0], reference)
+        assert all(np.isfinite([f.ratio, f.score, f.limit]).all() for f in report.features.values())
+
+
+@pytest.mark.parametrize(("rows", "scores"), [((20, 12), 20), ((20, 13), 19), ((13,), 13)])
+def test_tables_that_do_not_fit_are_refused(
+    rows: tuple[int, ...], scores: int, reference: Reference
+) -> None:
+    with pytest.raises(ValueError, match=r"expected \(n, 13\) and \(n,\)"):
+        check(np.zeros(rows, np.float32), np.zeros(scores, np.float32), reference)
+
+
+def test_too_few_training_patients_are_refused(drawn: Draw) -> None:
+    with pytest.raises(ValueError, match="10 training patients, expected at least 11"):
+        fit(*drawn(10), SMALL)
+
+
+# Counts
+
+
+def test_counts_add_up(reference: Reference, drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, scores = drawn(500)
+    rows[::7, THALLIUM] = np.nan
+    whole = count(rows, scores, reference)
+
+    monkeypatch.setattr(drift, "CHUNK", 64)
+
+    parts = [count(rows[i:j], scores[i:j], reference) for i, j in ((0, 1), (1, 300), (300, 500))]
+    assert np.array_equal(np.sum(parts, axis=0), whole)
+    assert whole.sum() == 500 * len(COLUMNS)
+
+
+def test_the_reference_holds_counts_of_its_rows(sample: Sample, reference: Reference) -> None:
+    rows = len(sample.rows)
+
+    assert reference.rows == rows
+    for position, (column, m) in enumerate(zip(reference.columns, MEASUREMENTS, strict=False)):
+        values = sample.rows[:, position]
+        assert column.missing == np.isnan(values).sum()
+        if m.choices:
+            assert column.counts == (*((values == c).sum() for c in range(len(m.choices))), 0)
+        else:
+            # The values of the schema's steps are on the side of an edge that their text is.
+            above = [(values > np.float32(edge)).sum() for edge in column.edges]
+            assert above == list(np.cumsum(column.counts[::-1])[::-1][1:])
+            assert column.counts[0] == column.counts[-1] == 0
+
+
+def test_a_policy_of_another_size_has_other_limits(sample: Sample) -> None:
+    strict = replace(SMALL, false_alarms=0.001)
+    few = fit(sample.rows[:100], sample.scores[:100], SMALL)
+    many, stricter = (fit(sample.rows, sample.scores, policy) for policy in (SMALL, strict))
+
+    limits = [reference.columns[AGE].limits.shift for reference in (many, stricter, few)]
+
+    assert (np.array(limits[1]) > limits[0]).all()
+    assert limits[2] != limits[0]

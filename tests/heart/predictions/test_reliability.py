@@ -1,0 +1,466 @@
+"""The prediction log when things break: killed writers, databases that go away, full disks, lost answers."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from heart.predictions import log as log_module
+from heart.predictions.log import LogUnavailable, PredictionLog
+from tests.heart.predictions.logs import ROOT, Postgres, opened, records, sound, until
+
+ALL = 10**9
+
+# Killed while it writes
+
+# Each line that it prints is a batch that was acknowledged; the version is the batch's name.
+CHILD = """
+import asyncio, os, sys
+from heart.predictions.log import PredictionLog, Record
+from heart.predictions.log import new_ids
+from tests.heart.predictions.logs import GIVEN
+
+async def client(log, rows):
+    while True:
+        ids = new_ids(rows)
+        await log.append([Record(key, ids[0], 0.5, GIVEN) for key in ids])
+        os.write(1, (" ".join(ids) + "\\n").encode())
+
+async def main():
+    log = PredictionLog(sys.argv[1])
+    log.start()
+    await asyncio.gather(*(client(log, 20 if number % 8 == 0 else 1) for number in range(32)))
+
+asyncio.run(main())
+"""
+
+
+def killed(url: str, said: Path, pause: float) -> list[list[str]]:
+    """Kill a writing process `pause` seconds after its first answer; the batches it had acknowledged."""
+    with said.open("wb") as output:
+        child = subprocess.Popen([sys.executable, "-c", CHILD, url], cwd=ROOT, stdout=output)
+    try:
+        until(lambda: said.stat().st_size > 0 or child.poll() is not None)
+        assert child.poll() is None, "the writing process failed"
+        time.sleep(pause)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    return [line.split() for line in said.read_text().splitlines(keepends=True) if line[-1] == "\n"]
+
+
+def check(url: str, acknowledged: list[list[str]]) -> None:
+    with opened(url) as log:
+        found = log.last(ALL)
+    assert len(found["id"]) == len(set(found["id"]))
+    sizes = Counter(found["model_version"])
+    assert set(sizes.values()) <= {1, 20}, "part of a batch"
+    assert all(sizes[batch[0]] == len(batch) for batch in acknowledged)
+    assert {key for batch in acknowledged for key in batch} <= set(found["id"])
+    sound(url)
+
+
+@pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.heavy)])
+def test_a_killed_writer_loses_nothing_that_it_acknowledged(
+    url: str, tmp_path: Path, rounds: int
+) -> None:
+    chance = random.Random(rounds)
+    for _ in range(rounds // 5):
+        acknowledged: list[list[str]] = []
+        for _ in range(5):
+            acknowledged += killed(url, tmp_path / "said", chance.uniform(0, 0.4))
+            check(url, acknowledged)
+        assert len(acknowledged) > 50
+
+        with opened(url, retention_days=0) as log:  # so that the next rounds have less to read
+            log.purge(datetime.now(UTC) + timedelta(days=1))
+            assert log.count() == 0
+
+
+# The database goes away and comes back
+
+
+@dataclass
+class Outage:
+    url: str
+    begin: Callable[[], None]
+    end: Callable[[], None]
+
+
+@pytest.fixture(params=["file moved", "folder moved", "server stopped", "server crashed"])
+def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
+    if request.param.startswith("server"):
+        server: Postgres = request.getfixturevalue("postgres")
+        mode = "fast" if request.param == "server stopped" else "immediate"
+        up = True
+
+        def stop() -> None:
+            nonlocal up
+            up = False
+            server.stop(mode)
+
+        def start() -> None:
+            nonlocal up
+            server.start()
+            up = True
+
+        yield Outage(server.database(), stop, start)
+        if not up:
+            server.start()
+        return
+    folder = tmp_path / "logs"
+    moved = folder if request.param == "folder moved" else folder / "log.db"
+    away = tmp_path / "away"
+    yield Outage(
+        f"sqlite:///{folder}/log.db", lambda: _move(moved, away), lambda: _move(away, moved)
+    )
+
+
+def _move(source: Path, target: Path) -> None:
+    source.rename(target)
+
+
+class Load:
+    """Clients in an event loop of their own that append for ever and remember what came of it."""
+
+    def __init__(self, log: PredictionLog) -> None:
+        self.acknowledged: list[str] = []
+        self.refused = 0
+        self.other: list[BaseException] = []
+        self._log = log
+        self._stop = False
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    async def _run(self) -> None:
+        await asyncio.gather(*(self._client() for _ in range(8)))
+
+    async def _client(self) -> None:
+        while not self._stop:
+            batch = records(1)
+            try:
+                await self._log.append(batch)
+            except LogUnavailable as error:
+                self.refused += 1
+                await asyncio.sleep(min(error.retry_after, 0.01))
+            except Exception as error:  # noqa: BLE001  # judged by the test
+                self.other.append(error)
+                return
+            else:
+                self.acknowledged.append(batch[0].id)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._stop = True
+            self._thread.join()
+
+    def more(self) -> None:
+        """Wait until it has gone on for a while."""
+        before = len(self.acknowledged)
+        until(lambda: len(self.acknowledged) > before + 100 or bool(self.other))
+
+
+def test_under_load_the_database_goes_away_and_comes_back(outage: Outage) -> None:
+    with opened(outage.url, retry_after=0.02) as log:
+        load = Load(log)
+        with load.running():
+            for _ in range(3):
+                load.more()
+                outage.begin()
+                before = load.refused
+                until(lambda before=before: load.refused > before + 20)  # type: ignore[misc]
+                assert log.ready()
+                outage.end()
+                until(lambda: log.ready() is None)
+            load.more()
+
+        assert not load.other
+        assert log.stats.failures > 0
+        found = log.last(ALL)["id"]
+        assert len(found) == len(set(found))
+        assert set(load.acknowledged) <= set(found)
+    sound(outage.url)
+
+
+def test_a_start_without_the_server_waits_for_it(postgres: Postgres) -> None:
+    url = postgres.database()
+    postgres.stop("fast")
+    try:
+        with opened(url, retry_after=0.0) as log:
+            _starts_late(log, postgres.start)
+    finally:
+        if not (postgres.folder / "data" / "postmaster.pid").exists():
+            postgres.start()
+
+
+def test_a_start_without_the_file_waits_for_it(tmp_path: Path) -> None:
+    (tmp_path / "log.db").mkdir()
+    with opened(f"sqlite:///{tmp_path}/log.db", retry_after=0.0) as log:
+        _starts_late(log, (tmp_path / "log.db").rmdir)
+
+
+def _starts_late(log: PredictionLog, come: Callable[[], None]) -> None:
+    assert log.ready()
+    with pytest.raises(LogUnavailable):
+        log.append_sync(records(1))
+    with pytest.raises(LogUnavailable):
+        log.last(1)
+    come()
+    log.append_sync(records(1))
+    assert log.count() == 1
+
+
+def test_readiness_finds_the_way_back_without_traffic(outage: Outage) -> None:
+    with opened(outage.url, retry_after=1000.0) as log:
+        outage.begin()
+        assert log.ready()
+        with pytest.raises(LogUnavailable) as refused:
+            log.append_sync(records(1))
+        assert refused.value.retry_after == 1000.0
+        outage.end()
+
+        assert log.ready() is None
+
+        log.append_sync(records(1))
+
+
+# SQLite's files change under it
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+def _beside(file: Path, suffix: str) -> Path:
+    return file.with_name(file.name + suffix)
+
+
+def test_a_copy_that_is_put_back_is_taken_up_with_its_changes(file: Path, tmp_path: Path) -> None:
+    with opened(f"sqlite:///{file}", retry_after=0.0) as log:
+        log.append_sync(batch := records(500))
+        shutil.copy(file, tmp_path / "copy")
+        file.unlink()
+        with pytest.raises(LogUnavailable):
+            log.append_sync(records(1))
+        shutil.move(tmp_path / "copy", file)
+
+        log.append_sync(late := records(1))
+
+        assert {record.id for record in (*batch, *late)} <= set(log.last(ALL)["id"])
+    sound(f"sqlite:///{file}")
+
+
+def test_a_file_that_went_away_is_not_made_anew(file: Path) -> None:
+    with opened(f"sqlite:///{file}", retry_after=0.0) as log:
+        log.append_sync(records(1))
+        file.unlink()
+        for _ in range(3):
+            with pytest.raises(LogUnavailable, match="No such file"):
+                log.append_sync(records(1))
+
+        assert not file.exists()
+
+
+def test_an_empty_file_in_its_place_does_not_cost_the_changes(file: Path, tmp_path: Path) -> None:
+    with opened(f"sqlite:///{file}", retry_after=0.0) as log:
+        log.append_sync(batch := records(3))
+        file.rename(tmp_path / "away")
+        file.touch()
+        for _ in range(3):
+            with pytest.raises(LogUnavailable):
+                log.append_sync(records(1))
+        (tmp_path / "away").rename(file)
+
+        log.append_sync(records(1))
+
+        assert {record.id for record in batch} <= set(log.last(ALL)["id"])
+
+
+def test_a_fresh_start_after_all_was_deleted(file: Path) -> None:
+    with opened(f"sqlite:///{file}", retry_after=0.0) as log:
+        log.append_sync(records(1))
+        for suffix in ("", "-wal", "-shm"):
+            _beside(file, suffix).unlink()
+        assert log.ready()
+        file.touch()
+
+        log.append_sync(late := records(1))
+
+        assert log.last(ALL)["id"] == [late[0].id]
+
+
+def test_changes_that_are_deleted_are_written_again(file: Path) -> None:
+    with opened(f"sqlite:///{file}", retry_after=0.0) as log:
+        log.append_sync(batch := records(3))
+        _beside(file, "-wal").unlink()
+
+        log.append_sync(late := records(2))
+
+        assert {record.id for record in (*batch, *late)} == set(log.last(ALL)["id"])
+    with opened(f"sqlite:///{file}") as again:
+        assert again.count() == 5
+
+
+def test_a_damaged_file_in_its_place_is_not_written_to(file: Path, tmp_path: Path) -> None:
+    with opened(f"sqlite:///{file}", retry_after=0.0) as log:
+        log.append_sync(records(5000))
+        log._writer.ask(log._store.scrub)
+        shutil.copy(file, tmp_path / "copy")
+        with (tmp_path / "copy").open("r+b") as damaged:
+            damaged.seek(50 * 4096)
+            damaged.write(os.urandom(40 * 4096))
+        (tmp_path / "copy").rename(file)
+
+        with pytest.raises(LogUnavailable):
+            log.append_sync(records(1))
+        assert log.ready()
+
+
+def test_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    with _small_disk(tmp_path / "disk") as disk:
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(2**20))
+        acknowledged: list[str] = []
+        with opened(f"sqlite:///{disk}/log.db", retry_after=0.0) as log:
+            with pytest.raises(LogUnavailable, match="full"):
+                _fill(log, acknowledged, 50)
+            with pytest.raises(LogUnavailable, match="full"):
+                _fill(log, acknowledged, 1)
+            assert log.stats.failures == 2
+
+            ballast.unlink()
+            log.append_sync(batch := records(50))
+
+            assert log.ready() is None
+            acknowledged += [record.id for record in batch]
+            assert set(acknowledged) <= set(log.last(ALL)["id"])
+        with opened(f"sqlite:///{disk}/log.db") as again:
+            assert set(acknowledged) <= set(again.last(ALL)["id"])
+        sound(f"sqlite:///{disk}/log.db")
+
+
+def _fill(log: PredictionLog, acknowledged: list[str], rows: int) -> None:
+    for _ in range(10_000):
+        log.append_sync(batch := records(rows))
+        acknowledged += [record.id for record in batch]
+
+
+@contextmanager
+def _small_disk(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+# PostgreSQL's answer is lost
+
+
+class Proxy:
+    """A socket in front of PostgreSQL's that can lose the server's next answer and hang up."""
+
+    def __init__(self, server: Postgres, folder: Path) -> None:
+        name = ".s.PGSQL.5432"
+        self.lose_next = False
+        self.lost = 0
+        self._behind = str(server.folder / name)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / name))
+        self._listener.listen()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                front, _ = self._listener.accept()
+            except OSError:
+                return
+            back = socket.socket(socket.AF_UNIX)
+            back.connect(self._behind)
+            for source, target in ((front, back), (back, front)):
+                thread = threading.Thread(target=self._forward, args=(source, target, back))
+                self._threads.append(thread)
+                thread.start()
+
+    def _forward(self, source: socket.socket, target: socket.socket, back: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if source is back and self.lose_next:
+                    self.lose_next, self.lost = False, self.lost + 1
+                    break
+                target.sendall(data)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        source.close()
+
+
+@pytest.fixture
+def proxy(postgres: Postgres, tmp_path: Path) -> Iterator[Proxy]:
+    proxy = Proxy(postgres, tmp_path)
+    yield proxy
+    proxy.close()
+
+
+def test_a_commit_whose_answer_is_lost_is_asked_for_again(
+    postgres: Postgres, proxy: Proxy, tmp_path: Path
+) -> None:
+    postgres.database()
+    with opened(postgres.url("postgres", tmp_path)) as log:
+        log.append_sync(records(1))
+        proxy.lose_next = True
+
+        log.append_sync(batch := records(20))
+
+        assert proxy.lost == 1
+        assert log.stats.failures == 0
+        assert log.count() == 21
+        assert {record.id for record in batch} <= set(log.last(ALL)["id"])
+
+
+def test_an_answer_that_never_comes_holds_up_nobody(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "ANSWER_SECONDS", 0.2)
+    url = postgres.database()
+    with opened(url) as log:
+        with psycopg.connect(url) as other:
+            other.execute("LOCK TABLE log_state")
+
+            before = time.monotonic()
+            assert log.ready() == "the database has not answered for 0.2 s"
+            log.close(timeout=0.2)
+            assert time.monotonic() - before < 4
+
+        until(lambda: not log._writer._thread.is_alive())

@@ -1,0 +1,197 @@
+"""What a challenger said: kept beside its prediction, gone with it, compared by the database."""
+
+import sqlite3
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import NullPool, create_engine, make_url, text
+
+from heart.predictions.log import LogUnavailable, PredictionLog, ShadowRecord, Side, new_ids
+from heart.predictions.sqlite import SHADOW_ROWS, _room
+from tests.heart.predictions.logs import opened, records
+
+OURS, THEIRS = Side("7", 0.5), Side("8", 0.4)
+NOTHING = {"rows": 0, "difference_mean": None, "disagreement_ratio": None, "labels": 0}
+
+
+def execute(url: str, *statements: str) -> list[Any]:
+    """Run statements past the log; the rows of the last one."""
+    driver = "postgresql+psycopg" if url.startswith("postgresql") else "sqlite"
+    engine = create_engine(make_url(url).set(drivername=driver), poolclass=NullPool)
+    with engine.begin() as connection:
+        results = [connection.execute(text(statement)) for statement in statements]
+        return list(results[-1].all()) if results[-1].returns_rows else []
+
+
+def kept(url: str) -> list[Any]:
+    query = "SELECT prediction_id, model_version, probability FROM shadow_predictions ORDER BY 1, 2"
+    return [tuple(row) for row in execute(url, query)]
+
+
+def shadowed(log: PredictionLog, ours: list[float], theirs: list[float]) -> list[str]:
+    """Log predictions of version 7, and what version 8 said of the same patients; their ids."""
+    made = [records(1, "7", risk)[0] for risk in ours]
+    log.append_sync(made)
+    log.append_shadows(
+        [ShadowRecord(one.id, "8", risk) for one, risk in zip(made, theirs, strict=True)]
+    )
+    return [one.id for one in made]
+
+
+def test_a_shadow_is_kept_once_and_only_beside_its_prediction(url: str) -> None:
+    with opened(url) as log:
+        first, second = records(2)
+        log.append_sync([first, second])
+        rows = [ShadowRecord(first.id, "8", 0.1 + 0.2), ShadowRecord(second.id, "8", 0.5)]
+
+        log.append_shadows([*rows, ShadowRecord(new_ids(1)[0], "8", 0.5)])
+        log.append_shadows([rows[0]._replace(probability=0.9), ShadowRecord(first.id, "9", 1.0)])
+        log.append_shadows([])
+
+        assert kept(url) == sorted([*rows, ShadowRecord(first.id, "9", 1.0)])
+        assert log.ready() is None
+
+
+def test_shadows_of_any_number_are_kept(url: str) -> None:
+    made = records(2 * SHADOW_ROWS + 65)
+    with opened(url) as log:
+        log.append_sync(made)
+
+        log.append_shadows([ShadowRecord(one.id, "8", 0.5) for one in made])
+        for count in (1, 63, 64, 65):
+            log.append_shadows([ShadowRecord(one.id, f"{count}", 0.5) for one in made[:count]])
+
+        query = "SELECT model_version, count(*) FROM shadow_predictions GROUP BY 1 ORDER BY 2"
+        counts = {"1": 1, "63": 63, "64": 64, "65": 65, "8": len(made)}
+        assert dict(tuple(row) for row in execute(url, query)) == counts
+
+
+def test_few_statements_take_any_number_of_shadows() -> None:
+    rooms = {rows: _room(rows) for rows in range(1, SHADOW_ROWS + 1)}
+
+    assert all(rows <= room <= SHADOW_ROWS for rows, room in rooms.items())
+    assert len(set(rooms.values())) == 5  # each is compiled once, and kept
+
+
+def test_a_shadow_goes_with_its_prediction(url: str) -> None:
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    with opened(url, retention_days=30, clock=lambda: noon) as log:
+        erased, purged, labelled = shadowed(log, [0.2, 0.3, 0.4], [0.3, 0.4, 0.5])
+        log.record_outcome(labelled, "presence", "registry")
+
+        log.erase(erased)
+        assert {row[0] for row in kept(url)} == {purged, labelled}
+
+        log.purge(noon + timedelta(days=31))
+        assert [row[0] for row in kept(url)] == [labelled]
+
+
+def test_an_erased_shadow_is_in_no_file_of_sqlite(tmp_path: Path) -> None:
+    with opened(f"sqlite:///{tmp_path}/log.db") as log:
+        ids = shadowed(log, [0.5] * 50, [0.25] * 50)
+
+        log.erase(ids[20])
+
+        content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+        assert ids[20].encode() not in content
+        assert ids[21].encode() in content
+
+
+def test_figures_are_those_of_the_patients_whom_both_have_scored(url: str) -> None:
+    random = np.random.default_rng(0)
+    ours, theirs = random.random((2, 60)).tolist()
+    sick = random.random(60) < 0.5
+    with opened(url) as log:
+        assert log.compared(OURS, THEIRS, 100) == NOTHING | {
+            f"{role}_{score}": None
+            for role in ("champion", "challenger")
+            for score in ("accuracy", "brier")
+        }
+        ids = shadowed(log, ours, theirs)
+        log.append_sync(records(5, "7", 0.9))
+        time.sleep(0.002)  # ids of one millisecond have no order
+        others = records(2, "6", 0.9)
+        log.append_sync(others)
+        log.append_shadows([ShadowRecord(one.id, "8", 0.1) for one in others])
+        for key, one in [*zip(ids[:40], sick, strict=False), (others[0].id, True)]:
+            log.record_outcome(key, "presence" if one else "absence", "registry")
+
+        found = log.compared(OURS, THEIRS, 100)
+        newest = [log.compared(OURS, THEIRS, rows)["rows"] for rows in (1, 30, 61, 62, 63)]
+
+    a, b = np.array(ours), np.array(theirs)
+    other = (a >= 0.5) != (b >= 0.4)
+    assert found.pop("rows") == 60
+    assert found.pop("labels") == 40
+    assert found == pytest.approx(
+        {
+            "difference_mean": (b - a).mean(),
+            "disagreement_ratio": other.mean(),
+            "champion_accuracy": ((a >= 0.5) == sick)[:40].mean(),
+            "challenger_accuracy": ((b >= 0.4) == sick)[:40].mean(),
+            "champion_brier": ((a - sick) ** 2)[:40].mean(),
+            "challenger_brier": ((b - sick) ** 2)[:40].mean(),
+        }
+    )
+    # Two of all 62 are beside another version's predictions; they have the newest ids.
+    assert newest == [0, 28, 59, 60, 60]
+
+
+def test_without_the_database_a_shadow_is_refused(tmp_path: Path) -> None:
+    with opened(f"sqlite:///{tmp_path}/log.db") as log:
+        made = records(1)
+        log.append_sync(made)
+    with pytest.raises(LogUnavailable):
+        log.append_shadows([ShadowRecord(made[0].id, "8", 0.5)])
+
+
+# Older logs
+
+
+def as_it_was(url: str) -> None:
+    """Make it a log of version 1 of the tables, which had no shadows."""
+    execute(
+        url,
+        "DROP TABLE shadow_predictions",
+        "UPDATE log_state SET value = 1 WHERE name = 'schema_version'",
+    )
+
+
+def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(url: str) -> None:
+    with opened(url) as log:
+        old = records(3)
+        log.append_sync(old)
+        log.record_outcome(old[0].id, "presence", "registry")
+    as_it_was(url)
+
+    for _ in range(2):
+        with opened(url) as log:
+            assert log.ready() is None
+            assert log.count() == 3
+            assert log.labelled("7", ["id"]) == {"id": [old[0].id]}
+            log.append_shadows([ShadowRecord(old[1].id, "8", 0.5)])
+
+    assert kept(url) == [(old[1].id, "8", 0.5)]
+    assert execute(url, "SELECT value FROM log_state WHERE name = 'schema_version'") == [(2,)]
+
+
+def test_a_log_that_cannot_be_brought_up_to_date_stays_as_it_is(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    with opened(url) as log:
+        log.append_sync(records(1))
+    as_it_was(url)
+    # Something else has the name of the index, so that making it fails after the table was made.
+    execute(url, "CREATE TABLE shadow_predictions_by_version (x)")
+
+    with opened(url) as log:
+        assert log.ready() is not None
+
+    with sqlite3.connect(tmp_path / "log.db") as file:
+        names = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
+    file.close()
+    assert "shadow_predictions" not in names
+    assert execute(url, "SELECT value FROM log_state WHERE name = 'schema_version'") == [(1,)]

@@ -1,0 +1,190 @@
+"""Aliases move as a whole, to versions that can be served, and say why if they do not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from heart.errors import main_of
+from heart.registry import promote as command
+from heart.registry.aliases import (
+    SCHEMA,
+    SELF_TEST,
+    SHA256,
+    THRESHOLD,
+    VERDICT,
+    NotMovedError,
+    aliases,
+    challenge,
+    promote,
+    roll_back,
+    withdraw,
+)
+from tests.heart.registry.registry_fixture import NAME, ROOT, Shelf
+
+pytestmark = [
+    pytest.mark.xdist_group("champion"),  # one worker makes the registry, once
+    pytest.mark.filterwarnings("ignore:::mlflow"),
+]
+
+REFUSED = '{"verdict": "refused", "reasons": ["recall at least 0.6: it is 0.5"]}'
+
+
+@pytest.fixture
+def three(shelf: Shelf) -> Any:
+    """A registry whose champion is version 2, the previous one 1, and a version 3."""
+    shelf.challenge()
+    shelf.promote("2")
+    shelf.client.set_registered_model_alias(NAME, "previous", "1")
+    return shelf.client
+
+
+def test_a_promoted_version_leaves_the_old_champion_as_the_previous(three: Any) -> None:
+    promote(three, NAME, "3")
+    assert aliases(three, NAME) == {"champion": "3", "previous": "2"}
+
+    promote(three, NAME, "3")
+    assert aliases(three, NAME) == {"champion": "3", "previous": "2"}
+
+    promote(three, NAME, "2")
+    assert aliases(three, NAME) == {"champion": "2", "previous": "3"}
+
+
+def test_to_go_back_twice_is_to_go_back_once(three: Any) -> None:
+    promote(three, NAME, "3")
+
+    said = [roll_back(three, NAME), roll_back(three, NAME), roll_back(three, NAME, champion="3")]
+
+    assert said == ["2", "2", "2"]
+    assert aliases(three, NAME) == {"champion": "2", "previous": "2"}
+    promote(three, NAME, "3")
+    assert aliases(three, NAME) == {"champion": "3", "previous": "2"}
+
+
+def test_who_judged_one_champion_does_not_turn_out_another(three: Any) -> None:
+    promote(three, NAME, "3")
+
+    with pytest.raises(NotMovedError, match="version 1 is no longer the champion"):
+        roll_back(three, NAME, champion="1")
+
+    assert aliases(three, NAME) == {"champion": "3", "previous": "2"}
+
+
+def test_without_a_previous_version_there_is_no_way_back(three: Any) -> None:
+    three.delete_registered_model_alias(NAME, "previous")
+
+    for name in (NAME, "another"):
+        with pytest.raises(NotMovedError, match=f"{name} has no version with the alias previous"):
+            roll_back(three, name)
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "reason"),
+    [
+        (SHA256, "abc", "its tag model_sha256 is no SHA-256"),
+        (THRESHOLD, "2", r"its tag threshold is '2', expected a number in \(0, 1\)"),
+        (SCHEMA, "another", "its measurements are not those of this project"),
+        (VERDICT, None, "has no verdict of the gate"),
+        (VERDICT, "[]", "has no verdict of the gate"),
+        (VERDICT, REFUSED, "was refused by the gate: recall at least 0.6: it is 0.5"),
+    ],
+)
+@pytest.mark.parametrize("alias", ["champion", "previous"])
+def test_a_version_that_would_not_be_served_or_was_not_let_through_gets_no_alias(
+    three: Any, alias: str, tag: str, text: str | None, reason: str
+) -> None:
+    number = {"champion": "3", "previous": "1"}[alias]
+    if text is None:
+        three.delete_model_version_tag(NAME, number, tag)
+    else:
+        three.set_model_version_tag(NAME, number, tag, text)
+
+    with pytest.raises(NotMovedError, match=f"^heart-disease version {number}.*{reason}"):
+        promote(three, NAME, number) if alias == "champion" else roll_back(three, NAME)
+
+    assert aliases(three, NAME) == {"champion": "2", "previous": "1"}
+
+
+def test_a_version_without_its_self_test_gets_no_alias(shelf: Shelf, three: Any) -> None:
+    bare = shelf.challenge(lambda folder: (folder / "extra_files" / SELF_TEST).unlink())
+    shelf.promote("2")
+
+    with pytest.raises(NotMovedError, match=r"extra_files/self_test\.json is not among its files"):
+        promote(three, NAME, bare)
+
+    assert aliases(three, NAME) == {"champion": "2", "previous": "1"}
+
+
+@pytest.mark.parametrize("number", ["", "0", "-1", "two", "1.0", "99999999999", "1 or 1", "newest"])
+def test_what_is_no_number_is_refused(three: Any, number: str) -> None:
+    with pytest.raises(NotMovedError, match="is no version: expected a whole number from 1 on"):
+        promote(three, NAME, number)
+
+
+def test_an_unknown_version_is_refused_with_those_that_there_are(three: Any) -> None:
+    with pytest.raises(NotMovedError, match="has no version 7; there are: 1, 2, 3"):
+        promote(three, NAME, "7")
+    with pytest.raises(NotMovedError, match="has no version 7; there are: none"):
+        promote(three, "another", "7")
+
+
+def test_a_challenger_needs_no_verdict_but_must_be_servable(three: Any) -> None:
+    three.set_model_version_tag(NAME, "3", VERDICT, REFUSED)
+
+    challenge(three, NAME, "3")
+    assert aliases(three, NAME) == {"champion": "2", "previous": "1", "challenger": "3"}
+
+    withdraw(three, NAME)
+    withdraw(three, NAME)
+    assert aliases(three, NAME) == {"champion": "2", "previous": "1"}
+
+    three.set_model_version_tag(NAME, "3", SHA256, "none")
+    with pytest.raises(NotMovedError, match="no SHA-256"):
+        challenge(three, NAME, "3")
+
+
+# The command
+
+
+@pytest.fixture
+def said(
+    shelf: Shelf, three: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """What the command says, in a folder with the project's parameters."""
+    register = yaml.safe_load((ROOT / "params.yaml").read_text())["register"]
+    (shelf.folder / "params.yaml").write_text(yaml.safe_dump({"register": register}))
+    monkeypatch.chdir(shelf.folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", three.tracking_uri)
+
+    def run(*arguments: str) -> str:
+        command.main(list(arguments))
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_command_moves_and_says_who_is_who(said: Callable[..., str]) -> None:
+    assert said("3") == "heart-disease: champion 3, previous 2\n"
+    assert said("3") == "heart-disease: champion 3, previous 2\n"
+    assert said("--rollback") == "heart-disease: champion 2, previous 2\n"
+    assert said("--challenger", "3") == "heart-disease: champion 2, previous 2, challenger 3\n"
+    assert said("--no-challenger") == "heart-disease: champion 2, previous 2\n"
+
+
+def test_the_command_ends_with_the_reason(said: Callable[..., str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main_of(lambda: said("7"))
+
+    assert end.value.code == "error: heart-disease has no version 7; there are: 1, 2, 3"
+
+
+@pytest.mark.parametrize("arguments", [[], ["3", "--rollback"], ["--challenger"]])
+def test_the_command_wants_one_thing(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.options(arguments)
+
+    assert end.value.code == 2
+    assert "error" in capsys.readouterr().err

@@ -1,0 +1,197 @@
+"""What a restart serves, and what is kept on disk."""
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heart.ml.onnx_export import predict
+from serve.model_manager import Champion, State
+from tests.heart.registry.registry_fixture import NAME, ROWS, Shelf, serving, until, version_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
+
+
+@pytest.fixture
+def cached(shelf: Shelf) -> Shelf:
+    """The registry is down, and version 1 was served last."""
+    Champion(shelf.settings()).refresh()
+    shelf.database.rename(shelf.away)
+    return shelf
+
+
+def test_a_restart_without_the_registry_serves_the_last_good_version(
+    cached: Shelf, started: Callable[[Champion], Champion]
+) -> None:
+    champion = Champion(cached.settings())
+
+    start = time.perf_counter()
+    started(champion)
+
+    assert time.perf_counter() - start < 1
+    model = serving(champion)
+    assert model.version == "1"
+    assert model.from_cache
+    assert model.figures["roc_auc"] == 0.93
+    expected = predict(
+        (cached.folder / "cache" / NAME).rglob("model.onnx").__next__().read_bytes(), ROWS
+    )
+    np.testing.assert_array_equal(model.predict(ROWS), expected)
+    until(lambda: champion.registry_failures)
+    assert not champion.looked
+    assert not champion.state().reasons
+    served, down = champion.state().notes
+    assert served == "version 1 is served from the local cache"
+    assert down.startswith("the registry has given no model since ")
+
+    cached.away.rename(cached.database)
+
+    until(lambda: not serving(champion).from_cache)
+    until(lambda: not champion.state().notes)
+    until(lambda: champion.looked)
+    assert champion.reloads == 1
+
+
+def test_a_restart_serves_the_cache_until_it_hears_of_another_champion(
+    cached: Shelf, started: Callable[[Champion], Champion]
+) -> None:
+    cached.away.rename(cached.database)
+    cached.promote("2")
+
+    champion = started(Champion(cached.settings(poll_seconds=0.5)))
+
+    assert version_of(champion) == "1"
+    until(lambda: version_of(champion) == "2")
+    assert champion.previous is not None
+    assert champion.previous.version == "1"
+
+
+def test_a_known_version_is_not_downloaded_again(shelf: Shelf) -> None:
+    Champion(shelf.settings()).refresh()
+    shelf.client.get_model_version(NAME, "1")
+    files = [path for path in (shelf.folder / "cache").rglob("*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in files if path.name != "current.json"}
+
+    champion = Champion(shelf.settings())
+    champion.refresh()
+
+    assert version_of(champion) == "1"
+    assert len(before) == 5
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_the_cache_of_another_model_is_not_served(
+    cached: Shelf, started: Callable[[Champion], Champion]
+) -> None:
+    champion = started(Champion(cached.settings(model=f"models:/{NAME}/2")))
+
+    assert champion.current is None
+    assert champion.state().reasons
+
+
+def cached_file(shelf: Shelf, name: str) -> Path:
+    return next((shelf.folder / "cache").rglob(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("model.onnx", "hash"),
+        ("standard_error.onnx", "hash"),
+        ("self_test.json", "unreadable"),
+        ("model.json", "unreadable"),
+    ],
+)
+def test_a_cache_that_was_damaged_is_not_served_but_downloaded_again(
+    cached: Shelf, started: Callable[[Champion], Champion], name: str, kind: str
+) -> None:
+    path = cached_file(cached, name)
+    path.write_bytes(path.read_bytes()[:-10])
+
+    champion = started(Champion(cached.settings()))
+
+    assert champion.current is None
+    assert champion.refusals == {kind: 1}
+    assert f"version in the cache was refused ({kind})" in champion.state().reasons[1:]
+
+    cached.away.rename(cached.database)
+
+    until(lambda: champion.state() == State((), ()))
+    assert version_of(champion) == "1"
+    assert version_of(started(Champion(cached.settings()))) == "1"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": 1}'])
+def test_a_pointer_that_makes_no_sense_is_as_good_as_none(
+    cached: Shelf, started: Callable[[Champion], Champion], text: str
+) -> None:
+    (cached.folder / "cache" / "current.json").write_text(text)
+
+    champion = started(Champion(cached.settings()))
+
+    assert champion.current is None
+    assert not champion.refusals
+
+
+def test_a_model_of_another_schema_in_the_cache_is_not_served(
+    cached: Shelf, started: Callable[[Champion], Champion]
+) -> None:
+    path = cached_file(cached, "model.json")
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(card | {"schema_fingerprint": "0" * 64}))
+
+    champion = started(Champion(cached.settings()))
+
+    assert champion.current is None
+    assert champion.refusals == {"schema": 1}
+
+
+def test_the_cache_forgets_what_is_of_no_further_use(shelf: Shelf) -> None:
+    folder = shelf.folder / "cache" / NAME
+    for name, hours in (("7-abc", 2), (".part-abc", 2), ("8-abc", 0.5)):
+        (folder / name).mkdir(parents=True)
+        os.utime(folder / name, (time.time() - hours * 3600,) * 2)
+    champion = Champion(shelf.settings())
+
+    for version in ("1", "2"):
+        shelf.promote(version)
+        champion.refresh()
+        for kept in folder.glob("[12]-*"):
+            os.utime(kept, (0, 0))
+
+    left = sorted(path.name.partition("-")[0] for path in folder.iterdir())
+    assert left == ["1", "2", "8"]
+
+
+def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(shelf: Shelf) -> None:
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    shutil.rmtree(shelf.folder / "cache")
+    (shelf.folder / "cache").touch()
+
+    shelf.promote("2")
+
+    assert not champion.refresh()
+    assert version_of(champion) == "1"
+    assert champion.registry_failures == 1
+
+
+def test_replicas_share_a_cache(shelf: Shelf) -> None:
+    champions = [Champion(shelf.settings()) for _ in range(6)]
+    for version in ("1", "2"):
+        shelf.promote(version)
+        threads = [threading.Thread(target=champion.refresh) for champion in champions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [version_of(champion) for champion in champions] == [version] * 6
+
+    assert sum(champion.registry_failures for champion in champions) == 0
+    assert len(list((shelf.folder / "cache" / NAME).iterdir())) == 2

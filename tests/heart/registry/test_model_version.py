@@ -1,0 +1,335 @@
+"""A version that is broken in any way is never served."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from heart.registry import model_version as versions_module
+from heart.registry import publishing as registry
+from heart.registry import resolver as registry_module
+from serve.model_manager import Champion
+from tests.heart.drift.snapshots import reference
+from tests.heart.registry.registry_fixture import NAME, Events, Shelf, onnx_model, serving
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
+
+IN = "(float[n,13] measurements)"
+MEAN = "a = Constant <value_ints = [1]> () m = ReduceMean <keepdims = 1> (measurements, a)"
+# A missing measurement makes the answer missing.
+NAN = onnx_model(f"{IN} => (float[n,1] y)", f"{MEAN} y = Sigmoid (m)")
+FILLED = (
+    "z = IsNaN (measurements) o = Constant <value_float = 0.0> () f = Where (z, o, measurements)"
+)
+RISK = "a = Constant <value_ints = [1]> () m = ReduceMean <keepdims = 1> (f, a)"
+
+
+def other(signature: str, body: str) -> Callable[[Path], None]:
+    """Put another model in the place of the right one, self-test and all."""
+
+    def change(folder: Path) -> None:
+        (folder / "model.onnx").write_bytes(onnx_model(signature, body))
+
+    return change
+
+
+def nan(folder: Path) -> None:
+    """A model that gives NaN, registered as its pipeline would: the self-test says NaN too."""
+    (folder / "model.onnx").write_bytes(NAN)
+    test = json.dumps(registry.self_test(NAN))
+    assert "NaN" in test
+    (folder / "extra_files" / "self_test.json").write_text(test)
+
+
+def nan_at_the_bounds(folder: Path) -> None:
+    """The self-test passes; it happens to hold no row with anything missing."""
+    (folder / "model.onnx").write_bytes(NAN)
+    test = registry.self_test(NAN)
+    for part in ("rows", "probabilities"):
+        test[part] = test[part][::2]
+    (folder / "extra_files" / "self_test.json").write_text(json.dumps(test))
+
+
+def truncated(folder: Path) -> None:
+    path = folder / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def external(folder: Path) -> None:
+    model = onnx.load(folder / "model.onnx")
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="weights.bin")
+
+
+def self_test(**changes: Any) -> Callable[[Path], None]:
+    """Replace parts of the stored predictions."""
+
+    def change(folder: Path) -> None:
+        path = folder / "extra_files" / "self_test.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def text_of(file: str, text: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / file).write_text(text)
+
+    return change
+
+
+def error_model(body: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        made = onnx_model(f"{IN} => (float[n,1] y)", f"{FILLED} {RISK} {body}")
+        (folder / "extra_files" / "standard_error.onnx").write_bytes(made)
+
+    return change
+
+
+BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None]]] = {
+    "truncated": ("hash", truncated, {"model_sha256": "0" * 64}),
+    "truncated, hash right": ("unreadable", truncated, {}),
+    "empty": ("unreadable", text_of("model.onnx", ""), {}),
+    "text": ("unreadable", text_of("model.onnx", "<html>not found</html>"), {}),
+    "wrong hash": ("hash", None, {"model_sha256": "0" * 64}),
+    "no hash": ("hash", None, {"model_sha256": None}),
+    "hash that leads elsewhere": ("hash", None, {"model_sha256": "../../../etc"}),
+    "other schema": ("schema", None, {"schema_fingerprint": "0" * 64}),
+    "no schema": ("schema", None, {"schema_fingerprint": None}),
+    "external data": ("external_data", external, {}),
+    "12 measurements": (
+        "shape",
+        other("(float[n,12] measurements) => (float[n,1] y)", f"{MEAN} y = Sigmoid (m)"),
+        {},
+    ),
+    "fixed number of rows": (
+        "shape",
+        other("(float[16,13] measurements) => (float[16,1] y)", f"{MEAN} y = Sigmoid (m)"),
+        {},
+    ),
+    "doubles": (
+        "shape",
+        other("(double[n,13] measurements) => (double[n,1] y)", f"{MEAN} y = Sigmoid (m)"),
+        {},
+    ),
+    "two inputs": (
+        "shape",
+        other("(float[n,13] measurements, float[n,13] w) => (float[n,1] y)", f"{MEAN} y = Sigmoid (m)"),
+        {},
+    ),
+    "two outputs": ("shape", other(f"{IN} => (float[n,1] m, float[n,1] y)", f"{MEAN} y = Sigmoid (m)"), {}),
+    "two columns": (
+        "shape",
+        other(f"{IN} => (float[n,2] y)", f"{MEAN} s = Sigmoid (m) y = Concat <axis = 1> (s, s)"),
+        {},
+    ),
+    "one number for all rows": (
+        "shape",
+        other(
+            f"{IN} => (float[n,1] y)",
+            f"{FILLED} a = Constant <value_ints = [0, 1]> () m = ReduceMean (f, a) y = Sigmoid (m)",
+        ),
+        {},
+    ),
+    "fewer answers than rows": (
+        "shape",
+        other(
+            f"{IN} => (float[n,1] y)",
+            f"{FILLED} {RISK} k = Constant <value_floats = [60.0]> () g = Greater (m, k) "
+            "l = Constant <value_ints = [-1]> () c = Reshape (g, l) p = Sigmoid (m) "
+            "y = Compress <axis = 0> (p, c)",
+        ),
+        {},
+    ),
+    "fails when it is used": (
+        "self_test",
+        other(
+            f"{IN} => (float[n,1] y)",
+            f"{FILLED} {RISK} i = Cast <to = 7> (m) y = GatherElements <axis = 0> (m, i)",
+        ),
+        {},
+    ),
+    "other predictions": (
+        "self_test",
+        other(f"{IN} => (float[n,1] y)", f"{FILLED} {RISK} y = Sigmoid (m)"),
+        {},
+    ),
+    "no probability": ("self_test", other(f"{IN} => (float[n,1] y)", f"{FILLED} {RISK} y = Identity (m)"), {}),
+    "NaN": ("self_test", nan, {}),
+    "NaN at the bounds": ("self_test", nan_at_the_bounds, {}),
+    "empty self-test": ("unreadable", self_test(rows=[], probabilities=[]), {}),
+    "self-test that allows all": ("self_test", self_test(tolerance=1), {}),
+    "self-test without numbers": ("unreadable", self_test(rows="none"), {}),
+    "self-test of other shape": ("unreadable", self_test(probabilities=[0.5]), {}),
+    "self-test is no JSON": ("unreadable", text_of("extra_files/self_test.json", "{"), {}),
+    "self-test is a list": ("unreadable", text_of("extra_files/self_test.json", "[]"), {}),
+    "training data with another hash": ("hash", None, {"training_sha256": "0" * 64}),
+    "interval with another hash": ("hash", None, {"standard_error_sha256": "0" * 64}),
+    "negative interval": ("self_test", error_model("y = Neg (m)"), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "change", "tags"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_challenger_is_never_served(
+    shelf: Shelf,
+    kind: str,
+    change: Callable[[Path], None] | None,
+    tags: dict[str, str | None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events = Events()
+    champion = Champion(shelf.settings(), events)
+    champion.refresh()
+    good = champion.current
+
+    version = shelf.challenge(change, **tags)
+
+    assert not champion.refresh()
+    assert champion.current is good
+    assert champion.refusals == {kind: 1}
+    assert events[1:] == [("refused", kind)]
+    assert not champion.state().reasons
+    assert champion.state().notes == (f"version {version} was refused ({kind})",)
+    assert champion.refused is not None
+    assert champion.refused.reason in caplog.text
+    assert len(list((shelf.folder / "cache" / NAME).iterdir())) == 1
+
+
+def test_a_version_without_a_hash_is_not_even_downloaded(shelf: Shelf) -> None:
+    def remove(folder: Path) -> None:
+        (folder / "model.onnx").unlink()
+
+    shelf.challenge(remove, model_sha256=None)
+    champion = Champion(shelf.settings())
+
+    assert not champion.refresh()
+
+    assert champion.refusals == {"hash": 1}
+    assert champion.registry_failures == 0
+
+
+@pytest.mark.parametrize("threshold", [None, "", "0", "1", "nan", "high"])
+def test_a_version_without_a_threshold_that_parts_is_refused(
+    shelf: Shelf, threshold: str | None
+) -> None:
+    shelf.challenge(threshold=threshold)
+    champion = Champion(shelf.settings())
+
+    assert not champion.refresh()
+
+    assert champion.refused is not None
+    assert champion.refused.kind == "unreadable"
+    assert "threshold" in champion.refused.reason
+
+
+@pytest.mark.parametrize("evaluate", ["{", "[]"])
+def test_a_challenger_with_figures_that_make_no_sense_is_refused(
+    shelf: Shelf, evaluate: str
+) -> None:
+    shelf.challenge(run_id=shelf.run_with(evaluate=evaluate))
+    champion = Champion(shelf.settings())
+
+    assert not champion.refresh()
+
+    assert champion.refusals == {"unreadable": 1}
+    assert champion.state().reasons == (
+        "no model is loaded yet",
+        "version 3 was refused (unreadable)",
+    )
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "extra_files/self_test.json"])
+def test_a_file_that_is_too_large_is_not_even_downloaded(
+    shelf: Shelf, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grow(folder: Path) -> None:
+        with (folder / file).open("ab") as content:
+            content.truncate(10_000_000)
+
+    monkeypatch.setattr(registry_module, "MAX_BYTES", 5_000_000)
+    monkeypatch.setattr(versions_module, "read", None)
+    shelf.challenge(grow)
+    champion = Champion(shelf.settings())
+
+    assert not champion.refresh()
+
+    assert champion.refusals == {"size": 1}
+
+
+def test_a_refused_version_is_tried_again_only_if_the_alias_moved_or_if_asked(
+    shelf: Shelf,
+) -> None:
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    broken = shelf.challenge(model_sha256="0" * 64)
+
+    for _ in range(3):
+        champion.refresh()
+    assert champion.refusals == {"hash": 1}
+
+    champion.refresh(retry_refused=True)
+    assert champion.refusals == {"hash": 2}
+
+    shelf.promote("1")
+    champion.refresh()
+    assert champion.refused is None
+    shelf.promote(broken)
+    champion.refresh()
+    assert champion.refusals == {"hash": 3}
+
+    shelf.promote("2")
+    assert champion.refresh()
+    assert not champion.state().notes
+
+
+# The drift reference
+
+
+def with_reference(text: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "extra_files" / "reference.json").write_text(text)
+
+    return change
+
+
+def test_the_drift_reference_is_loaded_with_its_version_and_from_the_cache(shelf: Shelf) -> None:
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    assert serving(champion).reference is None
+
+    version = shelf.challenge(with_reference(reference().to_json()))
+    assert champion.refresh()
+
+    assert serving(champion).reference == reference()
+    shelf.database.rename(shelf.away)
+    restarted = Champion(shelf.settings())
+    restarted.start()
+    restarted.stop()
+    assert serving(restarted).version == version
+    assert serving(restarted).reference == reference()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "tags"),
+    [
+        ("hash", None, {"reference_sha256": "0" * 64}),
+        ("unreadable", "{", {}),
+        ("unreadable", "[]", {}),
+        ("unreadable", '{"format": 0}', {}),
+        ("unreadable", '{"format": 1, "rows": 9, "policy": [], "columns": []}', {}),
+    ],
+)
+def test_a_version_whose_drift_reference_is_broken_is_refused(
+    shelf: Shelf, kind: str, text: str | None, tags: dict[str, str | None]
+) -> None:
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    good = champion.current
+
+    shelf.challenge(with_reference(reference().to_json() if text is None else text), **tags)
+
+    assert not champion.refresh()
+    assert champion.current is good
+    assert champion.refusals == {kind: 1}

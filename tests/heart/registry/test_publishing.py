@@ -1,0 +1,424 @@
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from heart.errors import StageError
+from heart.ml.onnx_export import predict
+from heart.registry import publishing as registry
+from heart.registry.aliases import CHAMPION, PREVIOUS, SCHEMA, SHA256, VERDICT, move
+from heart.schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
+from monitoring.retraining.history import Journal
+from tests.answering import answering
+from tests.processes import free_port
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
+
+NAME = "heart-disease"
+
+Publish = Callable[..., Any]
+
+
+@pytest.fixture
+def publish(store: Any, package_of: Any, model_of: Any) -> Publish:
+    def published(card: str = "a card", **model: Any) -> Any:
+        return registry.publish(
+            store, NAME, registry.experiment(store, NAME), package_of(model_of(**model)), card
+        )
+
+    return published
+
+
+def files_of(version: Any) -> Path:
+    """The folder with the files of a version."""
+    model_id: str = version.source.removeprefix("models:/")
+    return Path("registry") / "artifacts" / NAME / "models" / model_id / "artifacts"
+
+
+# Where the registry is
+
+
+@pytest.mark.parametrize(
+    ("here", "root"),
+    [
+        ("/home/me/project", "/home/me/project"),
+        ("/home/me/project/.dvc/tmp/exps/tmpab12", "/home/me/project"),
+        ("/home/me/project/.dvc/tmp/exps/tmpab12/deeper", "/home/me/project"),
+        ("/home/me/.dvc/tmp/other", "/home/me/.dvc/tmp/other"),
+    ],
+)
+def test_the_copy_of_a_queued_experiment_belongs_to_the_main_folder(here: str, root: str) -> None:
+    assert registry.project_root(Path(here)) == Path(root)
+
+
+def test_without_a_uri_the_registry_lies_in_the_project(store: Any, tmp_path: Path) -> None:
+    assert store.tracking_uri == f"sqlite:///{tmp_path}/registry/mlflow.db"
+
+
+def test_a_uri_takes_the_place_of_the_own_registry(
+    store: Any, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "elsewhere" / "other.db"
+    other.parent.mkdir()
+    other.write_bytes((empty_store / "registry" / "mlflow.db").read_bytes())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
+
+    client = registry.connect()
+    registry.experiment(client, "made-there")
+
+    assert client.get_experiment_by_name("made-there") is not None
+    assert store.get_experiment_by_name("made-there") is None
+
+
+def test_a_queued_experiment_writes_to_the_main_folder(
+    store: Any, tmp_path: Path, package_of: Any, model_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1"
+    queued.mkdir(parents=True)
+    monkeypatch.chdir(queued)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    client = registry.connect()
+    experiment = registry.experiment(client, "queued")
+    with registry.run(experiment, package_of(model_of())) as run_id:
+        pass
+
+    assert store.get_run(run_id).info.experiment_id == experiment
+    artifacts = Path(store.get_run(run_id).info.artifact_uri.removeprefix("file://"))
+    assert (artifacts / "metrics" / "evaluate.json").is_file()
+    assert artifacts.is_relative_to(tmp_path / "registry" / "artifacts" / "queued")
+    assert not list(queued.iterdir())
+
+
+@pytest.mark.usefixtures("store")
+def test_a_registry_that_does_not_answer_is_a_clear_error_within_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+    start = time.monotonic()
+    with pytest.raises(StageError) as error:
+        registry.connect()
+
+    assert time.monotonic() - start < 15
+    message = str(error.value)
+    assert message.startswith(f"the registry {uri} does not answer (MLFLOW_TRACKING_URI): ")
+    assert "refused" in message
+    assert "\n" not in message
+
+
+@pytest.mark.usefixtures("store")
+def test_the_error_does_not_tell_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:p@s3cret@127.0.0.1:{free_port()}")
+
+    with pytest.raises(StageError) as error:
+        registry.connect()
+
+    assert "127.0.0.1" in str(error.value)
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.fixture(params=["<h1>Not here</h1>", '{"message": "Not here"}'], ids=["html", "json"])
+def tracking_only(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URI of a server that knows experiments and says of all else that it is not there."""
+
+    def answer(asked: BaseHTTPRequestHandler, _: bytes) -> tuple[int, bytes]:
+        known = "/experiments/search" in asked.path
+        return (200, b'{"experiments": []}') if known else (404, str(request.param).encode())
+
+    with answering(answer) as address:
+        yield address
+
+
+def test_beside_a_server_that_keeps_runs_only_the_registry_is_the_own_one(
+    tracking_only: str, store: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_only.replace("//", "//me:s3cret@"))
+
+    client = registry.connect()
+
+    assert client.tracking_uri == store.tracking_uri
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"note: the server {tracking_only} keeps runs but no registered models (MLFLOW_TRACKING_URI)"
+    )
+    assert said.endswith("see docs/hosting.md\n")
+    assert "s3cret" not in said
+
+
+def test_a_copy_that_the_server_does_not_take_is_told_and_no_failure(
+    tracking_only: str, publish: Publish, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_only.replace("//", "//me:s3cret@"))
+
+    version = publish()
+
+    assert version.version in (1, "1")
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: {tracking_only} has not taken the run {version.run_id}: ")
+    assert "s3cret" not in said
+
+
+def test_retrainings_are_copied_too_however_they_end(
+    store: Any, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    # Any other store does for a server: it is asked through the same client.
+    uri = f"sqlite:///{shutil.copy(empty_store / 'registry/mlflow.db', tmp_path / 'server.db')}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    journal = Journal(store, NAME)
+    done, failed, killed = (journal.begin({"trigger": name}) for name in ("a", "b", "c"))
+
+    journal.finish(done, {"verdict": "refused"}, {"all.brier.high": 0.01}, "the report")
+    journal.fail(failed, "no space left")
+    journal.interrupted(killed)
+
+    server = MlflowClient(tracking_uri=uri)
+    experiment = server.get_experiment_by_name(f"{NAME}-retraining")
+    copies = {
+        run.data.tags["copied_from"]: run for run in server.search_runs([experiment.experiment_id])
+    }
+    status = {own: run.info.status for own, run in copies.items()}
+    assert status == {done: "FINISHED", failed: "FAILED", killed: "KILLED"}
+    assert copies[failed].data.tags["reason"] == "no space left"
+    copy = copies[done]
+    assert (copy.data.tags["verdict"], copy.data.metrics) == ("refused", {"all.brier.high": 0.01})
+    assert [file.path for file in server.list_artifacts(copy.info.run_id)] == ["report.txt"]
+
+
+# What a version holds
+
+
+def test_a_version_holds_one_input_and_one_output(publish: Publish) -> None:
+    version = publish()
+
+    graph = onnx.load(files_of(version) / "model.onnx").graph
+
+    def described(value: Any) -> tuple[Any, ...]:
+        tensor = value.type.tensor_type
+        return tensor.elem_type, [dim.dim_value or dim.dim_param for dim in tensor.shape.dim]
+
+    assert [described(value) for value in graph.input] == [(onnx.TensorProto.FLOAT, ["n", 13])]
+    assert [described(value) for value in graph.output] == [(onnx.TensorProto.FLOAT, ["n", 1])]
+
+
+def test_a_version_has_a_signature_and_an_example(publish: Publish) -> None:
+    from mlflow.models import get_model_info
+
+    publish()
+
+    info = get_model_info(f"models:/{NAME}/1")
+
+    [given], [result] = info.signature.inputs.inputs, info.signature.outputs.inputs
+    assert (given.name, given.type, given.shape) == ("measurements", np.float32, (-1, 13))
+    assert (result.name, result.type, result.shape) == ("probability", np.float32, (-1, 1))
+    assert info.saved_input_example_info is not None
+
+
+def test_a_version_holds_its_schema(publish: Publish) -> None:
+    version = publish()
+
+    document = json.loads((files_of(version) / "extra_files" / "schema.json").read_text())
+
+    assert document["fingerprint"] == fingerprint() == version.tags[SCHEMA]
+    assert [m["name"] for m in document["measurements"]] == [*NAMES, OUTCOME.name]
+    assert document["measurements"][1]["choices"] == ["female", "male"]
+    assert (document["measurements"][0]["low"], document["measurements"][0]["high"]) == (18, 110)
+
+
+def test_a_version_holds_a_self_test_that_it_passes(publish: Publish) -> None:
+    version = publish()
+    folder = files_of(version)
+
+    test = json.loads((folder / "extra_files" / "self_test.json").read_text())
+
+    rows = np.array([[np.nan if v is None else v for v in row] for row in test["rows"]])
+    assert np.isnan(rows).any()
+    found = predict((folder / "model.onnx").read_bytes(), rows)
+    assert np.abs(found - test["probabilities"]).max() <= test["tolerance"] <= 1e-6
+    assert np.ptp(test["probabilities"]) > 0.1
+
+
+def test_a_version_holds_the_files_beside_the_model_with_their_hashes(
+    publish: Publish, package_of: Any, model_of: Any
+) -> None:
+    version = publish(card="what it is good for")
+    package = package_of(model_of())
+
+    for name, content in package.beside.items():
+        assert (files_of(version) / "extra_files" / name).read_bytes() == content
+    assert registry.identity(package).items() <= version.tags.items()
+    assert version.tags["threshold"] == "0.5"
+    assert package.tags.items() <= version.tags.items()
+    assert version.tags[SHA256] == package.sha256
+    assert version.description == "what it is good for"
+    assert VERDICT not in version.tags
+
+
+def test_the_run_of_a_version_has_parameters_figures_and_files(
+    publish: Publish, store: Any
+) -> None:
+    version = publish()
+
+    run = store.get_run(version.run_id)
+
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"train.seed": "0"}
+    assert run.data.metrics == {"evaluate.roc_auc": 0.9}
+    assert run.data.tags["git_commit"] == "abc"
+    assert [f.path for f in store.list_artifacts(run.info.run_id, "metrics")] == [
+        "metrics/evaluate.json"
+    ]
+
+
+def test_all_of_the_own_registry_lies_in_its_folder(publish: Publish, tmp_path: Path) -> None:
+    before = {path for path in tmp_path.iterdir() if path.name != "registry"}
+
+    publish()
+
+    assert set(tmp_path.iterdir()) - {tmp_path / "registry"} == before
+
+
+def test_a_run_that_breaks_is_marked_failed(store: Any, package_of: Any, model_of: Any) -> None:
+    experiment = registry.experiment(store, NAME)
+
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        registry.run(experiment, package_of(model_of())) as run_id,
+    ):
+        raise RuntimeError("stop")
+
+    assert store.get_run(run_id).info.status == "FAILED"
+
+
+def test_an_experiment_is_made_once(store: Any) -> None:
+    assert registry.experiment(store, NAME) == registry.experiment(store, NAME)
+
+
+# Finding and loading
+
+
+def test_a_version_is_found_by_the_hash_of_its_model(
+    publish: Publish, store: Any, package_of: Any, model_of: Any
+) -> None:
+    version = publish()
+
+    package = package_of(model_of())
+    found = registry.find(store, NAME, package)
+
+    assert found is not None
+    assert found.version == version.version
+    assert registry.find(store, NAME, package_of(model_of(strength=0.2))) is None
+    assert registry.find(store, "another-name", package) is None
+
+
+def test_a_model_with_another_threshold_is_another_version(
+    publish: Publish, store: Any, package_of: Any, model_of: Any
+) -> None:
+    version = publish()
+    package = package_of(model_of())
+
+    assert registry.find(store, version.name, package) is not None
+    assert registry.find(store, version.name, replace(package, threshold=0.4)) is None
+
+
+def test_a_model_with_another_drift_reference_is_another_version(
+    publish: Publish, store: Any, package_of: Any, model_of: Any
+) -> None:
+    publish()
+    package = package_of(model_of())
+    beside = {**package.beside, "reference.json": b"{}"}
+
+    assert registry.find(store, NAME, replace(package, beside=beside)) is None
+
+
+def test_the_model_of_a_version_comes_back_byte_for_byte(publish: Publish, model_of: Any) -> None:
+    assert registry.load(publish()) == model_of()
+
+
+def test_a_model_that_was_changed_is_refused(publish: Publish, model_of: Any) -> None:
+    version = publish()
+    (files_of(version) / "model.onnx").write_bytes(model_of(shuffled=True))
+
+    with pytest.raises(StageError, match=r"heart-disease version 1: model\.onnx has the hash"):
+        registry.load(version)
+
+
+def test_the_champion_predicts_for_anyone_with_mlflow(
+    publish: Publish, store: Any, model_of: Any
+) -> None:
+    import mlflow
+
+    move(store, NAME, publish().version)
+    rows = registry.fictional_rows(7)
+
+    found = mlflow.pyfunc.load_model(f"models:/{NAME}@champion").predict(rows)
+
+    assert list(found) == ["probability"]
+    assert found["probability"].shape == (7, 1)
+    assert np.array_equal(found["probability"][:, 0], predict(model_of(), rows))
+
+
+# Aliases
+
+
+def test_nobody_is_to_beat_before_a_promotion(publish: Publish, store: Any) -> None:
+    assert registry.to_beat(store, NAME, None) is None
+
+    version = publish()
+
+    assert registry.to_beat(store, NAME, version) is None
+
+
+def test_the_old_champion_becomes_the_previous_one(publish: Publish, store: Any) -> None:
+    first, second = publish(), publish(strength=0.3)
+
+    for version in (first, second):
+        move(store, NAME, version.version)
+
+    found = [registry.to_beat(store, NAME, challenger) for challenger in (None, second)]
+    assert [version and version.version for version in found] == [second.version, first.version]
+    assert store.get_model_version_by_alias(NAME, PREVIOUS).version == first.version
+
+
+def test_promoting_the_champion_again_changes_nothing(publish: Publish, store: Any) -> None:
+    first, second = publish(), publish(strength=0.3)
+    for version in (first, second, second):
+        move(store, NAME, version.version)
+
+    assert store.get_registered_model(NAME).aliases == {
+        CHAMPION: second.version,
+        PREVIOUS: first.version,
+    }
+
+
+# Patients of nobody
+
+
+def test_fictional_patients_are_the_same_every_time() -> None:
+    assert np.array_equal(registry.fictional_rows(9), registry.fictional_rows(9), equal_nan=True)
+    assert not np.array_equal(
+        registry.fictional_rows(9, seed=1), registry.fictional_rows(9), equal_nan=True
+    )
+
+
+def test_fictional_patients_are_valid_and_every_second_one_is_complete() -> None:
+    rows = registry.fictional_rows(200)
+
+    assert rows.dtype == np.float32
+    for column, measurement in enumerate(MEASUREMENTS):
+        known = rows[~np.isnan(rows[:, column]), column]
+        high = len(measurement.choices) - 1 if measurement.choices else measurement.high
+        assert measurement.low <= known.min() < known.max() <= high + 1e-6
+        assert np.isnan(rows[1::2, column]).any() != measurement.required
+    assert not np.isnan(rows[::2]).any()

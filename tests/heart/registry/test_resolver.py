@@ -1,0 +1,133 @@
+"""What the registry means, and what is done while it is down."""
+
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from heart.registry.resolver import Registry
+from serve.model_manager import Champion, State
+from tests.heart.registry.registry_fixture import NAME, Events, Shelf, version_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
+
+
+def test_a_version_can_be_asked_for_by_its_number(shelf: Shelf) -> None:
+    champion = Champion(shelf.settings(model=f"models:/{NAME}/2"))
+
+    assert champion.refresh()
+
+    assert version_of(champion) == "2"
+
+
+def test_the_newest_is_the_one_with_the_highest_number(shelf: Shelf) -> None:
+    for _ in range(8):
+        shelf.client.create_model_version(NAME, "file:///nowhere")
+
+    newest = Registry(shelf.settings().tracking_uri, f"models:/{NAME}/newest").resolve()
+
+    assert newest.number == "10"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [f"models:/{NAME}@nobody", f"models:/{NAME}/99", "models:/other@champion", "models:/other/newest"],
+)  # fmt: skip
+def test_what_the_registry_does_not_hold_is_waited_for(shelf: Shelf, model: str) -> None:
+    champion = Champion(shelf.settings(model=model))
+
+    assert not champion.refresh()
+
+    assert champion.current is None
+    assert champion.registry_failures == 1
+    reason, note = champion.state().reasons
+    assert reason == "no model is loaded yet"
+    assert note.startswith("the registry has given no model since 20")
+
+
+def test_files_that_are_not_there_yet_are_waited_for(shelf: Shelf) -> None:
+    away: list[tuple[Path, bytes]] = []
+
+    def remove(folder: Path) -> None:
+        path = folder / "extra_files" / "self_test.json"
+        away.append((path, path.read_bytes()))
+        path.unlink()
+
+    version = shelf.challenge(remove)
+    champion = Champion(shelf.settings())
+    assert not champion.refresh()
+    assert (champion.registry_failures, champion.refusals) == (1, {})
+
+    away[0][0].write_bytes(away[0][1])
+
+    assert champion.refresh()
+    assert version_of(champion) == version
+
+
+def test_without_the_registry_the_champion_goes_on(shelf: Shelf) -> None:
+    events = Events()
+    champion = Champion(shelf.settings(), events)
+    champion.refresh()
+
+    shelf.database.rename(shelf.away)
+
+    assert not champion.refresh()
+    assert not champion.refresh()
+    assert version_of(champion) == "1"
+    assert champion.registry_failures == 2
+    assert events[1:] == [("registry_failed", "")] * 2
+    since = champion.registry_down_since
+    assert since is not None
+    note = f"the registry has given no model since {since:%Y-%m-%dT%H:%M:%SZ}"
+    assert champion.state() == State((), (note,))
+    assert not shelf.database.exists(), "it is not for the service to make a registry"
+
+    shelf.away.rename(shelf.database)
+    shelf.promote("2")
+
+    assert champion.refresh()
+    assert champion.state() == State((), ())
+
+
+def test_a_registry_that_was_made_anew_is_noticed(shelf: Shelf) -> None:
+    own = shelf.folder / "own.db"
+    shutil.copyfile(shelf.database, own)
+    champion = Champion(shelf.settings(tracking_uri=f"sqlite:///{own}"))
+    champion.refresh()
+
+    shelf.promote("2")
+    shutil.copyfile(shelf.database, shelf.away)
+    shelf.away.replace(own)
+
+    assert champion.refresh()
+    assert version_of(champion) == "2"
+
+
+def test_an_empty_database_is_left_as_it_is(shelf: Shelf) -> None:
+    empty = shelf.folder / "empty.db"
+    empty.touch()
+    champion = Champion(shelf.settings(tracking_uri=f"sqlite:///{empty}"))
+
+    assert not champion.refresh()
+
+    assert empty.stat().st_size == 0
+
+
+def test_a_server_that_does_not_answer_is_given_up_within_seconds(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    uri = f"http://user:secret-password@127.0.0.1:{port}"
+    champion = Champion(shelf.settings(tracking_uri=uri))
+
+    start = time.monotonic()
+    assert not champion.refresh()
+
+    assert time.monotonic() - start < 15
+    assert champion.registry_failures == 1
+    assert "secret-password" not in caplog.text
+    assert "127.0.0.1" not in str(champion.state())

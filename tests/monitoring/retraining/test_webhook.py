@@ -1,0 +1,548 @@
+"""Which alert starts a retraining, how it is run, and what is told of it."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as how
+from hypothesis import strategies as st
+
+from monitoring.retraining.webhook import process
+from monitoring.retraining.webhook.api import create_app
+from monitoring.retraining.webhook.notification import CLOCK_SKEW_SECONDS
+from monitoring.retraining.webhook.runs import Runs
+from tests.monitoring.configuration import ROOT
+from tests.monitoring.retraining import webhook
+from tests.monitoring.retraining.webhook import (
+    SECRET,
+    TOKEN,
+    alert,
+    body,
+    ended,
+    headers,
+    let_go,
+    send,
+    started,
+    status,
+)
+from tests.monitoring.stack import until
+
+LATER = "2026-11-25T10:05:00Z"
+Receiver = Callable[..., tuple[TestClient, Runs]]
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    """Start a receiver, whose settings a test may change."""
+    running: list[TestClient] = []
+
+    def start(code: int = 0, *words: str, **changes: Any) -> tuple[TestClient, Runs]:
+        settings = webhook.settings(tmp_path, code, *words, **changes)
+        runs = Runs(settings.folder)
+        client = TestClient(create_app(settings, runs))
+        client.__enter__()
+        running.append(client)
+        return client, runs
+
+    yield start
+    for client in running:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(receiver: Receiver) -> TestClient:
+    return receiver()[0]
+
+
+@pytest.fixture
+def idle(receiver: Receiver) -> TestClient:
+    """A receiver that retrains once at most, in no time."""
+    return receiver(command="true", cooldown_seconds=3600)[0]
+
+
+def metric(client: TestClient, series: str) -> float:
+    (line,) = (
+        found for found in client.get("/metrics").text.splitlines() if found.startswith(series)
+    )
+    return float(line.split()[-1])
+
+
+def is_alive(pid: int) -> bool:
+    with suppress(ProcessLookupError, FileNotFoundError):
+        os.kill(pid, 0)
+        # Killed, but nobody has asked for its exit code yet.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+# What an alert does
+
+
+def test_an_alert_starts_a_retraining_and_its_end_is_told(
+    client: TestClient, tmp_path: Path
+) -> None:
+    let_go(tmp_path)
+    before = time.time()
+
+    answer = send(client, body(alert(), alert(feature="age"), alert(feature="thallium")))
+    run = ended(client)
+
+    assert (answer.status_code, answer.json()) == (202, {"status": "started"})
+    assert run["trigger"] == "drift: thallium, age of model version 3"
+    assert (run["exit_code"], run["result"]) == (0, "done")
+    assert run["verdict"] == "promoted"
+    assert run["started"] <= run["ended"]
+    assert Path(run["log"]).read_text().startswith("ten new rows\n")
+    (told,) = started(tmp_path)
+    assert told.splitlines()[:2] == ["--trigger", run["trigger"]]
+    assert metric(client, 'heart_retrain_runs_total{result="done"}') == 1
+    assert metric(client, 'heart_retrain_hooks_total{answer="started"}') == 1
+    last = 'heart_retrain_last_run_timestamp_seconds{result="done"}'
+    assert before <= metric(client, last) <= time.time()
+
+
+def test_before_any_alert_all_series_are_there_at_zero(client: TestClient) -> None:
+    for result in ("done", "waiting", "failed", "timed_out", "stopped"):
+        assert metric(client, f'heart_retrain_runs_total{{result="{result}"}}') == 0
+    for answer in ("started", "seen", "running", "cooling_down", "ignored", "refused"):
+        assert metric(client, f'heart_retrain_hooks_total{{answer="{answer}"}}') == 0
+    assert metric(client, "heart_retrain_running") == 0
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert status(client) == {"running": False, "cooldown_seconds_left": 0, "runs": []}
+
+
+def test_an_alert_whose_retraining_waits_for_outcomes_counts_again(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    let_go(tmp_path)
+    client, _ = receiver(os.EX_TEMPFAIL)
+    send(client, body(alert()))
+    run = ended(client)
+    joined = body(alert(), alert(LATER, "age"))
+
+    again = send(client, joined)
+
+    assert (run["exit_code"], run["result"]) == (75, "waiting")
+    assert (again.status_code, again.json()) == (202, {"status": "started"})
+    assert metric(client, 'heart_retrain_runs_total{result="waiting"}') == 1
+    ended(client)
+    assert send(client, body(alert(LATER, "age"))).status_code == 202  # what joined is free too
+
+
+def test_the_same_alert_again_starts_nothing(client: TestClient, tmp_path: Path) -> None:
+    let_go(tmp_path)
+    send(client)
+    ended(client)
+
+    again = send(client)
+
+    assert (again.status_code, again.json()) == (200, {"status": "seen"})
+    assert len(started(tmp_path)) == 1
+
+
+def test_what_joins_an_episode_or_is_left_of_it_is_no_news(
+    client: TestClient, tmp_path: Path
+) -> None:
+    let_go(tmp_path)
+    send(client, body(alert()))
+    ended(client)
+
+    joined = send(client, body(alert(), alert(LATER, "age")))
+    left = send(client, body(alert(status="resolved"), alert(LATER, "age")))
+
+    assert [joined.json(), left.json()] == [{"status": "seen"}] * 2
+
+
+@pytest.mark.parametrize(
+    "news", [{"alerts": [alert(LATER)]}, {"alerts": [alert()], "group": "that of version 4"}]
+)
+def test_another_start_or_another_group_is_news(
+    news: dict[str, Any], client: TestClient, tmp_path: Path
+) -> None:
+    let_go(tmp_path)
+    send(client)
+    ended(client)
+
+    answer = send(client, body(*news["alerts"], group=news.get("group", webhook.GROUP)))
+
+    assert answer.status_code == 202
+    ended(client)
+    assert len(started(tmp_path)) == 2
+
+
+def test_what_is_over_is_ignored(client: TestClient, tmp_path: Path) -> None:
+    answer = send(client, body(alert(status="resolved")))
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "ignored"})
+    assert started(tmp_path) == []
+    assert send(client, body(alert())).status_code == 202  # and was not taken for seen
+
+
+def test_while_one_runs_no_other_starts_and_news_counts_when_it_is_repeated(
+    client: TestClient, tmp_path: Path
+) -> None:
+    send(client)
+    until(lambda: started(tmp_path), pause=0.01)
+
+    meanwhile = send(client, body(alert(LATER)))
+    running = status(client)
+
+    assert (meanwhile.status_code, meanwhile.json()) == (200, {"status": "running"})
+    assert metric(client, "heart_retrain_running") == 1
+    assert running["running"]
+    assert [run["ended"] for run in running["runs"]] == [None]
+    let_go(tmp_path)
+    ended(client)
+    assert metric(client, "heart_retrain_running") == 0
+    assert send(client, body(alert(LATER))).status_code == 202
+
+
+def test_after_a_retraining_alerts_wait_for_the_cool_down(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    client, runs = receiver(cooldown_seconds=600)
+    let_go(tmp_path)
+    assert send(client).status_code == 202  # none ran before
+    ended(client)
+
+    early = send(client, body(alert(LATER)))
+
+    assert (early.status_code, early.json()) == (200, {"status": "cooling_down"})
+    assert 590 <= status(client)["cooldown_seconds_left"] <= 600
+    runs._database.execute("UPDATE runs SET ended = ended - 601")
+    assert send(client, body(alert(LATER))).status_code == 202
+
+
+def test_a_clock_that_was_set_back_does_not_hold_up_for_ever(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    client, runs = receiver(cooldown_seconds=600)
+    let_go(tmp_path)
+    send(client)
+    ended(client)
+
+    runs._database.execute("UPDATE runs SET ended = ended + 3600")
+
+    assert send(client, body(alert(LATER))).status_code == 202
+
+
+# How it is run
+
+
+def test_a_failure_is_told(receiver: Receiver, tmp_path: Path) -> None:
+    client, _ = receiver(3)
+    let_go(tmp_path)
+
+    send(client)
+    run = ended(client)
+
+    assert (run["exit_code"], run["result"]) == (3, "failed")
+    assert metric(client, 'heart_retrain_runs_total{result="failed"}') == 1
+
+
+def test_a_command_that_is_not_there_is_a_failure(receiver: Receiver) -> None:
+    client, _ = receiver(command="/nowhere/retrain")
+
+    assert send(client).status_code == 202
+    run = ended(client)
+
+    assert (run["result"], run["exit_code"]) == ("failed", None)
+    assert run["verdict"] == "it cannot be run: No such file or directory"
+
+
+def test_at_the_time_limit_all_its_processes_end(receiver: Receiver, tmp_path: Path) -> None:
+    client, _ = receiver(0, "--child", time_limit_seconds=0.6)
+
+    send(client)
+    run = ended(client)
+
+    assert (run["result"], run["exit_code"]) == ("timed_out", None)
+    assert run["verdict"] == "ended after 0.6 s, its time limit"
+    assert not is_alive(int((tmp_path / "child").read_text()))
+
+
+def test_what_does_not_listen_is_killed(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "GRACE_SECONDS", 0.2)
+    deaf = "trap '' TERM; echo $$ > pid; for i in $(seq 600); do sleep 0.1; done"
+    monkeypatch.chdir(tmp_path)
+    client, _ = receiver(command=f'sh -c "{deaf}"', time_limit_seconds=0.3)
+
+    send(client)
+
+    assert ended(client)["result"] == "timed_out"
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_what_it_leaves_behind_ends_with_it(receiver: Receiver, tmp_path: Path) -> None:
+    client, _ = receiver(0, "--child")
+    let_go(tmp_path)
+
+    send(client)
+
+    assert ended(client)["result"] == "done"
+    assert not is_alive(int((tmp_path / "child").read_text()))
+
+
+def test_a_retraining_is_given_the_environment_without_the_secrets(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEART_RETRAIN_TOKEN", TOKEN)
+    monkeypatch.setenv("heart_retrain_secret", SECRET)
+    monkeypatch.setenv("HEART_LOG_URL", "sqlite:///log.db")
+    let_go(tmp_path)
+
+    send(client)
+    ended(client)
+
+    (told,) = started(tmp_path)
+    assert "HEART_LOG_URL=sqlite:///log.db" in told
+    assert TOKEN not in told
+    assert SECRET not in told
+
+
+def test_only_the_newest_logs_are_kept(receiver: Receiver, tmp_path: Path) -> None:
+    client, _ = receiver(kept_logs=2)
+    let_go(tmp_path)
+
+    for minute in range(4):
+        send(client, body(alert(f"2026-11-25T10:0{minute}:00Z")))
+        ended(client)
+
+    kept = sorted(path.name for path in (tmp_path / "state" / "logs").iterdir())
+    assert kept == ["000003.log", "000004.log"]
+    assert [run["number"] for run in status(client)["runs"]] == [4, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ({"feature": "$(reboot)", "model_version": "3; ls"}, "drift: an alert"),
+        ({"feature": "--force", "model_version": "3"}, "drift: an alert of model version 3"),
+        ({"feature": "age\n\x00", "model_version": "1" * 50}, "drift: an alert"),
+        ({}, "drift: an alert"),
+    ],
+)
+def test_nothing_but_names_and_numbers_becomes_an_argument(
+    labels: dict[str, str], told: str, client: TestClient, tmp_path: Path
+) -> None:
+    let_go(tmp_path)
+
+    send(client, body({**alert(), "labels": labels}))
+
+    assert ended(client)["trigger"] == told
+
+
+# Who may
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"authorization": None},
+        {"authorization": "Bearer " + TOKEN[:-1]},
+        {"authorization": "Basic " + TOKEN},
+        {"x_grafana_alerting_signature": None},
+        {"x_grafana_alerting_signature": ""},
+        {"x_grafana_alerting_signature": "0" * 64},
+        {"x_grafana_alerting_signature": headers(body(alert(LATER)))["x-grafana-alerting-signature"]},
+        {"x_grafana_alerting_timestamp": None},
+        {"x_grafana_alerting_timestamp": str(int(time.time()) + 1)},
+    ],
+)  # fmt: skip
+def test_no_other_is_let_in(changes: dict[str, Any], client: TestClient, tmp_path: Path) -> None:
+    assert send(client, **changes).status_code == 401
+
+    assert started(tmp_path) == []
+    assert status(client)["runs"] == []
+    assert metric(client, 'heart_retrain_hooks_total{answer="refused"}') == 1
+
+
+@pytest.mark.parametrize("timestamp", ["", "now", "-1", "1e9", "12.5", " 12", "9" * 12, "9" * 5000])
+def test_a_time_stamp_that_is_none_is_refused_though_signed(
+    timestamp: str, client: TestClient
+) -> None:
+    content = body()
+    signature = headers(content, timestamp or " ")["x-grafana-alerting-signature"]
+    given = headers(content, x_grafana_alerting_signature=signature)
+
+    answer = client.post(
+        "/hooks/grafana",
+        content=content,
+        headers=given | {"x-grafana-alerting-timestamp": timestamp},
+    )
+
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_five_minutes_of_clock_skew_are_allowed(sign: int, client: TestClient) -> None:
+    now = int(time.time())
+
+    far = send(client, timestamp=str(now + sign * (CLOCK_SKEW_SECONDS + 30)))
+    near = send(client, timestamp=str(now + sign * (CLOCK_SKEW_SECONDS - 30)))
+
+    assert (far.status_code, near.status_code) == (401, 202)
+
+
+def test_who_asks_what_ran_needs_the_token(client: TestClient) -> None:
+    assert client.get("/status").status_code == 401
+
+
+def test_no_line_of_the_log_has_a_secret_or_what_was_sent(
+    client: TestClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    let_go(tmp_path)
+    send(client, body({**alert(), "labels": {"feature": "Patient Zero"}}))
+    ended(client)
+    send(client, b"Patient Zero")
+    send(client, x_grafana_alerting_signature="Patient Zero")
+
+    assert "retraining 1 ended: done" in caplog.text
+    for canary in (TOKEN, SECRET, "Patient Zero"):
+        assert canary not in caplog.text
+
+
+# What is refused
+
+
+def test_a_body_that_is_too_long_is_refused(receiver: Receiver) -> None:
+    client, _ = receiver(max_body_bytes=len(body()))
+
+    assert send(client, body() + b" ").status_code == 413
+    assert send(client, body()).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b"[" * 100_000, b'{"groupKey": "\\ud800"}']
+)
+def test_what_is_no_json_is_refused(content: bytes, client: TestClient) -> None:
+    answer = send(client, content)
+
+    assert (answer.status_code, answer.json()) == (400, {"detail": "the body is no JSON"})
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        ({"alerts": []}, "groupKey: Field required"),
+        ({"groupKey": "g", "alerts": None}, "alerts: Input should be a valid array"),
+        ({"groupKey": "g", "alerts": [{"status": "firing"}]}, "alerts.0.startsAt: Field required"),
+        ([], "body: Input should be"),
+    ],
+)
+def test_what_is_no_notification_is_refused_with_the_place(
+    content: Any, detail: str, client: TestClient
+) -> None:
+    answer = send(client, json.dumps(content).encode())
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(detail)
+
+
+def test_while_nothing_can_be_written_down_nothing_starts(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    client, runs = receiver()
+    runs.close()
+
+    answer = send(client)
+
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "60"
+    assert metric(client, 'heart_retrain_hooks_total{answer="unavailable"}') == 1
+    assert started(tmp_path) == []
+
+
+def json_values() -> st.SearchStrategy[Any]:
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=6,
+    )
+
+
+NOTIFICATIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "groupKey": st.text() | json_values(),
+        "alerts": st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "status": st.sampled_from(["firing", "resolved"]) | json_values(),
+                    "startsAt": st.text() | json_values(),
+                    "labels": st.dictionaries(st.text(), st.text()) | json_values(),
+                },
+            ),
+            max_size=3,
+        ),
+    },
+)
+BODIES = st.binary() | (json_values() | NOTIFICATIONS).map(lambda value: json.dumps(value).encode())
+
+
+@how(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=BODIES, signature=st.binary(max_size=80) | st.none())
+def test_every_body_and_every_signature_has_its_answer(
+    content: bytes, signature: bytes | None, idle: TestClient
+) -> None:
+    given: dict[str, Any] = headers(content)
+    if signature is not None:
+        given["x-grafana-alerting-signature"] = signature.hex()
+
+    answer = idle.post("/hooks/grafana", content=content, headers=given)
+
+    expected = {200, 202, 400, 422} if signature is None else {401}
+    assert answer.status_code in expected
+
+
+# Parts
+
+
+def test_the_receiver_does_without_the_service() -> None:
+    code = "import sys, monitoring.retraining.webhook.api; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert {"fastapi", "heart.http.admission"} <= set(loaded)
+    heavy = {
+        "sqlalchemy",
+        "onnxruntime",
+        "mlflow",
+        "gradio",
+        "heart.predictions.log",
+        "serve.metrics",
+    }
+    assert heavy.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize(
+    ("log", "verdict"),
+    [
+        ("", ""),
+        ("\n \n", ""),
+        ("one\ntwo\n\n", "two"),
+        ("one\rtwo", "two"),
+        ("x" * 10_000, "x" * 200),
+        ("\x1b[2Jcleared\x07", "[2Jcleared"),
+    ],
+)
+def test_the_verdict_is_the_last_line(log: str, verdict: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(log)
+
+    assert process.last_line(path) == verdict

@@ -1,0 +1,191 @@
+"""The receiver as a process of its own: many at once, restarts, signals, and what it starts without."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.monitoring.configuration import ROOT
+from tests.monitoring.retraining.test_webhook import is_alive
+from tests.monitoring.retraining.webhook import (
+    COMMAND,
+    SECRET,
+    STAND_IN,
+    TOKEN,
+    body,
+    ended,
+    let_go,
+    of_process,
+    send,
+    started,
+    status,
+)
+from tests.monitoring.stack import until
+from tests.processes import free_port
+
+
+class Receiver:
+    """A process, started and stopped by a test; its folder stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "receiver.log"
+        port = free_port()
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        words = [sys.executable, str(STAND_IN), str(folder), "0", "--child"]
+        self.settings = of_process(folder, port, shlex.join(words))
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                COMMAND, cwd=self.folder, env=os.environ | self.settings, stdout=log, stderr=log
+            )
+        until(self._is_live)
+
+    def _is_live(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        with suppress(httpx.TransportError):
+            return self.client.get("/health/live").status_code == 200
+        return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+        self.process.wait(20)
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    receiver = Receiver(tmp_path)
+    receiver.start()
+    yield receiver
+    receiver.stop()
+    receiver.client.close()
+    with suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+
+
+def at_once(receiver: Receiver, contents: list[bytes]) -> Counter[tuple[int, str]]:
+    """How often each answer was given to alerts that came together."""
+    with ThreadPoolExecutor(len(contents)) as threads:
+        answers = list(threads.map(lambda content: send(receiver.client, content), contents))
+    return Counter((answer.status_code, answer.json()["status"]) for answer in answers)
+
+
+def test_of_many_at_once_one_starts(receiver: Receiver, tmp_path: Path) -> None:
+    same = at_once(receiver, [body()] * 20)
+    news = at_once(receiver, [body(group=f"group {number}") for number in range(20)])
+
+    assert same == {(202, "started"): 1, (200, "seen"): 19}
+    assert news == {(200, "running"): 20}
+    let_go(tmp_path)
+    ended(receiver.client)
+    assert len(started(tmp_path)) == 1
+    news = at_once(receiver, [body(group=f"group {number}") for number in range(20)])
+    assert news[202, "started"] >= 1
+    assert set(news) <= {(202, "started"), (200, "running")}
+
+
+def test_after_a_restart_it_knows_what_it_has_seen(receiver: Receiver, tmp_path: Path) -> None:
+    let_go(tmp_path)
+    send(receiver.client)
+    run = ended(receiver.client)
+
+    receiver.stop()
+    receiver.start()
+
+    assert send(receiver.client).json() == {"status": "seen"}
+    assert status(receiver.client)["runs"] == [run]
+    last = 'heart_retrain_last_run_timestamp_seconds{result="done"} '
+    assert f"\n{last}0.0" not in receiver.client.get("/metrics").text
+
+
+def test_when_it_is_stopped_its_retraining_ends(receiver: Receiver, tmp_path: Path) -> None:
+    send(receiver.client)
+    (told,) = until(lambda: started(tmp_path), pause=0.01)
+    child = int((tmp_path / "child").read_text())
+
+    receiver.stop()
+
+    assert "--trigger" in told
+    assert not is_alive(child)
+    receiver.start()
+    run = ended(receiver.client)
+    assert (run["result"], run["verdict"]) == ("stopped", "the receiver was stopped")
+    assert send(receiver.client).json() == {"status": "seen"}
+
+
+def test_when_it_is_killed_nothing_is_forgotten(receiver: Receiver, tmp_path: Path) -> None:
+    send(receiver.client)
+    until(lambda: started(tmp_path), pause=0.01)
+
+    receiver.stop(signal.SIGKILL)
+    receiver.start()
+
+    run = ended(receiver.client)
+    assert run["result"] == "stopped"
+    assert run["verdict"].startswith("the receiver was killed")
+    assert send(receiver.client).json() == {"status": "seen"}
+    let_go(tmp_path)
+
+
+def test_no_secret_is_printed(receiver: Receiver, tmp_path: Path) -> None:
+    let_go(tmp_path)
+    send(receiver.client)
+    ended(receiver.client)
+    send(receiver.client, authorization="Bearer another-token")
+    receiver.client.get(f"/{TOKEN}?secret={SECRET}")
+
+    receiver.stop()
+
+    printed = receiver.log.read_text()
+    assert "retraining 1 ended: done" in printed
+    for secret in (TOKEN, SECRET, "another-token"):
+        assert secret not in printed
+    receiver.start()
+
+
+# What it does not start with
+
+
+def refusal(folder: Path, **settings: str) -> str:
+    kept = {n: value for n, value in os.environ.items() if not n.upper().startswith("HEART_")}
+    done = subprocess.run(
+        COMMAND, cwd=folder, env=kept | {"PYTHONPATH": str(ROOT)} | settings,
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_without_its_secrets_it_does_not_listen(tmp_path: Path) -> None:
+    assert refusal(tmp_path, HEART_RETRAIN_TOKEN="too-short") == (
+        "error: the settings do not fit:\n"
+        "HEART_RETRAIN_TOKEN: expected at least 16 ASCII characters without spaces\n"
+        "HEART_RETRAIN_SECRET: Field required\n"
+    )
+
+
+def test_two_receivers_do_not_share_a_folder(receiver: Receiver, tmp_path: Path) -> None:
+    refused = refusal(tmp_path, **receiver.settings)
+
+    assert refused.startswith(f"error: HEART_RETRAIN_FOLDER={tmp_path}/state: database is locked")
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    settings = {"HEART_RETRAIN_TOKEN": TOKEN, "HEART_RETRAIN_SECRET": SECRET}
+
+    refused = refusal(tmp_path, **settings, HEART_RETRAIN_FOLDER="state")
+
+    assert refused.startswith(f"error: HEART_RETRAIN_FOLDER={tmp_path}/state: ")

@@ -1,0 +1,229 @@
+"""`python -m serve.batch` as people call it."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import csv, fs
+
+from serve.batch import local
+from serve.batch.__main__ import main
+from tests.heart.registry.registry_fixture import NAME, Shelf
+from tests.s3 import CREDENTIALS, s3_server
+from tests.serve.batch.conftest import ROWS, table
+from tests.serve.batch.test_drift import reference
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "patients.csv"
+    csv.write_csv(table(), path)
+    return path
+
+
+@pytest.fixture
+def registry(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """A registry that the settings name."""
+    monkeypatch.chdir(tmp_path)  # there is no .env
+    monkeypatch.setenv("HEART_TRACKING_URI", shelf.settings().tracking_uri)
+    monkeypatch.setenv("HEART_CACHE_DIR", str(tmp_path / "cache"))
+    return shelf
+
+
+@pytest.mark.usefixtures("registry")
+def test_tables_are_scored_by_the_version_that_is_asked_for(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(source), str(tmp_path / "champion.csv")])
+    main([str(source), str(tmp_path / "2.csv"), "--model", f"models:/{NAME}/2"])
+
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].endswith(f"champion.csv: 500 of 500 rows scored by {NAME} version 1, 0 bad")
+    assert out[1].endswith(f"2.csv: 500 of 500 rows scored by {NAME} version 2, 0 bad")
+    assert (tmp_path / "champion.csv").read_bytes() != (tmp_path / "2.csv").read_bytes()
+
+
+@pytest.fixture
+def watched(registry: Shelf, onnx: bytes) -> None:
+    """The champion has a drift reference."""
+    text = reference(onnx).to_json()
+    registry.challenge(lambda folder: _write(folder / "extra_files" / "reference.json", text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+@pytest.mark.usefixtures("watched")
+def test_drift_is_said_with_the_scores_and_without_them(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(source), str(tmp_path / "out"), "--drift"])
+    main([str(source), "--drift"])
+
+    said = [line for line in capsys.readouterr().out.splitlines() if " in 500 rows" in line]
+    assert len(said) == 2
+    assert said[0].replace(", score", "") == said[1]
+
+
+@pytest.mark.usefixtures("watched")
+def test_drift_alone_allows_the_columns_that_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wards = table().append_column("ward", [["a"] * len(ROWS)])
+    csv.write_csv(wards, tmp_path / "wards.csv")
+
+    main([str(tmp_path / "wards.csv"), "--drift", "--keep", "ward"])
+
+    assert " in 500 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options", [["--engine", "spark"], ["--master", "local[2]"], ["--master", "local[*]"]]
+)
+def test_drift_alone_is_not_for_spark(
+    options: list[str], source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(source), "--drift", *options])
+
+    assert "error: --engine spark and --master need an output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "said"), [(["out"], "the same command goes on"), ([], "nothing is kept of a count")]
+)
+@pytest.mark.usefixtures("watched")
+def test_only_what_goes_on_says_so_when_it_is_stopped(
+    output: list[str], said: str, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "each", stopped)
+
+    with pytest.raises(SystemExit, match=f"^stopped; {said}$"):
+        main([str(source), *output, "--drift"])
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_cache_that_cannot_be_written_to_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()  # not a folder without rights: root has them all
+    monkeypatch.setenv("HEART_CACHE_DIR", str(tmp_path / "file" / "cache"))
+
+    with pytest.raises(SystemExit, match=r"^error: HEART_CACHE_DIR: .*/file/cache: Not a dir.*"):
+        main([str(source), str(tmp_path / "out")])
+
+
+def test_without_an_output_or_drift_there_is_nothing_to_do(source: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(source)])
+
+
+def test_a_model_whose_hash_is_not_its_tag_scores_nothing(
+    registry: Shelf, source: Path, tmp_path: Path
+) -> None:
+    registry.challenge(model_sha256="0" * 64)
+
+    with pytest.raises(SystemExit, match=r"^error: model.onnx has the hash .*, its tag says 000"):
+        main([str(source), str(tmp_path / "out")])
+
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["no.csv", "out"], "error: .*no.csv: no such file or folder"),
+        (["patients.csv", "out", "--model", "x"], "error: .*HEART_MODEL: expected models:/NAME@"),
+        (["patients.csv", "out", "--model", f"models:/{NAME}/9"], "error: .*version=9.* not found"),
+        (["patients.csv", "out", "--keep", "mrn"], "error: .*: column mrn is missing"),
+        (["nfs://a/b", "out"], "error: nfs://a/b: .*, expected a path or s3://BUCKET/KEY"),
+    ],
+)
+@pytest.mark.usefixtures("registry", "source")
+def test_what_does_not_fit_is_said_in_a_line(arguments: list[str], reason: str) -> None:
+    with pytest.raises(SystemExit, match=f"(?s)^{reason}"):
+        main(arguments)
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_killed_run_goes_on_and_does_no_part_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(400):
+        pq.write_table(table(ROWS[: number + 1]), tmp_path / "in" / f"{number:03}.parquet")
+    out, unfinished = tmp_path / "out", tmp_path / "out.unfinished"
+    arguments = [str(tmp_path / "in"), str(out), "--threads", "1"]
+
+    line = [sys.executable, "-m", "serve.batch", *arguments]
+    with subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(ROOT)}) as killed:
+        while len(list(unfinished.glob("_work/done-*"))) < 20:
+            assert killed.poll() is None
+            time.sleep(0.001)
+        killed.kill()
+        killed.wait()  # until then it goes on
+    assert not out.exists()
+    records = [path.stem.removeprefix("done-") for path in unfinished.glob("_work/done-*.json")]
+    done = {f"part-{number}.parquet" for number in records}
+    before = {name: (unfinished / name).stat().st_mtime_ns for name in done}
+    main(arguments)
+
+    assert 20 <= len(done) < 400
+    assert f"{len(done)}/400" in capsys.readouterr().err
+    assert {name: (out / name).stat().st_mtime_ns for name in done} == before
+    assert pq.read_table(out).num_rows == sum(range(1, 401))
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[fs.FileSystem]:
+    with s3_server() as address:
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": address}.items():
+            monkeypatch.setenv(name, value)
+        yield fs.FileSystem.from_uri("s3://heart")[0]
+
+
+@pytest.mark.usefixtures("registry")
+def test_tables_in_s3_are_scored_into_s3(s3: fs.FileSystem, source: Path) -> None:
+    for name in ("in/a.csv", "in/b.csv"):
+        with s3.open_output_stream(f"heart/{name}") as stream:
+            stream.write(source.read_bytes())
+
+    main(["s3://heart/in", "s3://heart/out"])
+    main(["s3://heart/in", "s3://heart/all.parquet"])
+
+    found = pq.read_table("heart/out", filesystem=s3)
+    assert np.array_equal(found["probability"][:500], found["probability"][500:])
+    assert pq.read_table("heart/all.parquet", filesystem=s3)["probability"] == found["probability"]
+    names = [
+        i.path for i in s3.get_file_info(fs.FileSelector("heart", recursive=True)) if i.is_file
+    ]
+    assert sorted(names) == [
+        "heart/all.parquet",
+        "heart/all.parquet.report.json",
+        "heart/in/a.csv",
+        "heart/in/b.csv",
+        "heart/out/_report.json",
+        "heart/out/part-000000.parquet",
+        "heart/out/part-000001.parquet",
+    ]
+    with pytest.raises(SystemExit, match="s3://heart/out: there already"):
+        main(["s3://heart/in", "s3://heart/out"])
+    s3.delete_file("heart/out/_report.json")
+    s3.delete_file("heart/all.parquet")
+    with pytest.raises(SystemExit, match="s3://heart/out: there already"):
+        main(["s3://heart/in/a.csv", "s3://heart/out"])
+    with pytest.raises(SystemExit, match=r"s3://heart/all.parquet.report.json: there already"):
+        main(["s3://heart/in", "s3://heart/all.parquet"])

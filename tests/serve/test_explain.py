@@ -1,0 +1,118 @@
+"""What is said about a patient, against the model itself and against brute force."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heart.schema import MEASUREMENTS, NAMES, encode
+from serve.explain import BY_NAME, assess, interval, sentence
+from serve.ui.answer import answer_html
+from tests.serve.ui.page_fixture import ID, PATIENT, random_patient, tiny_model
+
+
+def risk_of(**patient: Any) -> float:
+    return float(tiny_model().predict(encode({n: [patient.get(n)] for n in NAMES}))[0])
+
+
+def test_the_risk_and_the_average_are_the_models() -> None:
+    found = assess(tiny_model(), PATIENT)
+
+    assert found.risk == pytest.approx(risk_of(**PATIENT))
+    assert found.average == pytest.approx(risk_of(age=57, sex="male"))
+    assert found.start == pytest.approx(risk_of())
+    assert (found.given, found.threshold) == (7, 0.5)
+
+
+def test_the_interval_is_that_of_the_logit() -> None:
+    found = assess(tiny_model(), PATIENT)
+    error = tiny_model().standard_error(encode({n: [PATIENT.get(n)] for n in NAMES}))
+
+    assert found.low is not None
+    assert found.high is not None
+    assert error is not None
+    assert 0 < found.low < found.risk < found.high < 1
+    width = math.log(found.high / (1 - found.high)) - math.log(found.low / (1 - found.low))
+    assert width == pytest.approx(2 * 1.959964 * float(error[0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("error", [None, np.array([np.nan], dtype=np.float32)])
+def test_a_model_without_standard_errors_states_no_interval(error: Any) -> None:
+    assert interval(0.3, error) == (None, None)
+
+
+def test_a_certain_model_still_has_an_interval_within_0_and_1() -> None:
+    low, high = interval(1.0, np.array([2.0], dtype=np.float32))
+
+    assert low is not None
+    assert high is not None
+    assert 0 < low < high <= 1
+
+
+def test_contributions_add_up_to_what_moved_the_risk() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(10):
+        patient = random_patient(random)
+        found = assess(tiny_model(), patient)
+
+        assert set(found.contributions) == set(patient)
+        assert sum(found.contributions.values()) == pytest.approx(
+            found.risk - found.start, abs=1e-5
+        )
+
+
+def test_what_is_missing_could_move_the_risk_as_far_as_its_values_do() -> None:
+    found = assess(tiny_model(), PATIENT)
+    numbers = tiny_model().training["numbers"]
+
+    assert set(found.could_be) == set(NAMES) - set(PATIENT)
+    for name, (low, high) in found.could_be.items():
+        codes = range(len(BY_NAME[name].choices)) or numbers[name]["quantiles"]
+        rows = np.repeat(encode({n: [PATIENT.get(n)] for n in NAMES}), len(codes), axis=0)
+        rows[:, NAMES.index(name)] = codes
+        risks = tiny_model().predict(rows)
+        assert (low, high) == pytest.approx((risks.min(), risks.max()))
+    widths = [high - low for low, high in found.could_be.values()]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_without_known_quantiles_nothing_is_said_of_missing_numbers() -> None:
+    found = assess(replace(tiny_model(), training={}), PATIENT)
+
+    assert set(found.could_be) == {m.name for m in MEASUREMENTS if m.choices} - set(PATIENT)
+    assert found.warnings == ()
+
+
+def test_a_value_unlike_the_training_patients_is_warned_of() -> None:
+    found = assess(tiny_model(), PATIENT | {"cholesterol": 690})
+
+    assert [(w.name, w.value, w.high) for w in found.warnings] == [("cholesterol", 690, 564)]
+    assert "564 mg/dl" in answer_html(found, ID, "en")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, ("higher than", "man of 57", "lebih tinggi daripada", "laki-laki berusia 57")),
+        (
+            {"sex": "female", "chest_pain_type": "non_anginal_pain", "exercise_angina": "no"},
+            ("lower than", "woman of 57", "lebih rendah daripada", "perempuan berusia 57"),
+        ),
+    ],
+)
+def test_the_sentence_says_it_in_both_languages(
+    change: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    patient = PATIENT | {"resting_bp": None, "cholesterol": None, "st_depression": None} | change
+    found = assess(tiny_model(), patient)
+
+    assert all(words in sentence(found, "en") for words in expected[:2])
+    assert all(words in sentence(found, "id") for words in expected[2:])
+
+
+def test_with_age_and_sex_alone_the_sentence_says_average() -> None:
+    found = assess(tiny_model(), {"age": 57, "sex": "male"})
+
+    assert "about the average" in sentence(found, "en")

@@ -1,0 +1,260 @@
+"""The champion is what the registry names, and is swapped as a whole."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heart.ml.onnx_export import predict
+from heart.schema import fingerprint
+from serve.model_manager import Champion
+from tests.heart.registry.registry_fixture import (
+    NAME,
+    ROOT,
+    ROWS,
+    TRAINING,
+    Events,
+    Shelf,
+    patients,
+    serving,
+    until,
+    version_of,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
+
+
+def test_the_champion_comes_with_all_that_is_known_of_it(shelf: Shelf) -> None:
+    champion = Champion(shelf.settings())
+
+    assert champion.refresh()
+
+    model = serving(champion)
+    registered = shelf.client.get_model_version(NAME, "1")
+    assert (model.name, model.version, model.run_id) == (NAME, "1", registered.run_id)
+    assert model.sha256 == registered.tags["model_sha256"]
+    assert model.schema_fingerprint == fingerprint()
+    assert model.tags["git_commit"] == "abc"
+    assert model.tags["train_md5"] == "123"
+    assert "verdict" not in model.tags
+    assert model.figures == {"roc_auc": 0.93, "threshold": 0.4}
+    assert model.train_figures == {"cv_roc_auc": 0.91, "unknown": None}
+    assert model.threshold == 0.4
+    assert model.calibration == [
+        {"predicted": 0.1, "observed": 0, "patients": 10},
+        {"predicted": 0.9, "observed": 1, "patients": 9},
+    ]
+    assert model.training == TRAINING
+    assert datetime.now(UTC) - model.loaded_at < timedelta(minutes=1)
+    assert not model.from_cache
+    assert not champion.state().reasons
+    assert not champion.state().notes
+
+
+def test_it_predicts_what_the_pipeline_predicts(shelf: Shelf) -> None:
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    model = serving(champion)
+    files = shelf.files_of("1")
+
+    for rows in (ROWS, patients()[0], ROWS[:1]):
+        given = model.predict(rows)
+        assert given.shape == (len(rows),)
+        assert given.dtype == np.float32
+        np.testing.assert_array_equal(given, predict((files / "model.onnx").read_bytes(), rows))
+        np.testing.assert_array_equal(
+            model.standard_error(rows),
+            predict((files / "extra_files/standard_error.onnx").read_bytes(), rows),
+        )
+
+
+def test_a_version_without_figures_is_served_too_with_its_own_threshold(shelf: Shelf) -> None:
+    def bare(folder: Path) -> None:
+        (folder / "extra_files" / "standard_error.onnx").unlink()
+        (folder / "extra_files" / "training.json").unlink()
+
+    shelf.challenge(bare, standard_error_sha256=None, training_sha256=None)
+    champion = Champion(shelf.settings())
+
+    assert champion.refresh()
+
+    model = serving(champion)
+    assert (model.figures, model.train_figures, model.calibration, model.training) == (
+        {}, {}, [], {},
+    )  # fmt: skip
+    assert model.threshold == 0.4
+    assert model.standard_error(ROWS) is None
+
+
+def test_a_new_champion_takes_over_and_the_previous_stays(shelf: Shelf) -> None:
+    events = Events()
+    champion = Champion(shelf.settings(), events)
+    champion.refresh()
+    old = serving(champion)
+
+    shelf.promote("2")
+
+    assert champion.refresh()
+    assert version_of(champion) == "2"
+    assert champion.previous is old
+    assert not champion.refresh()
+    assert champion.reloads == 2
+    assert events == [("loaded", "1"), ("loaded", "2")]
+
+
+def test_going_back_takes_the_model_that_is_still_in_memory(shelf: Shelf) -> None:
+    champion = Champion(shelf.settings())
+    for version in ("1", "2"):
+        shelf.promote(version)
+        champion.refresh()
+    first, second = champion.previous, champion.current
+    assert first is not None
+    shutil.rmtree(shelf.folder / "cache" / NAME)
+    (shelf.folder / "cache" / NAME).mkdir()
+
+    shelf.promote("1")
+
+    assert champion.refresh()
+    assert serving(champion).network is first.network
+    assert champion.previous is second
+
+
+def test_every_answer_is_from_the_version_that_it_names_while_200_swaps_happen(
+    shelf: Shelf,
+) -> None:
+    champion = Champion(shelf.settings())
+    expected = {
+        version: predict((shelf.files_of(version) / "model.onnx").read_bytes(), ROWS)
+        for version in ("1", "2")
+    }
+    assert np.abs(expected["1"] - expected["2"]).max() > 0.01
+    champion.refresh()
+    done, wrong, answered = threading.Event(), list[str](), list[set[str]]()
+
+    def ask() -> None:
+        seen = set()
+        while not done.is_set():
+            model = serving(champion)
+            seen.add(model.version)
+            if not np.array_equal(model.predict(ROWS), expected[model.version]):
+                wrong.append(model.version)
+            time.sleep(0.001)
+        answered.append(seen)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    swaps = 0
+    for turn in range(200):
+        shelf.client.set_registered_model_alias(NAME, "champion", "21"[turn % 2])
+        swaps += champion.refresh()
+    done.set()
+    for thread in threads:
+        thread.join()
+
+    assert swaps == 200
+    assert not wrong
+    assert answered == [{"1", "2"}] * 4
+
+
+def test_the_thread_follows_the_alias(
+    shelf: Shelf, started: Callable[[Champion], Champion]
+) -> None:
+    champion = started(Champion(shelf.settings()))
+    until(lambda: champion.current)
+    assert version_of(champion) == "1"
+
+    shelf.promote("2")
+
+    until(lambda: version_of(champion) == "2")
+
+
+def test_the_thread_outlives_a_mistake(
+    shelf: Shelf, started: Callable[[Champion], Champion], caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[str] = []
+
+    def mistaken(event: str, _: str) -> None:
+        calls.append(event)
+        if len(calls) == 1:
+            raise RuntimeError("a mistake")
+
+    shelf.database.rename(shelf.away)
+    champion = started(Champion(shelf.settings(), mistaken))
+    until(lambda: calls)
+    shelf.away.rename(shelf.database)
+
+    until(lambda: champion.current)
+    assert "looking for the champion failed" in caplog.text
+
+
+def test_a_stopped_champion_answers_but_follows_no_more(shelf: Shelf) -> None:
+    champion = Champion(shelf.settings())
+    champion.start()
+    until(lambda: champion.current)
+
+    champion.stop()
+    shelf.promote("2")
+    time.sleep(0.2)
+
+    assert version_of(champion) == "1"
+    assert serving(champion).predict(ROWS).shape == (40,)
+    assert "champion" not in [thread.name for thread in threading.enumerate()]
+
+
+SCRIPT = """
+import json, sys
+unpickled = []
+sys.addaudithook(lambda event, _: event == "pickle.find_class" and unpickled.append(event))
+import numpy as np
+from serve.model_manager import Champion
+from serve.settings import Settings
+
+def modules(*names):
+    return sorted(set(names) & sys.modules.keys())
+
+uri, full, empty = sys.argv[1:]
+rows = np.zeros((2, 13), dtype=np.float32)
+restarted, fresh = (
+    Champion(Settings(_env_file=None, tracking_uri=uri, cache_dir=cache, poll_seconds=60))
+    for cache in (full, empty)
+)
+restarted.start()
+answers = [restarted.current.predict(rows).tolist()]
+heavy = modules("mlflow", "pandas", "sqlalchemy")
+fresh.refresh()
+answers.append(fresh.current.predict(rows).tolist())
+restarted.stop()
+print(json.dumps({
+    "answers": answers, "heavy": heavy, "unpickled": unpickled,
+    "modules": modules("sklearn", "torch", "stages", "onnx", "skl2onnx", "joblib", "mlflow"),
+}))
+"""
+
+
+def test_no_pickle_is_read_and_no_training_library_imported(shelf: Shelf) -> None:
+    champion = Champion(shelf.settings())
+    champion.refresh()
+    expected = serving(champion).predict(np.zeros((2, 13), dtype=np.float32)).tolist()
+    uri, folder = shelf.settings().tracking_uri, shelf.folder
+
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, uri, folder / "cache", folder / "other"],
+        cwd=ROOT, check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "answers": [expected, expected],
+        "heavy": [],
+        "unpickled": [],
+        "modules": ["mlflow"],
+    }

@@ -1,0 +1,196 @@
+"""A small model in a service of its own, and a server with the page on it."""
+
+import asyncio
+import contextlib
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvicorn
+from fastapi import FastAPI
+
+from heart.http.admission import Admission, Gate
+from heart.locale.language import Language
+from heart.ml.estimators import ChainedLogisticRegression
+from heart.ml.onnx_export import export, export_error
+from heart.predictions.log import PredictionLog
+from heart.registry.aliases import CHALLENGER
+from heart.registry.model_version import Model
+from heart.registry.onnx_model import Network
+from heart.schema import MEASUREMENTS, fingerprint
+from serve.aliased_model import Rival
+from serve.metrics import Metrics
+from serve.model_manager import State
+from serve.service import Service
+from serve.settings import Settings
+from serve.ui import LazyPage, mount
+from serve.ui.table import Table, read_table
+from tests.heart.registry.registry_fixture import patients
+
+ID = "0123456789abcdef0123456789abcdef"
+PATIENT = {
+    "age": 57.0,
+    "sex": "male",
+    "chest_pain_type": "asymptomatic",
+    "resting_bp": 140.0,
+    "cholesterol": 240.0,
+    "exercise_angina": "yes",
+    "st_depression": 1.5,
+}
+FIGURES = {
+    "roc_auc": 0.93,
+    "roc_auc_low": 0.86,
+    "roc_auc_high": 0.98,
+    "rows": 73,
+    "presence": 32,
+    "threshold": 0.5,
+    "groups": {"sex_female": {"roc_auc": 0.97, "rows": 24}, "source_<b>": {"rows": 49}},
+}
+
+
+@cache
+def tiny_model(version: str = "7") -> Model:
+    """A model of the real patients, as the champion would hold it."""
+    rows, outcome = patients()
+    estimator = ChainedLogisticRegression(C=0.1).fit(rows, outcome)
+    numbers = {
+        m.name: {
+            "low": float(np.nanmin(rows[:, column])),
+            "quantiles": [float(q) for q in np.nanquantile(rows[:, column], [0.05, 0.5, 0.95])],
+            "high": float(np.nanmax(rows[:, column])),
+        }
+        for column, m in enumerate(MEASUREMENTS)
+        if not m.choices
+    }
+    return Model(
+        name="heart-disease",
+        version=version,
+        run_id="run1",
+        sha256="ab" * 32,
+        schema_fingerprint=fingerprint(),
+        tags={"threshold": "0.5"},
+        figures=FIGURES,
+        train_figures={},
+        calibration=[{"predicted": p, "observed": p / 2, "patients": 9} for p in (0.1, 0.6, 0.9)],
+        training={"numbers": numbers},
+        network=Network(export(estimator).SerializeToString()),
+        error_network=Network(export_error(estimator).SerializeToString()),
+        loaded_at=datetime.now(UTC),
+        from_cache=False,
+    )
+
+
+def random_patient(random: np.random.Generator) -> dict[str, Any]:
+    """A valid patient; of what may be missing, some is."""
+    found: dict[str, Any] = {}
+    for m in MEASUREMENTS:
+        if m.required or random.random() < 0.6:
+            steps = int(random.integers(round((m.high - m.low) / m.step) + 1))
+            pick = int(random.integers(max(len(m.choices), 1)))
+            found[m.name] = m.choices[pick].name if m.choices else m.low + steps * m.step
+    return found
+
+
+def a_table(text: str, language: Language = "en") -> tuple[Table, list[tuple[int, str, str]]]:
+    found, problems = read_table(text.encode(), language)
+    return found, [(problem.line, problem.name, problem.text) for problem in problems]
+
+
+def an_answer(probability: float = 0.25) -> dict[str, Any]:
+    return {
+        "probability": probability,
+        "prediction": "absence",
+        "model_version": "7",
+        "prediction_id": ID,
+    }
+
+
+@dataclass
+class OneModel:
+    """A champion that follows no registry."""
+
+    current: Model | None = field(default_factory=tiny_model)
+    previous: Model | None = None
+    challenger: Rival = field(default_factory=lambda: Rival(CHALLENGER, lambda _: tiny_model()))
+
+    def state(self) -> State:
+        return State(() if self.current else ("no model is loaded yet",), ())
+
+
+@contextlib.contextmanager
+def a_service(folder: Path, champion: OneModel | None = None) -> Iterator[Service]:
+    """A service with a prediction log of its own."""
+    metrics = Metrics()
+    log = PredictionLog(f"sqlite:///{folder}/log.db", on_commit=metrics.committed)
+    log.start()
+    try:
+        yield Service(champion or OneModel(), log, metrics)  # type: ignore[arg-type]
+    finally:
+        log.close()
+
+
+def an_app(service: Service, **settings: Any) -> tuple[FastAPI, LazyPage]:
+    """An application with nothing but the page."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> Any:
+        await page.start()
+        try:
+            yield
+        finally:
+            await page.stop()
+
+    app = FastAPI(lifespan=lifespan)
+    admission = Admission(128, 10**6)
+    app.add_middleware(Gate, admission=admission, metrics=service.metrics)
+    page = mount(app, service, Settings(**{"_env_file": None, **settings}), admission)
+    return app, page
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    url: str
+    service: Service
+
+    def count(self) -> int:
+        return self.service.log.count()
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Running]:
+    """The page on a free port of this machine."""
+    with a_service(folder) as service:
+        app, _ = an_app(service)
+        config = uvicorn.Config(
+            app, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=3
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+        thread.start()
+        try:
+            url = _opened(server)
+            yield Running(url, service)
+        finally:
+            server.should_exit = True
+            thread.join(15)
+
+
+def _opened(server: uvicorn.Server) -> str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        if server.started:
+            url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(url):
+                return url
+    raise TimeoutError("the page was not built")

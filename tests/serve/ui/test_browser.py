@@ -1,0 +1,332 @@
+"""The page in a real browser: one browser and one server for all of it."""
+
+import csv
+import io
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heart.schema import NAMES, encode
+from monitoring.monitor import Watch
+from tests.conftest import Require
+from tests.heart.drift.snapshots import champion_of, log_patients, settings, watched_model
+from tests.serve.ui.page_fixture import PATIENT, Running, running, tiny_model
+
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="not installed: pip install playwright"
+)
+
+# All in one process: the browser and the server are shared.
+pytestmark = pytest.mark.xdist_group("browser")
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, require: Require) -> Iterator[Running]:
+    require(shutil.which("chromium"), "chromium")
+    with running(tmp_path_factory.mktemp("page")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(require: Require) -> Iterator[Any]:
+    program = require(shutil.which("chromium"), "chromium")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """A visitor with a window of their own, and all that their browser asked for."""
+
+    def __init__(self, browser: Any, url: str, **options: Any) -> None:
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.asked: list[str] = []
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(url)
+        self.page.wait_for_selector("html[data-ready] #age input")
+
+    def _console(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def fill(self, **patient: Any) -> None:
+        for name, value in patient.items():
+            if isinstance(value, str) and value != "":
+                self.page.check(f"#{name} input[value={value}]")
+            else:
+                self.page.fill(f"#{name} input", str(value))
+
+    def assess(self) -> float:
+        self.page.click("#predict")
+        return self.risk()
+
+    def risk(self) -> float:
+        return float(self.page.wait_for_selector("data.risk").get_attribute("value"))
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name).click()
+
+    def text(self, selector: str) -> str:
+        return str(self.page.inner_text(selector))
+
+    def background(self, selector: str) -> str:
+        shown = self.page.locator(selector).first
+        return str(shown.evaluate("found => getComputedStyle(found).backgroundColor"))
+
+
+@pytest.fixture
+def visit(browser: Any, server: Running) -> Iterator[Any]:
+    """Open the page; afterwards nothing went to another host and nothing went wrong in the browser."""
+    opened = []
+
+    def open_page(**options: Any) -> Visit:
+        opened.append(Visit(browser, server.url, **{"locale": "en-GB", **options}))
+        return opened[-1]
+
+    yield open_page
+    for one in opened:
+        one.context.close()
+        assert [
+            url for url in one.asked if not url.startswith((server.url, "data:", "blob:"))
+        ] == []
+        assert one.errors == []
+
+
+def risk_of(patient: dict[str, Any]) -> float:
+    return float(tiny_model().predict(encode({n: [patient.get(n)] for n in NAMES}))[0])
+
+
+def test_a_patient_is_filled_in_and_assessed(visit: Any, server: Running) -> None:
+    before = server.count()
+    someone = visit()
+    someone.fill(**PATIENT)
+
+    risk = someone.assess()
+
+    assert risk == pytest.approx(risk_of(PATIENT), abs=1e-5)
+    assert f"{round(100 * risk)} of 100 people like this" in someone.text("#answer")
+    assert "7 of 13 measurements given" in someone.text("#answer")
+    assert someone.background("#answer p:text('Estimated risk')") == "rgba(0, 0, 0, 0)"
+    assert server.count() == before + 1
+    # What was entered is in no address.
+    assert not [url for url in someone.asked if "asymptomatic" in url or "240" in url]
+
+
+def test_age_and_sex_are_enough_and_nothing_else_is_assumed(visit: Any) -> None:
+    someone = visit()
+    someone.fill(age=61, sex="female")
+
+    assert someone.assess() == pytest.approx(risk_of({"age": 61, "sex": "female"}), abs=1e-5)
+    assert "2 of 13 measurements given" in someone.text("#answer")
+
+
+def test_a_number_that_is_filled_in_and_emptied_is_not_measured(visit: Any) -> None:
+    someone = visit()
+    someone.fill(age=61, sex="female", st_depression=3)
+    someone.fill(st_depression="")
+
+    assert someone.assess() == pytest.approx(risk_of({"age": 61, "sex": "female"}), abs=1e-5)
+
+
+def test_a_value_out_of_bounds_is_explained(visit: Any, server: Running) -> None:
+    before = server.count()
+    someone = visit()
+    someone.fill(age=300, sex="male")
+    someone.page.click("#predict")
+    someone.page.wait_for_selector("#answer [role=alert]")
+
+    expected = "Age is 300; expected a whole number from 18 to 110 years."
+    assert expected in someone.text("#answer")
+    assert server.count() == before
+
+
+def test_an_example_fills_the_form(visit: Any) -> None:
+    someone = visit()
+    someone.page.get_by_role("button", name="Woman, 62, little known").click()
+    someone.page.wait_for_function("document.querySelector('#age input').value === '62'")
+
+    patient = {"age": 62, "sex": "female", "chest_pain_type": "atypical_angina", "resting_bp": 138}
+    assert someone.assess() == pytest.approx(risk_of(patient), abs=1e-5)
+
+
+def test_the_switch_changes_the_language_of_form_and_answer(visit: Any, server: Running) -> None:
+    someone = visit()
+    someone.fill(**PATIENT)
+    risk = someone.assess()
+    logged = server.count()
+    someone.page.check("#language input[value=id]")
+    someone.page.wait_for_selector("#answer [lang=id]")
+
+    assert "Usia (tahun, 18–110)" in someone.text("#age")  # noqa: RUF001 - as it is shown
+    assert "Tidak diukur" in someone.text("#thallium")
+    assert "orang seperti ini" in someone.text("#answer")
+    assert "Nilai risiko" in someone.text("#predict")
+    assert "Bukan alat medis" in someone.text("#note")
+    assert someone.page.get_attribute("html", "lang") == "id"
+    assert someone.risk() == risk
+    assert float(someone.page.input_value("#cholesterol input")) == 240
+    assert someone.page.is_checked("#sex input[value=male]")
+    assert server.count() == logged
+
+
+def test_an_indonesian_browser_gets_indonesian(visit: Any) -> None:
+    someone = visit(locale="id-ID")
+    someone.fill(age=61, sex="female")
+    someone.assess()
+
+    assert "Risiko penyakit arteri koroner" in someone.text("#title")
+    assert "Jenis kelamin" in someone.text("#sex")
+    assert "2 dari 13 pengukuran diberikan" in someone.text("#answer")
+    assert someone.page.is_checked("#language input[value=id]")
+    someone.tab("Tabel pasien")
+    assert "Satu baris per pasien" in someone.text("[role=tabpanel]:visible")
+
+
+def test_a_good_table_is_scored_and_downloaded(visit: Any, server: Running, tmp_path: Path) -> None:
+    before = server.count()
+    table = tmp_path / "good.csv"
+    table.write_text("patient_id,age,sex,cholesterol\nA-1,57,male,240\nA-2,61,female,\n")
+    someone = visit()
+    someone.tab("Table of patients")
+    someone.page.set_input_files("#upload input[type=file]", table)
+    someone.page.wait_for_selector("#scored a.download")
+
+    with someone.page.expect_download() as download:
+        someone.page.click("#scored a.download")
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    expected = [
+        risk_of({"age": 57, "sex": "male", "cholesterol": 240}),
+        risk_of({"age": 61, "sex": "female"}),
+    ]
+    assert [row["patient_id"] for row in rows] == ["A-1", "A-2"]
+    assert [float(row["probability"]) for row in rows] == pytest.approx(expected, abs=1e-5)
+    assert "Patients scored: 2" in someone.text("#scored")
+    assert server.count() == before + 2
+
+
+def test_a_bad_table_is_explained_by_line(visit: Any, server: Running, tmp_path: Path) -> None:
+    before = server.count()
+    table = tmp_path / "bad.csv"
+    table.write_text("age,sex\n57,male\n12,male\n57,unknown\n")
+    someone = visit()
+    someone.tab("Table of patients")
+    someone.page.set_input_files("#upload input[type=file]", table)
+    someone.page.wait_for_selector("#scored [role=alert]")
+
+    shown = someone.text("#scored")
+    assert "Nothing was scored; errors: 2" in shown
+    assert re.search(r"3\s+age\s+age is 12; expected a whole number from 18 to 110 years", shown)
+    assert re.search(r"4\s+sex\s+sex is unknown; expected one of female, male", shown)
+    assert server.count() == before
+
+
+def test_an_outcome_is_recorded(visit: Any, server: Running) -> None:
+    someone = visit()
+    someone.fill(age=61, sex="female")
+    someone.assess()
+    prediction_id = someone.text(".prediction-id")
+    someone.tab("Record an outcome")
+    someone.page.fill("#prediction_id input, #prediction_id textarea", prediction_id)
+    someone.page.check("#outcome input[value=presence]")
+    someone.page.check("#source input[value=angiography]")
+    someone.page.click("#record")
+    someone.page.wait_for_selector("#recorded .message.good")
+
+    assert "The outcome is recorded." in someone.text("#recorded")
+    found = server.service.log.get(prediction_id)
+    assert found is not None
+    assert (found["outcome"], found["source"]) == ("presence", "angiography")
+
+
+def test_the_keyboard_is_enough(visit: Any) -> None:
+    someone = visit()
+    keyboard = someone.page.keyboard
+    focused = "document.activeElement.closest('[id]')?.id"
+    for _ in range(40):
+        keyboard.press("Tab")
+        if someone.page.evaluate(focused) == "age":
+            break
+    keyboard.type("61")
+    keyboard.press("Tab")
+    assert someone.page.evaluate(focused) == "sex"
+    keyboard.press("Space")
+    keyboard.press("ArrowRight")
+    assert someone.page.is_checked("#sex input[value=male]")
+    keyboard.press("Shift+Tab")
+    keyboard.press("Enter")
+
+    assert someone.risk() == pytest.approx(risk_of({"age": 61, "sex": "male"}), abs=1e-5)
+
+
+def test_a_phone_scrolls_in_one_direction_only(visit: Any) -> None:
+    someone = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    someone.fill(**PATIENT)
+    someone.assess()
+    someone.page.wait_for_function(
+        "document.querySelector('#answer').getBoundingClientRect().top < innerHeight / 2"
+    )
+    width = "document.documentElement.scrollWidth"
+
+    assert someone.page.evaluate(width) <= 390
+    for tab in ("Table of patients", "Record an outcome", "Drift", "About the model"):
+        someone.tab(tab)
+        assert someone.page.evaluate(width) <= 390
+
+
+def test_drift_is_shown_and_a_measurement_compared_by_keyboard(visit: Any, server: Running) -> None:
+    log_patients(server.service.log, 60, version="1", thallium=None)
+    watch = Watch(champion_of(watched_model()), server.service.log, settings())
+    server.service.watch = watch
+    watch.refresh()
+    someone = visit()
+    someone.tab("Drift")
+    someone.page.wait_for_selector("#compared h2:visible")
+
+    assert re.search(r"Thallium scan\s+drift", someone.text("#drift"))
+    assert someone.background("#drift .lane .over") == "rgb(180, 83, 9)"
+    assert "Thallium scan" in someone.text("#compared h2")
+
+    someone.page.focus("#drift_feature input")
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        someone.page.keyboard.press(key)
+    someone.page.wait_for_function(
+        "document.querySelector('#compared h2').innerText !== 'Thallium scan'"
+    )
+    chosen = someone.text("#compared h2")
+    someone.page.check("#language input[value=id]")
+    someone.page.wait_for_selector("#drift [lang=id]")
+
+    assert re.search(r"Pergeseran pada \d+ pasien terakhir", someone.text("#drift"))
+    assert someone.text("#compared h2") not in (chosen, "Pemindaian talium")
+
+
+def test_the_tab_about_the_model_shows_how_good_it_is(visit: Any) -> None:
+    someone = visit()
+    someone.tab("About the model")
+    someone.page.wait_for_selector("svg.plot:visible")
+
+    shown = someone.text("[role=tabpanel]:visible")
+    assert "heart-disease 7" in shown
+    assert re.search(r"ROC AUC.*0\.93 \(0\.86.0\.98\)", shown)
+    assert re.search(r"Women\s+24", shown)
+    assert "Model version 7" in someone.text("#note")

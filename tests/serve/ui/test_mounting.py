@@ -1,0 +1,200 @@
+"""How the page is served, without Gradio and with it."""
+
+import asyncio
+import logging
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from heart.http.admission import Admission
+from serve.service import Service
+from serve.ui import LazyPage
+from serve.ui.callbacks import MAX_FILE_BYTES
+from serve.ui.mounting import MAX_BODY_BYTES, _with_loop, build
+from tests.heart.registry.registry_fixture import ROOT
+from tests.serve.ui.page_fixture import a_service, an_app
+
+TOKEN = "correct-horse-battery"
+CANARY = "canary-of-a-patient"
+FILE = {"path": CANARY, "orig_name": CANARY, "meta": {"_type": "gradio.FileData"}}
+
+
+def gated() -> tuple[LazyPage, threading.Event, list[Path]]:
+    """A page that is built once the gate opens, and the folders that were given to it."""
+    gate, folders = threading.Event(), []
+
+    def build_late(folder: Path) -> FastAPI:
+        gate.wait(10)
+        folders.append(folder)
+        (folder / "patients.csv").write_text("57")
+        app = FastAPI()
+        app.get("/")(lambda: "built")
+        app.post("/")(lambda: "posted")
+        return app
+
+    return LazyPage(build_late, Admission(10, 10**6)), gate, folders
+
+
+def test_gradio_is_not_imported_before_the_page_is_built() -> None:
+    script = "import sys, serve.app; sys.exit('gradio' in sys.modules)"
+
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_before_the_page_is_built_it_says_so_and_opens_itself_again() -> None:
+    page, gate, folders = gated()
+
+    async def story() -> list[Any]:
+        await page.start()
+        client = TestClient(page)
+        found = [await asyncio.to_thread(client.get, "/", headers={"accept-language": "id"})]
+        gate.set()
+        assert await page.ready()
+        found.append(await asyncio.to_thread(client.get, "/"))
+        await page.stop()
+        return found
+
+    waiting, built = asyncio.run(story())
+    assert (waiting.status_code, waiting.headers["retry-after"]) == (503, "2")
+    assert 'http-equiv="refresh"' in waiting.text
+    assert "Halaman sedang dimulai" in waiting.text
+    assert built.json() == "built"
+    assert not folders[0].exists()
+
+
+def test_a_page_that_cannot_be_built_leaves_the_rest_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_: Path) -> FastAPI:
+        raise RuntimeError("no Gradio here")
+
+    async def story() -> Any:
+        page = LazyPage(fail, Admission(10, 10**6))
+        await page.start()
+        assert not await page.ready()
+        answer = await asyncio.to_thread(TestClient(page).get, "/")
+        await page.stop()
+        return answer
+
+    with caplog.at_level(logging.ERROR):
+        answer = asyncio.run(story())
+    assert answer.status_code == 503
+    assert "could not be started" in answer.text
+    assert "no Gradio here" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "expected"),
+    [
+        ("GET", "/", {}, 503),
+        ("GET", "/gradio_api/file=/etc/passwd", {}, 404),
+        ("GET", "/prefix/gradio_api/heartbeat/x", {}, 404),
+        ("POST", "/gradio_api/process_recording", {}, 404),
+        ("POST", "/gradio_api/upload", {"content-length": str(MAX_BODY_BYTES + 1)}, 413),
+        ("POST", "/gradio_api/upload", {"content-length": "x"}, 411),
+        ("POST", "/gradio_api/run/predict", {"content-length": "2"}, 503),
+    ],
+)
+def test_what_the_page_does_not_ask_for_does_not_reach_gradio(
+    method: str, path: str, headers: dict[str, str], expected: int
+) -> None:
+    page, _, _ = gated()
+
+    assert TestClient(page).request(method, path, headers=headers).status_code == expected
+
+
+@pytest.fixture(scope="module")
+def gradio_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, TestClient]]:
+    folder = tmp_path_factory.mktemp("gradio")
+    with a_service(folder) as made:
+        app, page = an_app(made, api_token=TOKEN)
+        with TestClient(app) as client:
+            assert client.portal is not None
+            assert client.portal.call(page.ready)
+            yield made, client
+
+
+def logged_in(client: TestClient) -> TestClient:
+    answer = client.post("/login", data={"username": "anyone", "password": TOKEN})
+    assert answer.status_code == 200
+    return client
+
+
+def test_the_page_asks_for_the_token(gradio_app: tuple[Service, TestClient]) -> None:
+    _, client = gradio_app
+    client.cookies.clear()
+
+    assert '"auth_required":true' in client.get("/").text
+    assert client.post("/gradio_api/run/predict", json={"data": []}).status_code == 401
+    for password in ("", "wrong", TOKEN + "x", "ä"):
+        answer = client.post("/login", data={"username": "anyone", "password": password})
+        assert answer.status_code in (400, 422)
+    logged_in(client)
+    assert '"auth_required":true' not in client.get("/").text
+
+
+def test_the_page_is_closed_where_gradio_is_open(gradio_app: tuple[Service, TestClient]) -> None:
+    _, client = gradio_app
+    config = logged_in(client).get("/config").json()
+
+    assert config["run_history"] is False
+    assert config["analytics_enabled"] is False
+    assert config["footer_links"] == []
+    assert config["show_error"] is False
+    assert config["max_file_size"] == MAX_FILE_BYTES
+    assert {event["api_visibility"] for event in config["dependencies"]} == {"private"}
+    queued = [event for event in config["dependencies"] if event["queue"] and event["backend_fn"]]
+    assert len(queued) == 1  # the scoring of a table, with its progress bar
+
+
+def test_the_page_loads_nothing_from_elsewhere(gradio_app: tuple[Service, TestClient]) -> None:
+    _, client = gradio_app
+    html = logged_in(client).get("/").text
+    css = client.get("/theme.css").text
+
+    loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=[\"']?([^\"' >]+)", html)
+    assert loaded
+    assert not [url for url in loaded if url.startswith(("http:", "https:", "//"))]
+    assert not re.findall(r"(?:url\(|@import)[\"' ]*(?:https?:)?//", css)
+
+
+def test_no_value_of_a_patient_reaches_a_log(
+    gradio_app: tuple[Service, TestClient],
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, client = gradio_app
+    logged_in(client)
+    with caplog.at_level(logging.DEBUG):
+        config = client.get("/config").json()
+        files = {part["id"] for part in config["components"] if part["type"] == "file"}
+        for event in config["dependencies"]:
+            data = [FILE if part in files else CANARY for part in event["inputs"]]
+            body = {"data": data, "fn_index": event["id"], "session_hash": "s"}
+            client.post("/gradio_api/run/predict", json=body)
+    written = capfd.readouterr()
+
+    # Gradio's own: two events are for the browser alone.
+    assert "function has no backend method" in written.err
+    assert CANARY not in written.out + written.err + caplog.text
+
+
+def test_the_folder_for_uploads_is_the_pages_own(
+    tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "")
+    _with_loop(partial(build, service, None), tmp_path / "uploads")
+
+    from gradio.utils import get_upload_folder
+
+    assert get_upload_folder() == str(tmp_path / "uploads")

@@ -23,6 +23,8 @@ from heart.registry.publishing import Package, connect
 from tests.heart.drift.snapshots import reference
 from tests.heart.registry.registry_fixture import fill
 
+pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.drift"]
+
 ROOT = Path(__file__).parents[1]
 Require = Callable[[str | Path | None, str], Path]
 

@@ -8,7 +8,7 @@ import pytest
 from heart.drift.baseline import COLUMNS, NotAReference, Reference
 from heart.drift.detector import fit
 from heart.drift.simulation import Sample
-from tests.monitoring.conftest import SMALL
+from tests.fixtures.drift import SMALL
 
 
 def test_a_reference_survives_its_json(reference: Reference) -> None:

@@ -10,7 +10,7 @@ from heart.drift.baseline import COLUMNS, SCORE, Reference
 from heart.drift.detector import check, count, fit
 from heart.drift.simulation import Sample
 from heart.schema import MEASUREMENTS, NAMES
-from tests.monitoring.conftest import SMALL
+from tests.fixtures.drift import SMALL
 
 Draw = Callable[..., tuple[Any, Any]]
 

@@ -7,7 +7,7 @@ from heart.drift.baseline import Reference
 from heart.drift.detector import check, count
 from heart.drift.simulation import Sample, counted, delays, first_alarm, memberships
 from heart.schema import NAMES
-from tests.monitoring.conftest import SMALL
+from tests.fixtures.drift import SMALL
 
 THALLIUM = NAMES.index("thallium")
 

@@ -12,7 +12,7 @@ from heart.drift.simulation import Sample
 from heart.drift.statistics import SHIFT, all_tests, signed_root
 from heart.drift.thresholds import limits
 from heart.schema import NAMES
-from tests.monitoring.conftest import SMALL
+from tests.fixtures.drift import SMALL
 
 
 @pytest.mark.parametrize(

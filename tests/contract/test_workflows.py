@@ -95,7 +95,7 @@ def test_one_retraining_at_a_time_on_the_alert_that_grafana_sends() -> None:
 
 def test_targets_and_paths_exist() -> None:
     lines = "\n".join([*scripts("ci"), *scripts("retrain"), *scripts("space")])
-    modules = re.findall(r"python -m (stages\.\w+)", lines)
+    modules = re.findall(r"python -m ((?:heart|monitoring|stages)[\w.]+)", lines)
     (added,) = re.findall(r"git add (.*)", lines)
 
     assert set(re.findall(r"\bmake ([a-z-]+)", lines)) <= TARGETS

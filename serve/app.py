@@ -13,12 +13,14 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
-from heart.http.access import protected, unavailable
+from heart.http.access import unavailable
 from heart.http.admission import Admission, Gate
 from heart.predictions.log import LogOverloaded, LogUnavailable, PredictionLog
 from monitoring.collector import DriftCollector
 from monitoring.monitor import Watch
+from serve.api.bodies import InvalidBody
 from serve.api.errors import invalid
+from serve.api.protected import protected
 from serve.api.routes import administration, findings, operations, records, scoring
 from serve.guard import Guard
 from serve.metrics import Metrics, ServiceCollector
@@ -60,6 +62,7 @@ def create_app(
     )
     app.add_middleware(Gate, admission=admission, metrics=metrics)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(LogOverloaded, _log_overloaded)
     app.add_exception_handler(NoChampion, _no_champion)
@@ -112,7 +115,7 @@ def _add_routes(
     app: FastAPI, service: Service, guard: Guard, admission: Admission, settings: Settings
 ) -> None:
     token = settings.api_token.get_secret_value() if settings.api_token else None
-    limits = (admission, settings.max_body_bytes, token)
+    limits = (admission, settings.max_body_bytes, token, service.offload)
     secured = [Security(TOKEN)] if token else []  # for the document; `protected` sees to it
     routers = (
         scoring(service, protected(*limits, direct=True), secured),

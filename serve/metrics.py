@@ -89,9 +89,9 @@ class Metrics:
         for method in ("DELETE", "POST"):
             self._answers(method, TURNED_AWAY, 503)
 
-    def refused_values(self, names: Iterable[str]) -> None:
-        """Count values that the schema does not allow, each by the name of its measurement."""
-        for name, count in Counts(names).items():
+    def refused_values(self, patients: Iterable[Iterable[str]]) -> None:
+        """Count values that the schema does not allow: the measurements of each patient with any."""
+        for name, count in Counts(chain.from_iterable(patients)).items():
             self.out_of_range.labels(name).inc(count)
 
     def expect(self, method: str, route: str) -> None:

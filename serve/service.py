@@ -18,6 +18,7 @@ from monitoring.monitor import Watch
 from serve.api.models import MAX_BATCH, encoded, shapley, unusual, values_of, warning
 from serve.metrics import Metrics
 from serve.model_manager import Champion
+from serve.offload import Offload
 from serve.shadow import Shadow
 
 # Figures of a comparison by the count of patients that they are over.
@@ -62,6 +63,7 @@ class Service:
         self.log = log
         self.metrics = metrics
         self.watch = watch
+        self.offload = Offload()
         self.shadow = Shadow(champion.challenger, log)
         self._turn: list[_Asked] = []
         self._turn_rows = 0

@@ -42,8 +42,8 @@ class Settings(SharedSettings):
     )
     max_body_bytes: Count = Field(
         8 * 1024 * 1024,
-        description="Bytes of a request's body. 10,000 patients, every measurement given, "
-        "take 5.2 million as indented JSON.",
+        description="Bytes of a batch. 10,000 patients, every measurement given, take 5.2 million as "
+        "indented JSON. Other bodies may have 16,384 bytes.",
     )
     max_concurrent: Count = Field(
         128, description="Requests in work at the same time before others are answered 503."

@@ -5,6 +5,8 @@ import json
 import logging
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -29,7 +31,8 @@ HEADERS = [
         b"connect-src 'self'; frame-ancestors 'none'",
     ),
 ]
-# What is kept of bodies that are on their way: so many of the longest, and short ones beside them.
+# What is kept of bodies that are on their way: so many of the longest, and short ones beside them. As many
+# long ones may be in work.
 LONG_BODIES, SHORT = 8, 16 * 1024
 REFUSAL = json.dumps({"detail": "too many requests at once"}).encode()
 RETRY = (b"retry-after", b"1")
@@ -101,6 +104,7 @@ class Admission:
         self.draining = False
         self.patience = Patience(CLIENT_SECONDS)
         self.held = 0  # bytes of bodies that are not whole yet
+        self._long = 0  # bodies in work
         self._most = LONG_BODIES * max_body_bytes
 
     @property
@@ -113,6 +117,17 @@ class Admission:
         self.held += count
         if length > SHORT and self.held > self._most:
             raise Full
+
+    @contextmanager
+    def long_body(self) -> Iterator[None]:
+        """Keep a long body, and what is made of it, for as long as this lasts. Raises Full."""
+        if self._long >= LONG_BODIES:
+            raise Full
+        self._long += 1
+        try:
+            yield
+        finally:
+            self._long -= 1
 
     def __enter__(self) -> None:
         self.active += 1

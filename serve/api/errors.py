@@ -9,9 +9,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME
+from serve.api.bodies import MAX_ERRORS, InvalidBody
 
-MAX_PROBLEMS = 20
-MAX_SHOWN = 100  # characters of a value
+MAX_SHOWN = 100  # characters of a value or of an unknown name
 BY_NAME = {measurement.name: measurement for measurement in (*MEASUREMENTS, OUTCOME)}
 
 
@@ -37,9 +37,10 @@ class Problem(BaseModel):
 
 
 class Problems(BaseModel):
-    """All that is wrong with a request, up to a limit."""
+    """What is wrong with a request."""
 
-    detail: list[Problem]
+    detail: list[Problem] = Field(description=f"The first {MAX_ERRORS} problems")
+    more: bool = Field(description="There are more problems, or there may be: validation stopped")
 
 
 def refusal(description: str, *headers: str) -> dict[str, Any]:
@@ -57,44 +58,53 @@ WITH_BODY: dict[int | str, dict[str, Any]] = {
     400: refusal("The body cannot be read"),
     408: refusal("The body did not come in time"),
     413: refusal("The body is too long"),
+    415: refusal("The body is not declared as application/json"),
     422: {"model": Problems, "description": "The body is no JSON, or a value does not fit"},
 }
 
 
 async def invalid(request: Request, error: Exception) -> Response:
     """422: each problem with its row, field, value, and what was expected."""
-    assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    request.app.state.service.metrics.refused_values(out_of_range(found))
-    problems = [_problem(item) for item in found[:MAX_PROBLEMS]]
-    text = json.dumps({"detail": problems}, ensure_ascii=False)
+    assert isinstance(error, InvalidBody | RequestValidationError)
+    complete = error.complete if isinstance(error, InvalidBody) else True
+    errors: Sequence[Any] = error.errors if isinstance(error, InvalidBody) else error.errors()
+    request.app.state.service.metrics.refused_values(out_of_range(errors))
+    answer = {
+        "detail": [_problem(item) for item in errors[:MAX_ERRORS]],
+        "more": not complete or len(errors) > MAX_ERRORS,
+    }
+    text = json.dumps(answer, ensure_ascii=False)
     # JSON can spell half of a surrogate pair, UTF-8 cannot.
     return Response(text.encode("utf-8", "replace"), 422, media_type="application/json")
 
 
-def out_of_range(errors: Sequence[Any]) -> list[str]:
-    """The measurements whose value was given and refused, once a patient."""
-    places = {
-        tuple(error["loc"][: error["loc"].index(name) + 1])
-        for error in errors
-        for name in NAMES
-        if name in error["loc"]
-        and error["type"] not in ("missing", "extra_forbidden")
-        and error["input"] is not None
-    }
-    return [place[-1] for place in places]
+def out_of_range(errors: Sequence[Any]) -> list[list[str]]:
+    """The measurements whose value was given and refused, for each patient with any."""
+    patients: dict[int | None, dict[str, None]] = {}
+    for error in errors:
+        row, name = _row_and_field(error["loc"])
+        given = error["type"] not in ("missing", "extra_forbidden")
+        if name in NAMES and given and error["input"] is not None:
+            patients.setdefault(row, {})[name] = None
+    return [list(names) for names in patients.values()]
+
+
+def _row_and_field(loc: Sequence[Any]) -> tuple[int | None, str | None]:
+    """Where in a batch or in a single body an error is: ("body", "patients", 3, "age") or ("body", "age")."""
+    place = [part for part in loc[1:] if part != "patients"]
+    rows = [part for part in place if isinstance(part, int)]
+    fields = [part for part in place if isinstance(part, str)]
+    return rows[0] if rows else None, fields[0] if fields else None
 
 
 def _problem(item: Any) -> dict[str, Any]:
-    place = item["loc"][1:]  # after "body" or "query"
-    fields = [part for part in place if isinstance(part, str) and part != "patients"]
-    rows = [part for part in place if isinstance(part, int)]
+    row, field = _row_and_field(item["loc"])
     found: dict[str, Any] = {"type": item["type"], "message": item["msg"]}
-    if rows and item["type"] != "json_invalid":
-        found["row"] = rows[0]
-    if fields:
-        found["field"] = fields[0]
-    measurement = BY_NAME.get(fields[0]) if fields else None
+    if row is not None:
+        found["row"] = row
+    if field is not None:
+        found["field"] = field[:MAX_SHOWN]
+    measurement = BY_NAME.get(field or "")
     if measurement is not None and item["type"] != "extra_forbidden":
         found["expected"] = measurement.expected
         if measurement.choices:
@@ -112,6 +122,8 @@ def _problem(item: Any) -> dict[str, Any]:
 
 def _shown(value: Any) -> Any:
     """A value as it was given, or only its kind where it is long or no JSON."""
+    if isinstance(value, (str, bytes)) and len(value) > MAX_SHOWN:
+        return f"{type(value).__name__} of {len(value)} characters"
     try:
         text = json.dumps(value, allow_nan=False)
     except RecursionError:

@@ -52,8 +52,11 @@ class Handlers:
 
     def _count(self, problems: Sequence[Problem]) -> None:
         """Tell the metrics which measurements had a value that the schema does not allow."""
-        names = [problem.name for problem in problems if problem.refused]
-        self.service.metrics.refused_values(names)
+        patients: dict[int, list[str]] = {}
+        for problem in problems:
+            if problem.refused:
+                patients.setdefault(problem.line, []).append(problem.name)
+        self.service.metrics.refused_values(patients.values())
 
     async def rewrite(self, language: Language, held: Any) -> str:
         """The answer that a browser holds, in a language; it is not logged again."""

@@ -3,8 +3,9 @@
 import hashlib
 import hmac
 import re
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from starlette.types import Scope
 
 from heart.http.admission import header
@@ -20,6 +21,9 @@ VERSION = re.compile(r"[0-9]{1,9}")
 Key = tuple[str, str]  # of an alert: its group's, and when it started
 
 
+# Only the first error is told, so that validation stops there: a body can hold a hundred thousand.
+
+
 class Alert(BaseModel):
     """One alert of a notification; what else Grafana says of it is not needed."""
 
@@ -27,7 +31,7 @@ class Alert(BaseModel):
 
     status: str
     starts_at: str = Field(alias="startsAt", min_length=1, max_length=64)
-    labels: dict[str, str] = {}
+    labels: Annotated[dict[str, str], FailFast()] = {}
 
 
 class Notification(BaseModel):
@@ -36,7 +40,7 @@ class Notification(BaseModel):
     model_config = ConfigDict(strict=True)
 
     group_key: str = Field(alias="groupKey", min_length=1, max_length=4096)
-    alerts: list[Alert]
+    alerts: Annotated[list[Alert], FailFast()]
 
     @property
     def firing(self) -> list[Alert]:

@@ -16,10 +16,11 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given
 from hypothesis import settings as how
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from monitoring.retraining.webhook import process
 from monitoring.retraining.webhook.api import create_app
-from monitoring.retraining.webhook.notification import CLOCK_SKEW_SECONDS
+from monitoring.retraining.webhook.notification import CLOCK_SKEW_SECONDS, Notification
 from monitoring.retraining.webhook.runs import Runs
 from tests.monitoring.configuration import ROOT
 from tests.monitoring.retraining import webhook
@@ -450,6 +451,19 @@ def test_what_is_no_notification_is_refused_with_the_place(
 
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith(detail)
+
+
+@pytest.mark.parametrize(
+    "alerts",
+    [[[]] * 1000, [{}] * 1000, [{**alert(), "labels": dict.fromkeys("abcdefghi", 1)}]],
+    ids=["lists", "empty", "labels"],
+)
+def test_validation_stops_at_the_first_error(alerts: Any) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Notification.model_validate({"groupKey": "g", "alerts": alerts})
+
+    assert {error["loc"][1] for error in refused.value.errors()} == {0}
+    assert refused.value.error_count() <= 2
 
 
 def test_while_nothing_can_be_written_down_nothing_starts(

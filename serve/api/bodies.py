@@ -1,0 +1,171 @@
+"""JSON bodies, validated in small pieces, so that an invalid one costs little whatever it holds.
+
+pydantic parses a whole body and then reports every error in it. A body of legal length can hold a million
+errors, or millions of empty lists, which takes half a minute and gigabytes. Here a batch is cut between
+two patients every few kilobytes, each piece is validated as a batch of its own, and validation stops after
+the piece with the 20th error.
+
+The cuts do not change the result. If every piece is a valid batch, each cut lies directly between two
+patients; only a second key `patients` could then hide rows, and so it is an error. A cut at the same
+characters within a patient leaves pieces that are not valid, and neither is the body: a valid patient
+holds no object and no text with braces.
+"""
+
+import json
+import re
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from serve.api.models import MAX_BATCH, Batch
+
+Error = dict[str, Any]  # as pydantic's ErrorDetails; `loc` starts with "body"
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_ERRORS = 20
+PIECE_BYTES = 8 * 1024
+MAX_PATIENT_BYTES = 16 * 1024  # of a patient in a batch; indented JSON takes 520
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors write it; a parser may ignore it (RFC 8259)
+SPACE = b" \t\r\n"
+BETWEEN_PATIENTS = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
+OPENING, CLOSING = b'{"patients":[', b"]}"
+
+
+class InvalidBody(Exception):
+    """A body that its model does not allow.
+
+    `complete` is whether `errors` are all of them: otherwise validation stopped before the end.
+    """
+
+    def __init__(self, errors: list[Error], *, complete: bool) -> None:
+        super().__init__(f"{len(errors)} errors")
+        self.errors = errors
+        self.complete = complete
+
+
+def validated(model: type[Model], body: bytes) -> Model:
+    """A body of limited length as its model. Raises InvalidBody."""
+    value, errors = _validate(model, body.removeprefix(BYTE_ORDER_MARK))
+    if value is None:
+        raise InvalidBody(errors, complete=True)
+    return value
+
+
+def validated_batch(body: bytes) -> Batch:
+    """A body of any length as a batch. Raises InvalidBody."""
+    reader = _BatchReader(body.removeprefix(BYTE_ORDER_MARK).strip(SPACE))
+    while reader.read_piece() and reader.rows <= MAX_BATCH and len(reader.errors) < MAX_ERRORS:
+        pass
+    complete = reader.start == len(reader.body)
+    if reader.rows > MAX_BATCH:
+        reader.add("too_long", f"A batch has at most {MAX_BATCH:,} patients")
+    elif not reader.errors and reader.body.count(b"[") > 1:
+        reader.add("duplicate_key", "patients is given more than once")
+    if reader.errors:
+        raise InvalidBody(reader.errors, complete=complete)
+    return Batch.model_construct(patients=reader.patients)
+
+
+class _BatchReader:
+    """The patients of a batch and the errors in it, so far: before `start`, where a patient starts."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.start = 0
+        self.rows = 0
+        self.patients: list[Any] = []
+        self.errors: list[Error] = []
+
+    def add(self, kind: str, message: str, *place: int) -> None:
+        """Add an error of the list of patients, or of one patient."""
+        self.errors.append({"type": kind, "msg": message, "loc": ("body", "patients", *place)})
+
+    def read_piece(self) -> bool:
+        """Read up to the next cut or to the end; whether there is more that can be read."""
+        reach = self.start + PIECE_BYTES + MAX_PATIENT_BYTES
+        cut = BETWEEN_PATIENTS.search(self.body, self.start + PIECE_BYTES, reach)
+        if cut is None and len(self.body) > reach:
+            self._read_part(reach)
+            return False
+        piece = self._piece(cut.start() + 1) + CLOSING if cut else self._piece(len(self.body))
+        batch, errors = _validate(Batch, piece)
+        if batch is not None:
+            self.patients += batch.patients
+            self.rows += len(batch.patients)
+        elif errors[0]["type"] != "json_invalid":
+            self._add_all(errors)
+            self.rows += _rows(json.loads(piece))
+        elif cut:
+            self._read_part(reach)  # no JSON, or a cut within a patient: what follows shows which
+            return False
+        else:
+            self._add_all(errors)
+        self.start = cut.end() if cut else len(self.body)
+        return cut is not None
+
+    def _piece(self, end: int) -> bytes:
+        return (OPENING if self.start else b"") + self.body[self.start : end]
+
+    def _read_part(self, end: int) -> None:
+        """Add the errors of a part that may end within a patient: at least one."""
+        before, part = len(self.errors), self._piece(end)
+        if end < len(self.body):
+            # Up to a comma: half of a number could be an error.
+            part = part[: part.rfind(b",")]
+            self._add_all(_errors_of_part(part))
+        else:
+            self._add_all(_validate(Batch, part)[1])
+        if len(self.errors) == before:
+            row = self.rows + max(0, _rows(from_json(part, allow_partial=True)) - 1)
+            self.add("too_long", f"A patient takes at most {MAX_PATIENT_BYTES:,} bytes", row)
+
+    def _add_all(self, errors: list[Error]) -> None:
+        """Add the errors of a piece, with the rows and the place that they have in the body."""
+        for error in errors:
+            body, *place = error["loc"]
+            if place[:1] == ["patients"] and place[1:]:
+                place[1] += self.rows
+            message = error["msg"]
+            if error["type"] == "json_invalid" and self.rows:
+                message = f"{message.partition(' at line ')[0]} after patient {self.rows - 1}"
+            self.errors.append({**error, "loc": (body, *place), "msg": message})
+
+
+def _validate(model: type[Model], document: bytes) -> tuple[Model | None, list[Error]]:
+    """The document as its model, or the errors."""
+    try:
+        return model.model_validate_json(document), []
+    except ValidationError as error:
+        errors = _errors(error)
+    if errors[0]["type"] == "json_invalid":
+        try:
+            # It takes half of a surrogate pair, and so the error has the name of a field.
+            model.model_validate(json.loads(document))
+        except ValidationError as error:
+            return None, _errors(error)
+        except (ValueError, RecursionError):
+            pass
+    return None, errors
+
+
+def _errors_of_part(document: bytes) -> list[Error]:
+    """The errors of a batch that is cut off anywhere, without those that the cut makes."""
+    try:
+        Batch.model_validate(from_json(document, allow_partial=True))
+    except ValidationError as error:
+        return [e for e in _errors(error) if e["type"] not in ("missing", "too_short")]
+    except ValueError as error:
+        return [{"type": "json_invalid", "msg": f"Invalid JSON: {error}", "loc": ("body",)}]
+    return []
+
+
+def _errors(error: ValidationError) -> list[Error]:
+    found = error.errors(include_url=False, include_context=False)
+    return [{**item, "loc": ("body", *item["loc"])} for item in found]
+
+
+def _rows(batch: Any) -> int:
+    """The patients of a parsed batch, valid or not."""
+    patients = batch.get("patients") if isinstance(batch, dict) else None
+    return len(patients) if isinstance(patients, list) else 0

@@ -76,6 +76,10 @@ MESSAGES = {
         "The model has changed since. Please assess the risk again.",
         "Model telah berganti. Nilai risiko sekali lagi.",
     ),
+    "stale": Text(
+        "The inputs have changed: this answer belongs to earlier ones. Press “Assess the risk” again.",
+        "Isian telah berubah: jawaban ini untuk isian sebelumnya. Tekan “Nilai risiko” lagi.",
+    ),
     # --- the answer
     "risk": Text("Estimated risk", "Perkiraan risiko"),
     "interval": Text("95% interval {low} to {high}", "interval 95% {low} sampai {high}"),
@@ -204,6 +208,10 @@ MESSAGES = {
     "bad_id": Text(
         "A prediction id has 32 characters, 0 to 9 and a to f.",
         "Id prediksi terdiri dari 32 karakter, 0 sampai 9 dan a sampai f.",
+    ),
+    "stale_outcome": Text(
+        "The entries have changed: this message belongs to earlier ones.",
+        "Isian telah berubah: pesan ini untuk isian sebelumnya.",
     ),
     "choose": Text("Choose an outcome and its source.", "Pilih hasil dan sumbernya."),
     # --- about

@@ -1,18 +1,41 @@
 """HTML that several parts of the page are made of. Whatever is put into it is escaped."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from heart.locale.language import Language, say
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+MAX_LENGTH = 64  # of a text in a field
 
 
 def message_html(text: str, language: Language, kind: str = "info") -> str:
     """A sentence instead of an answer; `kind` is info, good, warn or bad."""
     role = "alert" if kind == "bad" else "status"
     return f'<p class="message {kind}" role="{role}" lang="{language}">{escape(text)}</p>'
+
+
+def answer_to(inputs: Mapping[str, Any], answer: str, note: str, language: Language) -> str:
+    """An answer with the inputs that it belongs to, by the id of their element.
+
+    The browser compares them with those that the page shows, and marks the answer with the note
+    while they differ (static/mark_stale.js). Inputs are as a browser sent them, and so not trusted.
+    """
+    known = escape(json.dumps({name: _plain(value) for name, value in inputs.items()}))
+    return (
+        f'<div data-inputs="{known}" lang="{language}">'
+        f'<p class="message warn" data-note="{escape(note)}"></p>{answer}</div>'
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value as the page's fields have it; None, as an empty one has, for what none can hold."""
+    if isinstance(value, str):
+        return value[:MAX_LENGTH]
+    return value if isinstance(value, int | float) and abs(value) < 1e300 else None
 
 
 def note_html(version: str | None, language: Language) -> str:

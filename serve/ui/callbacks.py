@@ -13,7 +13,7 @@ from heart.predictions.tables import SOURCES
 from heart.registry.model_version import Model
 from heart.schema import NAMES, OUTCOME
 from heart.web.drift import by_ratio, compared_html, drift_html
-from heart.web.markup import message_html, note_html
+from heart.web.markup import answer_to, message_html, note_html
 from serve.api.models import Feedback
 from serve.explain import assess
 from serve.service import NoChampion, NotWatched, Service
@@ -25,6 +25,7 @@ from serve.ui.table import Problem, read_form, read_table
 MAX_FILE_BYTES = 2 * 1024 * 1024
 NOT_MEASURED = "not_measured"
 FIELDS = ("patient", "prediction_id", "model_version")
+ENTRIES = ("prediction_id", "outcome", "source", "replace")  # of an outcome, by their elements
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,15 @@ class Handlers:
         language = language_of(language)
         measured = [None if value == NOT_MEASURED else value for value in values]
         patient, problems = read_form(measured, language)
+        inputs, note = dict(zip(NAMES, measured, strict=True)), say("stale", language)
         if problems:
             self._count(problems)
-            return problems_html(problems, language), None
+            return answer_to(inputs, problems_html(problems, language), note, language), None
         try:
             (answer,) = await self.service.predict([patient])
         except (NoChampion, LogUnavailable):
-            return message_html(say("unavailable", language), language, "bad"), None
+            message = message_html(say("unavailable", language), language, "bad")
+            return answer_to(inputs, message, note, language), None
         held = dict(
             zip(FIELDS, (patient, answer["prediction_id"], answer["model_version"]), strict=True)
         )
@@ -69,7 +72,8 @@ class Handlers:
             return message_html(say("changed", language), language)
         # A full patient takes the model 8192 rows: not on the loop that answers the API.
         found = await asyncio.to_thread(assess, model, patient)
-        return answer_html(found, str(held["prediction_id"])[:32], language)
+        answer = answer_html(found, str(held["prediction_id"])[:32], language)
+        return answer_to(patient, answer, say("stale", language), language)
 
     def _model_of(self, version: Any) -> Model | None:
         """The model of a version: the current one, or the one before if it was just replaced."""
@@ -123,7 +127,9 @@ class Handlers:
         key, kind = await asyncio.to_thread(
             self._record, str(prediction_id or "").strip(), outcome, source, replace is True
         )
-        return message_html(say(key, language), language, kind)
+        inputs = dict(zip(ENTRIES, (prediction_id or "", outcome, source, replace), strict=True))
+        message = message_html(say(key, language), language, kind)
+        return answer_to(inputs, message, say("stale_outcome", language), language)
 
     def _record(
         self, prediction_id: str, outcome: Any, source: Any, replace: bool

@@ -1,5 +1,6 @@
 """The tab for one patient: a form made from the schema, and the answer beside it."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ def patient_tab(
         show_progress="minimal", **PLAIN,
     )  # fmt: skip
     answered.then(None, js=static("show_answer.js"), **PLAIN)
+    # Gradio tells of what it fills in by itself, and no event of the browser's does.
+    gr.on([field.change for field in fields], None, js=static("tell_inputs.js"), **PLAIN)
     for name, button in examples.items():
         _fill_on(button, EXAMPLES[name], fields)
     _fill_on(translated["clear"], {}, fields)
@@ -91,4 +94,5 @@ def _fill_on(button: Any, patient: dict[str, Any], fields: Sequence[Any]) -> Non
         patient.get(m.name) if not m.choices or m.required else patient.get(m.name) or NOT_MEASURED
         for m in MEASUREMENTS
     ]
-    button.click(lambda: values, None, list(fields), show_progress="hidden", **PLAIN)
+    # In the browser: the form is filled at once, and the answer to its former inputs marked with it.
+    button.click(None, None, list(fields), js=f"() => {json.dumps(values)}", **PLAIN)

@@ -178,6 +178,7 @@ def _connect_language(blocks: Any, handlers: Handlers, parts: Parts) -> None:
         begin, [parts.language], [*made, *shown, *numbers],
         js=static("browser_language.js"), **common,
     )  # fmt: skip
+    loaded.success(None, js=static("mark_stale.js"), **PLAIN)
     loaded.success(None, js=static("name_choices.js"), **PLAIN)
     parts.language.input(
         write, [parts.language, parts.held, feature], [*made, *shown],

@@ -1,15 +1,57 @@
 """What the tests of the page share."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from serve.service import Service
-from tests.serve.ui.page_fixture import a_service
+from tests.conftest import Require
+from tests.serve.ui.page_fixture import Running, a_service, running
+from tests.serve.ui.visiting import ARGUMENTS, Visit
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     with a_service(tmp_path) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, require: Require) -> Iterator[Running]:
+    require(shutil.which("chromium"), "chromium")
+    with running(tmp_path_factory.mktemp("page")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(require: Require) -> Iterator[Any]:
+    """Of one module: while it is open, no other test could run an event loop."""
+    program = require(shutil.which("chromium"), "chromium")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="not installed: pip install playwright"
+    )
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Any, server: Running) -> Iterator[Any]:
+    """Open the page; afterwards nothing went to another host and nothing went wrong in the browser."""
+    opened = []
+
+    def open_page(**options: Any) -> Visit:
+        opened.append(Visit(browser, server.url, **{"locale": "en-GB", **options}))
+        return opened[-1]
+
+    yield open_page
+    for one in opened:
+        one.context.close()
+        assert [
+            url for url in one.asked if not url.startswith((server.url, "data:", "blob:"))
+        ] == []
+        assert one.errors == []

@@ -3,8 +3,6 @@
 import csv
 import io
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,104 +10,11 @@ import pytest
 
 from heart.schema import NAMES, encode
 from monitoring.monitor import Watch
-from tests.conftest import Require
 from tests.heart.drift.snapshots import champion_of, log_patients, settings, watched_model
-from tests.serve.ui.page_fixture import PATIENT, Running, running, tiny_model
-
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="not installed: pip install playwright"
-)
+from tests.serve.ui.page_fixture import PATIENT, Running, tiny_model
 
 # All in one process: the browser and the server are shared.
 pytestmark = pytest.mark.xdist_group("browser")
-
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, require: Require) -> Iterator[Running]:
-    require(shutil.which("chromium"), "chromium")
-    with running(tmp_path_factory.mktemp("page")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser(require: Require) -> Iterator[Any]:
-    program = require(shutil.which("chromium"), "chromium")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
-
-
-class Visit:
-    """A visitor with a window of their own, and all that their browser asked for."""
-
-    def __init__(self, browser: Any, url: str, **options: Any) -> None:
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.asked: list[str] = []
-        self.errors: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", self._console)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(url)
-        self.page.wait_for_selector("html[data-ready] #age input")
-
-    def _console(self, message: Any) -> None:
-        if message.type == "error":
-            self.errors.append(message.text)
-
-    def fill(self, **patient: Any) -> None:
-        for name, value in patient.items():
-            if isinstance(value, str) and value != "":
-                self.page.check(f"#{name} input[value={value}]")
-            else:
-                self.page.fill(f"#{name} input", str(value))
-
-    def assess(self) -> float:
-        self.page.click("#predict")
-        return self.risk()
-
-    def risk(self) -> float:
-        return float(self.page.wait_for_selector("data.risk").get_attribute("value"))
-
-    def tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name).click()
-
-    def text(self, selector: str) -> str:
-        return str(self.page.inner_text(selector))
-
-    def background(self, selector: str) -> str:
-        shown = self.page.locator(selector).first
-        return str(shown.evaluate("found => getComputedStyle(found).backgroundColor"))
-
-
-@pytest.fixture
-def visit(browser: Any, server: Running) -> Iterator[Any]:
-    """Open the page; afterwards nothing went to another host and nothing went wrong in the browser."""
-    opened = []
-
-    def open_page(**options: Any) -> Visit:
-        opened.append(Visit(browser, server.url, **{"locale": "en-GB", **options}))
-        return opened[-1]
-
-    yield open_page
-    for one in opened:
-        one.context.close()
-        assert [
-            url for url in one.asked if not url.startswith((server.url, "data:", "blob:"))
-        ] == []
-        assert one.errors == []
 
 
 def risk_of(patient: dict[str, Any]) -> float:

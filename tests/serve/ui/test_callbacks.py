@@ -1,6 +1,9 @@
 """What happens on the page, without a browser and without Gradio."""
 
 import asyncio
+import json
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,27 @@ def test_an_answer_is_logged_and_shown(service: Service, handlers: Handlers) -> 
     assert row is not None
     assert f'value="{row["probability"]:.6f}"' in html
     assert held["prediction_id"] in html
+
+
+@pytest.mark.parametrize(
+    ("sent", "known"),
+    [
+        (57, 57),
+        ('"><b>', '"><b>'),
+        ("x" * 100, "x" * 64),
+        (10**400, None),
+        (float("nan"), None),
+        ([], None),
+    ],
+)
+def test_an_answer_carries_its_inputs_as_data(handlers: Handlers, sent: Any, known: Any) -> None:
+    html, _ = asyncio.run(handlers.predict("en", *values(age=sent)))
+
+    (inputs,) = re.findall(r'data-inputs="([^"]*)"', html)
+    assert json.loads(unescape(inputs)) == {name: PATIENT.get(name) for name in NAMES} | {
+        "age": known
+    }
+    assert "><b>" not in html
 
 
 def test_the_choice_not_measured_is_a_missing_value(handlers: Handlers) -> None:

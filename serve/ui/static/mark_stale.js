@@ -1,0 +1,37 @@
+() => {
+  // An answer carries the inputs that it belongs to: see `answer_to` in markup.py. It is marked while
+  // the page shows others, however they got there: typed, filled in, restored by the browser, or
+  // changed while the answer was on its way. No event is needed for the last: what arrives is compared.
+  const value = (id) => {
+    const inputs = [...document.querySelectorAll(`#${id} :is(input, textarea)`)];
+    const [first] = inputs;
+    switch (first?.type) {
+      case "radio": {
+        const chosen = inputs.find((input) => input.checked)?.value ?? null;
+        return chosen === "not_measured" ? null : chosen;
+      }
+      case "checkbox":
+        return first.checked;
+      case "number":
+        if (first.validity.badInput) return undefined;
+        return first.value === "" ? null : Number(first.value);
+      default:
+        return first?.value;
+    }
+  };
+  const mark = () => {
+    for (const answer of document.querySelectorAll("[data-inputs]")) {
+      const inputs = Object.entries(JSON.parse(answer.dataset.inputs));
+      const stale = inputs.some(([id, given]) => value(id) !== given);
+      answer.classList.toggle("stale", stale);
+      const note = answer.querySelector("[data-note]");
+      const text = stale ? note.dataset.note : "";
+      if (note.textContent !== text) note.textContent = text;
+    }
+  };
+  // `inputs` is the page's own: Gradio fills in values without an event of the browser's.
+  for (const event of ["input", "change", "inputs", "pageshow"]) addEventListener(event, mark, true);
+  // It runs before anything that has changed is drawn.
+  new MutationObserver(mark).observe(document.body, { subtree: true, childList: true });
+  mark();
+}

@@ -1,0 +1,3 @@
+() => {
+  dispatchEvent(new Event("inputs"));
+}

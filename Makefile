@@ -1,14 +1,24 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
-COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
-PEERS_DAY := 2026-11-20
-BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H%M%SZ)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
+
+# What may be given on the command line or in the environment. It is text: recipes read it from the
+# environment, as "$$VERSION", since of $(VERSION) the shell would parse what is in it; and $(value) keeps
+# Make from expanding it, so that not even $(shell ...) in it is run.
+GIVEN := ARGS BACKUP COMPOSE FORCE IN OUT OUTCOMES PEERS_DAY PYTHON RATE ROWS SHIFT TRIGGER URL VERSION
+PYTHON ?= python3
+PEERS_DAY := 2026-11-20
+ROWS ?= 500
+SHIFT ?= none
+RATE ?= 50
+OUTCOMES ?= 0
+URL ?= http://127.0.0.1:8000
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export $(GIVEN)
 
 .PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
@@ -16,8 +26,8 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or later is needed, {sys.executable} is {sys.version.split()[0]}")'
-	$(PYTHON) -m venv .venv
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or later is needed, {sys.executable} is {sys.version.split()[0]}")'
+	"$$PYTHON" -m venv .venv
 
 .venv/pipeline: requirements/pipeline.txt requirements/lock.txt | .venv/bin/python
 	@echo "Installing the locked versions (some minutes the first time)"
@@ -43,16 +53,17 @@ register: .venv/pipeline ## publish the model to MLflow unless the registry alre
 	@python -m stages.register
 
 retrain: .venv/pipeline .venv/serve ## learn from new outcomes; TRIGGER=TEXT says why, FORCE=1 though there are few
-	@python -m monitoring.retraining.run $${TRIGGER:+--trigger "$$TRIGGER"} $${FORCE:+--force} || [ $$? = 75 ]
+	@python -m monitoring.retraining.run $${TRIGGER:+--trigger="$$TRIGGER"} $${FORCE:+--force} || [ $$? = 75 ]
 
 promote: .venv/pipeline ## make VERSION=n the champion, if it passed its gate
-	@python -m heart.registry.promote "$(VERSION)"
+	@python -m heart.registry.promote -- "$${VERSION:?make promote VERSION=n}"
 
 rollback: .venv/pipeline ## give the previous champion its place back
 	@python -m heart.registry.promote --rollback
 
 challenger: .venv/pipeline ## have the service score with VERSION=n too, unseen; without a VERSION no more
-	@python -m heart.registry.promote $(if $(VERSION),--challenger "$(VERSION)",--no-challenger)
+	@if [ -n "$$VERSION" ]; then python -m heart.registry.promote --challenger="$$VERSION"; \
+	  else python -m heart.registry.promote --no-challenger; fi
 
 .venv/serve: requirements/serve.txt requirements/lock.txt | .venv/bin/python
 	$(PIP_INSTALL) -r requirements/serve.txt
@@ -70,16 +81,10 @@ serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.
 	@touch $@
 
 score: .venv/score ## score tables: make score IN=patients.csv OUT=scores.csv (docs/scoring.md)
-	python -m serve.batch "$(IN)" "$(OUT)" $(ARGS)
-
-ROWS ?= 500
-SHIFT ?= none
-RATE ?= 50
-OUTCOMES ?= 0
-URL ?= http://127.0.0.1:8000
+	@set -f; python -m serve.batch $$ARGS -- "$${IN:?make score IN=patients.csv OUT=scores.csv}" $${OUT:+"$$OUT"}
 
 simulate: .venv/serve ## send made-up patients to a running service: ROWS=500 SHIFT=none|older|... RATE=50 OUTCOMES=0 URL=...
-	@python -m monitoring.simulate --rows $(ROWS) --shift $(SHIFT) --rate $(RATE) --outcomes $(OUTCOMES) --url $(URL)
+	@python -m monitoring.simulate --rows="$$ROWS" --shift="$$SHIFT" --rate="$$RATE" --outcomes="$$OUTCOMES" --url="$$URL"
 
 drift-report: .venv/serve ## the drift of the last patients as one HTML file, reports/drift.html, and in MLflow
 	@python -m monitoring.report
@@ -99,11 +104,14 @@ test-heavy: .venv/dev .venv/spark ## the proofs that take longer
 test-stack: .venv/dev ## build both images, run the stack and drive it; needs a Docker engine
 	pytest -m stack tests/stack
 
+# Compose as Docker's plugin, or the program that it was before.
+FIND_COMPOSE := COMPOSE="$${COMPOSE:-$$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)}"
+
 backup: ## save the running stack's databases and buckets (BACKUP=FOLDER)
-	@COMPOSE="$(COMPOSE)" deploy/backup.sh "$(BACKUP)"
+	@$(FIND_COMPOSE) deploy/backup.sh "$${BACKUP:-backups/$$(date -u +%Y-%m-%dT%H%M%SZ)}"
 
 restore: ## put them back, of BACKUP=FOLDER, and start the stack
-	@COMPOSE="$(COMPOSE)" deploy/restore.sh "$(BACKUP)"
+	@$(FIND_COMPOSE) deploy/restore.sh "$${BACKUP:?make restore BACKUP=FOLDER}"
 
 space: .venv/serve ## write the folder of a Hugging Face Space, with the champion in it (docs/hosting.md)
 	@python -m deploy.space.build
@@ -145,8 +153,8 @@ bench-scale: .venv/dev .venv/spark ## scoring and drift of 10^6 to 10^8 rows, he
 .venv-peers/%: benchmarks/peers/%.txt
 	@echo "Installing $*"
 	@rm -rf $@
-	@$(PYTHON) -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@if $@/bin/uv pip install --quiet --python $@/bin/python --exclude-newer $(PEERS_DAY) -r $< 2> $@.txt; \
+	@"$$PYTHON" -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@if $@/bin/uv pip install --quiet --python $@/bin/python --exclude-newer "$$PEERS_DAY" -r $< 2> $@.txt; \
 	  then rm $@.txt; else mv $@.txt $@/not-installed.txt; fi
 	@touch $@
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.contract.stubs import program
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -132,27 +133,6 @@ def bash(
     )  # fmt: skip
 
 
-def program(path: Path, lines: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{lines}\n")
-    path.chmod(0o755)
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """The Makefile, with all installed, and a Python that only says what it is asked to do."""
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "requirements").mkdir()
-    for name in ("pipeline", "serve", "lock", "dev"):
-        (tmp_path / "requirements" / f"{name}.txt").touch()
-    program(tmp_path / ".venv/bin/python", 'for word; do printf "<%s>" "$word"; done; exit $CODE')
-    for name in ("pipeline", "serve", "dev"):
-        os.utime(tmp_path / "requirements" / f"{name}.txt", (0, 0))
-        (tmp_path / ".venv" / name).touch()
-    os.utime(tmp_path / "requirements" / "lock.txt", (0, 0))
-    return tmp_path
-
-
 SECRETS = {"HEART_LOG_URL": "sqlite:///log.db", "MLFLOW_TRACKING_URI": "http://mlflow"}
 
 
@@ -168,7 +148,7 @@ def test_what_an_alert_says_is_an_argument_and_nothing_else(
     done = bash(script("Retrain"), clone, environment, **SECRETS, TRIGGER=trigger, CODE="0")
 
     assert done.returncode == 0, done.stdout
-    assert done.stdout == f"<-m><monitoring.retraining.run><--trigger><{trigger}>"
+    assert done.stdout == f"<-m><monitoring.retraining.run><--trigger={trigger}>"
     assert (clone / "runner" / "report.txt").read_text() == done.stdout
     assert not (clone / "owned").exists()
 
@@ -183,7 +163,7 @@ def test_force_is_passed_on_and_a_failure_fails(clone: Path, environment: dict[s
     done = bash(script("Retrain"), clone, environment, **SECRETS, TRIGGER="x", FORCE="1", CODE="3")
 
     assert done.returncode != 0
-    assert "<--trigger><x><--force>" in done.stdout
+    assert "<--trigger=x><--force>" in done.stdout
 
 
 @pytest.mark.parametrize("missing", SECRETS)

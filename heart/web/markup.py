@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heart.locale.language import Language, say
+from serve.spreadsheet import harmless
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 MAX_LENGTH = 64  # of a text in a field
@@ -66,4 +67,5 @@ def table_of(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _table_cell(text: str) -> str:
     short = ' class="short"' if len(text) < 20 else ""
-    return f"<td{short}>{escape(text)}</td>"
+    # Copied into a spreadsheet, a cell would be a formula again.
+    return f"<td{short}>{escape(harmless(text))}</td>"

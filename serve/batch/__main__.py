@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
             _say(count.run(source, given.coding, model, given.threads, given.keep))
             return
         target = Place.of(given.output)
-        options = Options(source, target, given.keep, given.coding, given.drift)
+        options = Options(source, target, given.keep, given.coding, given.drift, given.raw_text)
         report = run(options, model, onnx, _engine(given, model))
     except ValidationError as error:
         sys.exit("\n".join(["error: the settings do not fit:", *reasons(Settings, error)]))
@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="instead of HEART_MODEL, such as models:/heart-disease/3")
     parser.add_argument("--drift", action="store_true",
                         help="report drift too; without an output, of the measurements alone")  # fmt: skip
+    parser.add_argument("--raw-text", action="store_true",
+                        help="write what is kept into CSV as it is, formulas of spreadsheets too")  # fmt: skip
     parser.add_argument("--engine", choices=("local", "spark"), default="local")
     parser.add_argument("--threads", type=_count, default=local.cores(),
                         help="of the local engine; all cores if not set")  # fmt: skip

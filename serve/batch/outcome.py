@@ -13,9 +13,11 @@ from pyarrow import csv
 from heart.drift import detector as drift
 from heart.registry.model_version import Model
 from serve.batch.drift import Tally, judged
+from serve.batch.spreadsheet import harmless_column
 from serve.batch.storage import Place
 from serve.batch.tables import Part
 from serve.batch.work import TOGETHER, Job, Record
+from serve.spreadsheet import harmless
 
 BAD_ROWS, REPORT = "bad_rows.csv", "report.json"
 
@@ -106,9 +108,10 @@ def _write_bad_rows(
             if record.bad:
                 with job.bad(part).open() as file:
                     bad = pq.read_table(file)
-                files = pa.array([job.tables[part.table].shown] * len(bad), pa.string())
+                files = pa.array([harmless(job.tables[part.table].shown)] * len(bad), pa.string())
                 lines = pc.add(bad["row"], before)
-                writer.write_table(pa.table([files, lines, bad["reason"]], schema=types))
+                reasons = harmless_column(bad["reason"])  # which quote what is in the table
+                writer.write_table(pa.table([files, lines, reasons], schema=types))
             before += record.rows
 
 

@@ -21,7 +21,7 @@ from serve.batch.storage import Place
 from serve.batch.tables import Part, Table, find, parts
 from serve.batch.work import PREDICTION, PROBABILITY, WORK, Job, Record
 
-FORMAT = 2  # of what a run keeps of itself: another one cannot go on with it
+FORMAT = 3  # of what a run keeps of itself: another one cannot go on with it
 UNFINISHED, MANIFEST = ".unfinished", "manifest.json"
 
 Engine = Callable[[Job, Sequence[Part]], Iterator[int]]  # yields how many more parts are done
@@ -29,13 +29,17 @@ Engine = Callable[[Job, Sequence[Part]], Iterator[int]]  # yields how many more 
 
 @dataclass(frozen=True)
 class Options:
-    """What to score to where; `keep` are columns to write beside the score, `drift` asks for a report."""
+    """What to score to where; `keep` are columns to write beside the score, `drift` asks for a report.
+
+    With `raw_text` a CSV file has them as they are, though a spreadsheet may take them for formulas.
+    """
 
     source: Place
     target: Place
     keep: tuple[str, ...]
     coding: str
     drift: bool
+    raw_text: bool = False
 
 
 def run(options: Options, model: Model, onnx: bytes, engine: Engine) -> outcome.Report:
@@ -88,6 +92,7 @@ def _job(options: Options, model: Model, onnx: bytes) -> Job:
         kept=kept,
         folder=options.target.beside(UNFINISHED),
         as_csv=options.target.suffix == ".csv",
+        raw_text=options.raw_text,
         model=onnx,
         threshold=model.threshold,
         reference=reference_of(model) if options.drift else None,
@@ -125,6 +130,7 @@ def _manifest(options: Options, job: Job, model: Model) -> dict[str, Any]:
         "schema": fingerprint(),
         "threshold": model.threshold,
         "kept": list(job.kept),
+        "raw text": job.raw_text,
         "drift reference": model.tags.get(BESIDE[REFERENCE], "") if options.drift else None,
         "output": options.target.suffix,
     }

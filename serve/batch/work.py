@@ -18,8 +18,10 @@ from heart.registry.onnx_model import Network
 from heart.schema import OUTCOME, Floats
 from serve.batch.cells import Encoder, Problem, Rows
 from serve.batch.drift import Tally
+from serve.batch.spreadsheet import harmless_column
 from serve.batch.storage import Place
 from serve.batch.tables import Part, Table
+from serve.spreadsheet import harmless
 
 # The last bits of a probability depend on a row's place among those that ONNX Runtime is given
 # together: it is the same place in every engine. So many rows stay in the processor's cache.
@@ -55,14 +57,15 @@ class Job:
     """All that a part is scored with; it may be sent to another process.
 
     Parts go to `folder`, as CSV without a heading or as Parquet; what is known of them into a
-    folder in it, `work`. `kept` are columns that are written beside the score. With a `reference`
-    the rows are counted for its drift report.
+    folder in it, `work`. `kept` are columns that are written beside the score, in CSV as text that
+    is no formula unless `raw_text`. With a `reference` the rows are counted for its drift report.
     """
 
     tables: tuple[Table, ...]
     kept: tuple[str, ...]
     folder: Place
     as_csv: bool
+    raw_text: bool
     model: bytes
     threshold: float
     reference: Reference | None
@@ -73,9 +76,14 @@ class Job:
         return self.folder / WORK
 
     @property
+    def no_formulas(self) -> bool:
+        """Whether text is for people who may open it in a spreadsheet."""
+        return self.as_csv and not self.raw_text
+
+    @property
     def schema(self) -> pa.Schema:
         """The columns that are written."""
-        kept = [(name, pa.string()) for name in self.kept]
+        kept = [(harmless(c) if self.no_formulas else c, pa.string()) for c in self.kept]
         return pa.schema([*kept, (PROBABILITY, pa.float32()), (PREDICTION, PREDICTIONS)])
 
     def scores(self, part: Part) -> Place:
@@ -148,6 +156,8 @@ def _scored(job: Job, batch: pa.RecordBatch, probabilities: Floats, bad: Rows) -
         absent[bad] = True
     nothing = pa.nulls(batch.num_rows, pa.string())
     kept = [batch[c].cast(pa.string()) if c in batch.schema.names else nothing for c in job.kept]
+    if job.no_formulas:
+        kept = [harmless_column(column) for column in kept]
     # As the service compares them: a threshold is no float32.
     present = probabilities.astype(np.float64) >= job.threshold
     codes = pa.array(present.view(np.int8), mask=absent)

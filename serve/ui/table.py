@@ -10,6 +10,7 @@ from typing import Any
 from heart.locale.language import Language, expected, number, of, say
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement, SchemaError
 from serve.api.models import MAX_BATCH
+from serve.spreadsheet import harmless
 
 ECHOED = ("patient_id", OUTCOME.name)  # columns of a table that are handed back unread
 
@@ -158,7 +159,7 @@ def scored_csv(table: Table, answers: Sequence[Mapping[str, Any]]) -> str:
     for row, (patient, answer) in enumerate(zip(table.patients, answers, strict=True)):
         out.writerow(
             [
-                *(_harmless(column[row]) for column in table.echoed.values()),
+                *(harmless(column[row]) for column in table.echoed.values()),
                 *(_cell(patient[name]) for name in NAMES),
                 f"{answer['probability']:.6f}",
                 *(answer[name] for name in added[1:]),
@@ -169,8 +170,3 @@ def scored_csv(table: Table, answers: Sequence[Mapping[str, Any]]) -> str:
 
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
-def _harmless(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text

@@ -51,10 +51,12 @@ def score(onnx: bytes) -> Score:
         keep: Sequence[str] = (),
         coding: str = "auto",
         drift: bool = False,
+        raw_text: bool = False,
         engine: Engine = TWO_THREADS,
         **known: Any,
     ) -> Report:
-        options = Options(Place.of(str(source)), Place.of(str(target)), tuple(keep), coding, drift)
+        places = Place.of(str(source)), Place.of(str(target))
+        options = Options(*places, tuple(keep), coding, drift, raw_text)
         return run(options, replace(model(), **known), onnx, engine)
 
     return scored

@@ -2,13 +2,17 @@
 
 import csv
 import io
+import re
+from html import unescape
 from typing import Any
 
 import pytest
 
 from heart.schema import NAMES
 from serve.api.models import MAX_BATCH
+from serve.ui.scores import scored_html, table_problems_html
 from serve.ui.table import read_form, read_table, scored_csv
+from tests.serve.spreadsheet_reader import FORMULAS, NO_FORMULAS, formulas
 from tests.serve.ui.page_fixture import ID, a_table, an_answer
 
 
@@ -120,3 +124,20 @@ def test_the_scored_table_can_be_read_again() -> None:
     )
     assert (row["probability"], row["prediction_id"]) == ("0.250000", ID)
     assert row["patient_id"] == "'=1+1"  # no formula for whoever opens it
+
+
+def test_no_text_of_a_table_is_a_formula_for_who_downloads_or_copies_it() -> None:
+    file = io.StringIO()
+    out = csv.writer(file)
+    out.writerow(["patient_id", "age", "sex"])
+    out.writerows([text, 57, "male"] for text in (*FORMULAS, *NO_FORMULAS))
+    found, problems = a_table(file.getvalue())
+    answers = [an_answer()] * len(found.patients)
+
+    assert problems == []
+    assert formulas(scored_csv(found, answers)) == set()
+    shown = re.findall(r"<td[^>]*>([^<]*)</td>", scored_html(found, answers, "en"))
+    assert formulas("\n".join(map(unescape, shown))) == set()
+    _, bad = read_table(b"=1+1,age,sex,;@SUM(A1)\n", "en")
+    shown = re.findall(r"<td[^>]*>([^<]*)</td>", table_problems_html(bad, "en"))
+    assert formulas("\n".join(map(unescape, shown))) == set()

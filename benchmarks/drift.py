@@ -24,7 +24,7 @@ from benchmarks.rules import RULES, single_delays
 from heart import files
 from heart.drift.baseline import Policy
 from heart.drift.simulation import Sample, delays
-from heart.errors import main_of
+from heart.errors import run_main
 from heart.ml.onnx_export import predict
 from heart.schema import MEASUREMENTS, NAMES, Floats
 from stages import params
@@ -211,4 +211,4 @@ def show(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from heart.drift.baseline import Policy, Reference
 from heart.drift.detector import check, fit
 from heart.drift.simulation import Sample
-from heart.drift.snapshot import look_at
+from heart.drift.snapshot import take_snapshot
 from heart.predictions.log import PredictionLog, Record, new_ids
 from monitoring.monitor import last_patients
 from monitoring.simulated_patients import patient
@@ -69,13 +69,13 @@ def of_logs(reference: Reference, sample: Sample) -> dict[str, float]:
         log.start()
         log.append_sync(records(sample, LOGS[0]))
 
-        def look() -> None:
-            look_at("1", *last_patients(log, "1", reference.policy), reference)
+        def snapshot() -> None:
+            take_snapshot("1", *last_patients(log, "1", reference.policy), reference)
 
         for size in LOGS:
             grow(Path(folder) / "log.db", size)
             assert log.count() == size
-            found[f"look_into_log_of_{size}_seconds"] = statistics.median(seconds(look, 20))
+            found[f"look_into_log_of_{size}_seconds"] = statistics.median(seconds(snapshot, 20))
     return found
 
 

@@ -25,7 +25,7 @@ from heart import files
 from heart.drift.baseline import Policy
 from heart.drift.detector import check, fit
 from heart.drift.simulation import Sample, delays
-from heart.errors import main_of
+from heart.errors import run_main
 from heart.schema import MEASUREMENTS, NAMES
 from heart.synthesis.generator import CONTINUOUS
 from stages import params
@@ -163,4 +163,4 @@ def show(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

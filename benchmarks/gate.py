@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from benchmarks.drift import wilson
 from heart import files
-from heart.errors import main_of
+from heart.errors import run_main
 from heart.ml.comparison import ALL, paired
 from heart.ml.estimators import Array, ChainedLogisticRegression
 from heart.schema import OUTCOME
-from monitoring.simulated_patients import SHIFTS, People, load
+from monitoring.simulated_patients import SHIFTS, SimulatedPatients, load
 from stages import params
 from stages.register import not_worse
 
@@ -55,7 +55,7 @@ CHALLENGERS: dict[str, tuple[str, Callable[[Labels, Random], Labels]]] = {
 }
 
 
-def came(people: People, shift: str, count: int, random: Random) -> Sample:
+def came(people: SimulatedPatients, shift: str, count: int, random: Random) -> Sample:
     some = SHIFTS[shift](people, random)
     chosen = random.choice(len(some.rows), size=count, p=some.weights)
     sick = np.array(some.outcomes)[chosen] == OUTCOME.choices[1].name
@@ -117,4 +117,4 @@ def told(found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

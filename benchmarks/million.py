@@ -28,7 +28,7 @@ from pyarrow import csv
 
 from benchmarks.pipeline import ROOT, repro
 from heart import files
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.ml.estimators import Array, ChainedLogisticRegression
 from heart.ml.scores import roc_auc
 from heart.schema import MEASUREMENTS, OUTCOME, Floats
@@ -194,10 +194,10 @@ def main() -> None:
             },
         )
     if total > LIMIT_SECONDS or most > LIMIT_MEBIBYTES:
-        raise StageError(
+        raise UserError(
             f"{total:.0f} s and {most:.0f} MiB, expected at most {LIMIT_SECONDS} and {LIMIT_MEBIBYTES}"
         )
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

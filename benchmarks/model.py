@@ -26,7 +26,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tqdm import tqdm
 
 from heart import files
-from heart.errors import main_of
+from heart.errors import run_main
 from heart.ml.estimators import Array, candidates
 from heart.schema import MEASUREMENTS
 from stages import params
@@ -132,4 +132,4 @@ def _shown(values: Array) -> str:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from heart.errors import StageError
+from heart.errors import UserError
 
 ENVIRONMENTS = Path(".venv-peers")
 SAID = 300  # characters of an installer's reasons, of a failed script's last words
@@ -40,18 +40,18 @@ def command(name: str, *arguments: object) -> list[str]:
 
 
 def run(name: str, *arguments: object) -> dict[str, Any]:
-    """What a peer's script printed. Raises StageError with its last words."""
+    """What a peer's script printed. Raises UserError with its last words."""
     done = subprocess.run(command(name, *arguments), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise StageError(f"benchmarks/peers/{name}.py: {done.stderr.strip()[-SAID:]}")
+        raise UserError(f"benchmarks/peers/{name}.py: {done.stderr.strip()[-SAID:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def version(name: str) -> str:
     """The installed version of a peer."""
-    say = f"from importlib.metadata import version; print(version({name!r}))"
+    translate = f"from importlib.metadata import version; print(version({name!r}))"
     python = command(name)[0]
     return subprocess.run(
-        [python, "-c", say], capture_output=True, text=True, check=True
+        [python, "-c", translate], capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from heart import files
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("benchmarks/pipeline.json")
@@ -53,7 +53,7 @@ def repro(folder: Path, env: dict[str, str]) -> dict[str, tuple[float, float]]:
             if found := re.match(r"Running stage '(\w+)'", line):
                 starts[found[1]] = time.time()
     if process.returncode:
-        raise StageError("dvc repro failed:\n" + "".join(output[-20:]))
+        raise UserError("dvc repro failed:\n" + "".join(output[-20:]))
     ends = [*list(starts.values())[1:], time.time()]
     return {name: (start, end) for (name, start), end in zip(starts.items(), ends, strict=True)}
 
@@ -104,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from heart import files
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.schema import MEASUREMENTS
 from serve.batch import local
 
@@ -65,7 +65,7 @@ def measure(*arguments: object, repeats: int = 1) -> Found:
             line = [part.replace("TARGET", f"{folder}/{number}") for part in command]
             done = subprocess.run(line, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise StageError(f"{' '.join(line)} failed:\n{done.stderr[-2000:]}")
+                raise UserError(f"{' '.join(line)} failed:\n{done.stderr[-2000:]}")
             found.append(json.loads(done.stdout.splitlines()[-1]))
     return {name: statistics.median(run[name] for run in found) for name in found[0]}
 
@@ -121,7 +121,7 @@ def main() -> None:
     """Measure all, or only the sections that are named."""
     wanted = sys.argv[1:] or list(SECTIONS)
     if unknown := set(wanted) - set(SECTIONS):
-        raise StageError(f"section {min(unknown)!r}, expected some of {', '.join(SECTIONS)}")
+        raise UserError(f"section {min(unknown)!r}, expected some of {', '.join(SECTIONS)}")
     report = json.loads(OUT.read_text()) if sys.argv[1:] else {}
     million = patients(SIZES[0])
     for name in wanted:
@@ -175,4 +175,4 @@ def _line(name: str, rows: int, found: Found) -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

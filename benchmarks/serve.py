@@ -30,7 +30,7 @@ from benchmarks.servers import (
     server,
 )
 from heart import files
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.registry.aliases import CHALLENGER, CHAMPION
 from serve.api.models import EXAMPLE, rows_of
 from serve.settings import Settings
@@ -243,7 +243,7 @@ def main() -> None:
     """Measure all, or only the sections that are named."""
     wanted = sys.argv[1:]
     if unknown := set(wanted) - set(SECTIONS):
-        raise StageError(f"section {min(unknown)!r}, expected some of {', '.join(SECTIONS)}")
+        raise UserError(f"section {min(unknown)!r}, expected some of {', '.join(SECTIONS)}")
     report = json.loads(OUT.read_text()) if wanted else {}
     port = free_port()
     ours: Target = (port, "/predict", EXAMPLE)
@@ -298,4 +298,4 @@ def plot(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heart.errors import StageError
+from heart.errors import UserError
 
 SECONDS, ROUNDS = 5, 5
 
@@ -47,7 +47,7 @@ def server(
     try:
         while not _answers(port, probe, body):
             if process.poll() is not None or time.perf_counter() - start > 120:
-                raise StageError(f"{' '.join(command)} did not start")
+                raise UserError(f"{' '.join(command)} did not start")
             time.sleep(0.02)
         yield Server(port, process.pid, time.perf_counter() - start)
     finally:
@@ -97,7 +97,7 @@ def load(
     found: dict[str, Any] = json.loads(done.stdout)
     allowed = {"200"} if wait is None else {"200", "503"}
     if not set(found["statuses"]) <= allowed:
-        raise StageError(f"port {port}{path}: {found['statuses']} by status, expected {allowed}")
+        raise UserError(f"port {port}{path}: {found['statuses']} by status, expected {allowed}")
     return found
 
 

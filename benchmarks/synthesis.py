@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from benchmarks import peer
 from heart import files
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.ml.tstr import utility
 from heart.synthesis.generator import CONTINUOUS, DISCRETE, complete, draw, fit_generator
 from heart.synthesis.quality import privacy
@@ -79,7 +79,7 @@ class Replay:
     def sample(self, rows: int) -> pd.DataFrame:
         """The next rows."""
         if len(self.table) < rows:
-            raise StageError(f"a peer's rows are used up, though it drew {SPARE} times as many")
+            raise UserError(f"a peer's rows are used up, though it drew {SPARE} times as many")
         part, self.table = self.table.head(rows), self.table.iloc[rows:]
         return part.reset_index(drop=True)
 
@@ -212,4 +212,4 @@ def show(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

@@ -10,13 +10,13 @@ class ParamsError(ValueError):
     """params.yaml does not say what a stage needs; the message names the key and what is known."""
 
 
-class StageError(ValueError):
+class UserError(ValueError):
     """The stage cannot go on; the message names the value, the place and what was expected."""
 
 
-def main_of(main: Callable[[], object]) -> None:
+def run_main(main: Callable[[], object]) -> None:
     """Run a stage's main; an error that the user can mend ends it with its message alone."""
     try:
         main()
-    except (StageError, ParamsError, SchemaError, FileNotFoundError) as error:
+    except (UserError, ParamsError, SchemaError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

@@ -6,14 +6,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from monitoring.monitor import Watch
+from monitoring.monitor import DriftMonitor
 
 
 class DriftCollector(Collector):
     """The newest look as metrics. Of too few patients for a verdict only their number is told."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, monitor: DriftMonitor) -> None:
+        self._monitor = monitor
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: what there is depends on the look."""
@@ -21,7 +21,7 @@ class DriftCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment."""
-        look = self._watch.look
+        snapshot = self._monitor.snapshot
         ratio = GaugeMetricFamily(
             "heart_drift_ratio",
             "Largest drift score over its limit; above 1 is drift",
@@ -38,14 +38,14 @@ class DriftCollector(Collector):
             "Time of the last look for drift that succeeded",
             labels=[],
         )
-        if look is not None:
-            for name, finding in look.report.features.items():
-                ratio.add_metric([name, look.version], finding.ratio)
-            rows.add_metric([look.version], look.report.window_rows)
-            minimum.add_metric([], look.report.minimum_rows)
-        if self._watch.last_run is not None:
-            last_run.add_metric([], self._watch.last_run)
+        if snapshot is not None:
+            for name, finding in snapshot.report.features.items():
+                ratio.add_metric([name, snapshot.version], finding.ratio)
+            rows.add_metric([snapshot.version], snapshot.report.window_rows)
+            minimum.add_metric([], snapshot.report.minimum_rows)
+        if self._monitor.last_run is not None:
+            last_run.add_metric([], self._monitor.last_run)
         yield from (ratio, rows, minimum, last_run)
         yield CounterMetricFamily(
-            "heart_drift_failures", "Looks for drift that failed", self._watch.failures
+            "heart_drift_failures", "Looks for drift that failed", self._monitor.failures
         )

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from heart.drift.baseline import Policy
-from heart.drift.snapshot import Look, look_at, narrowed
+from heart.drift.snapshot import DriftSnapshot, narrowed, take_snapshot
 from heart.predictions.log import LogUnavailable, PredictionLog
 from heart.registry.model_version import Model
 from heart.schema import NAMES, Floats, SchemaError, encode
@@ -32,7 +32,7 @@ class Models(Protocol):
         """The champion before it."""
 
 
-class Watch:
+class DriftMonitor:
     """Drift of the patients in the prediction log, computed by a thread of its own.
 
     `look` is the newest, None until there is one or if the version has no reference. While the log
@@ -43,7 +43,7 @@ class Watch:
     """
 
     def __init__(self, champion: Models, log: PredictionLog, settings: DriftSettings) -> None:
-        self.look: Look | None = None
+        self.snapshot: DriftSnapshot | None = None
         self.last_run: float | None = None
         self.failures = 0
         self._champion = champion
@@ -64,7 +64,7 @@ class Watch:
 
     def missing(self) -> str | None:
         """Why there is no look, in words; None if there is one."""
-        if self.look is not None:
+        if self.snapshot is not None:
             return None
         model = self._model()
         if model is None:
@@ -78,7 +78,7 @@ class Watch:
         """Look once. What keeps the log from being read is counted and logged."""
         model = self._model()
         if model is None or model.reference is None:
-            self.look = None
+            self.snapshot = None
             return
         reference = narrowed(model.reference, self._settings.window)
         try:
@@ -89,7 +89,7 @@ class Watch:
             reason = error if isinstance(error, LogUnavailable) else type(error).__name__
             logger.warning("no look for drift: %s", reason)
             return
-        self.look = look_at(model.version, rows, scores, reference)
+        self.snapshot = take_snapshot(model.version, rows, scores, reference)
         self.last_run = time.time()
 
     def _model(self) -> Model | None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heart.drift.snapshot import Look, look_at, narrowed
-from heart.locale.language import LANGUAGES, Language, say
-from heart.predictions.log import LogRefused, LogUnavailable, PredictionLog
-from heart.registry.errors import Refused, Unavailable
+from heart.drift.snapshot import DriftSnapshot, narrowed, take_snapshot
+from heart.locale.language import LANGUAGES, Language, translate
+from heart.predictions.log import LogConfigurationError, LogUnavailable, PredictionLog
+from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.loading import load
 from heart.settings import MODEL, SQLITE, SharedSettings, read
 from heart.web.drift import by_ratio, compared_html, drift_html
@@ -36,30 +36,30 @@ class ReportError(Exception):
     """What keeps the report from being made, in words."""
 
 
-def html(look: Look, language: Language) -> str:
+def html(snapshot: DriftSnapshot, language: Language) -> str:
     """The whole report: the verdict, then each feature compared, the most drifted first."""
-    features = "".join(compared_html(look, name, language) for name in by_ratio(look))
-    title = say("drift_title", language)
+    features = "".join(compared_html(snapshot, name, language) for name in by_ratio(snapshot))
+    title = translate("drift_title", language)
     return f"""<!doctype html>
 <html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{COLOURS}
 {STYLE}</style></head>
-<body>{drift_html(look, language)}<div class="all">{features}</div></body></html>
+<body>{drift_html(snapshot, language)}<div class="all">{features}</div></body></html>
 """
 
 
-def take_look(settings: SharedSettings, drift: DriftSettings) -> Look:
+def take_look(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
     """Look at the last patients in the log once. Raises ReportError."""
     try:
         log = PredictionLog(settings.log_url)
-    except LogRefused as error:
+    except LogConfigurationError as error:
         raise ReportError(f"HEART_LOG_URL: {error}") from error
     try:
         model, _ = load(
             settings if drift.model_version is None else _of_version(settings, drift.model_version)
         )
-    except (Refused, Unavailable) as error:
+    except (VersionRejected, RegistryUnavailable) as error:
         raise ReportError(str(error)) from error
     if model.reference is None:
         raise ReportError(f"version {model.version} came without a drift reference")
@@ -68,7 +68,7 @@ def take_look(settings: SharedSettings, drift: DriftSettings) -> Look:
         rows, scores = last_patients(log, model.version, reference.policy)
     except LogUnavailable as error:
         raise ReportError(f"the prediction log cannot be read: {error}") from error
-    return look_at(model.version, rows, scores, reference)
+    return take_snapshot(model.version, rows, scores, reference)
 
 
 def _of_version(settings: SharedSettings, number: str) -> SharedSettings:
@@ -94,10 +94,10 @@ class Tracking:
 
     uri: str
 
-    def log(self, look: Look, path: Path) -> str:
+    def log(self, snapshot: DriftSnapshot, path: Path) -> str:
         """Log a report as a run of its own; its id. Raises ReportError."""
         try:
-            return self._log(self._client(), look, path)
+            return self._log(self._client(), snapshot, path)
         except Exception as error:
             # Whatever store it is, its client has an exception of its own: one message for all.
             raise ReportError(f"MLflow does not take it: {type(error).__name__}") from error
@@ -117,9 +117,9 @@ class Tracking:
             folder = (database.parent / "artifacts" / EXPERIMENT).as_uri()
         return str(client.create_experiment(EXPERIMENT, artifact_location=folder))
 
-    def _log(self, client: Any, look: Look, path: Path) -> str:
-        report = look.report
-        tags = {"model_version": look.version, "drifted": str(report.drifted).lower()}
+    def _log(self, client: Any, snapshot: DriftSnapshot, path: Path) -> str:
+        report = snapshot.report
+        tags = {"model_version": snapshot.version, "drifted": str(report.drifted).lower()}
         run_id = str(client.create_run(self._experiment(client), tags=tags).info.run_id)
         status = "FAILED"
         try:
@@ -140,10 +140,10 @@ def main() -> None:
     given = parser.parse_args()
     settings, drift = read(SharedSettings), read(DriftSettings)
     try:
-        look = take_look(settings, drift)
-        write(given.path, html(look, given.language))
-        print(f"{given.path}: version {look.version}, {look.report.summary}")
-        run_id = Tracking(settings.tracking_uri).log(look, given.path)
+        snapshot = take_look(settings, drift)
+        write(given.path, html(snapshot, given.language))
+        print(f"{given.path}: version {snapshot.version}, {snapshot.report.summary}")
+        run_id = Tracking(settings.tracking_uri).log(snapshot, given.path)
     except ReportError as error:
         sys.exit(f"error: {error}")
     print(f"MLflow: experiment {EXPERIMENT}, run {run_id}")

@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from heart.drift.baseline import FEWEST_PATIENTS
+from heart.drift.baseline import MIN_CELL_COUNT
 from heart.settings import COMMON, Variables
 
 
@@ -14,7 +14,7 @@ class DriftSettings(Variables):
 
     window: int | None = Field(
         None,
-        ge=FEWEST_PATIENTS,
+        ge=MIN_CELL_COUNT,
         description="Look at no more than this number of last patients. If not set, at as many as "
         "the longest window of the version's reference holds; longer windows are left out, never the "
         "shortest.",

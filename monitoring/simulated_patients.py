@@ -29,7 +29,7 @@ class NoPatients(Exception):
 
 
 @dataclass(frozen=True)
-class People:
+class SimulatedPatients:
     """Encoded patients [n, 13], what they turned out to have, and how likely each is to come."""
 
     rows: Floats
@@ -37,14 +37,14 @@ class People:
     weights: Any = None
 
 
-def load(folder: Path) -> People:
+def load(folder: Path) -> SimulatedPatients:
     """CTGAN's patients, each number brought to the training patients'. Raises NoPatients."""
     rows, outcomes = _table(folder / SYNTHETIC, fold="all")
     training, _ = _table(folder / TRAIN)
     for column, measurement in enumerate(MEASUREMENTS):
         if not measurement.choices:
             rows[:, column] = _by_rank(rows[:, column], training[:, column])
-    return People(rows, tuple(outcomes))
+    return SimulatedPatients(rows, tuple(outcomes))
 
 
 def _table(path: Path, fold: str | None = None) -> tuple[Floats, list[str]]:
@@ -71,25 +71,25 @@ def _by_rank(values: Floats, training: Floats) -> Floats:
     return found
 
 
-def as_they_are(people: People, _: Random) -> People:
+def as_they_are(people: SimulatedPatients, _: Random) -> SimulatedPatients:
     return people
 
 
-def older(people: People, _: Random) -> People:
+def older(people: SimulatedPatients, _: Random) -> SimulatedPatients:
     """By half a standard deviation."""
     return _changed(people, {AGE: people.rows[:, AGE] + 0.5 * people.rows[:, AGE].std()})
 
 
-def more_women(people: People, _: Random) -> People:
+def more_women(people: SimulatedPatients, _: Random) -> SimulatedPatients:
     """As many women as men, of whom there are twice as many in training."""
     return replace(people, weights=_balanced(people.rows[:, SEX] == 1, 0.5))
 
 
-def missing_thallium(people: People, random: Random) -> People:
+def missing_thallium(people: SimulatedPatients, random: Random) -> SimulatedPatients:
     return _changed(people, {THALLIUM: _without(people.rows[:, THALLIUM], 0.3, random)})
 
 
-def other_hospital(people: People, random: Random) -> People:
+def other_hospital(people: SimulatedPatients, random: Random) -> SimulatedPatients:
     """Where the second examination is rare and three in four are ill, as at other hospitals of the UCI data."""
     rows = people.rows
     missing = {VESSELS: 0.97, THALLIUM: 0.6, SLOPE: 0.4}
@@ -101,14 +101,14 @@ def other_hospital(people: People, random: Random) -> People:
     return replace(_changed(people, changes), weights=_balanced(ill, 0.75))
 
 
-def wrong_units(people: People, _: Random) -> People:
+def wrong_units(people: SimulatedPatients, _: Random) -> SimulatedPatients:
     """Cholesterol in mmol/l, which the service refuses."""
     wrong = people.rows.copy()
     wrong[:, CHOLESTEROL] = np.round(wrong[:, CHOLESTEROL] * MMOL_PER_MG, 1)
     return replace(people, rows=wrong)
 
 
-SHIFTS: Mapping[str, Callable[[People, Random], People]] = {
+SHIFTS: Mapping[str, Callable[[SimulatedPatients, Random], SimulatedPatients]] = {
     "none": as_they_are,
     "older": older,
     "more-women": more_women,
@@ -128,7 +128,7 @@ def _balanced(chosen: Any, share: float) -> Any:
     return weights / weights.sum()
 
 
-def _changed(people: People, columns: Mapping[int, Floats]) -> People:
+def _changed(people: SimulatedPatients, columns: Mapping[int, Floats]) -> SimulatedPatients:
     """People with other values in some columns, whole and within the bounds of the schema."""
     rows = people.rows.copy()
     for column, values in columns.items():
@@ -141,7 +141,9 @@ def _changed(people: People, columns: Mapping[int, Floats]) -> People:
     return replace(people, rows=rows)
 
 
-def draw(people: People, count: int, random: Random) -> Iterator[tuple[dict[str, Any], str]]:
+def draw(
+    people: SimulatedPatients, count: int, random: Random
+) -> Iterator[tuple[dict[str, Any], str]]:
     """So many patients for the API, each with what it turned out to have."""
     for row in random.choice(len(people.rows), size=count, p=people.weights):
         yield patient(people.rows[row]), people.outcomes[row]

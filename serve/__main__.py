@@ -14,13 +14,13 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from heart.predictions.log import LogRefused, PredictionLog
+from heart.predictions.log import LogConfigurationError, PredictionLog
 from heart.settings import read
-from monitoring.monitor import Watch
+from monitoring.monitor import DriftMonitor
 from monitoring.settings import DriftSettings
 from serve.app import create_app
 from serve.metrics import Metrics
-from serve.model_manager import Champion
+from serve.model_manager import ModelManager
 from serve.settings import Settings
 
 # At the end: not ready first, so that nothing more is sent here; then answer what is in work.
@@ -131,7 +131,7 @@ def _log(settings: Settings, metrics: Metrics) -> PredictionLog:
             on_commit=metrics.committed,
         )
         log.start()
-    except LogRefused as error:
+    except LogConfigurationError as error:
         sys.exit(f"error: HEART_LOG_URL: {error}")
     return log
 
@@ -142,9 +142,9 @@ def main() -> None:
     _allow_connections()
     metrics = Metrics()
     log = _log(settings, metrics)
-    champion = Champion(settings, metrics.reported)
-    watch = Watch(champion, log, drift)
-    app = create_app(settings, champion, log, metrics, watch=watch)
+    champion = ModelManager(settings, metrics.reported)
+    monitor = DriftMonitor(champion, log, drift)
+    app = create_app(settings, champion, log, metrics, monitor=monitor)
     config = uvicorn.Config(
         app,
         host=settings.host,

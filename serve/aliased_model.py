@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Callable
 
-from heart.registry.errors import Refusal, Refused, Unavailable
+from heart.registry.errors import RegistryUnavailable, Rejection, VersionRejected
 from heart.registry.model_version import Model
 from heart.registry.resolver import Version
 
 logger = logging.getLogger(__name__)
 
 
-class Rival:
+class AliasedModel:
     """`current` is the version with the alias, None if there is none or it is the champion itself.
 
     What goes wrong with it concerns no answer: it is logged, once, and kept as `refused` or tried again.
@@ -20,7 +20,7 @@ class Rival:
         """`load` gives the model of a version, or raises Refused, Unavailable, OSError."""
         self.alias = alias
         self.current: Model | None = None
-        self.refused: Refusal | None = None
+        self.refused: Rejection | None = None
         self._load = load
         self._problem = ""
 
@@ -44,10 +44,10 @@ class Rival:
         try:
             self.current = self._load(version)
             logger.info("%s is version %s", self.alias, version.number)
-        except Refused as error:
-            self.refused = Refusal(version.number, version.sha256, error.kind, str(error))
+        except VersionRejected as error:
+            self.refused = Rejection(version.number, version.sha256, error.kind, str(error))
             self._say(f"{self.alias} version {version.number} is refused ({error.kind}): {error}")
-        except (Unavailable, OSError) as error:
+        except (RegistryUnavailable, OSError) as error:
             self._say(f"{self.alias} version {version.number} cannot be had: {error}")
         else:
             self._problem = ""

@@ -14,20 +14,20 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from heart.http.access import unavailable
-from heart.http.admission import Admission, Gate
-from heart.predictions.log import LogOverloaded, LogUnavailable, PredictionLog
+from heart.http.admission import AdmissionControlMiddleware, ConcurrencyLimiter
+from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from monitoring.collector import DriftCollector
-from monitoring.monitor import Watch
+from monitoring.monitor import DriftMonitor
 from serve.api.bodies import InvalidBody
 from serve.api.errors import invalid
 from serve.api.protected import protected
 from serve.api.routes import administration, findings, operations, records, scoring
-from serve.guard import Guard
+from serve.guard import ChampionGuard
 from serve.metrics import Metrics, ServiceCollector
-from serve.model_manager import Champion
-from serve.service import NoChampion, NotWatched, Service
+from serve.model_manager import ModelManager
+from serve.service import DriftUnavailable, NoModel, Service
 from serve.settings import Settings
-from serve.shadow_metrics import RivalCollector
+from serve.shadow_metrics import ShadowCollector
 from serve.ui import LazyPage, mount
 
 logger = logging.getLogger(__name__)
@@ -42,16 +42,16 @@ DESCRIPTION = """Risk of coronary artery disease from 13 measurements, any but a
 
 def create_app(
     settings: Settings,
-    champion: Champion,
+    champion: ModelManager,
     log: PredictionLog,
     metrics: Metrics,
     with_page: bool = True,
-    watch: Watch | None = None,
+    monitor: DriftMonitor | None = None,
 ) -> FastAPI:
     """The application. Its lifespan starts and stops the champion's poll, the log, the page, the watch."""
-    service = Service(champion, log, metrics, watch)
-    guard = Guard(champion, log, settings)
-    admission = Admission(settings.max_concurrent, settings.max_body_bytes)
+    service = Service(champion, log, metrics, monitor)
+    guard = ChampionGuard(champion, log, settings)
+    admission = ConcurrencyLimiter(settings.max_concurrent, settings.max_body_bytes)
     app = FastAPIOffline(
         title="Heart disease",
         description=DESCRIPTION,
@@ -60,19 +60,19 @@ def create_app(
         # It would record what was refused, and that is what somebody wrote of a patient.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.add_middleware(Gate, admission=admission, metrics=metrics)
+    app.add_middleware(AdmissionControlMiddleware, admission=admission, metrics=metrics)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
-    app.add_exception_handler(LogOverloaded, _log_overloaded)
-    app.add_exception_handler(NoChampion, _no_champion)
-    app.add_exception_handler(NotWatched, _not_watched)
+    app.add_exception_handler(LogQueueFull, _log_overloaded)
+    app.add_exception_handler(NoModel, _no_champion)
+    app.add_exception_handler(DriftUnavailable, _not_watched)
     _add_routes(app, service, guard, admission, settings)
     app.state.service, app.state.admission, app.state.guard = service, admission, guard
     metrics.registry.register(ServiceCollector(service))
-    metrics.registry.register(RivalCollector(service, guard))
-    if watch is not None:
-        metrics.registry.register(DriftCollector(watch))
+    metrics.registry.register(ShadowCollector(service, guard))
+    if monitor is not None:
+        metrics.registry.register(DriftCollector(monitor))
     app.state.page = mount(app, service, settings, admission) if with_page else None
     return app
 
@@ -81,17 +81,17 @@ def create_app(
 async def _running(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
     """All parts at work, from the start of the application to its end."""
     service: Service = app.state.service
-    admission: Admission = app.state.admission
+    admission: ConcurrencyLimiter = app.state.admission
     page: LazyPage | None = app.state.page
     service.log.start()
     service.champion.start()
-    if service.watch is not None:
-        service.watch.start()
+    if service.monitor is not None:
+        service.monitor.start()
     service.shadow.start()
     background = [
         asyncio.create_task(_purge(service.log)),
         asyncio.create_task(_compare(app.state.guard, poll_seconds)),
-        asyncio.create_task(admission.patience.watch()),
+        asyncio.create_task(admission.patience.enforce()),
         asyncio.create_task(_settle(service.champion)),
     ]
     if page is not None:
@@ -104,15 +104,19 @@ async def _running(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
             task.cancel()
         if page is not None:
             await page.stop()
-        if service.watch is not None:
-            await asyncio.to_thread(service.watch.stop)
+        if service.monitor is not None:
+            await asyncio.to_thread(service.monitor.stop)
         await asyncio.to_thread(service.shadow.stop)
         await asyncio.to_thread(service.champion.stop)
         await asyncio.to_thread(service.log.close)
 
 
 def _add_routes(
-    app: FastAPI, service: Service, guard: Guard, admission: Admission, settings: Settings
+    app: FastAPI,
+    service: Service,
+    guard: ChampionGuard,
+    admission: ConcurrencyLimiter,
+    settings: Settings,
 ) -> None:
     token = settings.api_token.get_secret_value() if settings.api_token else None
     limits = (admission, settings.max_body_bytes, token, service.offload)
@@ -133,7 +137,7 @@ def _add_routes(
             service.metrics.expect(method, route.path)
 
 
-async def _open(page: LazyPage, champion: Champion) -> None:
+async def _open(page: LazyPage, champion: ModelManager) -> None:
     """Start the page after the model: the page's imports would hold up the first answer."""
     for _ in range(100):
         if champion.current is not None:
@@ -144,7 +148,7 @@ async def _open(page: LazyPage, champion: Champion) -> None:
         gc.freeze()
 
 
-async def _settle(champion: Champion) -> None:
+async def _settle(champion: ModelManager) -> None:
     """Leave what was imported out of collections, which would look through its million objects again.
 
     That holds up all requests of the moment, for a tenth of a second. MLflow is imported for the first
@@ -163,12 +167,12 @@ async def _purge(log: PredictionLog) -> None:
         await asyncio.sleep(PURGE_SECONDS)
 
 
-async def _compare(guard: Guard, seconds: float) -> None:
+async def _compare(guard: ChampionGuard, seconds: float) -> None:
     """Compare the champion with the version before it, again and again."""
     while True:
         await asyncio.sleep(seconds)
         try:
-            await asyncio.to_thread(guard.look)
+            await asyncio.to_thread(guard.evaluate)
         except LogUnavailable:
             pass  # readiness says so
         except Exception:
@@ -182,7 +186,7 @@ async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _log_overloaded(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, LogOverloaded)
+    assert isinstance(error, LogQueueFull)
     return unavailable("too much waits for the prediction log", error.retry_after)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from heart.locale.language import Language, of, percent, say, value_of
+from heart.locale.language import Language, of, percent, translate, value_of
 from heart.registry.model_version import Model
 from heart.schema import MEASUREMENTS, NAMES, Floats, Measurement
-from serve.api.models import rows_of, shapley, unusual
+from serve.api.models import outside_training_range, rows_of, shapley
 
 Patient = Mapping[str, Any]
 BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}
@@ -80,7 +80,7 @@ def assess(model: Model, patient: Patient) -> Assessment:
         could_be=_ranges(owners, risks[2:]),
         warnings=tuple(
             Unusual(name, known[name], numbers[name]["low"], numbers[name]["high"])
-            for name in unusual(known, numbers)
+            for name in outside_training_range(known, numbers)
         ),
     )
 
@@ -103,10 +103,10 @@ def sentence(found: Assessment, language: Language) -> str:
     """The answer in plain words."""
     difference = round(100 * found.risk) - round(100 * found.average)
     direction = "same" if abs(difference) < 2 else "higher" if difference > 0 else "lower"
-    text = say(
+    text = translate(
         f"sentence_{direction}",
         language,
-        who=say(f"who_{found.patient['sex']}", language, age=f"{found.patient['age']:g}"),
+        who=translate(f"who_{found.patient['sex']}", language, age=f"{found.patient['age']:g}"),
         risk=percent(found.risk),
         average=percent(found.average),
     )
@@ -116,7 +116,7 @@ def sentence(found: Assessment, language: Language) -> str:
         if direction == wanted and top is not None and sign * others[top] >= 0.01:
             measurement = BY_NAME[top]
             value = value_of(measurement, found.patient[top], language)
-            text += say(key, language, label=f"{of(measurement.label, language)} ({value})")
+            text += translate(key, language, label=f"{of(measurement.label, language)} ({value})")
     return text + "."
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from heart.predictions.log import PredictionLog
-from heart.registry.aliases import NotMovedError
-from heart.registry.errors import Unavailable
+from heart.registry.aliases import AliasError
+from heart.registry.errors import RegistryUnavailable
 from heart.registry.model_version import Model
 from heart.schema import NAMES, OUTCOME
 from serve.api.models import encoded
-from serve.model_manager import Champion
+from serve.model_manager import ModelManager
 from serve.settings import Settings
 
 # What share of the wealth is bet on the next patient: the mean over all of these is the evidence.
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Judgement:
+class GuardResult:
     """Brier scores of both on the same patients, and the evidence that the champion's is the worse.
 
     `worse_ratio` is the evidence over what the confidence asks for: an alarm from 1 on.
@@ -58,11 +58,11 @@ def evidence(differences: npt.ArrayLike) -> float:
     return float(np.logaddexp.reduce(wealth) - math.log(len(BETS)))
 
 
-class Guard:
+class ChampionGuard:
     """Compares when it is told to `look`; takes the champion back if the settings allow that."""
 
-    def __init__(self, champion: Champion, log: PredictionLog, settings: Settings) -> None:
-        self.judgement: Judgement | None = None
+    def __init__(self, champion: ModelManager, log: PredictionLog, settings: Settings) -> None:
+        self.judgement: GuardResult | None = None
         self.rollbacks = 0
         self._champion = champion
         self._log = log
@@ -70,7 +70,7 @@ class Guard:
         self._limit = -math.log(1 - settings.guard_confidence)
         self._allowed = settings.guard_rollback
 
-    def look(self) -> None:
+    def evaluate(self) -> None:
         """Compare the champion with the fallback. Raises LogUnavailable."""
         champion, fallback = self._champion.current, self._champion.fallback.current
         before = self.judgement  # others read it until there is the next
@@ -82,7 +82,7 @@ class Guard:
         if self._allowed:
             self._roll_back(champion)
 
-    def _judge(self, champion: Model | None, fallback: Model | None) -> Judgement | None:
+    def _judge(self, champion: Model | None, fallback: Model | None) -> GuardResult | None:
         """None without two versions, and for too few labels."""
         if champion is None or fallback is None or champion.version == fallback.version:
             return None
@@ -96,12 +96,12 @@ class Guard:
         theirs = _brier(fallback.predict(rows).astype(float), sick)
         ratio = max(0.0, evidence(ours - theirs) / self._limit)
         briers = float(ours.mean()), float(theirs.mean())
-        return Judgement(champion.version, fallback.version, labels, *briers, ratio)
+        return GuardResult(champion.version, fallback.version, labels, *briers, ratio)
 
     def _roll_back(self, champion: Model) -> None:
         try:
             self.rollbacks += self._champion.roll_back(champion)
-        except (NotMovedError, Unavailable) as error:
+        except (AliasError, RegistryUnavailable) as error:
             logger.warning("version %s is not taken back: %s", champion.version, error)
 
 

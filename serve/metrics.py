@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 RISKS = tuple(step / 10 for step in range(1, 11))
-TURNED_AWAY = "refused"  # the route of what was refused before it had one
+SHED = "refused"  # the route of what was refused before it had one
 ROWS = (1, 2, 5, 10, 20, 50, 100, 1000, 10_000)
 
 
@@ -87,9 +87,9 @@ class Metrics:
         for name in NAMES:
             self.out_of_range.labels(name)
         for method in ("DELETE", "POST"):
-            self._answers(method, TURNED_AWAY, 503)
+            self._answers(method, SHED, 503)
 
-    def refused_values(self, patients: Iterable[Iterable[str]]) -> None:
+    def count_rejected_values(self, patients: Iterable[Iterable[str]]) -> None:
         """Count values that the schema does not allow: the measurements of each patient with any."""
         for name, count in Counts(chain.from_iterable(patients)).items():
             self.out_of_range.labels(name).inc(count)
@@ -99,10 +99,10 @@ class Metrics:
         for status in (500, 503):
             self._answers(method, route, status)
 
-    def turned_away(self, method: str) -> None:
+    def shed(self, method: str) -> None:
         """Count a request that is refused for load before its route is looked for."""
         self.refused.inc()
-        self._answers(method, TURNED_AWAY, 503).inc()
+        self._answers(method, SHED, 503).inc()
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""
@@ -132,7 +132,7 @@ class Predicted(Collector):
         self._risks: dict[str, list[int]] = {}
         self._sums: Counts[str] = Counts()
         self._missing = Counts[str](dict.fromkeys(NAMES, 0))
-        self._unusual = Counts[str](dict.fromkeys(NAMES, 0))
+        self._outside_training_range = Counts[str](dict.fromkeys(NAMES, 0))
 
     def start(self, version: str) -> list[int]:
         """The counts by risk of a version, from 0."""
@@ -142,7 +142,7 @@ class Predicted(Collector):
         self,
         version: str,
         answers: Sequence[Mapping[str, Any]],
-        unusual: Iterable[Iterable[str]],
+        outside_training_range: Iterable[Iterable[str]],
     ) -> None:
         """Count the answers of one request, and the numbers that are unlike the training patients'."""
         bins = self.start(version)
@@ -151,7 +151,7 @@ class Predicted(Collector):
             self._sums[version] += answer["probability"]
         self._predictions.update((version, answer["prediction"]) for answer in answers)
         self._missing.update(chain.from_iterable(answer["missing"] for answer in answers))
-        self._unusual.update(chain.from_iterable(unusual))
+        self._outside_training_range.update(chain.from_iterable(outside_training_range))
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment."""
@@ -173,7 +173,11 @@ class Predicted(Collector):
         yield risks
         for name, help_text, counts in (
             ("heart_missing_measurements", "Measurements not given", self._missing),
-            ("heart_out_of_training_range", "Numbers unlike training", self._unusual),
+            (
+                "heart_out_of_training_range",
+                "Numbers unlike training",
+                self._outside_training_range,
+            ),
         ):
             family = CounterMetricFamily(name, help_text, labels=["field"])
             for field in NAMES:

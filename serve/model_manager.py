@@ -17,10 +17,10 @@ from typing import Literal
 
 from heart.registry.aliases import CHALLENGER, PREVIOUS, SHA256
 from heart.registry.cache import Cache
-from heart.registry.errors import Refusal, Refused, Unavailable
+from heart.registry.errors import RegistryUnavailable, Rejection, VersionRejected
 from heart.registry.model_version import Model
 from heart.registry.resolver import Registry, Version
-from serve.aliased_model import Rival
+from serve.aliased_model import AliasedModel
 from serve.settings import Settings
 
 Event = Literal["loaded", "refused", "registry_failed"]
@@ -41,7 +41,7 @@ class State:
     notes: tuple[str, ...]
 
 
-class Champion:
+class ModelManager:
     """The model in service. One thread follows the registry; requests only read `current`.
 
     A request takes `current` once and uses it to its end: a swap is the assignment of one
@@ -65,11 +65,11 @@ class Champion:
         self.refusals: Counter[str] = Counter()
         self.registry_failures = 0
         self.registry_down_since: datetime | None = None
-        self.refused: Refusal | None = None
+        self.refused: Rejection | None = None
         self._registry = Registry(settings.tracking_uri, settings.model)
         self._cache = Cache(settings.cache_dir, settings.model)
-        self.challenger = Rival(CHALLENGER, self._load)
-        self.fallback = Rival(PREVIOUS, self._load)
+        self.challenger = AliasedModel(CHALLENGER, self._load)
+        self.fallback = AliasedModel(PREVIOUS, self._load)
         self._poll_seconds = settings.poll_seconds
         self._on_event = on_event
         self._polling = threading.Lock()
@@ -83,7 +83,7 @@ class Champion:
         """
         try:
             model = self._cache.last()
-        except Refused as refusal:
+        except VersionRejected as refusal:
             self._refuse("in the cache", "", refusal)
         else:
             if model is not None:
@@ -120,7 +120,7 @@ class Champion:
         with self._polling:
             try:
                 swapped = self._take(self._registry.resolve(), retry_refused)
-            except (Unavailable, OSError) as error:
+            except (RegistryUnavailable, OSError) as error:
                 self._fail(str(error))
                 return False
             self._look_beside(retry_refused)
@@ -131,7 +131,7 @@ class Champion:
         """Take a champion back in the registry, for all replicas, and serve the fallback.
 
         Returns whether that was done: not if another version is served by then or the setting names
-        no alias. Raises NotMovedError, Unavailable.
+        no alias. Raises AliasError, RegistryUnavailable.
         """
         if self.current is not champion or not self._registry.follows_champion:
             return False
@@ -162,7 +162,7 @@ class Champion:
             try:
                 self._swap(self._load(version))
                 swapped = True
-            except Refused as refusal:
+            except VersionRejected as refusal:
                 self._refuse(version.number, version.sha256, refusal)
         self._recover()
         return swapped
@@ -170,7 +170,7 @@ class Champion:
     def _look_beside(self, retry_refused: bool) -> None:
         try:
             found = self._registry.aliased(CHALLENGER, PREVIOUS)
-        except Unavailable:
+        except RegistryUnavailable:
             return  # the next look at the champion says so
         for rival in (self.challenger, self.fallback):
             rival.take(found.get(rival.alias), self.current, retry_refused)
@@ -180,7 +180,7 @@ class Champion:
             if known is not None and version.same(known):
                 return replace(known, from_cache=False)
         if not version.sha256:
-            raise Refused("hash", f"its tag {SHA256} is no SHA-256")
+            raise VersionRejected("hash", f"its tag {SHA256} is no SHA-256")
         return self._cache.load(version) or self._cache.keep(version, self._registry)
 
     def _swap(self, model: Model) -> None:
@@ -195,8 +195,8 @@ class Champion:
             except OSError as error:
                 logger.warning("the cache does not take version %s: %s", model.version, error)
 
-    def _refuse(self, version: str, sha256: str, refusal: Refused) -> None:
-        self.refused = Refusal(version, sha256, refusal.kind, str(refusal))
+    def _refuse(self, version: str, sha256: str, refusal: VersionRejected) -> None:
+        self.refused = Rejection(version, sha256, refusal.kind, str(refusal))
         self.refusals[refusal.kind] += 1
         logger.error("version %s is refused (%s): %s", version, refusal.kind, refusal)
         self._on_event("refused", refusal.kind)

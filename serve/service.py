@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from heart.drift.baseline import FEWEST_PATIENTS
-from heart.drift.snapshot import Look
+from heart.drift.baseline import MIN_CELL_COUNT
+from heart.drift.snapshot import DriftSnapshot
 from heart.predictions.log import PredictionLog, Record, new_ids
-from heart.registry.errors import Unavailable
+from heart.registry.errors import RegistryUnavailable
 from heart.registry.model_version import Model
 from heart.schema import NAMES, OUTCOME
-from monitoring.monitor import Watch
-from serve.api.models import MAX_BATCH, encoded, shapley, unusual, values_of, warning
+from monitoring.monitor import DriftMonitor
+from serve.api.models import MAX_BATCH, encoded, outside_training_range, shapley, values_of, warning
 from serve.metrics import Metrics
-from serve.model_manager import Champion
+from serve.model_manager import ModelManager
 from serve.offload import Offload
-from serve.shadow import Shadow
+from serve.shadow import ShadowScorer
 
 # Figures of a comparison by the count of patients that they are over.
 COMPARED = {
@@ -32,16 +32,16 @@ ABSENCE, PRESENCE = (choice.name for choice in OUTCOME.choices)
 Patient = Mapping[str, Any]
 
 
-class NoChampion(RuntimeError):
+class NoModel(RuntimeError):
     """There is no model yet; the message says why."""
 
 
-class NotWatched(RuntimeError):
+class DriftUnavailable(RuntimeError):
     """Nothing is known of drift; the message says why."""
 
 
 @dataclass(slots=True)
-class _Asked:
+class PendingRequest:
     patients: Sequence[Patient]
     answers: asyncio.Future[list[dict[str, Any]]]
 
@@ -54,69 +54,69 @@ class Service:
 
     def __init__(
         self,
-        champion: Champion,
+        champion: ModelManager,
         log: PredictionLog,
         metrics: Metrics,
-        watch: Watch | None = None,
+        monitor: DriftMonitor | None = None,
     ) -> None:
         self.champion = champion
         self.log = log
         self.metrics = metrics
-        self.watch = watch
+        self.monitor = monitor
         self.offload = Offload()
-        self.shadow = Shadow(champion.challenger, log)
-        self._turn: list[_Asked] = []
-        self._turn_rows = 0
+        self.shadow = ShadowScorer(champion.challenger, log)
+        self._micro_batch: list[PendingRequest] = []
+        self._micro_batch_rows = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def model(self) -> Model:
-        """The model that answers now. Raises NoChampion."""
+        """The model that answers now. Raises NoModel."""
         model = self.champion.current
         if model is None:
-            raise NoChampion("; ".join(self.champion.state().reasons))
+            raise NoModel("; ".join(self.champion.state().reasons))
         return model
 
-    def drift(self) -> Look:
-        """The newest look at the last patients. Raises NotWatched."""
-        if self.watch is None:
-            raise NotWatched("another process watches for drift")
-        if self.watch.look is None:
-            raise NotWatched(self.watch.missing() or "the first look is just being taken")
-        return self.watch.look
+    def drift(self) -> DriftSnapshot:
+        """The newest look at the last patients. Raises DriftUnavailable."""
+        if self.monitor is None:
+            raise DriftUnavailable("another process watches for drift")
+        if self.monitor.snapshot is None:
+            raise DriftUnavailable(self.monitor.missing() or "the first look is just being taken")
+        return self.monitor.snapshot
 
     async def predict(
         self, patients: Sequence[Patient], explain: bool = False
     ) -> list[dict[str, Any]]:
         """The answers for patients that are valid; all are in the log once this returns, or none.
 
-        Raises NoChampion, LogUnavailable.
+        Raises NoModel, LogUnavailable.
         """
         if explain:
             return await self._predict(patients, explain)
         loop = asyncio.get_running_loop()
-        asked = _Asked(patients, loop.create_future())
-        if self._turn_rows + len(patients) > MAX_BATCH:
-            self._end_turn(loop)  # the log's queue may hold no more at once
-        self._turn.append(asked)
-        self._turn_rows += len(patients)
-        if len(self._turn) == 1:
-            loop.call_soon(self._end_turn, loop)
+        asked = PendingRequest(patients, loop.create_future())
+        if self._micro_batch_rows + len(patients) > MAX_BATCH:
+            self._flush(loop)  # the log's queue may hold no more at once
+        self._micro_batch.append(asked)
+        self._micro_batch_rows += len(patients)
+        if len(self._micro_batch) == 1:
+            loop.call_soon(self._flush, loop)
         return await asked.answers
 
-    def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         """Score and log together what was asked in this turn of the event loop.
 
         Under load that is many requests, and calling the model and waking the log's writer once for
         each would take longer than the rest of them; alone, none waits for another.
         """
-        turn, self._turn, self._turn_rows = self._turn, [], 0
+        turn, self._micro_batch, self._micro_batch_rows = self._micro_batch, [], 0
         if not turn:
             return  # it ended before
         task = loop.create_task(self._answer(turn))
         self._tasks.add(task)  # the loop itself holds it weakly
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, turn: Sequence["_Asked"]) -> None:
+    async def _answer(self, turn: Sequence["PendingRequest"]) -> None:
         try:
             answers = await self._predict([p for asked in turn for p in asked.patients])
         except Exception as error:  # noqa: BLE001  # it is raised again where it is waited for
@@ -138,7 +138,7 @@ class Service:
         rows = encoded(measured)
         risks = model.predict(rows).tolist()
         numbers = model.training.get("numbers", {})
-        strange = [unusual(patient, numbers) for patient in patients]
+        strange = [outside_training_range(patient, numbers) for patient in patients]
         keys = new_ids(len(risks))
         answers = [
             {
@@ -164,16 +164,16 @@ class Service:
             ]
         )
         self.metrics.predicted.count(model.version, answers, strange)
-        self.shadow.offer(model.version, keys, rows)
+        self.shadow.enqueue(model.version, keys, rows)
         return answers
 
     def reload(self) -> dict[str, Any]:
-        """Look into the registry now, and try again what was refused. Raises Unavailable."""
+        """Look into the registry now, and try again what was refused. Raises RegistryUnavailable."""
         champion = self.champion
         before = champion.current
         champion.refresh(retry_refused=True)
         if champion.registry_down_since is not None:
-            raise Unavailable("the registry gives no model")
+            raise RegistryUnavailable("the registry gives no model")
         after, refused, challenger = champion.current, champion.refused, champion.challenger.current
         return {
             "before": before and before.version,
@@ -199,7 +199,7 @@ class Service:
         found = self.log.labelled(version)
         sick = np.array([outcome == PRESENCE for outcome in found["outcome"]], dtype=bool)
         risk = np.array(found["probability"], dtype=float)
-        if min(sick.sum(), (~sick).sum()) < 1 or len(sick) < FEWEST_PATIENTS:
+        if min(sick.sum(), (~sick).sum()) < 1 or len(sick) < MIN_CELL_COUNT:
             return None
         model = self.model()
         return {
@@ -211,13 +211,13 @@ class Service:
     def shadowed(self) -> dict[str, Any] | None:
         """The challenger beside the champion, None without one; figures over too few are None.
 
-        Raises NoChampion, LogUnavailable.
+        Raises NoModel, LogUnavailable.
         """
         found = self.shadow.compared(self.model())
         if found is None:
             return None
         for count, names in COMPARED.items():
-            if found[count] < FEWEST_PATIENTS:
+            if found[count] < MIN_CELL_COUNT:
                 found |= dict.fromkeys(names)
         return found
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from heart.drift.baseline import FEWEST_PATIENTS
+from heart.drift.baseline import MIN_CELL_COUNT
 from heart.settings import SharedSettings
 from serve.api.models import MAX_BATCH
 
@@ -51,7 +51,7 @@ class Settings(SharedSettings):
 
     guard_labels: int = Field(
         50,
-        ge=FEWEST_PATIENTS,
+        ge=MIN_CELL_COUNT,
         description="Answers with an outcome before the champion is compared with the version "
         "before it on the same patients.",
     )

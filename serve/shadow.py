@@ -16,7 +16,7 @@ import numpy as np
 from heart.predictions.log import LogUnavailable, PredictionLog, ShadowRecord, Side
 from heart.registry.model_version import Model
 from heart.schema import Floats
-from serve.aliased_model import Rival
+from serve.aliased_model import AliasedModel
 
 # So many rows wait at most, and so many are logged at a time, with this pause in between. Answers wait while
 # they are committed: few at a time hold them up for less than an answer takes.
@@ -27,13 +27,13 @@ COMPARED_ROWS = 10_000  # the newest; a comparison costs the same however long t
 logger = logging.getLogger(__name__)
 
 
-class Shadow:
+class ShadowScorer:
     """Scores with the challenger, if there is one, what the champion has scored.
 
     `rows` counts by version what was scored and logged, since the start.
     """
 
-    def __init__(self, challenger: Rival, log: PredictionLog) -> None:
+    def __init__(self, challenger: AliasedModel, log: PredictionLog) -> None:
         self.rows: Counter[str] = Counter()
         self._challenger = challenger
         self._log = log
@@ -57,7 +57,7 @@ class Shadow:
         if self._thread.is_alive():
             self._thread.join(timeout=1)
 
-    def offer(self, version: str, ids: Sequence[str], rows: Floats) -> None:
+    def enqueue(self, version: str, ids: Sequence[str], rows: Floats) -> None:
         """Have the challenger score encoded rows [n, 13] that a version has answered, some time."""
         challenger = self._challenger.current
         if challenger is None or challenger.version == version:
@@ -66,7 +66,7 @@ class Shadow:
         self._waiting.extend(islice(zip(ids, rows, strict=True), room))
         self._not_taken += max(0, len(ids) - room)
 
-    def step(self) -> None:
+    def process_batch(self) -> None:
         """Score and log the rows that have waited longest."""
         taken = [self._waiting.popleft() for _ in range(min(STEP_ROWS, len(self._waiting)))]
         model = self._challenger.current
@@ -98,7 +98,7 @@ class Shadow:
     def _run(self) -> None:
         while not self._stopped.wait(STEP_SECONDS):
             try:
-                self.step()
+                self.process_batch()
             except Exception:
                 # Whatever a challenger does, the next one is to be scored.
                 logger.exception("scoring with the challenger failed")

@@ -7,16 +7,16 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from heart.predictions.log import LogUnavailable
-from serve.guard import Guard
+from serve.guard import ChampionGuard
 from serve.service import Service
 
 VERSION = ["model_version"]
 
 
-class RivalCollector(Collector):
+class ShadowCollector(Collector):
     """Asked at each scrape. No figure is over fewer patients than could hide one."""
 
-    def __init__(self, service: Service, guard: Guard) -> None:
+    def __init__(self, service: Service, guard: ChampionGuard) -> None:
         self._service = service
         self._guard = guard
 

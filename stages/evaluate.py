@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from heart import files
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.ml.groups import groups
 from heart.ml.onnx_export import predict
 from heart.ml.scores import Array, roc_auc, with_intervals
@@ -23,7 +23,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Every score with its 95 % bootstrap interval, for all patients and by group."""
     if len(np.unique(outcome)) < 2:
-        raise StageError(f"{files.TEST}: all {len(test)} outcomes are equal, expected both")
+        raise UserError(f"{files.TEST}: all {len(test)} outcomes are equal, expected both")
     found = _scores(outcome, probability, options) | {"threshold": options.threshold}
     found["groups"] = {
         name: _scores(outcome[rows], probability[rows], options)
@@ -125,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

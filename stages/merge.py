@@ -6,7 +6,7 @@ Its figures say what the synthetic rows are worth to a model.
 import pandas as pd
 
 from heart import files
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.ml.tstr import utility
 from heart.schema import NAMES, OUTCOME
 from heart.subsample import subsample
@@ -24,7 +24,7 @@ def merge(train: pd.DataFrame, synthetic: pd.DataFrame, rows: int) -> pd.DataFra
     """
     smallest = int(synthetic["fold"].value_counts().min())
     if rows > smallest:
-        raise StageError(f"merge.rows is {rows}, expected at most {smallest} (synthesize.rows)")
+        raise UserError(f"merge.rows is {rows}, expected at most {smallest} (synthesize.rows)")
     drawn = synthetic.groupby("fold", sort=False).head(rows)
     drawn = drawn.assign(patient_id="", source=files.SYNTHETIC_SOURCE)
     return pd.concat([train[COLUMNS], drawn[COLUMNS]], ignore_index=True)
@@ -50,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

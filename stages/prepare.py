@@ -18,8 +18,8 @@ import pyarrow.csv
 from heart import files
 from heart.dataset import formats
 from heart.dataset.label_check import check_direction
-from heart.dataset.reader import Lines, Source, input_files, listed, read
-from heart.errors import StageError, main_of
+from heart.dataset.reader import Lines, RawTable, input_files, listed, read
+from heart.errors import UserError, run_main
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
 from stages import params
 
@@ -27,8 +27,8 @@ PART = 50_000  # rows that are written at once
 SOURCES = {files.RAW: files.RAW_SOURCE, files.PRODUCTION: files.PRODUCTION_SOURCE}
 
 
-def translate(source: Source, coding: formats.Coding) -> pd.DataFrame:
-    """The table in the project's coding, every cell canonical text. Raises StageError for bad cells."""
+def translate(source: RawTable, coding: formats.Coding) -> pd.DataFrame:
+    """The table in the project's coding, every cell canonical text. Raises UserError for bad cells."""
     problems: list[tuple[int, str]] = []
     table = {}
     for measurement in (*MEASUREMENTS, OUTCOME):
@@ -47,7 +47,7 @@ def translate(source: Source, coding: formats.Coding) -> pd.DataFrame:
             table[name] = _each_category(source.columns[name], check, source.lines, problems)
     if problems:
         problems.sort(key=lambda problem: problem[0])
-        raise StageError(listed(source.path, [f"line {line}: {what}" for line, what in problems]))
+        raise UserError(listed(source.path, [f"line {line}: {what}" for line, what in problems]))
     return pd.DataFrame(table)
 
 
@@ -115,7 +115,7 @@ def patient_ids(table: pd.DataFrame) -> "np.ndarray[Any, Any]":
 
 
 def prepare(
-    sources: list[Source], options: params.Prepare
+    sources: list[RawTable], options: params.Prepare
 ) -> tuple[pd.DataFrame, dict[str, object]]:
     """The patients of all sources in one coding, without duplicates, and the counts for metrics/."""
     tables, codings, signs = [], {}, {}  # by source
@@ -151,13 +151,13 @@ def prepare(
 _INVERTED = {"absence": "presence", "presence": "absence"}
 
 
-def _coding(source: Source, wanted: str) -> formats.Coding:
+def _coding(source: RawTable, wanted: str) -> formats.Coding:
     if wanted != "auto":
         return formats.CODINGS[wanted]
     try:
         return formats.detect({name: cells.categories for name, cells in source.columns.items()})
     except SchemaError as error:
-        raise StageError(f"{source.path}: {error}") from None
+        raise UserError(f"{source.path}: {error}") from None
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
@@ -181,4 +181,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

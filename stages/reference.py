@@ -14,7 +14,7 @@ from heart import files
 from heart.drift.baseline import Policy, Reference
 from heart.drift.detector import fit
 from heart.drift.simulation import Sample, delays
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.subsample import subsample
 from stages import params
 
@@ -22,7 +22,7 @@ DOUBT = 0.025  # of an exact test that the promise is kept; Wilson's interval is
 
 
 def policy_of(options: params.Reference) -> Policy:
-    """The policy that the parameters ask for. Raises StageError."""
+    """The policy that the parameters ask for. Raises UserError."""
     try:
         return Policy(
             tuple(options.windows),
@@ -34,13 +34,13 @@ def policy_of(options: params.Reference) -> Policy:
             options.seed,
         )
     except ValueError as error:
-        raise StageError(f"params.yaml: reference: {error}") from None
+        raise UserError(f"params.yaml: reference: {error}") from None
 
 
 def sample_of(train: pd.DataFrame, scored: pd.DataFrame) -> Sample:
-    """The training patients with their scores out of fold. Raises StageError if they differ."""
+    """The training patients with their scores out of fold. Raises UserError if they differ."""
     if scored["patient_id"].tolist() != train["patient_id"].tolist():
-        raise StageError(
+        raise UserError(
             f"{files.OUT_OF_FOLD}: its {len(scored)} patients are not the {len(train)} of "
             f"{files.TRAIN}, in their order"
         )
@@ -52,7 +52,7 @@ def false_alarms(sample: Sample, policy: Policy, streams: int) -> dict[str, Any]
     """The share of streams without drift that raises an alarm, with its 95 % interval (Wilson).
 
     The training patients stand for all patients: references of as many are drawn from them with
-    replacement, and so are the streams. Raises StageError where the promise is broken beyond doubt.
+    replacement, and so are the streams. Raises UserError where the promise is broken beyond doubt.
     """
     rows = len(sample.rows)
     found = delays(sample, sample, rows, policy, policy.stream, streams, policy.seed)
@@ -60,7 +60,7 @@ def false_alarms(sample: Sample, policy: Policy, streams: int) -> dict[str, Any]
     interval = binomtest(alarms, streams).proportion_ci(method="wilson")
     promise = binomtest(alarms, streams, policy.false_alarms, alternative="greater")
     if promise.pvalue < DOUBT:
-        raise StageError(
+        raise UserError(
             f"{alarms} of {streams} streams without drift raise an alarm, "
             f"expected a share of at most {policy.false_alarms:g} (reference.false_alarms)"
         )
@@ -101,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from heart import files
-from heart.errors import main_of
+from heart.errors import run_main
 from heart.ml.comparison import ALL, compare
 from heart.ml.groups import source_group
 from heart.ml.onnx_export import predict
@@ -23,12 +23,12 @@ from heart.registry import publishing as registry
 from heart.registry.aliases import (
     PASSED,
     REFERENCE,
-    REFUSED,
+    REJECTED,
     SCHEMA,
     STANDARD_ERROR,
     TRAINING,
     VERDICT,
-    move,
+    set_champion,
 )
 from heart.schema import MEASUREMENTS, OUTCOME, fingerprint
 from stages import params
@@ -124,7 +124,7 @@ def judge(
         checks += not_worse(against, options)
     failed = [check for check in checks if not check.passed]
     return {
-        "verdict": REFUSED if failed else PASSED,
+        "verdict": REJECTED if failed else PASSED,
         "reasons": [f"{c.name} {c.limit:g}: it is {c.value:.3g}" for c in failed],
         "checks": [asdict(check) for check in checks],
         "against_champion": against,
@@ -217,7 +217,7 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
     verdict |= {"model": name, "version": int(version.version)}
     verdict["rival"] = int(champion.version) if champion is not None and rival else None
     if verdict["verdict"] == PASSED:
-        move(client, name, version.version)
+        set_champion(client, name, version.version)
     client.set_model_version_tag(name, version.version, VERDICT, json.dumps(verdict))
     return verdict
 
@@ -252,4 +252,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

@@ -9,7 +9,7 @@ import hashlib
 import pandas as pd
 
 from heart import files
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.schema import OUTCOME
 from stages import params
 
@@ -30,7 +30,7 @@ def split(
     for side, rows in (("training", train), ("test", test)):
         smallest = rows[OUTCOME.name].value_counts().reindex(["absence", "presence"], fill_value=0)
         if smallest.min() < folds:
-            raise StageError(
+            raise UserError(
                 f"{files.PREPARED}: {len(rows)} {side} rows with {smallest['presence']} presence and "
                 f"{smallest['absence']} absence, expected at least {folds} (split.folds) of each"
             )
@@ -65,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

@@ -20,7 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from heart import files
-from heart.errors import main_of
+from heart.errors import run_main
 from heart.schema import NAMES
 from heart.subsample import subsample
 from heart.synthesis.generator import COLUMNS, complete, device_of, draw, fit_generator, steps
@@ -148,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

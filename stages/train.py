@@ -18,7 +18,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from heart import files
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.ml.estimators import Array, ChainedLogisticRegression, candidates, withhold
 from heart.ml.onnx_export import export, export_error, predict
 from heart.ml.scores import all_scores
@@ -84,7 +84,7 @@ def fit(model: Any, rows: Rows, synthetic_weight: float, generator: str) -> Any:
     drawn = rows.synthetic & (rows.fold == generator)
     used = ~rows.synthetic | (drawn if synthetic_weight > 0 else False)
     if synthetic_weight > 0 and not drawn.any():
-        raise StageError(f"{files.MERGED}: no synthetic row of generator {generator!r}")
+        raise UserError(f"{files.MERGED}: no synthetic row of generator {generator!r}")
     real_rows, synthetic_rows = int((~rows.synthetic).sum()), max(int(drawn.sum()), 1)
     weight = np.where(rows.synthetic, synthetic_weight * real_rows / synthetic_rows, 1.0)
     return clone(model).fit(rows.x[used], rows.y[used], weight[used])
@@ -107,7 +107,7 @@ def losses(model: Any, rows: Rows, synthetic_weight: float) -> Array:
     return np.array(found)
 
 
-def few(merged: pd.DataFrame, max_rows: int, seed: int) -> npt.NDArray[np.bool_]:
+def decision_subset(merged: pd.DataFrame, max_rows: int, seed: int) -> npt.NDArray[np.bool_]:
     """Which rows [n] decide: all synthetic ones, and at most `max_rows` of the real ones."""
     synthetic = (merged["source"] == files.SYNTHETIC_SOURCE).to_numpy()
     found = synthetic.copy()
@@ -149,11 +149,11 @@ def choose(
     by_weight = {0.0: plain}
     by_weight |= {weight: losses(model, rows, weight) for weight in weights if weight > 0}
     best = min(by_weight, key=lambda weight: float(by_weight[weight].mean()))
-    weight = best if earns(plain, by_weight[best]) else 0.0
+    weight = best if improves_beyond_se(plain, by_weight[best]) else 0.0
     return Choice(name, model, weight), by_candidate, by_weight
 
 
-def earns(plain: Array, merged: Array) -> bool:
+def improves_beyond_se(plain: Array, merged: Array) -> bool:
     """Whether losses [folds] with synthetic rows beat those without by more than a standard error."""
     gain = plain - merged
     return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
@@ -197,11 +197,11 @@ def cross_validate(
 
 
 def parity(fitted: Any, onnx_model: bytes, x: Array) -> float:
-    """The largest difference between the two forms of the model. Raises StageError if it matters."""
+    """The largest difference between the two forms of the model. Raises UserError if it matters."""
     parts = np.split(x, range(PART, len(x), PART))
     difference = float(np.max([_gap(fitted, onnx_model, part) for part in parts]))
     if not difference < PARITY:
-        raise StageError(
+        raise UserError(
             f"{files.ONNX}: probabilities differ from scikit-learn's by {difference:.2g}, "
             f"expected less than {PARITY:g}"
         )
@@ -223,7 +223,7 @@ def main() -> None:
     )
     if options.model != "auto":
         models = {options.model: models[options.model]}
-    deciding = rows.take(few(merged, options.max_rows, options.seed))
+    deciding = rows.take(decision_subset(merged, options.max_rows, options.seed))
     choice, by_candidate, by_weight = choose(deciding, models, options.synthetic_weights)
     learnt = rows if isinstance(choice.model, ChainedLogisticRegression) else deciding
     fitted = fit(choice.model, learnt, choice.synthetic_weight, files.ALL)
@@ -256,4 +256,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

@@ -11,7 +11,7 @@ from string import Template
 from tempfile import TemporaryDirectory
 
 from heart.registry.cache import Cache
-from heart.registry.errors import Refused, Unavailable
+from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.model_version import ONNX, Model
 from heart.registry.resolver import Registry
 from heart.settings import read
@@ -40,12 +40,12 @@ def baked(settings: Settings, folder: Path) -> Model:
     registry, cache = Registry(settings.tracking_uri, settings.model), Cache(folder, settings.model)
     try:
         model = cache.keep(registry.resolve(), registry)
-    except Unavailable as error:
+    except RegistryUnavailable as error:
         raise SystemExit(
             f"error: {settings.model} gives no model ({error}): HEART_TRACKING_URI or "
             "MLFLOW_TRACKING_URI says where the registry is, `make repro` fills it"
         ) from None
-    except Refused as error:
+    except VersionRejected as error:
         raise SystemExit(
             f"error: {settings.model} cannot be served ({error.kind}): {error}"
         ) from None

@@ -30,7 +30,7 @@ from heart.ml.onnx_export import predict
 from heart.registry import publishing as registry
 from heart.registry.aliases import PASSED
 from heart.schema import NAMES, encode
-from monitoring.simulated_patients import SHIFTS, People, draw, load
+from monitoring.simulated_patients import SHIFTS, SimulatedPatients, draw, load
 from serve.api.models import Patient
 from stages import params
 
@@ -47,7 +47,7 @@ class Demo:
     start: float = field(default_factory=time.monotonic)
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
 
-    def say(self, text: str) -> None:
+    def translate(self, text: str) -> None:
         """One line, with the time since the start."""
         minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
         tqdm.write(f"{minutes:2}:{seconds:02}  {text}")
@@ -55,12 +55,12 @@ class Demo:
     def stages(self, line: str) -> None:
         """Tell of a stage that starts."""
         if line.startswith("Running stage"):
-            self.say(f"  {line.split(chr(39))[1]}")
+            self.translate(f"  {line.split(chr(39))[1]}")
 
     def drawn(self, shift: str, count: int, half: int) -> Patients:
         """Patients of one half of the table: nobody is in both."""
         people = load(self.patients)
-        part = People(people.rows[half::2], people.outcomes[half::2])
+        part = SimulatedPatients(people.rows[half::2], people.outcomes[half::2])
         return list(draw(SHIFTS[shift](part, self.random), count, self.random))
 
     def send(self, client: httpx.Client, patients: Patients, tell: bool = False) -> list[float]:
@@ -75,24 +75,24 @@ def expect(holds: object, otherwise: str) -> None:
 
 
 def quiet(demo: Demo, client: httpx.Client) -> None:
-    demo.say(f"{QUIET} patients like those of the training")
+    demo.translate(f"{QUIET} patients like those of the training")
     demo.send(client, demo.drawn("none", QUIET, 0))
     found = looked_at(client, QUIET)
     largest = max(found["features"].values(), key=lambda feature: float(feature["ratio"]))
     expect(not found["drifted"], f"a false alarm: {largest['summary']}")
-    demo.say(f"  no alarm: the largest evidence is {largest['ratio']:.2f} of its limit")
+    demo.translate(f"  no alarm: the largest evidence is {largest['ratio']:.2f} of its limit")
 
 
 def other_hospital(demo: Demo, client: httpx.Client) -> list[str]:
     """The features of the alarm."""
-    demo.say(f"{OTHERS} patients of another hospital, and what they turned out to have")
+    demo.translate(f"{OTHERS} patients of another hospital, and what they turned out to have")
     demo.send(client, demo.drawn("other-hospital", OTHERS, 0), tell=True)
     found = looked_at(client, QUIET + OTHERS)
     drifted = {name: f for name, f in found["features"].items() if f["drifted"]}
     expect(drifted, "no alarm, although everything has changed")
-    demo.say(f"  ALARM: {', '.join(drifted)}")
+    demo.translate(f"  ALARM: {', '.join(drifted)}")
     worst = max(drifted.values(), key=lambda feature: float(feature["ratio"]))
-    demo.say(f"  {worst['summary']}")
+    demo.translate(f"  {worst['summary']}")
     return list(drifted)
 
 
@@ -105,10 +105,10 @@ def looked_at(client: httpx.Client, rows: int) -> Any:
 def retrained(
     demo: Demo, receiver: httpx.Client, token: str, secret: str, features: list[str]
 ) -> None:
-    demo.say("the webhook, as Grafana sends it")
+    demo.translate("the webhook, as Grafana sends it")
     taken = send_alert(receiver, token, secret, "1", features)
     expect(taken.status_code == httpx.codes.ACCEPTED, f"the receiver answers {taken.text}")
-    demo.say("retraining:")
+    demo.translate("retraining:")
     last, told = _run(receiver, token), 0
     end = time.monotonic() + RETRAINING_SECONDS
     while last["result"] is None:
@@ -121,7 +121,7 @@ def retrained(
     text = Path(last["log"]).read_text()
     expect("Retraining of" in text, f"the retraining failed: {text[-2000:]}")
     for line in text[text.index("Retraining of") :].splitlines():
-        demo.say(f"  {line}")
+        demo.translate(f"  {line}")
     expect(text.endswith(f": {PASSED}\n"), "the gate refused the challenger")
 
 
@@ -136,7 +136,7 @@ def answering(client: httpx.Client) -> str:
 
 
 def fresh(demo: Demo, client: httpx.Client) -> None:
-    demo.say(f"{FRESH} fresh patients of that hospital, whom no model has learnt from")
+    demo.translate(f"{FRESH} fresh patients of that hospital, whom no model has learnt from")
     patients = demo.drawn("other-hospital", FRESH, 1)
     new = np.array(demo.send(client, patients))
 
@@ -146,7 +146,7 @@ def fresh(demo: Demo, client: httpx.Client) -> None:
     before = registry.connect().get_model_version_by_alias(options.model_name, "previous")
     found = paired(np.array(ill(patients)), new, predict(registry.load(before), rows), options)
     for name, f in found.items():
-        demo.say(
+        demo.translate(
             f"  {name:<8} champion {f['challenger']:.3f}, before {f['champion']:.3f}: "
             f"{f['difference']:+.3f} "
             f"({options.confidence:.0%} paired interval {f['low']:+.3f} to {f['high']:+.3f})"
@@ -156,17 +156,17 @@ def fresh(demo: Demo, client: httpx.Client) -> None:
 
 
 def rolled_back(demo: Demo, client: httpx.Client, variables: dict[str, str]) -> None:
-    demo.say("rollback")
+    demo.translate("rollback")
     command = [sys.executable, "-m", "heart.registry.promote", "--rollback"]
-    run(command, demo.folder, variables, lambda line: demo.say(f"  {line.strip()}"))
+    run(command, demo.folder, variables, lambda line: demo.translate(f"  {line.strip()}"))
     client.post("/admin/reload").raise_for_status()
     expect(answering(client) == "1", "version 1 does not answer after the rollback")
-    demo.say("  version 1 answers again")
+    demo.translate("  version 1 answers again")
 
 
 def story(demo: Demo, changes: dict[str, str]) -> None:
     """All of it. Raises DemoFailed."""
-    demo.say(f"an empty directory: {demo.folder}")
+    demo.translate(f"an empty directory: {demo.folder}")
     copy(demo.folder, changes)
     port, hooks, token, secret = free_port(), free_port(), secrets.token_hex(), secrets.token_hex()
     variables = environment(
@@ -178,7 +178,7 @@ def story(demo: Demo, changes: dict[str, str]) -> None:
         HEART_RETRAIN_TOKEN=token,
         HEART_RETRAIN_SECRET=secret,
     )
-    demo.say("pipeline:")
+    demo.translate("pipeline:")
     run(["dvc", "repro"], demo.folder, variables, demo.stages)
     run([sys.executable, "-m", "heart.registry.summary"], demo.folder, variables, _figures(demo))
     verdict = json.loads((demo.folder / "metrics" / "register.json").read_text())
@@ -190,7 +190,7 @@ def story(demo: Demo, changes: dict[str, str]) -> None:
             "monitoring.retraining.webhook", demo.folder, variables, retrainer, "/health/live"
         ) as hook,
     ):
-        demo.say(f"service on {url}, version {answering(client)}; receiver on {retrainer}")
+        demo.translate(f"service on {url}, version {answering(client)}; receiver on {retrainer}")
         quiet(demo, client)
         features = other_hospital(demo, client)
         with Stream(url, demo.drawn("other-hospital", FRESH, 0)) as stream:
@@ -199,15 +199,15 @@ def story(demo: Demo, changes: dict[str, str]) -> None:
             wait(lambda: stream.versions[-1:] == ["2"], "a patient is answered by version 2")
         expect(not stream.failures, f"requests failed: {stream.failures[:3]}")
         expect(stream.versions == ["1", "2"], f"versions answered in the order {stream.versions}")
-        demo.say(f"version 2 answers; of {stream.answered} requests meanwhile none failed")
+        demo.translate(f"version 2 answers; of {stream.answered} requests meanwhile none failed")
         with inside(demo.folder):
             fresh(demo, client)
         rolled_back(demo, client, variables)
-    demo.say("done")
+    demo.translate("done")
 
 
 def _figures(demo: Demo) -> Any:
-    return lambda line: demo.say(f"  {line.strip()}") if "ROC AUC" in line else None
+    return lambda line: demo.translate(f"  {line.strip()}") if "ROC AUC" in line else None
 
 
 @contextmanager

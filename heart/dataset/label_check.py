@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.schema import OUTCOME
 
 # Disease goes with each of these (Detrano et al. 1989): the column, and the value to count or, for
@@ -57,7 +57,7 @@ def _numbers(cells: "pd.Categorical[str]", sign: str | int) -> "np.ndarray[Any, 
 
 
 def check_direction(table: pd.DataFrame, path: Path, remedy: str) -> dict[str, float]:
-    """The associations with each sign. Raises StageError if the label is the wrong way round.
+    """The associations with each sign. Raises UserError if the label is the wrong way round.
 
     It is when the signs together speak against it by more than three standard errors: one unusual
     sign in a small file is no evidence.
@@ -67,7 +67,7 @@ def check_direction(table: pd.DataFrame, path: Path, remedy: str) -> dict[str, f
         return found
     against = sorted((z, column) for column, z in found.items() if z < 0)
     evidence = "\n".join(f"  {column}: z = {z:.1f}, expected above 0" for z, column in against)
-    raise StageError(
+    raise UserError(
         f"{path}: the label looks inverted: {len(against)} of {len(found)} clinical signs go with "
         f"absence of disease, all together z = {together:.1f}\n{evidence}\n{remedy}"
     )

@@ -16,7 +16,7 @@ import pyarrow.csv
 
 from heart import files
 from heart.dataset import formats
-from heart.errors import StageError
+from heart.errors import UserError
 
 SHOWN = 20
 
@@ -24,7 +24,7 @@ Lines = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
-class Source:
+class RawTable:
     """A file as it was read: cells as text, and the line on which each row stands."""
 
     path: Path
@@ -32,21 +32,21 @@ class Source:
     lines: Lines
 
 
-def read(path: Path) -> Source:
-    """Read a CSV file in any known layout, with or without a heading. Raises StageError."""
+def read(path: Path) -> RawTable:
+    """Read a CSV file in any known layout, with or without a heading. Raises UserError."""
     heading, width = _heading(path)
     names = heading or list(formats.COLUMNS)
     table, lines, bad = _parse(path, names)
     if bad:
         found = [f"line {line}: {columns} columns, expected {width}" for line, columns in bad]
-        raise StageError(listed(path, found))
+        raise UserError(listed(path, found))
     columns = {name: _cells(table.column(name)) for name in names}
     patients = ~np.all([_blank(cells) for cells in columns.values()], axis=0)
     patients[: 1 if heading else 0] = False
     if not patients.any():
-        raise StageError(f"{path}: no rows, expected at least one patient")
+        raise UserError(f"{path}: no rows, expected at least one patient")
     kept = {name: cells[patients].remove_unused_categories() for name, cells in columns.items()}
-    return Source(path, kept, lines[patients])
+    return RawTable(path, kept, lines[patients])
 
 
 def _parse(path: Path, names: list[str]) -> tuple[pa.Table, Lines, list[tuple[int, int]]]:
@@ -75,7 +75,7 @@ def _parse(path: Path, names: list[str]) -> tuple[pa.Table, Lines, list[tuple[in
             ),
         )
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise StageError(f"{path}: not a CSV file in UTF-8: {error}") from None
+        raise UserError(f"{path}: not a CSV file in UTF-8: {error}") from None
     lines = np.arange(1, 1 + table.num_rows + len(skipped))
     return table, lines[~np.isin(lines, skipped)], bad
 
@@ -98,14 +98,14 @@ def _heading(path: Path) -> tuple[list[str] | None, int]:
     with path.open("rb") as file:
         start = file.read(1 << 16)
     if not start.strip():
-        raise StageError(f"{path}: the file is empty, expected a table of patients")
+        raise UserError(f"{path}: the file is empty, expected a table of patients")
     if b"\0" in start:
         position = start.index(b"\0")
-        raise StageError(f"{path}: binary data (a NUL at byte {position}), expected a CSV file")
+        raise UserError(f"{path}: binary data (a NUL at byte {position}), expected a CSV file")
     try:
         first = start.split(b"\n", 1)[0].decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise StageError(f"{path}, line 1: not UTF-8 text: {error}") from None
+        raise UserError(f"{path}, line 1: not UTF-8 text: {error}") from None
     cells = [cell.strip().strip('"') for cell in first.strip().split(",")]
     if _headless(cells):
         return None, len(formats.COLUMNS)
@@ -120,7 +120,7 @@ def _heading(path: Path) -> tuple[list[str] | None, int]:
     ]
     if problems:
         expected = f"expected {', '.join(formats.COLUMNS)} (or the UCI names for them)"
-        raise StageError(listed(path, [f"line 1: {p}" for p in problems]) + f"\n{expected}")
+        raise UserError(listed(path, [f"line 1: {p}" for p in problems]) + f"\n{expected}")
     return [name for name in names if name], len(names)
 
 
@@ -141,11 +141,11 @@ def listed(path: Path, problems: list[str]) -> str:
 
 
 def input_files() -> list[Path]:
-    """The files to read. Raises StageError when labelled answers are known but not here."""
+    """The files to read. Raises UserError when labelled answers are known but not here."""
     if files.PRODUCTION.exists():
         return [files.RAW, files.PRODUCTION]
     if files.POINTER.exists():
-        raise StageError(
+        raise UserError(
             f"{files.POINTER} is here but {files.PRODUCTION} is not: run `dvc pull` first"
         )
     return [files.RAW]

@@ -16,7 +16,7 @@ COLUMNS = (*NAMES, SCORE)
 FORMAT = 1
 
 # Fewer patients in a window could give one of them away.
-FEWEST_PATIENTS = 11
+MIN_CELL_COUNT = 11
 
 
 class NotAReference(ValueError):
@@ -44,10 +44,10 @@ class Policy:
     def __post_init__(self) -> None:
         if not self.windows or list(self.windows) != sorted(set(self.windows)):
             raise ValueError(f"windows are {self.windows}, expected increasing numbers of patients")
-        if self.windows[0] < FEWEST_PATIENTS:
+        if self.windows[0] < MIN_CELL_COUNT:
             raise ValueError(
                 f"the smallest window is {self.windows[0]} patients, "
-                f"expected at least {FEWEST_PATIENTS}: fewer could give one of them away"
+                f"expected at least {MIN_CELL_COUNT}: fewer could give one of them away"
             )
         if any(patients % self.step for patients in (*self.windows, self.stream)):
             raise ValueError(

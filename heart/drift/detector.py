@@ -11,8 +11,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from heart.drift.baseline import COLUMNS, FEWEST_PATIENTS, Column, Limits, Policy, Reference
-from heart.drift.statistics import RARE, SHARE, Array, Tests, all_tests, tests_of
+from heart.drift.baseline import COLUMNS, MIN_CELL_COUNT, Column, Limits, Policy, Reference
+from heart.drift.statistics import RARE, SHARE, Array, DriftTestSuite, all_tests, tests_of
 from heart.drift.summaries import summary
 from heart.drift.thresholds import EXPONENT, limits
 from heart.schema import MEASUREMENTS, NAMES, Floats
@@ -67,8 +67,8 @@ def fit(rows: Floats, scores: Floats, policy: Policy) -> Reference:
     """
     _fitting(rows, scores)
     table = _table(rows, scores)
-    if len(table) < FEWEST_PATIENTS:
-        raise ValueError(f"{len(table)} training patients, expected at least {FEWEST_PATIENTS}")
+    if len(table) < MIN_CELL_COUNT:
+        raise ValueError(f"{len(table)} training patients, expected at least {MIN_CELL_COUNT}")
     columns = tuple(_fit(name, table[:, i], len(table), policy) for i, name in enumerate(COLUMNS))
     return Reference(len(table), policy, columns)
 
@@ -194,7 +194,12 @@ def judge(views: list[int], counts: Counts, rows: int, reference: Reference) -> 
 
 
 def _finding(
-    column: Column, number: int, tests: Tests, evidence: Array, limits: Array, counts: Counts
+    column: Column,
+    number: int,
+    tests: DriftTestSuite,
+    evidence: Array,
+    limits: Array,
+    counts: Counts,
 ) -> Finding:
     """The test and view with the largest ratio of evidence to limit."""
     own = [i for i, test in enumerate(tests.tests) if test.column == number]

@@ -11,7 +11,7 @@ from heart.schema import Floats
 
 
 @dataclass(frozen=True)
-class Look:
+class DriftSnapshot:
     """What was seen of a version's last patients.
 
     `counts` are the patients in each bucket of the reference, all columns one after the other, by
@@ -44,7 +44,9 @@ def narrowed(reference: Reference, patients: int | None) -> Reference:
     return replace(reference, policy=policy, columns=tuple(columns))
 
 
-def look_at(version: str, rows: Floats, scores: Floats, reference: Reference) -> Look:
+def take_snapshot(
+    version: str, rows: Floats, scores: Floats, reference: Reference
+) -> DriftSnapshot:
     """Compare patients (oldest first) with a reference."""
     views, counts = count_views(rows, scores, reference)
     report = judge(views, counts, len(rows), reference)
@@ -56,4 +58,4 @@ def look_at(version: str, rows: Floats, scores: Floats, reference: Reference) ->
         return sizes[int(np.argmax([one.features[name].ratio for one in alone]))]
 
     windows = {name: window(name) for name in report.features}
-    return Look(version, reference, report, dict(zip(sizes, counts, strict=True)), windows)
+    return DriftSnapshot(version, reference, report, dict(zip(sizes, counts, strict=True)), windows)

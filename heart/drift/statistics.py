@@ -22,7 +22,7 @@ SHIFT, SHARE, RARE = "shift", "share", "rare"
 
 
 @dataclass(frozen=True)
-class Test:
+class DriftTest:
     """One test: what it counts (`weights`) among which patients (`among`), by bucket of its column."""
 
     column: int
@@ -33,7 +33,7 @@ class Test:
 
 
 @dataclass(frozen=True)
-class Tests:
+class DriftTestSuite:
     """All tests of a reference, as matrices.
 
     `projection` [buckets, 2 tests] turns counts of the buckets of all columns into what each test
@@ -43,7 +43,7 @@ class Tests:
 
     __test__ = False
 
-    tests: tuple[Test, ...]
+    tests: tuple[DriftTest, ...]
     projection: Array
     hits: Array
     known: Array
@@ -95,7 +95,7 @@ def _x_log_x(x: Any) -> Any:
 
 
 @lru_cache(maxsize=4)
-def all_tests(reference: Reference) -> Tests:
+def all_tests(reference: Reference) -> DriftTestSuite:
     """All tests of a reference."""
     tests = [
         test for number, column in enumerate(reference.columns) for test in tests_of(number, column)
@@ -112,7 +112,7 @@ def all_tests(reference: Reference) -> Tests:
     squares = counts @ (projection[:, : len(tests)] ** 2)
     with np.errstate(invalid="ignore"):
         deviation = np.sqrt(np.maximum(squares / known - 0.25, 0))
-    return Tests(
+    return DriftTestSuite(
         tests=tuple(tests),
         projection=projection,
         hits=hits,
@@ -125,19 +125,19 @@ def all_tests(reference: Reference) -> Tests:
     )
 
 
-def tests_of(number: int, column: Column) -> list[Test]:
+def tests_of(number: int, column: Column) -> list[DriftTest]:
     """The tests of a column, whose number is that in the reference."""
     everyone = (1.0,) * column.buckets
     missing = (0.0,) * (column.buckets - 1) + (1.0,)
     values = _category(number, column) if column.choices else _number(number, column)
-    return [*values, Test(number, RARE, missing, everyone, "missing")]
+    return [*values, DriftTest(number, RARE, missing, everyone, "missing")]
 
 
-def _category(number: int, column: Column) -> list[Test]:
+def _category(number: int, column: Column) -> list[DriftTest]:
     """Whether a patient is in a choice, for each (of two choices one says all), or in none."""
     named = [choice.name.replace("_", " ") for choice in column.choices] + ["in no known category"]
     return [
-        Test(
+        DriftTest(
             number,
             SHARE if bucket < len(column.choices) else RARE,
             tuple(float(other == bucket) for other in range(column.buckets)),
@@ -148,24 +148,24 @@ def _category(number: int, column: Column) -> list[Test]:
     ]
 
 
-def _number(number: int, column: Column) -> list[Test]:
+def _number(number: int, column: Column) -> list[DriftTest]:
     """The rank of a patient's value, and whether it is above an edge, for each."""
     if not column.edges:
         return []
-    rank = Test(number, SHIFT, (*ridits(column), 0.0), _among(column), "")
+    rank = DriftTest(number, SHIFT, (*ridits(column), 0.0), _among(column), "")
     return [rank, *(cut(number, column, i) for i in range(len(column.edges)))]
 
 
-def cut(number: int, column: Column, i: int) -> Test:
+def cut(number: int, column: Column, i: int) -> DriftTest:
     """Whether a patient's value is above edge i; for the first edge, whether it is not."""
     unit = f" {column.measurement.unit}" if column.measurement else ""
     edge = f"{column.edges[i]:.4g}{unit}"
     above = tuple(float(bucket > i) for bucket in range(len(column.counts)))
     if i == 0:
         below = tuple(1 - share for share in above)
-        return Test(number, RARE, (*below, 0.0), _among(column), f"up to {edge}")
+        return DriftTest(number, RARE, (*below, 0.0), _among(column), f"up to {edge}")
     kind = RARE if i == len(column.edges) - 1 else SHARE
-    return Test(number, kind, (*above, 0.0), _among(column), f"above {edge}")
+    return DriftTest(number, kind, (*above, 0.0), _among(column), f"above {edge}")
 
 
 def _among(column: Column) -> tuple[float, ...]:

@@ -4,12 +4,12 @@ import numpy as np
 import numpy.typing as npt
 
 from heart.drift.baseline import SCORE, Column
-from heart.drift.statistics import SHIFT, Test, cut
+from heart.drift.statistics import SHIFT, DriftTest, cut
 
 Counts = npt.NDArray[np.int64]
 
 
-def summary(column: Column, test: Test, counts: Counts, evidence: float) -> str:
+def summary(column: Column, test: DriftTest, counts: Counts, evidence: float) -> str:
     """One sentence on the counts of a column's buckets in a window of the last patients."""
     name = "predicted risk" if column.name == SCORE else column.name.replace("_", " ")
     what = test.what
@@ -27,14 +27,14 @@ def summary(column: Column, test: Test, counts: Counts, evidence: float) -> str:
     )
 
 
-def _share(test: Test, counts: Counts) -> str:
+def _share(test: DriftTest, counts: Counts) -> str:
     """Of the patients in whom it is known; small shares are not rounded to none."""
     known = float(counts @ np.array(np.array(test.among)))
     share = float(counts @ np.array(test.weights)) / known if known else 0.0
     return "under 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 
 
-def _middle(column: Column) -> Test:
+def _middle(column: Column) -> DriftTest:
     """The cut that parts the training patients most evenly: it stands for the ranks."""
     below = np.cumsum(column.counts)[:-1]
     return cut(0, column, int(np.abs(below - sum(column.counts) / 2).argmin()))

@@ -42,7 +42,7 @@ FAULT = json.dumps({"detail": "a fault of the service"}).encode()
 logger = logging.getLogger(__name__)
 
 
-class Patience:
+class ClientDeadline:
     """Ends what takes longer than `seconds`: a block under it raises TimeoutError.
 
     `watch` looks at all of them once a second. A timer for each, as of `asyncio.timeout`, costs about
@@ -73,7 +73,7 @@ class Patience:
             if task.uncancel() == 0 and kind is asyncio.CancelledError:
                 raise TimeoutError from None
 
-    async def watch(self) -> None:
+    async def enforce(self) -> None:
         """Look again and again, until cancelled."""
         while True:
             await asyncio.sleep(min(1.0, self.seconds))
@@ -88,11 +88,11 @@ class Patience:
                 task.cancel()
 
 
-class Full(Exception):
+class Overloaded(Exception):
     """Too many requests, or too long ones, are in work."""
 
 
-class Admission:
+class ConcurrencyLimiter:
     """One bounded count of requests in work, and the patience with their clients.
 
     Who waits for its client takes nobody's place, but only some bytes, which are bounded too.
@@ -102,7 +102,7 @@ class Admission:
         self.limit = limit
         self.active = 0
         self.draining = False
-        self.patience = Patience(CLIENT_SECONDS)
+        self.patience = ClientDeadline(CLIENT_SECONDS)
         self.held = 0  # bytes of bodies that are not whole yet
         self._long = 0  # bodies in work
         self._most = LONG_BODIES * max_body_bytes
@@ -113,16 +113,16 @@ class Admission:
         return self.active >= self.limit
 
     def hold(self, count: int, length: int) -> None:
-        """Keep so many more bytes of a body of this length until now. Raises Full."""
+        """Keep so many more bytes of a body of this length until now. Raises Overloaded."""
         self.held += count
         if length > SHORT and self.held > self._most:
-            raise Full
+            raise Overloaded
 
     @contextmanager
     def long_body(self) -> Iterator[None]:
-        """Keep a long body, and what is made of it, for as long as this lasts. Raises Full."""
+        """Keep a long body, and what is made of it, for as long as this lasts. Raises Overloaded."""
         if self._long >= LONG_BODIES:
-            raise Full
+            raise Overloaded
         self._long += 1
         try:
             yield
@@ -136,14 +136,14 @@ class Admission:
         self.active -= 1
 
 
-class Gate:
+class AdmissionControlMiddleware:
     """Refuses what is too much, times and counts every answer, and sets the security headers.
 
     A refusal must be much cheaper than an answer, or refusing is all that is done under load: so it
     is made here, before any route is looked for.
     """
 
-    def __init__(self, app: ASGIApp, admission: Admission, metrics: "Metrics") -> None:
+    def __init__(self, app: ASGIApp, admission: ConcurrencyLimiter, metrics: "Metrics") -> None:
         self.app = app
         self.admission = admission
         self.metrics = metrics
@@ -154,7 +154,7 @@ class Gate:
         elif scope["method"] in READING:
             await self._observe(scope, receive, send)
         elif self.admission.full:
-            self.metrics.turned_away(_method(scope["method"]))
+            self.metrics.shed(_method(scope["method"]))
             await _answer(send, 503, REFUSAL, RETRY)
         else:
             with self.admission:
@@ -175,7 +175,7 @@ class Gate:
 
         try:
             await self.app(scope, receive, observed)
-        except Full:
+        except Overloaded:
             self.metrics.refused.inc()
             await _answer(observed, 503, REFUSAL, RETRY)
         except Exception as error:  # noqa: BLE001  # nothing above this would keep its text to itself
@@ -190,7 +190,7 @@ class Gate:
             )
 
 
-def _patient(send: Send, patience: Patience) -> Send:
+def _patient(send: Send, patience: ClientDeadline) -> Send:
     """`send` for one who holds a place: what a client does not take in time is dropped, with the rest.
 
     The head of an answer goes with the first of its body, under one patience: that costs about as
@@ -238,8 +238,10 @@ def header(scope: Scope, wanted: bytes) -> bytes:
     return next((value for name, value in scope["headers"] if name == wanted), b"")
 
 
-async def whole_body(scope: Scope, receive: Receive, limit: int, admission: Admission) -> bytes:
-    """The body of a request. Raises 413 once it is too long, 408 if it does not come in time, Full."""
+async def whole_body(
+    scope: Scope, receive: Receive, limit: int, admission: ConcurrencyLimiter
+) -> bytes:
+    """The body of a request. Raises 413 once it is too long, 408 if it does not come in time, Overloaded."""
     declared = header(scope, b"content-length")
     if declared.isdigit() and int(declared) > limit:
         raise _too_long(limit)
@@ -254,11 +256,11 @@ async def whole_body(scope: Scope, receive: Receive, limit: int, admission: Admi
     finally:
         admission.active += place
     if place and admission.active > admission.limit:
-        raise Full
+        raise Overloaded
     return body
 
 
-async def _read(receive: Receive, limit: int, admission: Admission) -> bytes:
+async def _read(receive: Receive, limit: int, admission: ConcurrencyLimiter) -> bytes:
     chunks, length, more = [], 0, True
     try:
         while more:

@@ -23,7 +23,7 @@ def of(text: Text, language: Language) -> str:
     return text.id if language == "id" else text.en
 
 
-def say(key: str, language: Language, **values: Any) -> str:
+def translate(key: str, language: Language, **values: Any) -> str:
     """A text of the catalogue with its placeholders filled."""
     return of(TEXTS[key], language).format(**values)
 
@@ -78,9 +78,9 @@ def expected(measurement: Measurement, language: Language, *, names: bool = Fals
     """What a valid value is; for a table the names of the categories, not their labels."""
     if measurement.choices:
         choices = [c.name if names else of(c.label, language) for c in measurement.choices]
-        return say("one_of", language, choices=", ".join(choices))
+        return translate("one_of", language, choices=", ".join(choices))
     low, high = (number(bound, language) for bound in (measurement.low, measurement.high))
-    kind = say("whole" if measurement.step == 1 else "number", language, low=low, high=high)
+    kind = translate("whole" if measurement.step == 1 else "number", language, low=low, high=high)
     return f"{kind} {unit(measurement, language)}".strip()
 
 

@@ -18,9 +18,9 @@ from heart.predictions.tables import (
     KEPT,
     OUTCOMES,
     SOURCES,
+    LogConfigurationError,
     LogError,
-    LogOverloaded,
-    LogRefused,
+    LogQueueFull,
     LogRejected,
     LogUnavailable,
     OutcomeConflict,
@@ -34,12 +34,12 @@ from heart.predictions.tables import (
     predictions,
     state,
 )
-from heart.predictions.writer import Stats, Store, Writer
+from heart.predictions.writer import GroupCommitWriter, Stats, Store
 
 __all__ = [
+    "LogConfigurationError",
     "LogError",
-    "LogOverloaded",
-    "LogRefused",
+    "LogQueueFull",
     "LogRejected",
     "LogUnavailable",
     "OutcomeConflict",
@@ -83,7 +83,7 @@ class PredictionLog:
         on_commit: Callable[[int, float], None] = lambda _rows, _seconds: None,
     ) -> None:
         self._store = _store(url)
-        self._writer = Writer(self._store, queue_limit, retry_after, clock, on_commit)
+        self._writer = GroupCommitWriter(self._store, queue_limit, retry_after, clock, on_commit)
         self._retention = None if retention_days is None else timedelta(days=retention_days)
         self._retry_after = retry_after
         self._clock = clock
@@ -94,14 +94,14 @@ class PredictionLog:
         return self._writer.stats
 
     def start(self) -> None:
-        """Start the writer, unless it runs. A database that is away is waited for; LogRefused if
+        """Start the writer, unless it runs. A database that is away is waited for; LogConfigurationError if
         waiting is no use.
         """
         try:
             self._writer.start(ANSWER_SECONDS)
         except (LogUnavailable, TimeoutError):
             return  # `ready` says why
-        except LogRefused:
+        except LogConfigurationError:
             self.close()
             raise
 
@@ -112,7 +112,7 @@ class PredictionLog:
     async def append(self, records: Sequence[Record]) -> None:
         """Return once all records are durable; they are written together or not at all.
 
-        An id that is in the log already is left as it is. Raises LogUnavailable (LogOverloaded if too
+        An id that is in the log already is left as it is. Raises LogUnavailable (LogQueueFull if too
         much waits), LogRejected for records that do not fit the table.
         """
         check(records)
@@ -171,7 +171,7 @@ class PredictionLog:
         _must_be_id(prediction_id)
         self._change(lambda connection: _erase(connection, prediction_id))
         with suppress(LogUnavailable):  # it is deleted; a later checkpoint overwrites it
-            self._writer.ask(self._store.scrub)
+            self._writer.run_on_writer(self._store.scrub)
 
     def purge(self, now: datetime | None = None) -> int:
         """Delete the predictions that are older than the retention; returns how many.
@@ -239,8 +239,10 @@ class PredictionLog:
 
     def _ask(self, job: Callable[[], T], timeout: float | None = None) -> T:
         try:
-            return self._writer.ask(job, timeout)
-        except LogRefused as error:  # another database came in the place of the one at the start
+            return self._writer.run_on_writer(job, timeout)
+        except (
+            LogConfigurationError
+        ) as error:  # another database came in the place of the one at the start
             raise LogUnavailable(str(error), self._retry_after) from error
 
     def _columns(self, query: Select[Any]) -> Columns:
@@ -276,7 +278,7 @@ def _store(url: str) -> Store:
         address = make_url(url)
     except (ArgumentError, ValueError):
         # Not from the error, which may quote a password.
-        raise LogRefused(f"the prediction log's URL cannot be read: {URLS}") from None
+        raise LogConfigurationError(f"the prediction log's URL cannot be read: {URLS}") from None
     if address.get_backend_name() == "sqlite":
         from heart.predictions.sqlite import SqliteStore
 
@@ -285,7 +287,7 @@ def _store(url: str) -> Store:
         from heart.predictions.postgres import PostgresStore
 
         return PostgresStore(address)
-    raise LogRefused(f"the prediction log cannot be in {address.drivername}: {URLS}")
+    raise LogConfigurationError(f"the prediction log cannot be in {address.drivername}: {URLS}")
 
 
 def _must_be_id(text: str) -> None:

@@ -77,7 +77,7 @@ class PostgresStore:
         self._insert = _insert()
 
     def connect(self) -> None:
-        """Open the writing connection, unless it is open. Raises LogRefused, DBAPIError."""
+        """Open the writing connection, unless it is open. Raises LogConfigurationError, DBAPIError."""
         if self._connection:
             return
         with self._engine.begin() as connection:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from heart.predictions.tables import (
     KEPT,
-    LogRefused,
+    LogConfigurationError,
     Record,
     ShadowRecord,
     iso,
@@ -98,7 +98,9 @@ class SqliteStore:
 
     def __init__(self, url: URL) -> None:
         if url.database in (None, "", ":memory:"):
-            raise LogRefused("the prediction log needs a file, a database in memory is not durable")
+            raise LogConfigurationError(
+                "the prediction log needs a file, a database in memory is not durable"
+            )
         self._path = Path(str(url.database)).absolute()
         self._wal = self._path.with_name(self._path.name + "-wal")
         self._writers = _engine(functools.partial(self._open, "rw"))
@@ -111,7 +113,7 @@ class SqliteStore:
         self._found = False
 
     def connect(self) -> None:
-        """Open the writing connection, unless it is open. Raises LogRefused, OSError, DBAPIError."""
+        """Open the writing connection, unless it is open. Raises LogConfigurationError, OSError, DBAPIError."""
         if self._connection:
             return
         self._find()
@@ -212,7 +214,7 @@ class SqliteStore:
         return driver
 
     def _find(self) -> None:
-        """Lock the file; make it the first time. Raises LogRefused, OSError.
+        """Lock the file; make it the first time. Raises LogConfigurationError, OSError.
 
         A file that goes away later is waited for, not made anew: a new one would be lost, with all
         that it had acknowledged, when the right one is brought back.
@@ -255,7 +257,9 @@ def _configure(driver: sqlite3.Connection, _: object) -> None:
         driver.execute(f"PRAGMA {name}={wanted}")
         found = driver.execute(f"PRAGMA {name}").fetchone()[0]
         if found != wanted:
-            raise LogRefused(f"SQLite's {name} is {found} here, the prediction log needs {wanted}")
+            raise LogConfigurationError(
+                f"SQLite's {name} is {found} here, the prediction log needs {wanted}"
+            )
 
 
 def _begin(connection: Connection) -> None:
@@ -281,7 +285,7 @@ def _lock(path: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise LogRefused(
+        raise LogConfigurationError(
             f"another process writes {path.name.removesuffix('-lock')}: "
             "more than one process needs PostgreSQL"
         ) from None

@@ -51,7 +51,7 @@ class LogError(RuntimeError):
     """Something that the prediction log could not do; no text of it holds a measurement."""
 
 
-class LogRefused(LogError):
+class LogConfigurationError(LogError):
     """The log cannot be used with these settings or this database; waiting does not help."""
 
 
@@ -83,7 +83,7 @@ class LogUnavailable(LogError):
         return f"the prediction log is unavailable: {self.reason}"
 
 
-class LogOverloaded(LogUnavailable):
+class LogQueueFull(LogUnavailable):
     """More records wait than the queue may hold; nothing was written."""
 
 
@@ -241,7 +241,7 @@ KEPT = tuple(column for column in predictions.columns if column.name != "seq")
 
 def prepare(connection: Connection) -> None:
     """Make the tables in an empty database, or check those that are there, and bring old ones up to
-    date. Raises LogRefused.
+    date. Raises LogConfigurationError.
     """
     if inspect(connection).has_table(state.name):
         _check(connection)
@@ -259,13 +259,15 @@ def _check(connection: Connection) -> None:
     named = state.c.name == "schema_version"
     version = connection.scalar(select(state.c.value).where(named))
     if version is None or version > SCHEMA_VERSION:
-        raise LogRefused(
+        raise LogConfigurationError(
             f"the prediction log has version {version} of its tables, "
             f"this program knows {SCHEMA_VERSION}: use the newer program"
         )
     there = {column["name"] for column in inspect(connection).get_columns(predictions.name)}
     if other := there.symmetric_difference(predictions.columns.keys()):
-        raise LogRefused(f"the prediction log was made by another schema: {sorted(other)} differ")
+        raise LogConfigurationError(
+            f"the prediction log was made by another schema: {sorted(other)} differ"
+        )
     if version < 2:
         shadows.create(connection)
         connection.execute(update(state).where(named).values(value=SCHEMA_VERSION))

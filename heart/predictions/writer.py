@@ -16,8 +16,8 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from heart.predictions.tables import (
-    LogOverloaded,
-    LogRefused,
+    LogConfigurationError,
+    LogQueueFull,
     LogRejected,
     LogUnavailable,
     OutcomeConflict,
@@ -66,7 +66,7 @@ class _Request:
     loop: asyncio.AbstractEventLoop | None
 
 
-class Writer:
+class GroupCommitWriter:
     """One thread, the only one that writes to the store; see `PredictionLog` for the arguments."""
 
     def __init__(
@@ -95,13 +95,13 @@ class Writer:
     def start(self, timeout: float) -> None:
         """Start the thread, unless it runs, and connect.
 
-        Raises LogRefused, LogUnavailable, TimeoutError.
+        Raises LogConfigurationError, LogUnavailable, TimeoutError.
         """
         if self._thread.is_alive():
             return
         self._down_until = 0.0
         self._thread.start()
-        self.ask(lambda: None, timeout)
+        self.run_on_writer(lambda: None, timeout)
 
     def close(self, timeout: float) -> None:
         """Refuse what comes from now on, write what waits, close the store."""
@@ -133,10 +133,10 @@ class Writer:
         self._admit(request)
         request.future.result()
 
-    def ask(self, job: Callable[[], T], timeout: float | None = None) -> T:
+    def run_on_writer(self, job: Callable[[], T], timeout: float | None = None) -> T:
         """Have the thread do it between two commits, and wait. Raises what it raises.
 
-        Also LogUnavailable and LogRefused, and TimeoutError after `timeout` seconds.
+        Also LogUnavailable and LogConfigurationError, and TimeoutError after `timeout` seconds.
         """
         future: Future[T] = Future()
         with self._lock:
@@ -153,7 +153,7 @@ class Writer:
             if monotonic() < self._down_until:
                 refusal = LogUnavailable(self._reason, self._retry_after)
             elif self._waiting + rows > self._limit:
-                refusal = LogOverloaded(f"{self._waiting} records wait", self._retry_after)
+                refusal = LogQueueFull(f"{self._waiting} records wait", self._retry_after)
             else:
                 self._waiting += rows
                 self._queue.put(request)
@@ -200,7 +200,7 @@ class Writer:
                     self._commit([request])
                 return
             failure = error
-        except LogRefused as error:
+        except LogConfigurationError as error:
             failure = LogUnavailable(str(error), self._retry_after)
         except LogUnavailable as error:
             failure = error
@@ -237,7 +237,7 @@ class Writer:
                 result = work()
             except (LogRejected, UnknownPrediction, OutcomeConflict):
                 raise
-            except LogRefused as error:
+            except LogConfigurationError as error:
                 self._mark_down(str(error), told=not self._opened)  # by whoever starts it
                 raise
             except Exception as error:  # noqa: BLE001  # nobody may wait for ever, whatever it was

@@ -21,7 +21,7 @@ CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 # Tags of a version. The verdict is set last: a version without it was interrupted.
 SHA256, SCHEMA, VERDICT = "model_sha256", "schema_fingerprint", "verdict"
 THRESHOLD = "threshold"  # the probability from which the prediction is presence
-PASSED, REFUSED = "passed", "refused"  # what a verdict says
+PASSED, REJECTED = "passed", "refused"  # what a verdict says
 # Where MLflow puts the files beside the model, and the one that no version is served without.
 BESIDE_FOLDER, SELF_TEST = "extra_files", "self_test.json"
 STANDARD_ERROR, TRAINING, REFERENCE = "standard_error.onnx", "training.json", "reference.json"
@@ -36,7 +36,7 @@ CLIENT = {
 }
 
 
-class NotMovedError(ValueError):
+class AliasError(ValueError):
     """The aliases stay as they are; the message says why."""
 
 
@@ -76,7 +76,7 @@ def aliases(client: "MlflowClient", name: str) -> dict[str, str]:
     return {alias: str(number) for alias, number in found.items()}
 
 
-def move(client: "MlflowClient", name: str, number: str) -> None:
+def set_champion(client: "MlflowClient", name: str, number: str) -> None:
     """Make a version the champion, unchecked; the one that was becomes `previous`."""
     number = str(number)  # some of MLflow's stores say 1, some "1"
     old = aliases(client, name).get(CHAMPION)
@@ -88,13 +88,13 @@ def move(client: "MlflowClient", name: str, number: str) -> None:
 
 
 def promote(client: "MlflowClient", name: str, number: str) -> None:
-    """Make a version the champion if it passed its gate and can be served. Raises NotMovedError."""
+    """Make a version the champion if it passed its gate and can be served. Raises AliasError."""
     _judged(_servable(client, name, number))
-    move(client, name, number)
+    set_champion(client, name, number)
 
 
-def challenge(client: "MlflowClient", name: str, number: str) -> None:
-    """Have the service score with a version beside the champion. Raises NotMovedError.
+def set_challenger(client: "MlflowClient", name: str, number: str) -> None:
+    """Have the service score with a version beside the champion. Raises AliasError.
 
     It need not have passed its gate: nobody is answered with it.
     """
@@ -102,23 +102,23 @@ def challenge(client: "MlflowClient", name: str, number: str) -> None:
     client.set_registered_model_alias(name, CHALLENGER, number)
 
 
-def withdraw(client: "MlflowClient", name: str) -> None:
+def clear_challenger(client: "MlflowClient", name: str) -> None:
     """Have no challenger any more."""
     if CHALLENGER in aliases(client, name):
         client.delete_registered_model_alias(name, CHALLENGER)
 
 
 def roll_back(client: "MlflowClient", name: str, champion: str | None = None) -> str:
-    """Give `champion` to the version that is `previous`, and return its number. Raises NotMovedError.
+    """Give `champion` to the version that is `previous`, and return its number. Raises AliasError.
 
     `previous` stays where it is: to go back twice, or from many replicas at once, is to go back once.
     If a version is given, it must be the champion: who judged one must not turn out another.
     """
     held = aliases(client, name)
     if champion is not None and held.get(CHAMPION) not in (champion, held.get(PREVIOUS)):
-        raise NotMovedError(f"{name}: version {champion} is no longer the champion")
+        raise AliasError(f"{name}: version {champion} is no longer the champion")
     if PREVIOUS not in held:
-        raise NotMovedError(f"{name} has no version with the alias {PREVIOUS} to go back to")
+        raise AliasError(f"{name} has no version with the alias {PREVIOUS} to go back to")
     number = held[PREVIOUS]
     _judged(_servable(client, name, number))
     if held.get(CHAMPION) != number:
@@ -127,45 +127,45 @@ def roll_back(client: "MlflowClient", name: str, champion: str | None = None) ->
 
 
 def _servable(client: "MlflowClient", name: str, number: str) -> "ModelVersion":
-    """A version that has what the service wants of one. Raises NotMovedError."""
+    """A version that has what the service wants of one. Raises AliasError."""
     version = _version(client, name, number)
     said = f"{name} version {number}"
     if not re.fullmatch("[0-9a-f]{64}", version.tags.get(SHA256, "")):
-        raise NotMovedError(f"{said}: its tag {SHA256} is no SHA-256")
+        raise AliasError(f"{said}: its tag {SHA256} is no SHA-256")
     if version.tags.get(SCHEMA) != fingerprint():
-        raise NotMovedError(f"{said}: its measurements are not those of this project ({SCHEMA})")
+        raise AliasError(f"{said}: its measurements are not those of this project ({SCHEMA})")
     if not is_threshold(told := version.tags.get(THRESHOLD, "")):
-        raise NotMovedError(f"{said}: its tag {THRESHOLD} is {told!r}, expected a number in (0, 1)")
+        raise AliasError(f"{said}: its tag {THRESHOLD} is {told!r}, expected a number in (0, 1)")
     if SELF_TEST not in _files_beside(client, version):
-        raise NotMovedError(f"{said}: {BESIDE_FOLDER}/{SELF_TEST} is not among its files")
+        raise AliasError(f"{said}: {BESIDE_FOLDER}/{SELF_TEST} is not among its files")
     return version
 
 
 def _judged(version: "ModelVersion") -> None:
-    """Raises NotMovedError unless the version passed its gate."""
+    """Raises AliasError unless the version passed its gate."""
     said = f"{version.name} version {version.version}"
     try:
         verdict: Any = json.loads(version.tags[VERDICT])
         passed = verdict["verdict"]
     except (KeyError, TypeError, ValueError):
-        raise NotMovedError(
+        raise AliasError(
             f"{said} has no verdict of the gate: `make register` finishes what was interrupted"
         ) from None
     if passed != PASSED:
         reasons = "; ".join(map(str, verdict.get("reasons", [])))
-        raise NotMovedError(f"{said} was refused by the gate: {reasons}")
+        raise AliasError(f"{said} was refused by the gate: {reasons}")
 
 
 def _version(client: "MlflowClient", name: str, number: str) -> "ModelVersion":
     if not re.fullmatch("[1-9][0-9]{0,8}", number):
-        raise NotMovedError(f"{number!r} is no version: expected a whole number from 1 on")
+        raise AliasError(f"{number!r} is no version: expected a whole number from 1 on")
     found = client.search_model_versions(f"name = '{name}'")
     numbers = sorted(int(version.version) for version in found)
     for version in found:
         if str(version.version) == number:
             return version
     there = ", ".join(map(str, numbers)) or "none"
-    raise NotMovedError(f"{name} has no version {number}; there are: {there}")
+    raise AliasError(f"{name} has no version {number}; there are: {there}")
 
 
 def _files_beside(client: "MlflowClient", version: "ModelVersion") -> set[str]:

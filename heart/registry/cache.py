@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from heart.registry.aliases import SCHEMA
-from heart.registry.errors import Refused
+from heart.registry.errors import VersionRejected
 from heart.registry.model_version import (
     BESIDE,
     CALIBRATION,
@@ -53,7 +53,7 @@ class Cache:
         return self._root / name / f"{number}-{sha256[:12]}"
 
     def last(self) -> Model | None:
-        """The model that was served last for the same setting. Raises Refused."""
+        """The model that was served last for the same setting. Raises VersionRejected."""
         try:
             pointer = json.loads((self._root / POINTER).read_bytes())
             if pointer["model"] != self._reference:
@@ -70,7 +70,7 @@ class Cache:
             return None
         try:
             model = load(folder)
-        except Refused as refusal:
+        except VersionRejected as refusal:
             logger.warning("%s in the cache is no good, downloading again: %s", folder, refusal)
         else:
             if model.sha256 == version.sha256:
@@ -79,7 +79,7 @@ class Cache:
         return None
 
     def keep(self, version: Version, registry: Registry) -> Model:
-        """Download a version and check it; only then it is kept. Raises Refused, Unavailable."""
+        """Download a version and check it; only then it is kept. Raises VersionRejected, RegistryUnavailable."""
         folder = self.folder(version.name, version.number, version.sha256)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=PART, dir=folder.parent) as work:
@@ -114,7 +114,7 @@ class Cache:
 
 
 def _card(version: Version, folder: Path, figures: Path) -> Card:
-    """What is known of a version whose files were downloaded. Raises Refused."""
+    """What is known of a version whose files were downloaded. Raises VersionRejected."""
     training: dict[str, Any] = {}
     if expected := version.tags.get(BESIDE[TRAINING]):
         checked(folder / TRAINING, expected)
@@ -144,7 +144,7 @@ def _calibration(path: Path) -> list[dict[str, float]]:
         rows = csv.DictReader(read(path).decode().splitlines(), strict=True)
         points = [{name: float(value) for name, value in row.items()} for row in rows]
     except (ValueError, TypeError, csv.Error) as error:
-        raise Refused("unreadable", f"{CALIBRATION}: {error}") from error
+        raise VersionRejected("unreadable", f"{CALIBRATION}: {error}") from error
     return [point for point in points if all(map(math.isfinite, point.values()))]
 
 

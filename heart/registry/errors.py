@@ -6,7 +6,7 @@ from typing import Literal
 Kind = Literal["hash", "schema", "shape", "self_test", "external_data", "size", "unreadable"]
 
 
-class Refused(Exception):
+class VersionRejected(Exception):
     """A version that must not be served. `kind` is for machines, the text for people."""
 
     def __init__(self, kind: Kind, reason: str) -> None:
@@ -15,7 +15,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Rejection:
     """The version that was refused last. It is not downloaded again until the alias moves."""
 
     version: str
@@ -24,5 +24,5 @@ class Refusal:
     reason: str
 
 
-class Unavailable(Exception):
+class RegistryUnavailable(Exception):
     """Nothing can be had now from the registry, or kept in the cache: worth another try."""

@@ -2,24 +2,24 @@
 
 from heart.registry.aliases import SHA256
 from heart.registry.cache import Cache
-from heart.registry.errors import Refused, Unavailable
+from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.model_version import ONNX, Model, checked
 from heart.registry.resolver import Registry
 from heart.settings import SharedSettings
 
 
 def load(settings: SharedSettings) -> tuple[Model, bytes]:
-    """The version that HEART_MODEL means now, and its ONNX file. Raises Refused, Unavailable."""
+    """The version that HEART_MODEL means now, and its ONNX file. Raises VersionRejected, RegistryUnavailable."""
     registry = Registry(settings.tracking_uri, settings.model)
     cache = Cache(settings.cache_dir, settings.model)
     version = registry.resolve()
     if not version.sha256:
-        raise Refused("hash", f"its tag {SHA256} is no SHA-256")
+        raise VersionRejected("hash", f"its tag {SHA256} is no SHA-256")
     try:
         model = cache.load(version) or cache.keep(version, registry)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise Unavailable(
+        raise RegistryUnavailable(
             f"HEART_CACHE_DIR: {settings.cache_dir}: {reason}, expected a folder to write to"
         ) from error
     folder = cache.folder(version.name, version.number, version.sha256)

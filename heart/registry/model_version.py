@@ -14,8 +14,8 @@ import numpy as np
 from heart.drift.baseline import Reference
 from heart.registry import aliases
 from heart.registry.aliases import BESIDE_FOLDER, THRESHOLD, hash_tag, is_threshold
-from heart.registry.errors import Refused
-from heart.registry.onnx_model import Network
+from heart.registry.errors import VersionRejected
+from heart.registry.onnx_model import OnnxModel
 from heart.schema import MEASUREMENTS, NAMES, Floats, fingerprint
 
 # Of a version: the model, and beside it files that may have a tag each.
@@ -68,8 +68,8 @@ class Model(Card):
     drift cannot be watched.
     """
 
-    network: Network
-    error_network: Network | None
+    network: OnnxModel
+    error_network: OnnxModel | None
     loaded_at: datetime
     from_cache: bool
     reference: Reference | None = None
@@ -84,17 +84,17 @@ class Model(Card):
 
 
 def load(folder: Path, *, from_cache: bool = False) -> Model:
-    """The model whose files lie in a folder, checked. Raises Refused."""
+    """The model whose files lie in a folder, checked. Raises VersionRejected."""
     card = _read_card(folder)
     if card.schema_fingerprint != fingerprint():
-        raise Refused("schema", "its measurements are not those of this service")
-    network = Network(checked(folder / ONNX, card.sha256))
+        raise VersionRejected("schema", "its measurements are not those of this service")
+    network = OnnxModel(checked(folder / ONNX, card.sha256))
     run_self_test(network, read_json(folder / SELF_TEST))
     error_network = None
     if expected := card.tags.get(BESIDE[ERROR]):
-        error_network = Network(checked(folder / ERROR, expected))
+        error_network = OnnxModel(checked(folder / ERROR, expected))
         if not np.all(np.nan_to_num(error_network.tried(extreme_rows())) >= 0):
-            raise Refused("self_test", "a standard error is negative")
+            raise VersionRejected("self_test", "a standard error is negative")
     return Model(
         **{field.name: getattr(card, field.name) for field in fields(Card)},
         network=network,
@@ -106,13 +106,13 @@ def load(folder: Path, *, from_cache: bool = False) -> Model:
 
 
 def _reference(folder: Path, sha256: str | None) -> Reference | None:
-    """What the training patients looked like, if the version says so. Raises Refused."""
+    """What the training patients looked like, if the version says so. Raises VersionRejected."""
     if not sha256:
         return None
     try:
         return Reference.from_json(checked(folder / REFERENCE, sha256))
     except (ValueError, AttributeError) as error:
-        raise Refused("unreadable", f"{REFERENCE}: {error}") from error
+        raise VersionRejected("unreadable", f"{REFERENCE}: {error}") from error
 
 
 def _read_card(folder: Path) -> Card:
@@ -120,60 +120,66 @@ def _read_card(folder: Path) -> Card:
         card = Card(**read_json(folder / CARD))
         told = card.tags.get(THRESHOLD, "")
     except (TypeError, AttributeError) as error:
-        raise Refused("unreadable", f"{CARD}: {error}") from error
+        raise VersionRejected("unreadable", f"{CARD}: {error}") from error
     if not is_threshold(told):
-        raise Refused("unreadable", f"its tag {THRESHOLD} is {told!r}, expected a number in (0, 1)")
+        raise VersionRejected(
+            "unreadable", f"its tag {THRESHOLD} is {told!r}, expected a number in (0, 1)"
+        )
     return card
 
 
 def checked(path: Path, sha256: str) -> bytes:
-    """The content of a file that has this hash. Raises Refused."""
+    """The content of a file that has this hash. Raises VersionRejected."""
     data = read(path)
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise Refused("hash", f"{path.name} has the hash {found}, its tag says {sha256}")
+        raise VersionRejected("hash", f"{path.name} has the hash {found}, its tag says {sha256}")
     return data
 
 
 def read(path: Path) -> bytes:
-    """The content of a file, if it is not too large. Raises Refused."""
+    """The content of a file, if it is not too large. Raises VersionRejected."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise Refused("size", f"{path.name} is larger than {MAX_BYTES} bytes")
+            raise VersionRejected("size", f"{path.name} is larger than {MAX_BYTES} bytes")
         return path.read_bytes()
     except OSError as error:
-        raise Refused("unreadable", f"{path.name}: {error.strerror}") from error
+        raise VersionRejected("unreadable", f"{path.name}: {error.strerror}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; NaN, which no answer may contain, is None. Raises Refused."""
+    """The JSON object in a file; NaN, which no answer may contain, is None. Raises VersionRejected."""
     try:
         content = json.loads(read(path), parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
-        raise Refused("unreadable", f"{path.name}: {error}") from error
+        raise VersionRejected("unreadable", f"{path.name}: {error}") from error
     if not isinstance(content, dict):
-        raise Refused("unreadable", f"{path.name} is no JSON object")
+        raise VersionRejected("unreadable", f"{path.name} is no JSON object")
     return content
 
 
-def run_self_test(network: Network, test: Mapping[str, Any]) -> None:
-    """Compare with the predictions that were stored with the version. Raises Refused."""
+def run_self_test(network: OnnxModel, test: Mapping[str, Any]) -> None:
+    """Compare with the predictions that were stored with the version. Raises VersionRejected."""
     try:
         rows = np.array(test["rows"], dtype=np.float32)  # None becomes NaN
         expected = np.array(test["probabilities"], dtype=np.float64)
         tolerance = float(test["tolerance"])
     except (KeyError, TypeError, ValueError) as error:
-        raise Refused("unreadable", f"{SELF_TEST}: {error}") from error
+        raise VersionRejected("unreadable", f"{SELF_TEST}: {error}") from error
     if not (rows.ndim == 2 and rows.shape[1] == len(NAMES) and expected.shape == (len(rows),)):
-        raise Refused("unreadable", f"{SELF_TEST}: not one probability for each row of 13 values")
+        raise VersionRejected(
+            "unreadable", f"{SELF_TEST}: not one probability for each row of 13 values"
+        )
     if not (len(rows) and 0 <= tolerance <= MAX_TOLERANCE):
-        raise Refused("self_test", f"{SELF_TEST} tests nothing")
+        raise VersionRejected("self_test", f"{SELF_TEST} tests nothing")
     for tried in (rows, extreme_rows()):
         given = network.tried(tried)
         if not np.all((given >= 0) & (given <= 1)):
-            raise Refused("self_test", "it gives something that is no probability")
+            raise VersionRejected("self_test", "it gives something that is no probability")
         if tried is rows and not np.all(np.abs(given - expected) <= tolerance):
-            raise Refused("self_test", "its predictions are not those that were stored with it")
+            raise VersionRejected(
+                "self_test", "its predictions are not those that were stored with it"
+            )
 
 
 def extreme_rows() -> Floats:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from heart.registry.aliases import first_line
-from heart.registry.errors import Refused
+from heart.registry.errors import VersionRejected
 from heart.schema import NAMES, Floats
 
 # The fields of onnx.proto by which a message leads to a tensor. `external_data` is 13 and
@@ -35,7 +35,7 @@ EXTERNAL_DATA, DATA_LOCATION = 13, 14
 
 
 def has_external_data(data: bytes) -> bool:
-    """Whether any tensor of an ONNX model lies outside of it. Raises Refused if it is not readable.
+    """Whether any tensor of an ONNX model lies outside of it. Raises VersionRejected if it is not readable.
 
     ONNX Runtime would read such a file, from the working directory if the model came as bytes: it
     would be served unchecked. Read from the wire format, since the service has no `onnx` package.
@@ -43,7 +43,7 @@ def has_external_data(data: bytes) -> bool:
     try:
         return _external(data, "ModelProto", 0, len(data))
     except (ValueError, IndexError, RecursionError) as error:
-        raise Refused("unreadable", f"this is no ONNX model: {error}") from error
+        raise VersionRejected("unreadable", f"this is no ONNX model: {error}") from error
 
 
 def _external(data: bytes, message: str, at: int, end: int) -> bool:
@@ -90,19 +90,19 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number of more than 10 bytes")
 
 
-class Network:
+class OnnxModel:
     """One ONNX model from encoded rows [n, 13] to one number each; for any number of threads."""
 
     def __init__(self, data: bytes) -> None:
-        """Raises Refused for a model of another shape, or one that is not whole."""
+        """Raises VersionRejected for a model of another shape, or one that is not whole."""
         if has_external_data(data):
-            raise Refused("external_data", "the model keeps tensors in other files")
+            raise VersionRejected("external_data", "the model keeps tensors in other files")
         self._session = _session(data)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if [_signature(port) for port in inputs] != [("tensor(float)", len(NAMES))]:
-            raise Refused("shape", f"its input is {_described(inputs)}")
+            raise VersionRejected("shape", f"its input is {_described(inputs)}")
         if [_signature(port) for port in outputs] != [("tensor(float)", 1)]:
-            raise Refused("shape", f"its output is {_described(outputs)}")
+            raise VersionRejected("shape", f"its output is {_described(outputs)}")
         self._input, self._outputs = inputs[0].name, [outputs[0].name]
 
     def __call__(self, rows: Floats) -> Floats:
@@ -116,9 +116,9 @@ class Network:
             result = self._session.run(self._outputs, {self._input: rows})[0]
         except Exception as error:
             # ONNX Runtime's exceptions have no base class of their own.
-            raise Refused("self_test", f"it fails: {first_line(error)}") from error
+            raise VersionRejected("self_test", f"it fails: {first_line(error)}") from error
         if result.shape != (len(rows), 1):
-            raise Refused("shape", f"{len(rows)} rows in, {list(result.shape)} out")
+            raise VersionRejected("shape", f"{len(rows)} rows in, {list(result.shape)} out")
         return np.asarray(result[:, 0], dtype=np.float32)
 
 
@@ -137,7 +137,7 @@ def _session(data: bytes) -> Any:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         # ONNX Runtime's exceptions have no base class of their own.
-        raise Refused("unreadable", f"ONNX Runtime: {first_line(error)}") from error
+        raise VersionRejected("unreadable", f"ONNX Runtime: {first_line(error)}") from error
 
 
 def _signature(port: Any) -> tuple[str, int] | None:

@@ -5,19 +5,19 @@ The service follows within its poll interval, or at once by `POST /admin/reload`
 
 import argparse
 
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.params import Registered
 from heart.registry import publishing as registry
 from heart.registry.aliases import (
     CHALLENGER,
     CHAMPION,
     PREVIOUS,
-    NotMovedError,
+    AliasError,
     aliases,
-    challenge,
+    clear_challenger,
     promote,
     roll_back,
-    withdraw,
+    set_challenger,
 )
 
 
@@ -42,17 +42,17 @@ def main(arguments: list[str] | None = None) -> None:
         if asked.rollback:
             roll_back(client, name)
         elif asked.no_challenger:
-            withdraw(client, name)
+            clear_challenger(client, name)
         elif asked.challenger is not None:
-            challenge(client, name, asked.challenger)
+            set_challenger(client, name, asked.challenger)
         else:
             promote(client, name, asked.version)
-    except NotMovedError as error:
-        raise StageError(str(error)) from None
+    except AliasError as error:
+        raise UserError(str(error)) from None
     held = aliases(client, name)
     told = [f"{alias} {held[alias]}" for alias in (CHAMPION, PREVIOUS, CHALLENGER) if alias in held]
     print(f"{name}: {', '.join(told)}")
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

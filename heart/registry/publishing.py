@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.ml.onnx_export import INPUT, OUTPUT, predict
 from heart.registry import tracking
 from heart.registry.aliases import (
@@ -79,7 +79,7 @@ def own_store(root: Path) -> str:
 
 
 def connect() -> "MlflowClient":
-    """A client of the registry, known to answer. Raises StageError within seconds if it does not.
+    """A client of the registry, known to answer. Raises UserError within seconds if it does not.
 
     A server without registered models gets copies of the runs; the registry is the own store then.
     """
@@ -92,7 +92,7 @@ def connect() -> "MlflowClient":
         # Whatever store it is, its client has an exception of its own: one message for all.
         reason, said = without_password(first_line(error)), without_password(uri)
         if uri == own or not tracking.keeps_runs(client):
-            raise StageError(
+            raise UserError(
                 f"the registry {said} does not answer ({tracking.URI}): {reason}"
             ) from error
         print(
@@ -152,7 +152,7 @@ def to_beat(
 
 
 def load(version: "ModelVersion") -> bytes:
-    """The ONNX model of a version. Raises StageError if it is not the one that was registered."""
+    """The ONNX model of a version. Raises UserError if it is not the one that was registered."""
     from mlflow.artifacts import download_artifacts
 
     with TemporaryDirectory() as folder:
@@ -160,7 +160,7 @@ def load(version: "ModelVersion") -> bytes:
         model = (Path(path) / "model.onnx").read_bytes()
     found = hashlib.sha256(model).hexdigest()
     if found != version.tags.get(SHA256):
-        raise StageError(
+        raise UserError(
             f"{version.name} version {version.version}: model.onnx has the hash {found}, "
             f"expected {version.tags.get(SHA256)}"
         )

@@ -19,14 +19,14 @@ from heart.registry.aliases import (
     CHAMPION,
     SHA256,
     VERDICT,
-    NotMovedError,
+    AliasError,
     aliases,
     first_line,
     roll_back,
     set_up_client,
     without_password,
 )
-from heart.registry.errors import Refusal, Refused, Unavailable
+from heart.registry.errors import RegistryUnavailable, Rejection, VersionRejected
 from heart.registry.model_version import (
     BESIDE,
     CALIBRATION,
@@ -55,7 +55,7 @@ class Version:
         tag = self.tags.get(SHA256, "")
         return tag if re.fullmatch(r"[0-9a-f]{64}", tag) else ""
 
-    def same(self, known: Card | Refusal) -> bool:
+    def same(self, known: Card | Rejection) -> bool:
         """Whether that is this version, its content included."""
         return (known.version, known.sha256) == (self.number, self.sha256)
 
@@ -93,7 +93,7 @@ class Registry:
         return self._alias == CHAMPION
 
     def roll_back(self, champion: str) -> str:
-        """Take a champion back. Returns the version that is it now; raises NotMovedError."""
+        """Take a champion back. Returns the version that is it now; raises AliasError."""
         with self._asking() as client:
             return roll_back(client, self.name, champion)
 
@@ -106,7 +106,7 @@ class Registry:
             f"name = '{self.name}'", max_results=1, order_by=["version_number DESC"]
         )
         if not found:
-            raise Unavailable(f"the registry holds no version of {self.name}")
+            raise RegistryUnavailable(f"the registry holds no version of {self.name}")
         return found[0]
 
     def download(self, version: Version, folder: Path) -> None:
@@ -117,7 +117,7 @@ class Registry:
             brought = self._bring(uri, ("", BESIDE_FOLDER), wanted, folder)
         for file in set(wanted) - brought:
             # Not the version's fault: a folder that was not restored, a share not mounted.
-            raise Unavailable(f"version {version.number}: {file} is not where it should be")
+            raise RegistryUnavailable(f"version {version.number}: {file} is not where it should be")
 
     def download_figures(self, version: Version, folder: Path) -> None:
         """Bring the run's figures into a folder, as far as there are any."""
@@ -136,7 +136,7 @@ class Registry:
         there = set(wanted) & sizes.keys()
         for file in there:
             if (sizes[file] or 0) > MAX_BYTES:
-                raise Refused("size", f"{file} is larger than {MAX_BYTES} bytes")
+                raise VersionRejected("size", f"{file} is larger than {MAX_BYTES} bytes")
             store.download_artifacts(file, str(to))
         return there
 
@@ -146,11 +146,11 @@ class Registry:
             self._probe()
             self._client = self._client or _mlflow_client(self._uri)
             yield self._client
-        except (Unavailable, Refused, NotMovedError):
+        except (RegistryUnavailable, VersionRejected, AliasError):
             raise
         except Exception as error:
             # Whatever store it is, its client has exceptions of its own: one for all.
-            raise Unavailable(without_password(first_line(error))) from error
+            raise RegistryUnavailable(without_password(first_line(error))) from error
 
     def _probe(self) -> None:
         """Leave a SQLite file alone that is absent or empty: MLflow would make it, and its tables."""
@@ -159,7 +159,7 @@ class Registry:
         path = self._uri.removeprefix(SQLITE)
         with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as file:
             if not file.execute("SELECT 1 FROM registered_models LIMIT 1").fetchone():
-                raise Unavailable("the registry holds no model")
+                raise RegistryUnavailable("the registry holds no model")
 
 
 def _described(found: Any) -> Version:

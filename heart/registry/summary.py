@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from heart import files
-from heart.errors import main_of
+from heart.errors import run_main
 from heart.registry import tracking
 from heart.registry.aliases import without_password
 from heart.registry.model_card import SHOWN, with_interval
@@ -40,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

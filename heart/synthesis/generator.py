@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from heart import files
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement
 
 COLUMNS = (*MEASUREMENTS, OUTCOME)
@@ -90,12 +90,12 @@ def fit_generator(table: pd.DataFrame, options: GeneratorOptions, tick: Callable
 
 
 def device_of(wanted: str) -> str:
-    """`cpu` or `cuda`, where `auto` is a GPU if there is one. Raises StageError where it is missing."""
+    """`cpu` or `cuda`, where `auto` is a GPU if there is one. Raises UserError where it is missing."""
     import torch
 
     found = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and found == "cpu":
-        raise StageError("synthesize.device is cuda, but torch finds no GPU; expected cpu or auto")
+        raise UserError("synthesize.device is cuda, but torch finds no GPU; expected cpu or auto")
     return found if wanted == "auto" else wanted
 
 
@@ -109,7 +109,7 @@ def steps(rows: int, options: GeneratorOptions) -> int:
 def complete(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Fill missing values with those of random patients with the same outcome.
 
-    The generators take no missing numbers; `mask` brings the missing values back. Raises StageError
+    The generators take no missing numbers; `mask` brings the missing values back. Raises UserError
     for a measurement that no patient has.
     """
     random = np.random.default_rng(seed)
@@ -125,7 +125,7 @@ def complete(table: pd.DataFrame, seed: int) -> pd.DataFrame:
                     filled.loc[missing, name] = random.choice(donors, int(missing.sum()))
     unknown = [name for name in NAMES if (filled[name] == "").any()]
     if unknown:
-        raise StageError(
+        raise UserError(
             f"{files.TRAIN}: none of the {len(table)} rows to learn from has {', '.join(unknown)}, "
             "expected some that do"
         )
@@ -163,7 +163,7 @@ def draw(
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Valid synthetic patients, none a copy of a real one, and how many were redrawn for what.
 
-    Raises StageError when the generator makes hardly any.
+    Raises UserError when the generator makes hardly any.
     """
     random = np.random.default_rng(seed)
     copies_of = set(map(tuple, real[list(NAMES)].to_numpy()))
@@ -183,6 +183,6 @@ def draw(
         found += len(parts[-1])
         if found >= rows:
             return pd.concat(parts, ignore_index=True).head(rows), redrawn
-    raise StageError(
+    raise UserError(
         f"{found} of {rows} synthetic rows are valid after {REDRAWS} draws: train longer"
     )

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from heart.drift.baseline import COLUMNS, Column
-from heart.drift.snapshot import Look
-from heart.locale.language import Language, number, of, say, unit
+from heart.drift.snapshot import DriftSnapshot
+from heart.locale.language import Language, number, of, translate, unit
 from heart.schema import MEASUREMENTS
 from heart.web.markup import message_html, section
 
@@ -29,67 +29,67 @@ class Compared:
     now: Any
 
 
-def compared(look: Look, name: str) -> Compared:
+def compared(snapshot: DriftSnapshot, name: str) -> Compared:
     """What was counted of a feature; the look must have a verdict."""
-    columns = look.reference.columns
+    columns = snapshot.reference.columns
     place = [column.name for column in columns].index(name)
     starts = list(accumulate((column.buckets for column in columns), initial=0))
     return Compared(
         columns[place],
         np.array([*columns[place].counts, columns[place].missing]),
-        look.counts[look.windows[name]][starts[place] : starts[place + 1]],
+        snapshot.counts[snapshot.windows[name]][starts[place] : starts[place + 1]],
     )
 
 
 def label_of(name: str, language: Language) -> str:
     """The name of a measurement, or of the model's score, for people."""
     measurement = next((m for m in MEASUREMENTS if m.name == name), None)
-    return of(measurement.label, language) if measurement else say("drift_score", language)
+    return of(measurement.label, language) if measurement else translate("drift_score", language)
 
 
-def by_ratio(look: Look) -> list[str]:
+def by_ratio(snapshot: DriftSnapshot) -> list[str]:
     """The features, the one with the largest ratio first."""
-    features = look.report.features
+    features = snapshot.report.features
     return sorted(features, key=lambda name: (-features[name].ratio, COLUMNS.index(name)))
 
 
-def drift_html(look: Look | None, language: Language) -> str:
+def drift_html(snapshot: DriftSnapshot | None, language: Language) -> str:
     """The verdict, and each feature with its ratio."""
-    if look is None:
-        return message_html(say("drift_unknown", language), language)
-    policy = look.reference.policy
+    if snapshot is None:
+        return message_html(translate("drift_unknown", language), language)
+    policy = snapshot.reference.policy
     share, stream = f"{policy.false_alarms:.0%}", number(policy.stream, language, ",d")
-    how = say("drift_how", language, share=share, stream=stream)
-    parts = [_verdict(look, language)]
-    if look.report.features:
-        parts += [f'<p class="small">{escape(how)}</p>', _ratios(look, language)]
-    return section(say("drift_title", language), "".join(parts), language)
+    how = translate("drift_how", language, share=share, stream=stream)
+    parts = [_verdict(snapshot, language)]
+    if snapshot.report.features:
+        parts += [f'<p class="small">{escape(how)}</p>', _ratios(snapshot, language)]
+    return section(translate("drift_title", language), "".join(parts), language)
 
 
-def _verdict(look: Look, language: Language) -> str:
-    report = look.report
-    told = {"rows": report.window_rows, "version": look.version}
+def _verdict(snapshot: DriftSnapshot, language: Language) -> str:
+    report = snapshot.report
+    told = {"rows": report.window_rows, "version": snapshot.version}
     if report.drifted is None:
-        text = say("drift_few", language, minimum=report.minimum_rows, **told)
+        text = translate("drift_few", language, minimum=report.minimum_rows, **told)
         return message_html(text, language)
-    names = [label_of(n, language) for n in by_ratio(look) if report.features[n].drifted]
+    names = [label_of(n, language) for n in by_ratio(snapshot) if report.features[n].drifted]
     if not names:
-        return message_html(say("drift_none", language, **told), language, "good")
-    text = say("drift_found", language, names=", ".join(names), **told)
-    return message_html(f"{text} {say('drift_found_how', language)}", language, "warn")
+        return message_html(translate("drift_none", language, **told), language, "good")
+    text = translate("drift_found", language, names=", ".join(names), **told)
+    return message_html(f"{text} {translate('drift_found_how', language)}", language, "warn")
 
 
-def _ratios(look: Look, language: Language) -> str:
-    features = look.report.features
+def _ratios(snapshot: DriftSnapshot, language: Language) -> str:
+    features = snapshot.report.features
     scale = max(1.5, *(finding.ratio for finding in features.values()))
-    rows = "".join(_ratio(look, name, scale, language) for name in by_ratio(look))
+    rows = "".join(_ratio(snapshot, name, scale, language) for name in by_ratio(snapshot))
     return f'<ul class="bars ratios">{rows}</ul>'
 
 
-def _ratio(look: Look, name: str, scale: float, language: Language) -> str:
-    finding = look.report.features[name]
-    flag = f' <strong class="flag">{escape(say("drift_flag", language))}</strong>'
-    said = f'<span class="said">{escape(change(compared(look, name), language))}</span>'
+def _ratio(snapshot: DriftSnapshot, name: str, scale: float, language: Language) -> str:
+    finding = snapshot.report.features[name]
+    flag = f' <strong class="flag">{escape(translate("drift_flag", language))}</strong>'
+    said = f'<span class="said">{escape(change(compared(snapshot, name), language))}</span>'
     ratio = number(finding.ratio, language, ".2f")
     kind = "over" if finding.drifted else "within"
     return (
@@ -97,7 +97,7 @@ def _ratio(look: Look, name: str, scale: float, language: Language) -> str:
         f'<span class="lane" aria-hidden="true"><i class="{kind}" '
         f'style="left:0;width:{100 * finding.ratio / scale:.1f}%"></i>'
         f'<b style="left:{100 / scale:.1f}%"></b></span>'
-        f'<span class="points">{escape(say("drift_times", language, ratio=ratio))}</span>'
+        f'<span class="points">{escape(translate("drift_times", language, ratio=ratio))}</span>'
         f"{said * finding.drifted}</li>"
     )
 
@@ -109,7 +109,7 @@ def change(found: Compared, language: Language) -> str:
     what, now, before, among = max(shares, key=lambda share: abs(share[1] - share[2]))
     key = "drift_change_known" if among and known < rows else "drift_change"
     told = {"rows": rows, "known": known, "now": _percent(now), "before": _percent(before)}
-    return say(key, language, what=what, **told)
+    return translate(key, language, what=what, **told)
 
 
 def _percent(share: float) -> str:
@@ -119,7 +119,7 @@ def _percent(share: float) -> str:
 
 def _missing(found: Compared, language: Language) -> Share:
     now, before = (float(counts[-1] / counts.sum()) for counts in (found.now, found.before))
-    return say("drift_missing", language), now, before, False
+    return translate("drift_missing", language), now, before, False
 
 
 def _values(found: Compared, language: Language) -> list[Share]:
@@ -130,7 +130,7 @@ def _values(found: Compared, language: Language) -> list[Share]:
     labels = bucket_labels(found.column, language)[:-1]
     if not found.column.choices:
         over = [
-            (say("drift_over", language, edge=_edge(found.column, edge, language)), i)
+            (translate("drift_over", language, edge=_edge(found.column, edge, language)), i)
             for i, edge in enumerate(found.column.edges[1:], start=2)
         ]
         return [
@@ -146,23 +146,27 @@ def bucket_labels(column: Column, language: Language) -> list[str]:
     """What the buckets of a column hold, the one of missing values last."""
     if column.choices:
         inner = [of(choice.label, language) for choice in column.choices]
-        inner.append(say("drift_other", language))
+        inner.append(translate("drift_other", language))
     else:
         inner = _ranges(column, language)
-    return [*inner, say("drift_missing", language)]
+    return [*inner, translate("drift_missing", language)]
 
 
 def _ranges(column: Column, language: Language) -> list[str]:
     edges, step = column.edges, column.measurement.step if column.measurement else 0.0
     if not edges:
-        return [say("drift_other", language)]
+        return [translate("drift_other", language)]
     between = []
     for low, high in pairwise(edges):
         first = low + step
         ends = [first, high] if high - first > step / 2 else [high]
         between.append("–".join(_number(column, end, language) for end in ends))  # noqa: RUF001
-    under = say("drift_under", language, edge=_edge(column, edges[0] + step, language))
-    return [under, *between, say("drift_over", language, edge=_edge(column, edges[-1], language))]
+    under = translate("drift_under", language, edge=_edge(column, edges[0] + step, language))
+    return [
+        under,
+        *between,
+        translate("drift_over", language, edge=_edge(column, edges[-1], language)),
+    ]
 
 
 def _number(column: Column, value: float, language: Language) -> str:
@@ -174,11 +178,11 @@ def _edge(column: Column, value: float, language: Language) -> str:
     return f"{shown} {unit(column.measurement, language)}".strip() if column.measurement else shown
 
 
-def compared_html(look: Look | None, name: str, language: Language) -> str:
+def compared_html(snapshot: DriftSnapshot | None, name: str, language: Language) -> str:
     """A feature's values in training and in the last patients, side by side; of too few, nothing."""
-    if look is None or not look.report.features:
+    if snapshot is None or not snapshot.report.features:
         return ""
-    found = compared(look, name)
+    found = compared(snapshot, name)
     before, now = (counts / counts.sum() for counts in (found.before, found.now))
     longest = float(max(before.max(), now.max()))
     rows = "".join(
@@ -187,7 +191,7 @@ def compared_html(look: Look | None, name: str, language: Language) -> str:
         if a or b
     )
     legend = "".join(
-        f'<span><i class="key {kind}"></i>{escape(say(f"drift_{kind}", language, rows=patients))}</span>'
+        f'<span><i class="key {kind}"></i>{escape(translate(f"drift_{kind}", language, rows=patients))}</span>'
         for kind, patients in (("before", found.before.sum()), ("now", found.now.sum()))
     )
     words = f'<p class="said">{escape(change(found, language))}</p>'

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from heart.locale.language import Language, say
+from heart.locale.language import Language, translate
 from serve.spreadsheet import harmless
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
@@ -42,11 +42,11 @@ def _plain(value: Any) -> Any:
 def note_html(version: str | None, language: Language) -> str:
     """The permanent note."""
     model = (
-        say("no_model", language)
+        translate("no_model", language)
         if version is None
-        else say("model_version", language, version=version)
+        else translate("model_version", language, version=version)
     )
-    text = f"<strong>{escape(say('note', language))}</strong> {escape(model)}"
+    text = f"<strong>{escape(translate('note', language))}</strong> {escape(model)}"
     return f'<p class="note" role="note" lang="{language}">{text}</p>'
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from heart import files
 from heart.dataset.formats import PROVENANCE
 from heart.dataset.reader import input_files
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.predictions.log import LogError, PredictionLog
 from heart.schema import NAMES, OUTCOME, SchemaError, decode, encode
 from heart.settings import SharedSettings, reasons
@@ -42,26 +42,26 @@ def opened() -> Iterator[PredictionLog]:
     try:
         url = SharedSettings().log_url
     except ValidationError as error:
-        raise StageError(
+        raise UserError(
             "\n".join(["the settings do not fit:", *reasons(SharedSettings, error)])
         ) from None
     try:
         with closing(PredictionLog(url)) as log:
             yield log
     except LogError as error:
-        raise StageError(f"{error}; has the service run with this HEART_LOG_URL?") from error
+        raise UserError(f"{error}; has the service run with this HEART_LOG_URL?") from error
 
 
 def labelled(log: PredictionLog) -> pd.DataFrame:
     """All predictions with an outcome: the columns of the file, sorted, and RECORDED [aware times].
 
-    Raises StageError for a value that the schema no longer allows, LogUnavailable.
+    Raises UserError for a value that the schema no longer allows, LogUnavailable.
     """
     found = log.labelled(names=("id", *NAMES, "outcome", "source", RECORDED))
     try:
         measurements = decode(encode({name: found[name] for name in NAMES}))
     except SchemaError as error:
-        raise StageError(
+        raise UserError(
             f"the prediction log, rows with an outcome, oldest first: {error}"
         ) from None
     table = pd.DataFrame(
@@ -80,14 +80,14 @@ def labelled(log: PredictionLog) -> pd.DataFrame:
 def write(table: pd.DataFrame, erased: int) -> Change:
     """Bring data/production/labelled.csv to what `labelled` found; without rows there is no file.
 
-    `erased` is how many predictions were ever erased from the log. Raises StageError if more rows
+    `erased` is how many predictions were ever erased from the log. Raises UserError if more rows
     would be lost: then it is another log than the one the file came from.
     """
     input_files()  # refuses a version that is known but not here
     before, now = _known(), set(table[PATIENT])
     lost = len(before - now)
     if lost > erased:
-        raise StageError(
+        raise UserError(
             f"{files.PRODUCTION} has {lost} rows that are not in the prediction log, from which only "
             f"{erased} predictions were erased: is HEART_LOG_URL right? To start anew, remove the file"
         )
@@ -106,7 +106,7 @@ def _known() -> set[str]:
     try:
         table = files.read_table(files.PRODUCTION)
     except ValueError as error:  # pandas' own errors and bad UTF-8
-        raise StageError(f"{files.PRODUCTION} cannot be read: {error}") from None
+        raise UserError(f"{files.PRODUCTION} cannot be read: {error}") from None
     if PATIENT not in table:
         return {f"line {line}" for line in range(len(table))}
     return set(table[PATIENT])
@@ -119,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 UNTIL = "outcomes_until"  # the tag with the time of the newest outcome that was learnt from
 
 
-class Journal:
+class RetrainingHistory:
     """The experiment `NAME-retraining` of a registry."""
 
     def __init__(self, client: "MlflowClient", name: str) -> None:

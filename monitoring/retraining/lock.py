@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from heart.errors import StageError
+from heart.errors import UserError
 
 # What a killed holder leaves behind is killed too, which takes a moment.
 REMAINS_SECONDS = 10
@@ -42,7 +42,7 @@ class Lock:
 
 @contextmanager
 def only_one(path: Path) -> Iterator[Lock]:
-    """Hold the lock on `path`. Raises StageError, naming pid and age, while another process does.
+    """Hold the lock on `path`. Raises UserError, naming pid and age, while another process does.
 
     The kernel frees the lock of a process that died, so none is ever stale.
     """
@@ -51,7 +51,7 @@ def only_one(path: Path) -> Iterator[Lock]:
         end = time.monotonic() + REMAINS_SECONDS
         while not _taken(file):
             if _alive(_read(file)) or time.monotonic() > end:
-                raise StageError(f"{path}: {_holder(file)}")
+                raise UserError(f"{path}: {_holder(file)}")
             time.sleep(0.1)
         lock = Lock(file, _read(file))
         # What a dead holder left is to be found until this one has dealt with it.

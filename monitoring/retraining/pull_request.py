@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from heart import files
-from heart.errors import main_of
+from heart.errors import run_main
 
 POINTS = 21  # Mermaid spreads the points of a line evenly
 REPORT_LENGTH = 20_000  # characters, the last ones; GitHub takes 65,536 for all
@@ -100,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

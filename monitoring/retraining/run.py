@@ -18,14 +18,14 @@ import pandas as pd
 from pydantic import Field
 
 from heart import files
-from heart.errors import StageError, main_of
+from heart.errors import UserError, run_main
 from heart.ml import comparison
 from heart.params import Registered, Section
 from heart.registry import publishing as registry
 from heart.schema import OUTCOME
 from monitoring.retraining import collect, supervised
 from monitoring.retraining import lock as run_lock
-from monitoring.retraining.history import UNTIL, Journal
+from monitoring.retraining.history import UNTIL, RetrainingHistory
 
 LOCK = registry.FOLDER / "retrain.lock"
 
@@ -42,7 +42,7 @@ class Retrain(Section):
     per_class: Annotated[int, Field(ge=1)]
 
 
-class TooFew(Exception):
+class TooFewOutcomes(Exception):
     """There are not enough new outcomes yet; the message says how many are missing."""
 
 
@@ -72,7 +72,7 @@ def new_outcomes(labelled: pd.DataFrame, since: datetime | None) -> New:
 
 
 def run_pipeline(change: collect.Change, run: Run) -> dict[str, Any]:
-    """Version the rows, reproduce and judge; the verdict. Raises StageError if a command fails."""
+    """Version the rows, reproduce and judge; the verdict. Raises UserError if a command fails."""
     if change.rows:
         _succeed(run, "dvc", "add", str(files.PRODUCTION))
     _succeed(run, "dvc", "repro")
@@ -81,7 +81,7 @@ def run_pipeline(change: collect.Change, run: Run) -> dict[str, Any]:
 
 
 def push(run: Run) -> bool:
-    """Push to the remote, if one is set. Raises StageError if it cannot."""
+    """Push to the remote, if one is set. Raises UserError if it cannot."""
     from dvc.repo import Repo
 
     with Repo() as repo:
@@ -94,7 +94,7 @@ def push(run: Run) -> bool:
 def _succeed(run: Run, *command: str) -> None:
     code = run(*command)
     if code:
-        raise StageError(f"{' '.join(command)} ended with {code}; its reason stands above")
+        raise UserError(f"{' '.join(command)} ended with {code}; its reason stands above")
 
 
 def report(verdict: Mapping[str, Any], change: collect.Change, new: New, trigger: str) -> str:
@@ -142,16 +142,18 @@ def metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
 
 
 def retrain(trigger: str, force: bool, run: Run, lock: run_lock.Lock) -> str:
-    """Retrain if enough outcomes came in; the report. Raises TooFew, StageError."""
+    """Retrain if enough outcomes came in; the report. Raises TooFewOutcomes, UserError."""
     options, name = Retrain.load(), Registered.load().model_name
-    journal = Journal(registry.connect(), name)
+    journal = RetrainingHistory(registry.connect(), name)
     if lock.left and "run_id" in lock.left:
         journal.interrupted(lock.left["run_id"])
     with collect.opened() as log:
         labelled, erased = collect.labelled(log), log.totals()["erased"]
     new = new_outcomes(labelled, journal.learnt_until())
     if (missing := new.missing(options)) and not force:
-        raise TooFew(f"No retraining: {', '.join(missing)} needed (--force retrains all the same)")
+        raise TooFewOutcomes(
+            f"No retraining: {', '.join(missing)} needed (--force retrains all the same)"
+        )
     start = {"trigger": trigger, "forced": force, "new_outcomes": new.total}
     run_id = journal.begin({**start, **{f"new_{k}": n for k, n in new.counts.items()}})
     lock.note(run_id=run_id)
@@ -197,11 +199,11 @@ def main() -> None:
         run = partial(supervised.run, keep=[lock.descriptor])
         try:
             told, code = retrain(given.trigger, given.force, run, lock), 0
-        except TooFew as reason:
+        except TooFewOutcomes as reason:
             told, code = str(reason), os.EX_TEMPFAIL
     print(told)
     sys.exit(code)
 
 
 if __name__ == "__main__":
-    main_of(main)
+    run_main(main)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from heart.drift.baseline import FEWEST_PATIENTS
-from heart.drift.snapshot import Look
+from heart.drift.baseline import MIN_CELL_COUNT
+from heart.drift.snapshot import DriftSnapshot
 
 
 class Feature(BaseModel):
@@ -33,7 +33,7 @@ class Drift(BaseModel):
     model_version: str
     window_rows: Annotated[int, Field(description="Patients that were looked at", ge=0)]
     minimum_rows: Annotated[
-        int, Field(description="Patients that a verdict needs", ge=FEWEST_PATIENTS)
+        int, Field(description="Patients that a verdict needs", ge=MIN_CELL_COUNT)
     ]
     drifted: Annotated[
         bool | None, Field(description="The verdict: any feature; null for too few patients")
@@ -44,11 +44,11 @@ class Drift(BaseModel):
     ]
 
 
-def drift_answer(look: Look) -> Drift:
+def drift_answer(snapshot: DriftSnapshot) -> Drift:
     """A look as the API gives it."""
-    report = look.report
+    report = snapshot.report
     return Drift(
-        model_version=look.version,
+        model_version=snapshot.version,
         window_rows=report.window_rows,
         minimum_rows=report.minimum_rows,
         drifted=report.drifted,

@@ -168,7 +168,7 @@ def rows_of(patients: Sequence[Mapping[str, Any]]) -> Floats:
     return encoded([values_of(patient) for patient in patients])
 
 
-def unusual(patient: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:
+def outside_training_range(patient: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:
     """The numbers outside what the model was trained on; `numbers` is from the version's training.json."""
     found = []
     for name, known in numbers.items():

@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from heart.http.access import authenticate
-from heart.http.admission import SHORT, Admission, again, header, whole_body
+from heart.http.admission import SHORT, ConcurrencyLimiter, again, header, whole_body
 from serve.api.bodies import validated, validated_batch
 from serve.api.models import Batch
 from serve.offload import Offload
@@ -18,7 +18,7 @@ LONG = 64 * 1024  # bytes of a batch: the event loop would validate it for some 
 
 
 def protected(
-    admission: Admission,
+    admission: ConcurrencyLimiter,
     max_body_bytes: int,
     token: str | None,
     offload: Offload,

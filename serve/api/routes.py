@@ -10,13 +10,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
 from heart.http.access import unavailable
-from heart.http.admission import Admission
+from heart.http.admission import ConcurrencyLimiter
 from heart.predictions.log import OutcomeConflict, UnknownPrediction
-from heart.registry.errors import Unavailable
+from heart.registry.errors import RegistryUnavailable
 from serve.api.drift import Drift, drift_answer
 from serve.api.errors import REFUSALS, WITH_BODY, refusal
 from serve.api.models import Batch, Feedback, Patient, Prediction, Predictions, Reloaded
-from serve.guard import Guard
+from serve.guard import ChampionGuard
 from serve.service import Service
 
 REGISTRY_RETRY_SECONDS = 5
@@ -86,7 +86,7 @@ def records(service: Service, route_class: type[APIRoute], secured: Sequence[Any
 
 
 def findings(
-    service: Service, guard: Guard, route_class: type[APIRoute], secured: Sequence[Any]
+    service: Service, guard: ChampionGuard, route_class: type[APIRoute], secured: Sequence[Any]
 ) -> APIRouter:
     """The routes that say what is known of the model and of those it answers."""
     router = APIRouter(route_class=route_class, dependencies=secured)
@@ -135,13 +135,13 @@ def administration(
         """Look into the registry now instead of at the next poll, and try again what was refused."""
         try:
             return service.reload()
-        except Unavailable as error:
+        except RegistryUnavailable as error:
             return unavailable(str(error), REGISTRY_RETRY_SECONDS)
 
     return router
 
 
-def operations(service: Service, admission: Admission) -> APIRouter:
+def operations(service: Service, admission: ConcurrencyLimiter) -> APIRouter:
     """The routes for those who operate the service."""
     router = APIRouter()
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from heart.drift.detector import Report
 from heart.registry import loading as models
-from heart.registry.errors import Refused, Unavailable
+from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.model_version import Model
 from heart.settings import reasons
 from serve.batch import count, local, spark
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         report = run(options, model, onnx, _engine(given, model))
     except ValidationError as error:
         sys.exit("\n".join(["error: the settings do not fit:", *reasons(Settings, error)]))
-    except (ScoreError, Refused, Unavailable) as error:
+    except (ScoreError, VersionRejected, RegistryUnavailable) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         kept = "the same command goes on" if given.output else "nothing is kept of a count"

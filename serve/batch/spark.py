@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from heart.registry.aliases import first_line
-from heart.registry.errors import Refused
+from heart.registry.errors import VersionRejected
 from serve.batch.errors import ScoreError
 from serve.batch.tables import Part
 from serve.batch.work import Job, score
@@ -85,17 +85,19 @@ def _score(numbers: Iterator[pa.RecordBatch], sent: Any, sha256: str) -> Iterato
             try:
                 _check(job.model, sha256)
                 score(job, parts[number])
-            except (ScoreError, Refused) as error:
+            except (ScoreError, VersionRejected) as error:
                 problems.append(str(error))
         yield pa.record_batch({"problem": pa.array(problems, pa.string())})
 
 
 @lru_cache(maxsize=1)
 def _check(model: bytes, sha256: str) -> None:
-    """Raises Refused for a model that is not the one that was sent."""
+    """Raises VersionRejected for a model that is not the one that was sent."""
     found = hashlib.sha256(model).hexdigest()
     if found != sha256:
-        raise Refused("hash", f"the model has the hash {found} on a worker, its tag says {sha256}")
+        raise VersionRejected(
+            "hash", f"the model has the hash {found} on a worker, its tag says {sha256}"
+        )
 
 
 def _counted(tracker: Any, collect: Callable[[], list[Any]], parts: int) -> Iterator[int]:

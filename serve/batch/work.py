@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from heart.drift.baseline import Reference
-from heart.registry.onnx_model import Network
+from heart.registry.onnx_model import OnnxModel
 from heart.schema import OUTCOME, Floats
 from serve.batch.cells import Encoder, Problem, Rows
 from serve.batch.drift import Tally
@@ -100,12 +100,12 @@ class Job:
 
 
 @lru_cache(maxsize=1)
-def network(model: bytes) -> Network:
+def network(model: bytes) -> OnnxModel:
     """The model, made once in a process."""
-    return Network(model)
+    return OnnxModel(model)
 
 
-def predict(model: Network, encoded: Floats) -> Floats:
+def predict(model: OnnxModel, encoded: Floats) -> Floats:
     """The probabilities [n] of encoded columns [13, n]."""
     found = np.empty(encoded.shape[1], dtype=np.float32)
     for start in range(0, len(found), BLOCK):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from heart.locale.language import Language, number, of, say
+from heart.locale.language import Language, number, of, translate
 from heart.locale.texts import FIGURES, GROUPS
 from heart.registry.model_version import Model
 from heart.web.markup import message_html, section, table_of
@@ -13,23 +13,26 @@ from heart.web.markup import message_html, section, table_of
 def about_html(model: Model, language: Language) -> str:
     """What the model is made of and how good it is: figures with intervals, calibration, groups."""
     card = [
-        [say("version", language), f"{model.name} {model.version}"],
-        [say("run", language), model.run_id],
+        [translate("version", language), f"{model.name} {model.version}"],
+        [translate("run", language), model.run_id],
         ["SHA-256", model.sha256],
     ]
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in card)
-    parts = [f"<p>{escape(say('made_of', language))}</p><dl>{rows}</dl>"]
+    parts = [f"<p>{escape(translate('made_of', language))}</p><dl>{rows}</dl>"]
     if model.figures:
         parts.append(_figures(model.figures, language))
     else:
-        parts.append(message_html(say("no_figures", language), language))
+        parts.append(message_html(translate("no_figures", language), language))
     if model.calibration:
-        title, how = escape(say("calibration", language)), escape(say("calibration_how", language))
+        title, how = (
+            escape(translate("calibration", language)),
+            escape(translate("calibration_how", language)),
+        )
         drawing = calibration(model.calibration, language)
         parts.append(f'<h3>{title}</h3><p class="small">{how}</p>{drawing}')
     if model.figures.get("groups"):
         parts.append(_groups(model.figures["groups"], language))
-    return section(say("tab_about", language), "".join(parts), language)
+    return section(translate("tab_about", language), "".join(parts), language)
 
 
 def _figures(figures: Mapping[str, Any], language: Language) -> str:
@@ -38,15 +41,15 @@ def _figures(figures: Mapping[str, Any], language: Language) -> str:
         for name, text in FIGURES.items()
         if figures.get(name) is not None
     ]
-    title = say("figures", language, rows=figures.get("rows", "?"))
-    how = say("figures_how", language, presence=figures.get("presence", "?"))
-    heading = [say("figure", language), say("value", language)]
+    title = translate("figures", language, rows=figures.get("rows", "?"))
+    how = translate("figures_how", language, presence=figures.get("presence", "?"))
+    heading = [translate("figure", language), translate("value", language)]
     return f'<h3>{escape(title)}</h3><p class="small">{escape(how)}</p>{table_of(heading, rows)}'
 
 
 def _groups(groups: Mapping[str, Any], language: Language) -> str:
     names = ("roc_auc", "accuracy", "recall", "brier")
-    heading = [say("group", language), say("patients", language)]
+    heading = [translate("group", language), translate("patients", language)]
     heading += [of(FIGURES[name], language).split(" (")[0] for name in names]
     order = [*GROUPS, *(name for name in groups if name not in GROUPS)]
     rows = [
@@ -58,7 +61,7 @@ def _groups(groups: Mapping[str, Any], language: Language) -> str:
         for name in order
         if name in groups
     ]
-    title, how = escape(say("groups", language)), escape(say("groups_how", language))
+    title, how = escape(translate("groups", language)), escape(translate("groups_how", language))
     return f'<h3>{title}</h3><p class="small">{how}</p>{table_of(heading, rows)}'
 
 
@@ -87,11 +90,11 @@ def calibration(points: Sequence[Mapping[str, float]], language: Language) -> st
         f'<text x="44" y="{254 - 240 * s}" text-anchor="end">{s:.0%}</text>'
         for s in (0, 0.25, 0.5, 0.75, 1)
     )
-    across, up = escape(say("predicted", language)), escape(say("observed", language))
+    across, up = escape(translate("predicted", language)), escape(translate("observed", language))
     told = "; ".join(f"{p['predicted']:.0%}: {p['observed']:.0%}" for p in points)
     return (
         '<svg class="plot" viewBox="0 0 310 290" role="img">'
-        f"<title>{escape(say('calibration', language))}</title><desc>{escape(told)}</desc>{ticks}"
+        f"<title>{escape(translate('calibration', language))}</title><desc>{escape(told)}</desc>{ticks}"
         f'<line class="ideal" x1="50" y1="250" x2="290" y2="10"/>{circles}'
         f'<text x="170" y="284" text-anchor="middle">{across}</text>'
         f'<text transform="translate(12 130) rotate(-90)" text-anchor="middle">{up}</text></svg>'

@@ -3,7 +3,7 @@
 from html import escape
 from typing import Any
 
-from heart.locale.language import Language, number, of, percent, say, unit, value_of
+from heart.locale.language import Language, number, of, percent, translate, unit, value_of
 from heart.schema import NAMES, Measurement
 from heart.web.markup import message_html, section
 from serve.explain import BY_NAME, Assessment, Unusual, sentence
@@ -19,24 +19,24 @@ def answer_html(found: Assessment, prediction_id: str, language: Language) -> st
         _frequency(found, language),
         bars(found, language),
         _missing(found, language),
-        f'<p class="small">{escape(say("interval_how", language))}</p>'
+        f'<p class="small">{escape(translate("interval_how", language))}</p>'
         if found.low is not None
         else "",
-        f'<p class="small">{escape(say("id", language))} <code class="prediction-id">'
-        f"{escape(prediction_id)}</code><br>{escape(say('id_use', language))}</p>",
+        f'<p class="small">{escape(translate("id", language))} <code class="prediction-id">'
+        f"{escape(prediction_id)}</code><br>{escape(translate('id_use', language))}</p>",
     ]
-    return section(say("answer", language), "".join(parts), language, hide_title=True)
+    return section(translate("answer", language), "".join(parts), language, hide_title=True)
 
 
 def _headline(found: Assessment, language: Language) -> str:
     if found.low is None or found.high is None:
-        around = say("no_interval", language)
+        around = translate("no_interval", language)
     else:
-        around = say("interval", language, low=percent(found.low), high=percent(found.high))
+        around = translate("interval", language, low=percent(found.low), high=percent(found.high))
     side = "presence" if found.risk >= found.threshold else "absence"
-    verdict = say(side, language, threshold=percent(found.threshold))
+    verdict = translate(side, language, threshold=percent(found.threshold))
     return (
-        f'<p class="small">{escape(say("risk", language))}</p>'
+        f'<p class="small">{escape(translate("risk", language))}</p>'
         f'<p class="headline"><data class="risk" value="{found.risk:.6f}">{escape(percent(found.risk))}'
         f'</data> <span class="around">{escape(around)}<br>{escape(verdict)}</span></p>'
     )
@@ -44,7 +44,7 @@ def _headline(found: Assessment, language: Language) -> str:
 
 def gauge(found: Assessment, language: Language) -> str:
     """The risk on a scale from 0 to 100 %, with its interval, the average and the threshold."""
-    described = say(
+    described = translate(
         "gauge",
         language,
         risk=percent(found.risk),
@@ -75,7 +75,7 @@ def _legend(found: Assessment, language: Language) -> str:
     ]
     items = "".join(
         f'<span><svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true">{mark}</svg>'
-        f"{escape(say(key, language))} {escape(percent(share))}</span>"
+        f"{escape(translate(key, language))} {escape(percent(share))}</span>"
         for mark, key, share in entries
     )
     return f'<p class="legend">{items}</p>'
@@ -84,8 +84,8 @@ def _legend(found: Assessment, language: Language) -> str:
 def _frequency(found: Assessment, language: Language) -> str:
     count = found.frequency
     average = round(100 * found.average)
-    rest = say("frequency_rest", language, rest=100 - count, average=average)
-    title = escape(say("frequency", language, count=count))
+    rest = translate("frequency_rest", language, rest=100 - count, average=average)
+    title = escape(translate("frequency", language, count=count))
     return f"<h3>{title}</h3>{icons(count, language)}<p>{escape(rest)}</p>"
 
 
@@ -96,7 +96,7 @@ def icons(count: int, language: Language) -> str:
         f'cx="{6 + 12 * (person % 20)}" cy="{6 + 12 * (person // 20)}" r="4.4"/>'
         for person in range(100)
     )
-    title = escape(say("icons", language, count=count))
+    title = escape(translate("icons", language, count=count))
     return (
         f'<svg class="icons" viewBox="0 0 240 60" role="img"><title>{title}</title>{circles}</svg>'
     )
@@ -109,8 +109,8 @@ def bars(found: Assessment, language: Language) -> str:
         _bar(BY_NAME[name], found.patient[name], moved, moved / longest, language)
         for name, moved in sorted(found.contributions.items(), key=lambda item: -abs(item[1]))
     )
-    how = say("moved_how", language, average=percent(found.start), risk=percent(found.risk))
-    title = escape(say("moved", language))
+    how = translate("moved_how", language, average=percent(found.start), risk=percent(found.risk))
+    title = escape(translate("moved", language))
     return f'<h3>{title}</h3><p class="small">{escape(how)}</p><ul class="bars">{rows}</ul>'
 
 
@@ -126,24 +126,24 @@ def _bar(
         f'<li><span class="what">{escape(name)} <b>{escape(shown)}</b></span>'
         f'<span class="lane" aria-hidden="true"><i class="{direction}" '
         f'style="left:{start:.1f}%;width:{50 * abs(length):.1f}%"></i></span>'
-        f'<span class="points"><span class="unseen">{escape(say(direction, language))} </span>'
+        f'<span class="points"><span class="unseen">{escape(translate(direction, language))} </span>'
         f"{points}</span></li>"
     )
 
 
 def _missing(found: Assessment, language: Language) -> str:
-    title = say("given", language, given=found.given, all=len(NAMES))
+    title = translate("given", language, given=found.given, all=len(NAMES))
     if found.given == len(NAMES):
-        return f'<h3 class="given">{escape(title)}</h3><p>{escape(say("all_given", language))}</p>'
+        return f'<h3 class="given">{escape(title)}</h3><p>{escape(translate("all_given", language))}</p>'
     rows = "".join(
         f'<li><span class="what">{escape(of(BY_NAME[name].label, language))}</span>'
         f'<span class="lane" aria-hidden="true"><i class="span" '
         f'style="left:{100 * low:.1f}%;width:{max(100 * (high - low), 1):.1f}%"></i>'
         f'<b style="left:{100 * found.risk:.1f}%"></b></span><span class="points">'
-        f"{escape(say('range', language, low=percent(low), high=percent(high)))}</span></li>"
+        f"{escape(translate('range', language, low=percent(low), high=percent(high)))}</span></li>"
         for name, (low, high) in found.could_be.items()
     )
-    how = escape(say("missing_how", language))
+    how = escape(translate("missing_how", language))
     return (
         f'<h3 class="given">{escape(title)}</h3><p class="small">{how}</p>'
         f'<ul class="bars wide">{rows}</ul>'
@@ -158,7 +158,7 @@ def _warnings(found: Assessment, language: Language) -> str:
 
 def _warning(warning: Unusual, language: Language) -> str:
     measurement = BY_NAME[warning.name]
-    return say(
+    return translate(
         "unusual",
         language,
         label=of(measurement.label, language),

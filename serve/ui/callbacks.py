@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heart.locale.language import Language, language_of, say
+from heart.locale.language import Language, language_of, translate
 from heart.predictions.log import LogUnavailable, OutcomeConflict, UnknownPrediction
 from heart.predictions.tables import SOURCES
 from heart.registry.model_version import Model
@@ -16,7 +16,7 @@ from heart.web.drift import by_ratio, compared_html, drift_html
 from heart.web.markup import answer_to, message_html, note_html
 from serve.api.models import Feedback
 from serve.explain import assess
-from serve.service import NoChampion, NotWatched, Service
+from serve.service import DriftUnavailable, NoModel, Service
 from serve.ui.about import about_html
 from serve.ui.answer import answer_html
 from serve.ui.scores import problems_html, scored_html, table_problems_html
@@ -29,7 +29,7 @@ ENTRIES = ("prediction_id", "outcome", "source", "replace")  # of an outcome, by
 
 
 @dataclass(frozen=True)
-class Handlers:
+class Callbacks:
     """The handlers of the page's events, for one service."""
 
     service: Service
@@ -39,14 +39,14 @@ class Handlers:
         language = language_of(language)
         measured = [None if value == NOT_MEASURED else value for value in values]
         patient, problems = read_form(measured, language)
-        inputs, note = dict(zip(NAMES, measured, strict=True)), say("stale", language)
+        inputs, note = dict(zip(NAMES, measured, strict=True)), translate("stale", language)
         if problems:
             self._count(problems)
             return answer_to(inputs, problems_html(problems, language), note, language), None
         try:
             (answer,) = await self.service.predict([patient])
-        except (NoChampion, LogUnavailable):
-            message = message_html(say("unavailable", language), language, "bad")
+        except (NoModel, LogUnavailable):
+            message = message_html(translate("unavailable", language), language, "bad")
             return answer_to(inputs, message, note, language), None
         held = dict(
             zip(FIELDS, (patient, answer["prediction_id"], answer["model_version"]), strict=True)
@@ -59,21 +59,21 @@ class Handlers:
         for problem in problems:
             if problem.refused:
                 patients.setdefault(problem.line, []).append(problem.name)
-        self.service.metrics.refused_values(patients.values())
+        self.service.metrics.count_rejected_values(patients.values())
 
     async def rewrite(self, language: Language, held: Any) -> str:
         """The answer that a browser holds, in a language; it is not logged again."""
         if not isinstance(held, dict) or set(held) != set(FIELDS):
-            return message_html(say("empty", language), language)
+            return message_html(translate("empty", language), language)
         values = held["patient"] if isinstance(held["patient"], dict) else {}
         patient, problems = read_form([values.get(name) for name in NAMES], language)
         model = self._model_of(held["model_version"])
         if problems or model is None:
-            return message_html(say("changed", language), language)
+            return message_html(translate("changed", language), language)
         # A full patient takes the model 8192 rows: not on the loop that answers the API.
         found = await asyncio.to_thread(assess, model, patient)
         answer = answer_html(found, str(held["prediction_id"])[:32], language)
-        return answer_to(patient, answer, say("stale", language), language)
+        return answer_to(patient, answer, translate("stale", language), language)
 
     def _model_of(self, version: Any) -> Model | None:
         """The model of a version: the current one, or the one before if it was just replaced."""
@@ -85,38 +85,40 @@ class Handlers:
         """The tab about the model, and the note."""
         try:
             model = self.service.model()
-        except NoChampion:
-            return message_html(say("no_model", language), language), note_html(None, language)
+        except NoModel:
+            return message_html(translate("no_model", language), language), note_html(
+                None, language
+            )
         return about_html(model, language), note_html(model.version, language)
 
     def drift(self, language: Any, feature: Any) -> tuple[str, str]:
         """The tab about drift: the verdict, and a feature compared; the most drifted for none."""
         language = language_of(language)
         try:
-            look = self.service.drift()
-        except NotWatched:
+            snapshot = self.service.drift()
+        except DriftUnavailable:
             return drift_html(None, language), ""
-        names = by_ratio(look)
+        names = by_ratio(snapshot)
         name = feature if feature in names else next(iter(names), "")
-        return drift_html(look, language), compared_html(look, name, language)
+        return drift_html(snapshot, language), compared_html(snapshot, name, language)
 
     async def score(self, path: Path, language: Any, progress: Callable[[float, str], None]) -> str:
         """The scores of a CSV file, or what is wrong with it. The file is gone afterwards."""
         language = language_of(language)
-        progress(0.1, say("reading", language))
+        progress(0.1, translate("reading", language))
         data = await asyncio.to_thread(_take, path)
         if len(data) > MAX_FILE_BYTES:
-            return message_html(say("too_large", language), language, "bad")
+            return message_html(translate("too_large", language), language, "bad")
         table, problems = await asyncio.to_thread(read_table, data, language)
         if problems:
             self._count(problems)
             return table_problems_html(problems, language)
-        progress(0.6, say("scoring", language))
+        progress(0.6, translate("scoring", language))
         try:
             answers = await self.service.predict(table.patients)
-        except (NoChampion, LogUnavailable):
-            return message_html(say("unavailable", language), language, "bad")
-        progress(0.9, say("scoring", language))
+        except (NoModel, LogUnavailable):
+            return message_html(translate("unavailable", language), language, "bad")
+        progress(0.9, translate("scoring", language))
         return await asyncio.to_thread(scored_html, table, answers, language)
 
     async def record(
@@ -128,8 +130,8 @@ class Handlers:
             self._record, str(prediction_id or "").strip(), outcome, source, replace is True
         )
         inputs = dict(zip(ENTRIES, (prediction_id or "", outcome, source, replace), strict=True))
-        message = message_html(say(key, language), language, kind)
-        return answer_to(inputs, message, say("stale_outcome", language), language)
+        message = message_html(translate(key, language), language, kind)
+        return answer_to(inputs, message, translate("stale_outcome", language), language)
 
     def _record(
         self, prediction_id: str, outcome: Any, source: Any, replace: bool

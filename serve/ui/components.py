@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heart.drift.baseline import COLUMNS
-from heart.locale.language import Language, label, of, say
+from heart.locale.language import Language, label, of, translate
 from heart.locale.texts import FORM
 from heart.predictions.tables import SOURCES
 from heart.schema import MEASUREMENTS, OUTCOME, Measurement
@@ -33,7 +33,7 @@ def browser_text(name: str) -> Any:
 
 def heading(key: str, language: Language, level: int) -> str:
     """A text of the form as a heading."""
-    return f'<h{level} lang="{language}">{say(key, language)}</h{level}>'
+    return f'<h{level} lang="{language}">{translate(key, language)}</h{level}>'
 
 
 def translations(translated: Mapping[str, Any], language: Language) -> list[Any]:
@@ -48,16 +48,16 @@ def translations(translated: Mapping[str, Any], language: Language) -> list[Any]
         elif isinstance(component, gr.HTML):
             found.append(_title(key, language))
         elif isinstance(component, gr.Button):
-            found.append(gr.update(value=say(key, language)))
+            found.append(gr.update(value=translate(key, language)))
         else:
-            found.append(gr.update(label=say(key, language), **_more(key, language)))
+            found.append(gr.update(label=translate(key, language), **_more(key, language)))
     return found
 
 
 def _title(key: str, language: Language) -> str:
     if key in FORM:
         return heading(key, language, 1 if key == "title" else 2)
-    return f'<p lang="{language}">{say(key, language)}</p>'
+    return f'<p lang="{language}">{translate(key, language)}</p>'
 
 
 def _field_texts(measurement: Measurement, language: Language) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _field_texts(measurement: Measurement, language: Language) -> dict[str, Any]
     if measurement.choices:
         texts["choices"] = [(of(c.label, language), c.name) for c in measurement.choices]
         if not measurement.required:
-            texts["choices"].append((say("not_measured", language), NOT_MEASURED))
+            texts["choices"].append((translate("not_measured", language), NOT_MEASURED))
     return texts
 
 
@@ -75,11 +75,13 @@ def _more(key: str, language: Language) -> dict[str, Any]:
         return {"value": language}
     if key == "drift_feature":
         named = [(label_of(name, language), name) for name in COLUMNS]
-        return {"choices": [(say("drift_largest", language), ""), *named]}
+        return {"choices": [(translate("drift_largest", language), ""), *named]}
     if key == "prediction_id":
-        return {"info": say("prediction_id_info", language)}
+        return {"info": translate("prediction_id_info", language)}
     if key == "outcome":
         return {"choices": [(of(c.label, language), c.name) for c in OUTCOME.choices]}
     if key == "source":
-        return {"choices": [(say(f"source_{source}", language), source) for source in SOURCES]}
+        return {
+            "choices": [(translate(f"source_{source}", language), source) for source in SOURCES]
+        }
     return {}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from heart.schema import MEASUREMENTS, Measurement
-from serve.ui.callbacks import NOT_MEASURED, Handlers
+from serve.ui.callbacks import NOT_MEASURED, Callbacks
 from serve.ui.components import PLAIN, browser_text, heading, static
 from serve.ui.examples import EXAMPLES
 
@@ -13,7 +13,7 @@ GROUPS = ("patient", "blood", "ecg", "second_exam")
 
 
 def patient_tab(
-    handlers: Handlers, translated: dict[str, Any], language: Any
+    handlers: Callbacks, translated: dict[str, Any], language: Any
 ) -> tuple[list[Any], Any, Any]:
     """The fields in the schema's order, what the browser holds of an answer, and the answer."""
     import gradio as gr

@@ -8,7 +8,7 @@ from heart.locale.language import LANGUAGE_NAMES, language_of
 from heart.predictions.tables import SOURCES
 from heart.schema import OUTCOME
 from serve.service import Service
-from serve.ui.callbacks import Handlers, uploaded
+from serve.ui.callbacks import Callbacks, uploaded
 from serve.ui.components import PLAIN, browser_text, heading, static, translations
 from serve.ui.form import number_fields, patient_tab
 from serve.ui.scores import table_help_html
@@ -38,7 +38,7 @@ def create_page(service: Service) -> "gr.Blocks":
     """The page. Imports Gradio, which takes seconds."""
     import gradio as gr
 
-    handlers = Handlers(service)
+    handlers = Callbacks(service)
     blocks: gr.Blocks
     with gr.Blocks(
         title="Heart disease", analytics_enabled=False, delete_cache=DELETE_SECONDS
@@ -63,7 +63,7 @@ def create_page(service: Service) -> "gr.Blocks":
     return blocks
 
 
-def _table_tab(handlers: Handlers, translated: dict[str, Any], language: Any) -> Any:
+def _table_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -> Any:
     import gradio as gr
     from gradio.utils import get_upload_folder
 
@@ -91,7 +91,7 @@ def _table_tab(handlers: Handlers, translated: dict[str, Any], language: Any) ->
     return help_text
 
 
-def _outcome_tab(handlers: Handlers, translated: dict[str, Any], language: Any) -> None:
+def _outcome_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -> None:
     import gradio as gr
 
     outcomes = [(browser_text(f"{OUTCOME.name}_{c.name}"), c.name) for c in OUTCOME.choices]
@@ -120,7 +120,7 @@ def _outcome_tab(handlers: Handlers, translated: dict[str, Any], language: Any) 
     )  # fmt: skip
 
 
-def _drift_tab(handlers: Handlers, translated: dict[str, Any], language: Any) -> list[Any]:
+def _drift_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -> list[Any]:
     """The verdict beside the measurement that is compared; both are as of the time of asking."""
     import gradio as gr
 
@@ -154,7 +154,7 @@ def _about_tab(translated: dict[str, Any]) -> Any:
         return gr.HTML()
 
 
-def _connect_language(blocks: Any, handlers: Handlers, parts: Parts) -> None:
+def _connect_language(blocks: Any, handlers: Callbacks, parts: Parts) -> None:
     """Write what is made on the server in the browser's language, and all in that of the switch."""
     made = [parts.answer, parts.help, parts.about, parts.note, *parts.drift]
     feature = parts.translated["drift_feature"]

@@ -13,8 +13,8 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from heart.http.admission import READING, Admission, again, whole_body
-from heart.locale.language import LANGUAGES, for_browser, preferred, say
+from heart.http.admission import READING, ConcurrencyLimiter, again, whole_body
+from heart.locale.language import LANGUAGES, for_browser, preferred, translate
 from heart.web.markup import STYLE
 from serve.service import Service
 from serve.settings import Settings
@@ -39,7 +39,7 @@ class LazyPage:
     `start` and `stop` belong into the lifespan of the application that it is mounted in.
     """
 
-    def __init__(self, build: Callable[[Path], FastAPI], admission: Admission) -> None:
+    def __init__(self, build: Callable[[Path], FastAPI], admission: ConcurrencyLimiter) -> None:
         """`build` makes the page's application, given a folder for uploads that is its own."""
         self._build = build
         self._admission = admission
@@ -131,7 +131,7 @@ def _waiting(scope: Scope, *, broken: bool) -> Response:
     """A page that opens itself again, until the real one is there."""
     language = preferred(Headers(scope=scope).get("accept-language", ""))
     keys = ("broken",) if broken else ("waiting", "waiting_how")
-    lines = "".join(f"<p>{say(key, language)}</p>" for key in keys)
+    lines = "".join(f"<p>{translate(key, language)}</p>" for key in keys)
     again = "" if broken else f'<meta http-equiv="refresh" content="{RETRY_SECONDS}">'
     html = f"""<!doctype html><html lang="{language}"><head><meta charset="utf-8">{again}
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Heart disease</title>
@@ -141,7 +141,9 @@ padding: 0 1rem; color: #334155; }}</style></head><body role="status">{lines}</b
     return HTMLResponse(html, 503, headers)
 
 
-def mount(app: FastAPI, service: Service, settings: Settings, admission: Admission) -> LazyPage:
+def mount(
+    app: FastAPI, service: Service, settings: Settings, admission: ConcurrencyLimiter
+) -> LazyPage:
     """Serve the page where no route matches; the caller starts and stops it."""
     token = settings.api_token.get_secret_value() if settings.api_token else None
     page = LazyPage(lambda folder: build(service, token, folder), admission)
@@ -165,7 +167,7 @@ def build(service: Service, token: str | None, folder: Path) -> FastAPI:
         footer_links=[],
         run_history=False,
         auth=None if token is None else _password(token),
-        auth_message=" / ".join(say("password", language) for language in LANGUAGES),
+        auth_message=" / ".join(translate("password", language) for language in LANGUAGES),
         show_error=False,
         max_file_size=MAX_FILE_BYTES,
         ssr_mode=False,

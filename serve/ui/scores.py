@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from heart.locale.language import Language, expected, number, of, percent, say, value_of
+from heart.locale.language import Language, expected, number, of, percent, translate, value_of
 from heart.schema import MEASUREMENTS, OUTCOME
 from heart.web.markup import message_html, table_of
 from serve.api.models import MAX_BATCH
@@ -18,7 +18,7 @@ SHOWN = 20
 def problems_html(problems: Sequence[Problem], language: Language) -> str:
     """What is wrong with a form."""
     items = "".join(f"<li>{escape(problem.text)}</li>" for problem in problems)
-    title = escape(say("check", language))
+    title = escape(translate("check", language))
     return (
         f'<div class="message bad" role="alert" lang="{language}"><strong>{title}</strong>'
         f"<ul>{items}</ul></div>"
@@ -27,14 +27,14 @@ def problems_html(problems: Sequence[Problem], language: Language) -> str:
 
 def table_help_html(language: Language) -> str:
     """What a table of patients must look like."""
-    intro = say(
+    intro = translate(
         "table_intro", language, rows=number(MAX_BATCH, language, ",d"), echoed=", ".join(ECHOED)
     )
-    heading = [say(key, language) for key in ("column", "meaning", "takes")]
+    heading = [translate(key, language) for key in ("column", "meaning", "takes")]
     rows = [
         [m.name, of(m.label, language), expected(m, language, names=True)] for m in MEASUREMENTS
     ]
-    summary = escape(say("columns", language))
+    summary = escape(translate("columns", language))
     return (
         f'<div class="help" lang="{language}"><p>{escape(intro)}</p><details><summary>{summary}'
         f"</summary>{table_of(heading, rows)}</details></div>"
@@ -44,10 +44,10 @@ def table_help_html(language: Language) -> str:
 def table_problems_html(problems: Sequence[Problem], language: Language) -> str:
     """The first errors of a table, by line."""
     ordered = sorted(problems, key=lambda problem: problem.line)[:SHOWN]
-    heading = [say(key, language) for key in ("line", "column", "problem")]
+    heading = [translate(key, language) for key in ("line", "column", "problem")]
     rows = [[str(problem.line), problem.name[:40], problem.text] for problem in ordered]
-    message = message_html(say("bad_table", language, errors=len(problems)), language, "bad")
-    more = f"<p>{escape(say('bad_first', language, shown=len(rows)))}</p>"
+    message = message_html(translate("bad_table", language, errors=len(problems)), language, "bad")
+    more = f"<p>{escape(translate('bad_first', language, shown=len(rows)))}</p>"
     return message + more * (len(problems) > len(rows)) + table_of(heading, rows)
 
 
@@ -57,7 +57,7 @@ def scored_html(table: Table, answers: Sequence[Mapping[str, Any]], language: La
         *table.echoed,
         of(BY_NAME["age"].label, language),
         of(BY_NAME["sex"].label, language),
-        say("risk", language),
+        translate("risk", language),
         of(OUTCOME.label, language),
     ]
     shown = min(len(answers), SHOWN)
@@ -66,10 +66,12 @@ def scored_html(table: Table, answers: Sequence[Mapping[str, Any]], language: La
     data = b64encode(scored_csv(table, answers).encode()).decode()
     link = (
         '<p><a class="download" download="scored.csv" '
-        f'href="data:text/csv;charset=utf-8;base64,{data}">{escape(say("download", language))}</a></p>'
+        f'href="data:text/csv;charset=utf-8;base64,{data}">{escape(translate("download", language))}</a></p>'
     )
-    first = f"<p>{escape(say('scored_first', language, shown=shown))}</p>" * (shown < len(answers))
-    done = message_html(say("scored", language, rows=len(answers)), language, "good")
+    first = f"<p>{escape(translate('scored_first', language, shown=shown))}</p>" * (
+        shown < len(answers)
+    )
+    done = message_html(translate("scored", language, rows=len(answers)), language, "good")
     return done + link + first + table_of(heading, rows)
 
 

@@ -12,7 +12,7 @@ from benchmarks.peers.windows import first_alarms
 from benchmarks.synthesis import REAL, Drawn, Replay, interval, patients
 from heart.drift.baseline import Policy
 from heart.drift.simulation import Sample
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.registry.publishing import fictional_rows
 from heart.schema import NAMES
 
@@ -53,7 +53,7 @@ def test_a_peer_that_fails_says_its_last_words(
     python.chmod(0o755)
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(StageError, match=r"peers/failing.py: no such column"):
+    with pytest.raises(UserError, match=r"peers/failing.py: no such column"):
         peer.run("failing")
 
 
@@ -115,7 +115,7 @@ def test_a_peers_rows_are_taken_once_and_counted() -> None:
     assert drawn_rows.sample(2)["age"].tolist() == [0, 1]
     assert drawn_rows.sample(3)["age"].tolist() == [2, 3, 4]
     assert drawn_rows.rows == 5
-    with pytest.raises(StageError, match="used up"):
+    with pytest.raises(UserError, match="used up"):
         drawn_rows.sample(1)
 
 

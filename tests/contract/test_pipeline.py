@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from heart.errors import main_of
+from heart.errors import run_main
 from heart.registry import publishing as registry
 from heart.registry.aliases import SHA256
 from stages.params import SECTIONS
@@ -138,7 +138,7 @@ def test_the_same_model_again_changes_nothing(project: Path, here: Any) -> None:
     kept = [project / "metrics" / "register.json", project / "registry" / "registered.json"]
     before = [path.read_bytes() for path in kept], str(versions(client)), len(runs(client))
 
-    main_of(main)
+    run_main(main)
 
     assert (
         [path.read_bytes() for path in kept],
@@ -197,7 +197,7 @@ def test_a_deleted_database_gets_the_model_again(
     client = here(project)
     assert not versions(client)
 
-    main_of(main)
+    run_main(main)
 
     assert aliases(client) == {"champion": 1}
     assert command("git status --porcelain", project).stdout == ""
@@ -212,7 +212,7 @@ def test_a_worse_model_is_refused_without_an_error(
     client = here(project)
     (project / "models" / "model.onnx").write_bytes(model_of(shuffled=True))
 
-    main_of(main)
+    run_main(main)
 
     verdict = json.loads((project / "metrics" / "register.json").read_text())
     assert (verdict["verdict"], verdict["version"]) == ("refused", 2)
@@ -231,7 +231,7 @@ def test_a_registry_that_does_not_answer_fails_and_writes_nothing(
 
     start = time.monotonic()
     with pytest.raises(SystemExit) as stopped:
-        main_of(main)
+        run_main(main)
 
     assert time.monotonic() - start < 15
     assert str(stopped.value.code).startswith(f"error: the registry http://127.0.0.1:{port} does")

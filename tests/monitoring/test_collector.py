@@ -17,10 +17,10 @@ from prometheus_client.samples import Sample
 
 from heart.drift.baseline import COLUMNS
 from heart.schema import NAMES
-from monitoring.monitor import Watch
+from monitoring.monitor import DriftMonitor
 from tests.heart.drift.snapshots import measured, send, watching
 
-Watched = tuple[TestClient, Watch]
+Watched = tuple[TestClient, DriftMonitor]
 
 
 @pytest.fixture
@@ -52,10 +52,10 @@ def test_before_the_first_look_nothing_is_told_of_drift(watched: Watched) -> Non
 
 
 def test_of_too_few_patients_only_their_number_is_told(watched: Watched) -> None:
-    client, watch = watched
+    client, monitor = watched
     send(client, measured(15))
 
-    watch.refresh()
+    monitor.refresh()
 
     assert value(client, "heart_drift_window_rows", model_version="1") == 10
     assert value(client, "heart_drift_minimum_rows") == 20
@@ -66,30 +66,30 @@ def test_of_too_few_patients_only_their_number_is_told(watched: Watched) -> None
 
 
 def test_each_feature_has_its_ratio(watched: Watched) -> None:
-    client, watch = watched
+    client, monitor = watched
     send(client, measured(40))
-    watch.refresh()
+    monitor.refresh()
     calm = {s.labels["feature"]: s.value for s in samples(client, "heart_drift_ratio")}
 
     send(client, measured(40, seed=1, thallium=None))
-    watch.refresh()
+    monitor.refresh()
     found = samples(client, "heart_drift_ratio")
     moved = {s.labels["feature"]: s.value for s in found}
 
     assert set(calm) == set(moved) == set(COLUMNS)
     assert max(calm.values()) < 1 < moved["thallium"]
     assert {s.labels["model_version"] for s in found} == {"1"}
-    assert moved["thallium"] == watch.look.report.features["thallium"].ratio  # type: ignore[union-attr]
+    assert moved["thallium"] == monitor.snapshot.report.features["thallium"].ratio  # type: ignore[union-attr]
 
 
 def test_looks_that_failed_are_counted_and_the_time_stays(watched: Watched, tmp_path: Path) -> None:
-    client, watch = watched
+    client, monitor = watched
     send(client, measured(20))
-    watch.refresh()
+    monitor.refresh()
     before = value(client, "heart_drift_last_run_timestamp_seconds")
     (tmp_path / "log.db").rename(tmp_path / "away.db")
 
-    watch.refresh()
+    monitor.refresh()
 
     assert value(client, "heart_drift_failures_total") == 1
     assert value(client, "heart_drift_last_run_timestamp_seconds") == before
@@ -109,7 +109,7 @@ patients_with_canaries = st.fixed_dictionaries(
         **{name: st.integers(*bounds) for name, bounds in NUMBERS.items()},
     }
 )
-refused_values = st.one_of(
+count_rejected_values = st.one_of(
     st.integers(10**6, 10**9), st.text("xyz", min_size=3).map(lambda text: CANARY + text)
 )
 
@@ -117,16 +117,16 @@ refused_values = st.one_of(
 @given(
     st.lists(patients_with_canaries, min_size=5, max_size=40),
     st.sampled_from(NAMES),
-    refused_values,
+    count_rejected_values,
 )
 @hypothesis_settings(max_examples=25, deadline=None, derandomize=True)
 def test_no_value_of_a_patient_leaves_by_a_metric(
     patients: list[dict[str, Any]], wrong: str, canary: object
 ) -> None:
-    with TemporaryDirectory() as folder, watching(Path(folder)) as (client, watch):
+    with TemporaryDirectory() as folder, watching(Path(folder)) as (client, monitor):
         send(client, patients)
         answer = client.post("/predict", json={**patients[0], wrong: canary})
-        watch.refresh()
+        monitor.refresh()
         text = client.get("/metrics").text
 
     told = {

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from heart.drift.detector import check
-from heart.drift.snapshot import Look, narrowed
+from heart.drift.snapshot import DriftSnapshot, narrowed
 from heart.predictions.log import PredictionLog
 from heart.schema import NAMES, encode
-from monitoring.monitor import Watch
+from monitoring.monitor import DriftMonitor
 from tests.heart.drift.snapshots import (
     POLICY,
     champion_of,
@@ -27,14 +27,16 @@ def log(tmp_path: Path) -> Iterator[PredictionLog]:
         yield made
 
 
-def watch_of(log: PredictionLog, **changes: object) -> Watch:
-    return Watch(champion_of(watched_model("2"), watched_model("1")), log, settings(**changes))
+def watch_of(log: PredictionLog, **changes: object) -> DriftMonitor:
+    return DriftMonitor(
+        champion_of(watched_model("2"), watched_model("1")), log, settings(**changes)
+    )
 
 
-def seen(watch: Watch) -> Look:
-    watch.refresh()
-    assert watch.look is not None
-    return watch.look
+def seen(monitor: DriftMonitor) -> DriftSnapshot:
+    monitor.refresh()
+    assert monitor.snapshot is not None
+    return monitor.snapshot
 
 
 # What is looked at
@@ -45,14 +47,14 @@ def test_the_last_patients_of_the_champion_are_compared_oldest_first(log: Predic
     log_patients(log, 100, "2", seed=1)
     log_patients(log, 40, "1", thallium=None)
 
-    look = seen(watch_of(log))
+    snapshot = seen(watch_of(log))
 
     columns = log.last(100, "2", POLICY.step)
     rows = encode({name: columns[name] for name in NAMES})[::-1]
     expected = check(rows, rows[:, 0] * 0 + 0.5, reference())
-    assert look.report == expected
-    assert not look.report.features["thallium"].drifted
-    assert (look.version, look.report.window_rows) == ("2", 100)
+    assert snapshot.report == expected
+    assert not snapshot.report.features["thallium"].drifted
+    assert (snapshot.version, snapshot.report.window_rows) == ("2", 100)
 
 
 def test_drift_is_found_in_the_newest_patients(log: PredictionLog) -> None:
@@ -71,11 +73,11 @@ def test_below_the_minimum_there_is_no_verdict_and_nothing_of_the_patients(
 ) -> None:
     log_patients(log, 19, "2", thallium=None)
 
-    look = seen(watch_of(log))
+    snapshot = seen(watch_of(log))
 
-    assert (look.report.window_rows, look.report.minimum_rows) == (10, 20)
-    assert look.report.drifted is None
-    assert (look.report.features, look.counts) == ({}, {})
+    assert (snapshot.report.window_rows, snapshot.report.minimum_rows) == (10, 20)
+    assert snapshot.report.drifted is None
+    assert (snapshot.report.features, snapshot.counts) == ({}, {})
 
 
 def test_replicas_see_the_same_while_patients_come(log: PredictionLog) -> None:
@@ -94,10 +96,10 @@ def test_replicas_see_the_same_while_patients_come(log: PredictionLog) -> None:
 def test_what_was_counted_is_kept_by_window(log: PredictionLog) -> None:
     log_patients(log, 70, "2")
 
-    look = seen(watch_of(log))
+    snapshot = seen(watch_of(log))
 
     assert {
-        size: counts.sum() / len(reference().columns) for size, counts in look.counts.items()
+        size: counts.sum() / len(reference().columns) for size, counts in snapshot.counts.items()
     } == {
         20: 20,
         50: 50,
@@ -111,7 +113,7 @@ def test_a_version_can_be_named(log: PredictionLog) -> None:
     assert seen(watch_of(log, model_version="1")).version == "1"
     other = watch_of(log, model_version="3")
     other.refresh()
-    assert other.look is None
+    assert other.snapshot is None
     assert other.missing() == "version 3 is not loaded here"
 
 
@@ -127,11 +129,11 @@ def test_windows_longer_than_the_one_that_is_set_are_left_out(
 ) -> None:
     log_patients(log, 200, "2")
 
-    look = seen(watch_of(log, window=window))
+    snapshot = seen(watch_of(log, window=window))
 
-    assert look.reference.policy.windows == windows
-    assert look.report.window_rows == windows[-1]
-    assert set(look.counts) == set(windows)
+    assert snapshot.reference.policy.windows == windows
+    assert snapshot.report.window_rows == windows[-1]
+    assert set(snapshot.counts) == set(windows)
 
 
 def test_each_window_that_is_left_keeps_its_limit() -> None:
@@ -149,37 +151,37 @@ def test_each_window_that_is_left_keeps_its_limit() -> None:
 
 def test_while_the_log_is_away_what_was_seen_stays(log: PredictionLog, tmp_path: Path) -> None:
     log_patients(log, 30, "2")
-    watch = watch_of(log)
-    look, last_run = seen(watch), watch.last_run
+    monitor = watch_of(log)
+    snapshot, last_run = seen(monitor), monitor.last_run
     (tmp_path / "log.db").rename(tmp_path / "away.db")
 
-    watch.refresh()
+    monitor.refresh()
 
-    assert watch.look is look
-    assert (watch.last_run, watch.failures) == (last_run, 1)
+    assert monitor.snapshot is snapshot
+    assert (monitor.last_run, monitor.failures) == (last_run, 1)
     (tmp_path / "away.db").rename(tmp_path / "log.db")
-    watch.refresh()
+    monitor.refresh()
     assert last_run is not None
-    assert watch.last_run is not None
-    assert watch.last_run > last_run
+    assert monitor.last_run is not None
+    assert monitor.last_run > last_run
 
 
 def test_without_a_model_or_its_reference_there_is_no_look(log: PredictionLog) -> None:
     log_patients(log, 30, "1")
     champion = champion_of(watched_model())
-    watch = Watch(champion, log, settings())
-    watch.refresh()
-    assert watch.missing() is None
+    monitor = DriftMonitor(champion, log, settings())
+    monitor.refresh()
+    assert monitor.missing() is None
 
     champion.current = model()
-    watch.refresh()
-    assert watch.look is None
-    assert watch.missing() == "version 1 came without a drift reference"
+    monitor.refresh()
+    assert monitor.snapshot is None
+    assert monitor.missing() == "version 1 came without a drift reference"
 
     champion.current = None
-    watch.refresh()
-    assert watch.missing() == "no model is loaded yet"
-    assert watch.failures == 0
+    monitor.refresh()
+    assert monitor.missing() == "no model is loaded yet"
+    assert monitor.failures == 0
 
 
 def test_a_value_that_no_schema_allows_is_a_failure_that_does_not_tell_it(
@@ -189,11 +191,11 @@ def test_a_value_that_no_schema_allows_is_a_failure_that_does_not_tell_it(
     log_patients(log, 30, "2")
     with log._store.transaction() as connection:
         connection.exec_driver_sql("UPDATE predictions SET cholesterol = 5.4321 WHERE seq = 40")
-    watch = watch_of(log)
+    monitor = watch_of(log)
 
-    watch.refresh()
+    monitor.refresh()
 
-    assert (watch.look, watch.failures) == (None, 1)
+    assert (monitor.snapshot, monitor.failures) == (None, 1)
     assert "no look for drift: SchemaError" in caplog.text
     assert "5.4321" not in caplog.text
 
@@ -202,21 +204,21 @@ def test_the_thread_looks_again_and_again_whatever_happens(
     log: PredictionLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     log_patients(log, 30, "2")
-    watch = watch_of(log, interval_seconds=0.01)
-    monkeypatch.setattr(watch, "_settings", replace_window(watch))
+    monitor = watch_of(log, interval_seconds=0.01)
+    monkeypatch.setattr(monitor, "_settings", replace_window(monitor))
 
-    watch.start()
-    until(lambda: watch.failures > 1)
-    monkeypatch.setattr(watch, "_settings", settings(interval_seconds=0.01))
-    until(lambda: watch.look is not None)
-    watch.stop()
+    monitor.start()
+    until(lambda: monitor.failures > 1)
+    monkeypatch.setattr(monitor, "_settings", settings(interval_seconds=0.01))
+    until(lambda: monitor.snapshot is not None)
+    monitor.stop()
 
-    last_run = watch.last_run
+    last_run = monitor.last_run
     time.sleep(0.05)
-    assert watch.last_run == last_run
+    assert monitor.last_run == last_run
     assert "looking for drift failed" in caplog.text
 
 
-def replace_window(watch: Watch) -> object:
+def replace_window(monitor: DriftMonitor) -> object:
     """Settings that make every look fail in a way that nobody thought of."""
-    return watch._settings.model_copy(update={"window": "many"})
+    return monitor._settings.model_copy(update={"window": "many"})

@@ -98,9 +98,9 @@ def test_panels_have_numbers_and_places_of_their_own(uid: str) -> None:
 
 
 def test_every_metric_is_exported(tmp_path: Path) -> None:
-    with watching(tmp_path) as (client, watch):
+    with watching(tmp_path) as (client, monitor):
         normal_traffic(client, seed=1)
-        watch.refresh()
+        monitor.refresh()
         exported = names(client.get("/metrics").text)
     exported |= names(generate_latest(RetrainerMetrics().registry).decode())
     exported |= {"up", *recorded()}

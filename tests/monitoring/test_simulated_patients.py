@@ -15,7 +15,7 @@ from monitoring.simulated_patients import (
     THALLIUM,
     VESSELS,
     NoPatients,
-    People,
+    SimulatedPatients,
     draw,
     load,
 )
@@ -26,7 +26,7 @@ RANDOM = np.random.default_rng(0)
 
 
 @pytest.fixture
-def people(tmp_path: Path) -> People:
+def people(tmp_path: Path) -> SimulatedPatients:
     tables(tmp_path)
     return load(tmp_path)
 
@@ -46,7 +46,7 @@ def test_numbers_are_the_training_patients_of_the_same_rank(tmp_path: Path) -> N
     assert np.array_equal(found, before)
 
 
-def test_only_the_generator_of_all_rows_is_used(tmp_path: Path, people: People) -> None:
+def test_only_the_generator_of_all_rows_is_used(tmp_path: Path, people: SimulatedPatients) -> None:
     path = tmp_path / "data" / "synthetic.csv"
     path.write_text(
         path.read_text() + path.read_text().splitlines()[1].replace("all,", "0,") + "\n"
@@ -55,7 +55,9 @@ def test_only_the_generator_of_all_rows_is_used(tmp_path: Path, people: People) 
     assert len(load(tmp_path).rows) == len(people.rows)
 
 
-def test_every_patient_of_every_shift_is_valid_but_those_in_wrong_units(people: People) -> None:
+def test_every_patient_of_every_shift_is_valid_but_those_in_wrong_units(
+    people: SimulatedPatients,
+) -> None:
     for name, shift in SHIFTS.items():
         for patient, outcome in draw(shift(people, RANDOM), 100, RANDOM):
             assert outcome in ("absence", "presence")
@@ -66,7 +68,7 @@ def test_every_patient_of_every_shift_is_valid_but_those_in_wrong_units(people: 
                 Patient.model_validate(patient)
 
 
-def test_the_shifts_are_what_they_are_called(people: People) -> None:
+def test_the_shifts_are_what_they_are_called(people: SimulatedPatients) -> None:
     def drawn(shift: str) -> np.ndarray:
         patients = [p for p, _ in draw(SHIFTS[shift](people, RANDOM), 4000, RANDOM)]
         return encode({name: [p[name] for p in patients] for name in NAMES})
@@ -91,7 +93,7 @@ def test_the_shifts_are_what_they_are_called(people: People) -> None:
     assert outcomes.count("presence") / 4000 == pytest.approx(0.75, abs=0.03)
 
 
-def test_the_same_seed_gives_the_same_patients(people: People) -> None:
+def test_the_same_seed_gives_the_same_patients(people: SimulatedPatients) -> None:
     drawn = [list(draw(people, 50, np.random.default_rng(seed))) for seed in (1, 1, 2)]
 
     assert drawn[0] == drawn[1] != drawn[2]

@@ -9,10 +9,10 @@ from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.onnx_export import export, export_error
 from heart.predictions.log import PredictionLog
 from heart.registry.model_version import Model
-from heart.registry.onnx_model import Network
+from heart.registry.onnx_model import OnnxModel
 from heart.schema import fingerprint
 from serve.metrics import Metrics
-from serve.model_manager import Champion, State
+from serve.model_manager import ModelManager, State
 from serve.settings import Settings
 from tests.heart.registry.registry_fixture import patients
 
@@ -34,14 +34,14 @@ def model(version: str = "1", strength: float = 0.1) -> Model:
         train_figures={},
         calibration=[],
         training={"rows": 230, "presence": 0.46, "numbers": NUMBERS},
-        network=Network(export(estimator).SerializeToString()),
-        error_network=Network(export_error(estimator).SerializeToString()),
+        network=OnnxModel(export(estimator).SerializeToString()),
+        error_network=OnnxModel(export_error(estimator).SerializeToString()),
         loaded_at=datetime(2026, 1, 1, tzinfo=UTC),
         from_cache=False,
     )
 
 
-class Present(Champion):
+class Present(ModelManager):
     """A champion that follows no registry."""
 
     def start(self) -> None:

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from heart.http import admission as gate
-from heart.http.admission import Admission, Patience
+from heart.http.admission import ClientDeadline, ConcurrencyLimiter
 from serve.api.models import EXAMPLE
 from serve.app import create_app
 from tests.heart.predictions.logs import until
@@ -114,7 +114,7 @@ def test_who_reads_nothing_holds_no_place(
     asyncio.run(story())
 
 
-def stays_full(admission: Admission) -> bool:
+def stays_full(admission: ConcurrencyLimiter) -> bool:
     for _ in range(50):
         if not admission.full:
             return False
@@ -210,8 +210,8 @@ def test_at_the_end_connections_are_closed_with_their_answers(
     assert client.get("/health/ready").json()["reasons"] == ["stopping"]
 
 
-async def watched(patience: Patience, *tasks: Any) -> list[Any]:
-    watching = asyncio.create_task(patience.watch())
+async def watched(patience: ClientDeadline, *tasks: Any) -> list[Any]:
+    watching = asyncio.create_task(patience.enforce())
     try:
         return list(await asyncio.gather(*tasks, return_exceptions=True))
     finally:
@@ -219,7 +219,7 @@ async def watched(patience: Patience, *tasks: Any) -> list[Any]:
 
 
 def test_patience_ends_what_is_slow_and_nothing_else() -> None:
-    patience = Patience(0.1)
+    patience = ClientDeadline(0.1)
 
     async def slow() -> None:
         with patience:
@@ -237,7 +237,7 @@ def test_patience_ends_what_is_slow_and_nothing_else() -> None:
 
 
 def test_patience_keeps_out_of_a_cancellation_that_is_not_its_own() -> None:
-    patience = Patience(60)
+    patience = ClientDeadline(60)
 
     async def cancelled() -> None:
         with patience:

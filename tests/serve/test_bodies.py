@@ -18,7 +18,8 @@ from heart.http.admission import LONG_BODIES, SHORT
 from serve.api.bodies import MAX_ERRORS, MAX_PATIENT_BYTES, InvalidBody, validated_batch
 from serve.api.models import EXAMPLE, MAX_BATCH, Batch
 from serve.api.protected import LONG
-from serve.app import bodies, create_app
+from serve.api import bodies
+from serve.app import create_app
 from tests.serve.small_service import parts
 
 MIB = 2**20

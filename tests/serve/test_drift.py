@@ -34,8 +34,8 @@ def test_where_another_process_watches_it_says_so(tmp_path: Path) -> None:
 
 
 def test_a_version_without_a_reference_has_no_verdict(tmp_path: Path) -> None:
-    with watching(tmp_path, model()) as (client, watch):
-        watch.refresh()
+    with watching(tmp_path, model()) as (client, monitor):
+        monitor.refresh()
 
         assert "version 1 came without a drift reference" in refusal(client)
 
@@ -46,9 +46,9 @@ def test_before_the_first_look_there_is_no_verdict(tmp_path: Path) -> None:
 
 
 def test_too_few_patients_have_no_verdict(tmp_path: Path) -> None:
-    with watching(tmp_path) as (client, watch):
+    with watching(tmp_path) as (client, monitor):
         send(client, measured(12))
-        watch.refresh()
+        monitor.refresh()
 
         assert answer(client) == {
             "model_version": "1",
@@ -60,9 +60,9 @@ def test_too_few_patients_have_no_verdict(tmp_path: Path) -> None:
 
 
 def test_patients_like_the_training_patients_have_not_drifted(tmp_path: Path) -> None:
-    with watching(tmp_path) as (client, watch):
+    with watching(tmp_path) as (client, monitor):
         send(client, measured(120))
-        watch.refresh()
+        monitor.refresh()
 
         found = answer(client)
 
@@ -75,10 +75,10 @@ def test_patients_like_the_training_patients_have_not_drifted(tmp_path: Path) ->
 
 
 def test_drift_is_told_with_its_features_in_words(tmp_path: Path) -> None:
-    with watching(tmp_path) as (client, watch):
+    with watching(tmp_path) as (client, monitor):
         send(client, measured(100))
         send(client, measured(30, seed=1, thallium=None))
-        watch.refresh()
+        monitor.refresh()
 
         found = answer(client)
 

@@ -10,11 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from heart.predictions.log import PredictionLog, Record, new_ids
-from heart.registry.aliases import NotMovedError, aliases
+from heart.registry.aliases import AliasError, aliases
 from heart.schema import MEASUREMENTS
 from serve.app import create_app
-from serve.guard import Guard, evidence
-from serve.model_manager import Champion
+from serve.guard import ChampionGuard, evidence
+from serve.model_manager import ModelManager
 from tests.heart.predictions.logs import opened
 from tests.heart.registry.registry_fixture import NAME, Shelf, patients, serving, version_of
 from tests.serve.small_service import Present, model, parts
@@ -101,11 +101,11 @@ def decoded(row: Any) -> list[Any]:
     ]
 
 
-def guard_of(folder: Path, log: PredictionLog, **changes: Any) -> tuple[Guard, Present]:
+def guard_of(folder: Path, log: PredictionLog, **changes: Any) -> tuple[ChampionGuard, Present]:
     """A guard over version 2, before which there was version 1, the model of the real patients."""
     settings, champion, _, _ = parts(folder, **changes)
     champion.current, champion.fallback.current = model("2", 0.3), model()
-    return Guard(champion, log, settings), champion
+    return ChampionGuard(champion, log, settings), champion
 
 
 def test_a_champion_that_is_worse_raises_the_alarm(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_champion_that_is_worse_raises_the_alarm(tmp_path: Path) -> None:
         guard, _ = guard_of(tmp_path, log)
         labelled(log, 60, turned, "2")
 
-        guard.look()
+        guard.evaluate()
 
     found = guard.judgement
     assert found is not None
@@ -128,7 +128,7 @@ def test_a_champion_that_is_as_good_raises_none(tmp_path: Path) -> None:
         guard, _ = guard_of(tmp_path, log)
         labelled(log, 200, lambda risks: risks, "2")
 
-        guard.look()
+        guard.evaluate()
 
     found = guard.judgement
     assert found is not None
@@ -142,7 +142,7 @@ def test_the_fallback_scores_the_logged_patients(tmp_path: Path) -> None:
         guard, _ = guard_of(tmp_path, log, guard_labels=303)
         labelled(log, 303, turned, "2")
 
-        guard.look()
+        guard.evaluate()
 
     rows, sick = patients()
     risks = model().predict(rows)
@@ -157,15 +157,15 @@ def test_too_few_labels_or_those_of_another_version_say_nothing(tmp_path: Path) 
         guard, champion = guard_of(tmp_path, log, guard_rollback=True)
         labelled(log, 49, turned, "2")
         labelled(log, 60, turned, "3")
-        guard.look()
+        guard.evaluate()
         assert guard.judgement is None
 
         labelled(log, 1, turned, "2")
-        guard.look()
+        guard.evaluate()
         assert guard.judgement is not None
 
         champion.fallback.current = None
-        guard.look()
+        guard.evaluate()
         assert guard.judgement is None
 
 
@@ -175,7 +175,7 @@ def test_a_judgement_is_there_until_the_next_is_made(
     with opened(f"sqlite:///{tmp_path}/log.db") as log:
         guard, _ = guard_of(tmp_path, log)
         labelled(log, 60, turned, "2")
-        guard.look()
+        guard.evaluate()
         first = guard.judgement
         told, read = [], log.labelled
 
@@ -184,7 +184,7 @@ def test_a_judgement_is_there_until_the_next_is_made(
             return read(*arguments)
 
         monkeypatch.setattr(log, "labelled", asked_meanwhile)
-        guard.look()
+        guard.evaluate()
 
     assert first is not None
     assert told == [first]
@@ -202,7 +202,7 @@ def test_what_the_guard_found_is_told(tmp_path: Path) -> None:
         assert "heart_guard_rollbacks_total 0.0" in client.get("/metrics").text
         labelled(log, 60, turned, "2")
 
-        app.state.guard.look()
+        app.state.guard.evaluate()
 
         told = client.get("/model").json()["guard"]
         text = client.get("/metrics").text
@@ -223,11 +223,11 @@ def registered(shelf: Shelf) -> Shelf:
     return shelf
 
 
-def watched(shelf: Shelf, log: PredictionLog, **changes: Any) -> tuple[Guard, Champion]:
+def watched(shelf: Shelf, log: PredictionLog, **changes: Any) -> tuple[ChampionGuard, ModelManager]:
     settings = shelf.settings(**changes)
-    champion = Champion(settings)
+    champion = ModelManager(settings)
     champion.refresh()
-    return Guard(champion, log, settings), champion
+    return ChampionGuard(champion, log, settings), champion
 
 
 @pytest.mark.parametrize("allowed", [False, True])
@@ -239,13 +239,13 @@ def test_only_a_worse_champion_is_taken_back_and_only_if_allowed(
         guard, champion = watched(registered, log, guard_rollback=allowed)
         labelled(log, 60, turned if worse else lambda risks: risks, "2")
 
-        guard.look()
+        guard.evaluate()
 
         number = "1" if allowed and worse else "2"
         assert version_of(champion) == number
         assert aliases(registered.client, NAME) == {"champion": number, "previous": "1"}
         assert guard.rollbacks == (allowed and worse)
-        guard.look()
+        guard.evaluate()
         assert version_of(champion) == number
         assert guard.rollbacks == (allowed and worse)
 
@@ -258,17 +258,17 @@ def test_a_rollback_that_fails_is_said_and_tried_again(
         labelled(log, 60, turned, "2")
         verdict = registered.client.get_model_version(NAME, "1").tags["verdict"]
         registered.client.delete_model_version_tag(NAME, "1", "verdict")
-        with pytest.raises(NotMovedError):
+        with pytest.raises(AliasError):
             champion.roll_back(serving(champion))
-        guard.look()
+        guard.evaluate()
         assert (version_of(champion), guard.rollbacks) == ("2", 0)
         assert "version 2 is not taken back: heart-disease version 1 has no verdict" in caplog.text
 
         registered.database.rename(registered.away)
-        guard.look()
+        guard.evaluate()
         registered.away.rename(registered.database)
         assert (version_of(champion), guard.rollbacks) == ("2", 0)
 
         registered.client.set_model_version_tag(NAME, "1", "verdict", verdict)
-        guard.look()
+        guard.evaluate()
         assert (version_of(champion), guard.rollbacks) == ("1", 1)

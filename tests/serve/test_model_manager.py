@@ -15,7 +15,7 @@ import pytest
 
 from heart.ml.onnx_export import predict
 from heart.schema import fingerprint
-from serve.model_manager import Champion
+from serve.model_manager import ModelManager
 from tests.heart.registry.registry_fixture import (
     NAME,
     ROOT,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 
 def test_the_champion_comes_with_all_that_is_known_of_it(shelf: Shelf) -> None:
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
 
     assert champion.refresh()
 
@@ -60,7 +60,7 @@ def test_the_champion_comes_with_all_that_is_known_of_it(shelf: Shelf) -> None:
 
 
 def test_it_predicts_what_the_pipeline_predicts(shelf: Shelf) -> None:
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.refresh()
     model = serving(champion)
     files = shelf.files_of("1")
@@ -81,8 +81,8 @@ def test_a_version_without_figures_is_served_too_with_its_own_threshold(shelf: S
         (folder / "extra_files" / "standard_error.onnx").unlink()
         (folder / "extra_files" / "training.json").unlink()
 
-    shelf.challenge(bare, standard_error_sha256=None, training_sha256=None)
-    champion = Champion(shelf.settings())
+    shelf.set_challenger(bare, standard_error_sha256=None, training_sha256=None)
+    champion = ModelManager(shelf.settings())
 
     assert champion.refresh()
 
@@ -96,7 +96,7 @@ def test_a_version_without_figures_is_served_too_with_its_own_threshold(shelf: S
 
 def test_a_new_champion_takes_over_and_the_previous_stays(shelf: Shelf) -> None:
     events = Events()
-    champion = Champion(shelf.settings(), events)
+    champion = ModelManager(shelf.settings(), events)
     champion.refresh()
     old = serving(champion)
 
@@ -111,7 +111,7 @@ def test_a_new_champion_takes_over_and_the_previous_stays(shelf: Shelf) -> None:
 
 
 def test_going_back_takes_the_model_that_is_still_in_memory(shelf: Shelf) -> None:
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     for version in ("1", "2"):
         shelf.promote(version)
         champion.refresh()
@@ -130,7 +130,7 @@ def test_going_back_takes_the_model_that_is_still_in_memory(shelf: Shelf) -> Non
 def test_every_answer_is_from_the_version_that_it_names_while_200_swaps_happen(
     shelf: Shelf,
 ) -> None:
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     expected = {
         version: predict((shelf.files_of(version) / "model.onnx").read_bytes(), ROWS)
         for version in ("1", "2")
@@ -166,9 +166,9 @@ def test_every_answer_is_from_the_version_that_it_names_while_200_swaps_happen(
 
 
 def test_the_thread_follows_the_alias(
-    shelf: Shelf, started: Callable[[Champion], Champion]
+    shelf: Shelf, started: Callable[[ModelManager], ModelManager]
 ) -> None:
-    champion = started(Champion(shelf.settings()))
+    champion = started(ModelManager(shelf.settings()))
     until(lambda: champion.current)
     assert version_of(champion) == "1"
 
@@ -178,7 +178,7 @@ def test_the_thread_follows_the_alias(
 
 
 def test_the_thread_outlives_a_mistake(
-    shelf: Shelf, started: Callable[[Champion], Champion], caplog: pytest.LogCaptureFixture
+    shelf: Shelf, started: Callable[[ModelManager], ModelManager], caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[str] = []
 
@@ -188,7 +188,7 @@ def test_the_thread_outlives_a_mistake(
             raise RuntimeError("a mistake")
 
     shelf.database.rename(shelf.away)
-    champion = started(Champion(shelf.settings(), mistaken))
+    champion = started(ModelManager(shelf.settings(), mistaken))
     until(lambda: calls)
     shelf.away.rename(shelf.database)
 
@@ -197,7 +197,7 @@ def test_the_thread_outlives_a_mistake(
 
 
 def test_a_stopped_champion_answers_but_follows_no_more(shelf: Shelf) -> None:
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.start()
     until(lambda: champion.current)
 
@@ -241,7 +241,7 @@ print(json.dumps({
 
 
 def test_no_pickle_is_read_and_no_training_library_imported(shelf: Shelf) -> None:
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.refresh()
     expected = serving(champion).predict(np.zeros((2, 13), dtype=np.float32)).tolist()
     uri, folder = shelf.settings().tracking_uri, shelf.folder

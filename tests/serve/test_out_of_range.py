@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from heart.schema import MEASUREMENTS, NAMES
 from serve.api.models import EXAMPLE
 from serve.app import create_app
-from serve.ui.callbacks import Handlers
+from serve.ui.callbacks import Callbacks
 from tests.serve.small_service import parts
 
 
@@ -59,7 +59,7 @@ def test_what_is_missing_or_unknown_is_not_out_of_range(client: TestClient) -> N
 
 
 def test_the_page_counts_them_too(client: TestClient, tmp_path: Path) -> None:
-    handlers = Handlers(client.app.state.service)  # type: ignore[attr-defined]
+    handlers = Callbacks(client.app.state.service)  # type: ignore[attr-defined]
     table = tmp_path / "uploads" / "patients.csv"
     table.parent.mkdir()
     table.write_text("age,sex,cholesterol\n57,male,5.2\n,male,\n61,F,6.1\n")

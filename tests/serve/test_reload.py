@@ -8,10 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from heart.predictions.log import PredictionLog
-from heart.registry.aliases import NotMovedError, aliases
+from heart.registry.aliases import AliasError, aliases
 from serve.app import create_app
 from serve.metrics import Metrics
-from serve.model_manager import Champion
+from serve.model_manager import ModelManager
 from tests.heart.registry.registry_fixture import NAME, ROWS, Shelf, serving, version_of
 
 pytestmark = [
@@ -27,7 +27,7 @@ def client(shelf: Shelf) -> Iterator[TestClient]:
     """A service that has looked into the registry, and will not do so again for an hour."""
     url = f"sqlite:///{shelf.folder}/log.db"
     settings = shelf.settings(poll_seconds=3600, log_url=url)
-    champion = Champion(settings)
+    champion = ModelManager(settings)
     champion.refresh()
     app = create_app(settings, champion, PredictionLog(url), Metrics(), with_page=False)
     with TestClient(app) as client:
@@ -59,7 +59,7 @@ def test_a_reload_takes_up_the_new_champion_at_once(client: TestClient, shelf: S
 def test_a_reload_says_what_was_refused_and_tries_it_again(
     client: TestClient, shelf: Shelf
 ) -> None:
-    broken = shelf.challenge(damage)
+    broken = shelf.set_challenger(damage)
 
     said = reload(client)
 
@@ -87,7 +87,7 @@ def test_a_reload_without_a_registry_is_refused_for_now(client: TestClient, shel
 def test_a_reload_wants_the_token(shelf: Shelf) -> None:
     url = f"sqlite:///{shelf.folder}/log.db"
     settings = shelf.settings(poll_seconds=3600, log_url=url, api_token=TOKEN)
-    champion = Champion(settings)
+    champion = ModelManager(settings)
     app = create_app(settings, champion, PredictionLog(url), Metrics(), with_page=False)
     client = TestClient(app)  # not started: nothing but the request looks into the registry
 
@@ -112,7 +112,7 @@ def test_a_reload_is_documented(client: TestClient) -> None:
 
 
 def test_the_rivals_are_the_versions_with_their_aliases(shelf: Shelf) -> None:
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.refresh()
     assert champion.challenger.current is champion.fallback.current is None
 
@@ -135,7 +135,7 @@ def test_the_rivals_are_the_versions_with_their_aliases(shelf: Shelf) -> None:
 
 def test_the_champion_is_not_its_own_rival(shelf: Shelf) -> None:
     shelf.client.set_registered_model_alias(NAME, "challenger", "2")
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.refresh()
     assert champion.challenger.current is not None
 
@@ -147,10 +147,10 @@ def test_the_champion_is_not_its_own_rival(shelf: Shelf) -> None:
 
 
 def test_a_broken_challenger_is_refused_and_the_champion_serves(shelf: Shelf) -> None:
-    broken = shelf.challenge(damage)
+    broken = shelf.set_challenger(damage)
     shelf.client.set_registered_model_alias(NAME, "challenger", broken)
     shelf.promote("1")
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
 
     assert champion.refresh()
 
@@ -167,11 +167,11 @@ def test_a_challenger_whose_files_are_away_is_waited_for(shelf: Shelf) -> None:
         path = folder / "model.onnx"
         away.append((path, path.read_bytes()))
 
-    version = shelf.challenge(remove)
+    version = shelf.set_challenger(remove)
     away[0][0].unlink()
     shelf.client.set_registered_model_alias(NAME, "challenger", version)
     shelf.promote("1")
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.refresh()
     assert (champion.challenger.current, champion.registry_failures) == (None, 0)
 
@@ -185,7 +185,7 @@ def test_a_challenger_whose_files_are_away_is_waited_for(shelf: Shelf) -> None:
 def test_a_champion_that_is_taken_back_is_taken_back_in_the_registry(shelf: Shelf) -> None:
     shelf.client.set_registered_model_alias(NAME, "previous", "1")
     shelf.promote("2")
-    replicas = [Champion(shelf.settings()) for _ in range(2)]
+    replicas = [ModelManager(shelf.settings()) for _ in range(2)]
     for replica in replicas:
         replica.refresh()
 
@@ -200,12 +200,12 @@ def test_a_champion_that_is_taken_back_is_taken_back_in_the_registry(shelf: Shel
 def test_only_the_champion_that_was_judged_is_taken_back(shelf: Shelf) -> None:
     shelf.client.set_registered_model_alias(NAME, "previous", "1")
     shelf.promote("2")
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.refresh()
     judged = serving(champion)
-    third = shelf.challenge()
+    third = shelf.set_challenger()
 
-    with pytest.raises(NotMovedError, match="version 2 is no longer the champion"):
+    with pytest.raises(AliasError, match="version 2 is no longer the champion"):
         champion.roll_back(judged)
     champion.refresh()
     assert not champion.roll_back(judged)
@@ -215,7 +215,7 @@ def test_only_the_champion_that_was_judged_is_taken_back(shelf: Shelf) -> None:
 
 def test_a_version_that_is_served_by_its_number_is_not_taken_back(shelf: Shelf) -> None:
     shelf.client.set_registered_model_alias(NAME, "previous", "1")
-    champion = Champion(shelf.settings(model=f"models:/{NAME}/2"))
+    champion = ModelManager(shelf.settings(model=f"models:/{NAME}/2"))
     champion.refresh()
 
     assert not champion.roll_back(serving(champion))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heart.predictions.log import LogOverloaded, LogUnavailable, PredictionLog
+from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from serve.api.models import EXAMPLE, MAX_BATCH
 from serve.metrics import Metrics
-from serve.service import NoChampion, Service, roc_auc
+from serve.service import NoModel, Service, roc_auc
 from tests.heart.predictions.logs import held, opened
 from tests.serve.small_service import Present, model, parts
 
@@ -57,7 +57,7 @@ def test_a_turn_that_cannot_be_answered_fails_for_each_of_it(tmp_path: Path) -> 
         log.close()
         refusals = asyncio.run(asked(service, aged(40), aged(50)))
 
-    assert [type(failure) for failure in failures] == [NoChampion] * 2
+    assert [type(failure) for failure in failures] == [NoModel] * 2
     assert [type(refusal) for refusal in refusals] == [LogUnavailable] * 2
     assert refusals[0] is not refusals[1]
     assert refusals[0].retry_after == refusals[1].retry_after
@@ -82,7 +82,7 @@ def test_of_large_batches_in_one_turn_only_those_are_refused_that_do_not_fit(
 
         *answers, refused = asyncio.run(story())
 
-        assert isinstance(refused, LogOverloaded)
+        assert isinstance(refused, LogQueueFull)
         assert [len(found) for found in answers] == [MAX_BATCH, MAX_BATCH, 1]
         assert log.count() == 2 * MAX_BATCH + 1
 

@@ -14,10 +14,10 @@ from fastapi.testclient import TestClient
 from heart.predictions.log import LogUnavailable, PredictionLog, new_ids
 from heart.registry.model_version import Model
 from serve import shadow as shadow_module
-from serve.aliased_model import Rival
+from serve.aliased_model import AliasedModel
 from serve.api.models import EXAMPLE, rows_of
 from serve.app import create_app
-from serve.shadow import Shadow
+from serve.shadow import ShadowScorer
 from tests.heart.predictions.logs import held, opened, records, until
 from tests.heart.registry.registry_fixture import ROWS
 from tests.serve.small_service import model, parts
@@ -31,26 +31,28 @@ def log(tmp_path: Path) -> Iterator[PredictionLog]:
         yield opened_log
 
 
-def rival(current: Model | None) -> Rival:
-    made = Rival("challenger", lambda _: model())
+def rival(current: Model | None) -> AliasedModel:
+    made = AliasedModel("challenger", lambda _: model())
     made.current = current
     return made
 
 
-def offered(shadow: Shadow, log: PredictionLog, count: int = 40, version: str = "1") -> list[str]:
+def offered(
+    shadow: ShadowScorer, log: PredictionLog, count: int = 40, version: str = "1"
+) -> list[str]:
     """Rows that a version has answered, offered; their ids."""
     made = records(count, version)
     log.append_sync(made)
     ids = [record.id for record in made]
-    shadow.offer(version, ids, np.resize(ROWS, (count, ROWS.shape[1])))
+    shadow.enqueue(version, ids, np.resize(ROWS, (count, ROWS.shape[1])))
     return ids
 
 
 def test_every_row_is_scored_with_the_challenger_and_kept(log: PredictionLog) -> None:
-    shadow = Shadow(rival(model(*CHALLENGER)), log)
+    shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
     offered(shadow, log)
 
-    shadow.step()
+    shadow.process_batch()
 
     found = shadow.compared(model())
     assert found is not None
@@ -63,20 +65,20 @@ def test_every_row_is_scored_with_the_challenger_and_kept(log: PredictionLog) ->
 
 def test_without_a_challenger_nothing_is_kept(log: PredictionLog) -> None:
     for challenger in (None, model()):  # the second is the version that answered
-        shadow = Shadow(rival(challenger), log)
+        shadow = ShadowScorer(rival(challenger), log)
         offered(shadow, log)
-        shadow.step()
+        shadow.process_batch()
         assert (shadow.rows, shadow.dropped, len(shadow._waiting)) == ({}, 0, 0)
-    assert Shadow(rival(None), log).compared(model()) is None
+    assert ShadowScorer(rival(None), log).compared(model()) is None
 
 
 def test_a_challenger_that_was_withdrawn_scores_no_more(log: PredictionLog) -> None:
     challenger = rival(model(*CHALLENGER))
-    shadow = Shadow(challenger, log)
+    shadow = ShadowScorer(challenger, log)
     offered(shadow, log)
     challenger.current = None
 
-    shadow.step()
+    shadow.process_batch()
 
     assert (shadow.rows, len(shadow._waiting)) == ({}, 0)
     assert shadow.dropped == 40
@@ -87,27 +89,27 @@ def test_a_step_is_bounded_and_so_is_what_waits(
 ) -> None:
     monkeypatch.setattr(shadow_module, "WAITING_ROWS", 60)
     monkeypatch.setattr(shadow_module, "STEP_ROWS", 25)
-    shadow = Shadow(rival(model(*CHALLENGER)), log)
+    shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
 
     first, second = offered(shadow, log), offered(shadow, log)
     offered(shadow, log)
 
     assert [key for key, _ in shadow._waiting] == [*first, *second[:20]]
     assert shadow.dropped == 60
-    shadow.step()
+    shadow.process_batch()
     assert shadow.rows == {"2": 25}
-    shadow.step()
-    shadow.step()
-    shadow.step()
+    shadow.process_batch()
+    shadow.process_batch()
+    shadow.process_batch()
     assert (shadow.rows, shadow.dropped) == ({"2": 60}, 60)
 
 
 def test_what_cannot_be_logged_is_counted(log: PredictionLog) -> None:
-    shadow = Shadow(rival(model(*CHALLENGER)), log)
+    shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
     offered(shadow, log)
     log.close()
 
-    shadow.step()
+    shadow.process_batch()
 
     assert (+shadow.rows, shadow.dropped) == ({}, 40)
     with pytest.raises(LogUnavailable):
@@ -132,10 +134,10 @@ def strange(*risks: float) -> Model:
 
 
 def test_what_is_no_probability_is_left_out_and_the_log_stays_up(log: PredictionLog) -> None:
-    shadow = Shadow(rival(strange(0.5, float("nan"), 1.5, -0.1)), log)
+    shadow = ShadowScorer(rival(strange(0.5, float("nan"), 1.5, -0.1)), log)
     offered(shadow, log)
 
-    shadow.step()
+    shadow.process_batch()
 
     assert (shadow.rows, shadow.dropped) == ({"2": 10}, 30)
     assert log.ready() is None
@@ -147,7 +149,7 @@ def test_the_thread_outlives_a_challenger_that_fails(
 ) -> None:
     monkeypatch.setattr(shadow_module, "STEP_SECONDS", 0.005)
     challenger = rival(strange())
-    shadow = Shadow(challenger, log)
+    shadow = ShadowScorer(challenger, log)
     shadow.start()
     offered(shadow, log)
     with caplog.at_level(logging.ERROR):
@@ -260,11 +262,11 @@ def test_no_answer_waits_for_the_challenger(
 def test_a_prediction_that_is_erased_before_it_is_scored_leaves_no_shadow(
     log: PredictionLog,
 ) -> None:
-    shadow = Shadow(rival(model(*CHALLENGER)), log)
+    shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
     ids = offered(shadow, log)
     log.erase(ids[0])
 
-    shadow.step()
+    shadow.process_batch()
 
     found = shadow.compared(model())
     assert found is not None
@@ -272,7 +274,7 @@ def test_a_prediction_that_is_erased_before_it_is_scored_leaves_no_shadow(
 
 
 def test_offering_waits_for_nobody(log: PredictionLog) -> None:
-    shadow = Shadow(rival(model(*CHALLENGER)), log)
+    shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
     with held(log):
-        shadow.offer("1", new_ids(40), ROWS)
+        shadow.enqueue("1", new_ids(40), ROWS)
     assert len(shadow._waiting) == 40

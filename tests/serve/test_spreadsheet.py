@@ -15,7 +15,7 @@ from tests.serve.spreadsheet_reader import FORMULAS, NO_FORMULAS, formulas
 TEXTS = st.text(st.sampled_from(list("=+-@＝;,\t\r\n \"'aA1.")), max_size=8)  # noqa: RUF001
 
 
-def written(text: str, quoting: int) -> str:
+def written(text: str, quoting: Literal[0, 1, 2, 3]) -> str:
     """A line of CSV with a text in both places that a spreadsheet may split differently."""
     file = io.StringIO()
     csv.writer(file, quoting=quoting).writerow([text, "x", text])

@@ -90,8 +90,8 @@ def test_every_answer_is_from_the_version_that_it_names_however_often_it_moves(
     ) as server:
         load = Load(server.port, asked)
         with load.running():
-            for move in range(moves):
-                version = "21"[move % 2]
+            for set_champion in range(moves):
+                version = "21"[set_champion % 2]
                 shelf.client.set_registered_model_alias(NAME, "champion", version)
                 until(lambda version=version: load.seen == version)  # type: ignore[misc]
         reloads = server.metric("heart_champion_reloads_total")

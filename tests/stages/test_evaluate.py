@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.groups import groups
 from heart.ml.onnx_export import export
@@ -67,7 +67,7 @@ def test_sources_are_groups_once_there_are_two() -> None:
 def test_one_outcome_alone_cannot_be_evaluated() -> None:
     table, outcome, probability = patients()
 
-    with pytest.raises(StageError, match="all 80 outcomes are equal"):
+    with pytest.raises(UserError, match="all 80 outcomes are equal"):
         evaluate(table, np.ones_like(outcome), probability, OPTIONS)
 
 

@@ -6,7 +6,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from heart import files
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.schema import NAMES, OUTCOME
 from stages.merge import COLUMNS, main, merge
 
@@ -87,7 +87,7 @@ def test_inputs_are_left_as_they_were() -> None:
     ids=["all generators", "the smallest counts"],
 )
 def test_more_rows_than_there_are_is_refused(synthetic: pd.DataFrame, most: int) -> None:
-    with pytest.raises(StageError) as refusal:
+    with pytest.raises(UserError) as refusal:
         merge(TRAIN, synthetic, rows=most + 1)
 
     message = f"merge.rows is {most + 1}, expected at most {most} (synthesize.rows)"
@@ -120,7 +120,7 @@ def test_nothing_is_written_when_too_many_rows_are_wanted(
     files.write_table(files.TRAIN, TRAIN)
     files.write_table(files.SYNTHETIC, SYNTHETIC)
 
-    with pytest.raises(StageError):
+    with pytest.raises(UserError):
         main()
 
     assert not files.MERGED.exists()

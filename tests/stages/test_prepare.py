@@ -16,7 +16,7 @@ from heart import files
 from heart.dataset import label_check as direction
 from heart.dataset.formats import COLUMNS, PROJECT
 from heart.dataset.reader import read
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME
 from stages import prepare
 
@@ -56,7 +56,7 @@ def _prepared(raw: Content, **options: Any) -> tuple[pd.DataFrame, dict[str, Any
 
 
 def _refusal(raw: Content, **options: Any) -> str:
-    with pytest.raises(StageError) as refusal:
+    with pytest.raises(UserError) as refusal:
         _prepared(raw, **options)
     assert not list(files.PREPARED.parent.glob("prepared*"))
     assert not files.METRICS.exists()
@@ -399,7 +399,7 @@ def test_a_refusal_leaves_an_earlier_result_alone() -> None:
     before = files.PREPARED.read_bytes(), (files.METRICS / "prepare.json").read_bytes()
     _lay(files.RAW, _with(6, "age", "7"))
 
-    with pytest.raises(StageError):
+    with pytest.raises(UserError):
         prepare.main()
 
     assert (files.PREPARED.read_bytes(), (files.METRICS / "prepare.json").read_bytes()) == before
@@ -440,12 +440,12 @@ def test_a_patient_or_two_are_no_evidence(number: int) -> None:
 
 def test_one_unusual_sign_is_no_evidence() -> None:
     other = {"yes": "no", "no": "yes"}
-    unusual = [row.split(",") for row in PATIENTS]
+    outside_training_range = [row.split(",") for row in PATIENTS]
     place = COLUMNS.index("exercise_angina")
-    for cells in unusual:
+    for cells in outside_training_range:
         cells[place] = other[cells[place]]
 
-    prepared, metrics = _prepared([HEADING, *map(",".join, unusual)])
+    prepared, metrics = _prepared([HEADING, *map(",".join, outside_training_range)])
 
     assert len(prepared) == len(PATIENTS)
     assert metrics["clinical_signs_z"]["raw"]["exercise_angina"] < -3

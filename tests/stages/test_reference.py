@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from heart.drift.detector import fit
-from heart.errors import StageError
+from heart.errors import UserError
 from stages import params
 from stages.reference import false_alarms, figures, policy_of, sample_of
 
@@ -38,7 +38,7 @@ def test_the_policy_is_that_of_the_parameters() -> None:
 def test_parameters_that_are_no_policy_are_refused() -> None:
     few = OPTIONS.model_copy(update={"windows": [10, 100]})
 
-    with pytest.raises(StageError, match=r"params.yaml: reference: the smallest window is 10"):
+    with pytest.raises(UserError, match=r"params.yaml: reference: the smallest window is 10"):
         policy_of(few)
 
 
@@ -51,7 +51,7 @@ def test_every_patient_has_its_own_score(train: pd.DataFrame, scored: pd.DataFra
 
 def test_scores_of_other_patients_are_refused(train: pd.DataFrame, scored: pd.DataFrame) -> None:
     for other in (scored[::-1], scored[:-1]):
-        with pytest.raises(StageError, match=f"its {len(other)} patients are not the 303 of"):
+        with pytest.raises(UserError, match=f"its {len(other)} patients are not the 303 of"):
             sample_of(train, other)
 
 
@@ -73,7 +73,7 @@ def test_limits_that_break_the_promise_are_refused(
         "heart.drift.detector.limits", lambda *_: (2.0,) * (len(policy.windows) + 1)
     )
 
-    with pytest.raises(StageError, match=r"of 20 streams .* a share of at most 0.05 \(reference"):
+    with pytest.raises(UserError, match=r"of 20 streams .* a share of at most 0.05 \(reference"):
         false_alarms(sample_of(train, scored), replace(policy, seed=1), 20)
 
 
@@ -88,7 +88,7 @@ def test_one_alarm_in_few_streams_is_no_evidence_and_two_are(
     assert false_alarms(sample, policy, 5)["alarms"] == 1
 
     first[1] = 30
-    with pytest.raises(StageError, match="2 of 5 streams without drift raise an alarm"):
+    with pytest.raises(UserError, match="2 of 5 streams without drift raise an alarm"):
         false_alarms(sample, policy, 5)
 
 

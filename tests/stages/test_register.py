@@ -11,7 +11,7 @@ from heart import files
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.onnx_export import export, predict
 from heart.registry import publishing as registry
-from heart.registry.aliases import SCHEMA, VERDICT, move
+from heart.registry.aliases import SCHEMA, VERDICT, set_champion
 from heart.registry.model_card import model_card
 from heart.schema import MEASUREMENTS, NAMES
 from stages import params
@@ -421,7 +421,7 @@ def test_what_was_cut_off_after_the_promotion_is_finished(
     run()
     experiment = registry.experiment(store, NAME)
     second = package_of(model_of(strength=0.12))
-    move(store, NAME, registry.publish(store, NAME, experiment, second, "a card").version)
+    set_champion(store, NAME, registry.publish(store, NAME, experiment, second, "a card").version)
 
     verdict = run(strength=0.12)
 

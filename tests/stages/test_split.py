@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from heart import files
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.schema import OUTCOME
 from stages.split import draw, main, split
 
@@ -133,7 +133,7 @@ def test_too_few_training_rows_of_an_outcome_are_refused() -> None:
     table[OUTCOME.name] = "presence"
     table.loc[table["patient_id"].isin(healthy), OUTCOME.name] = "absence"
 
-    with pytest.raises(StageError) as refusal:
+    with pytest.raises(UserError) as refusal:
         split(table, 0.2, FOLDS, 0)
 
     assert f"{len(trained)} training rows with {FOLDS - 1} presence" in str(refusal.value)
@@ -141,7 +141,7 @@ def test_too_few_training_rows_of_an_outcome_are_refused() -> None:
 
 
 def test_too_few_test_rows_of_an_outcome_are_refused() -> None:
-    with pytest.raises(StageError) as refusal:
+    with pytest.raises(UserError) as refusal:
         split(PATIENTS, 0.01, FOLDS, 0)
 
     assert " test rows with " in str(refusal.value)
@@ -150,7 +150,7 @@ def test_too_few_test_rows_of_an_outcome_are_refused() -> None:
 
 @pytest.mark.parametrize("outcome", ["absence", "presence"])
 def test_one_outcome_only_is_refused(outcome: str) -> None:
-    with pytest.raises(StageError, match=r"with (\d+ presence and 0|0 presence and \d+) absence"):
+    with pytest.raises(UserError, match=r"with (\d+ presence and 0|0 presence and \d+) absence"):
         split(_table([f"patient-{n}" for n in range(50)], [outcome] * 50), 0.2, FOLDS, 0)
 
 

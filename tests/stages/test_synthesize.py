@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.ml.tstr import utility
 from heart.registry.publishing import fictional_rows
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, encode
@@ -110,7 +110,7 @@ def test_rows_out_of_bounds_and_copies_are_redrawn_and_counted() -> None:
 def test_a_generator_that_makes_nothing_valid_is_an_error() -> None:
     hopeless = complete(table(20), 0).assign(age=-1.0)
 
-    with pytest.raises(StageError, match="0 of 10 synthetic rows are valid"):
+    with pytest.raises(UserError, match="0 of 10 synthetic rows are valid"):
         draw(Replay(hopeless), table(20), rows=10, seed=0)
 
 
@@ -162,7 +162,7 @@ def test_the_device_is_a_gpu_where_one_is_wanted_and_there(
 def test_a_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
-    with pytest.raises(StageError, match="device is cuda, but torch finds no GPU"):
+    with pytest.raises(UserError, match="device is cuda, but torch finds no GPU"):
         fit_generator(complete(table(40), seed=0), options(device="cuda"), lambda: None)
 
 
@@ -186,7 +186,7 @@ def test_a_generator_is_told_whether_to_use_the_gpu(
 
 
 def test_a_measurement_that_nobody_has_cannot_be_synthesized() -> None:
-    with pytest.raises(StageError, match="none of the 10 rows to learn from has thallium"):
+    with pytest.raises(UserError, match="none of the 10 rows to learn from has thallium"):
         complete(table(10).assign(thallium=""), seed=0)
 
 

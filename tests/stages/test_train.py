@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.files import ALL
 from heart.ml.estimators import ChainedLogisticRegression, candidates
 from heart.registry.publishing import fictional_rows
@@ -12,8 +12,8 @@ from stages.train import (
     Rows,
     choose,
     cross_validate,
-    earns,
     fit,
+    improves_beyond_se,
     losses,
     out_of_fold,
     parity,
@@ -73,9 +73,9 @@ def test_useful_synthetic_rows_earn_a_weight_and_noise_does_not() -> None:
 def test_a_gain_within_the_noise_of_the_folds_earns_nothing() -> None:
     plain = np.array([0.40, 0.35, 0.50, 0.45])
 
-    assert earns(plain, plain - [0.02, 0.03, 0.02, 0.03])
-    assert not earns(plain, plain - [0.20, -0.15, 0.10, -0.10])
-    assert not earns(plain, plain)
+    assert improves_beyond_se(plain, plain - [0.02, 0.03, 0.02, 0.03])
+    assert not improves_beyond_se(plain, plain - [0.20, -0.15, 0.10, -0.10])
+    assert not improves_beyond_se(plain, plain)
 
 
 def test_no_fit_of_a_fold_sees_its_rows() -> None:
@@ -115,7 +115,7 @@ def test_the_score_of_a_patient_is_of_a_model_that_has_not_seen_it() -> None:
 
 
 def test_a_generator_without_rows_is_an_error() -> None:
-    with pytest.raises(StageError, match="no synthetic row of generator 'nobody'"):
+    with pytest.raises(UserError, match="no synthetic row of generator 'nobody'"):
         fit(ChainedLogisticRegression(), rows(), 1.0, "nobody")
 
 
@@ -140,7 +140,7 @@ def test_a_model_that_onnx_gets_wrong_is_refused() -> None:
     one, other = (ChainedLogisticRegression(C=c).fit(data.x, data.y) for c in (0.1, 1.0))
 
     assert parity(one, export(one).SerializeToString(), data.x) < 1e-5
-    with pytest.raises(StageError, match="differ from scikit-learn's by"):
+    with pytest.raises(UserError, match="differ from scikit-learn's by"):
         parity(one, export(other).SerializeToString(), data.x)
 
 
@@ -166,5 +166,5 @@ def test_the_parts_of_a_large_table_are_compared_one_by_one(
     assert sum(gaps) == len(data.x)
     assert max(gaps) == 100
     monkeypatch.setattr("stages.train._gap", lambda *_: np.nan)
-    with pytest.raises(StageError, match="differ from scikit-learn's by nan"):
+    with pytest.raises(UserError, match="differ from scikit-learn's by nan"):
         parity(model, onnx, data.x)

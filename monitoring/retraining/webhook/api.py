@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
 
 from heart.http.access import authenticate, unavailable
-from heart.http.admission import Admission, Full, whole_body
+from heart.http.admission import ConcurrencyLimiter, Overloaded, whole_body
 from monitoring.retraining.webhook.metrics import Metrics
 from monitoring.retraining.webhook.notification import Notification, signed, what_is_wrong
 from monitoring.retraining.webhook.retrainer import Retrainer
@@ -28,21 +28,21 @@ CONNECTIONS = 100
 def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
     """The receiver. It closes `runs` at its end."""
     metrics = Metrics()
-    admission = Admission(CONNECTIONS, settings.max_body_bytes)
+    admission = ConcurrencyLimiter(CONNECTIONS, settings.max_body_bytes)
     retrainer = Retrainer(settings, runs, metrics)
     token = settings.token.get_secret_value()
 
     # No documentation: the only caller is Grafana, and the routes are in monitoring/README.md.
     app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
     app.add_exception_handler(sqlite3.Error, _runs_unavailable)
-    app.add_exception_handler(Full, _full)
+    app.add_exception_handler(Overloaded, _full)
 
     @app.post("/hooks/grafana")
     async def grafana(request: Request) -> Response:
         try:
             notification = await _notification(request, settings, admission)
             answer = retrainer.take(notification)
-        except (HTTPException, Full):
+        except (HTTPException, Overloaded):
             metrics.hooks.labels("refused").inc()
             raise
         except sqlite3.Error:
@@ -72,9 +72,9 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
 
 
 @asynccontextmanager
-async def _running(retrainer: Retrainer, admission: Admission) -> AsyncIterator[None]:
+async def _running(retrainer: Retrainer, admission: ConcurrencyLimiter) -> AsyncIterator[None]:
     """The receiver at work; in the end the retraining that runs is stopped."""
-    watching = asyncio.create_task(admission.patience.watch())
+    watching = asyncio.create_task(admission.patience.enforce())
     try:
         yield
     finally:
@@ -84,7 +84,7 @@ async def _running(retrainer: Retrainer, admission: Admission) -> AsyncIterator[
 
 
 async def _notification(
-    request: Request, settings: RetrainerSettings, admission: Admission
+    request: Request, settings: RetrainerSettings, admission: ConcurrencyLimiter
 ) -> Notification:
     """What Grafana sent. Raises 401, 413, 408, 400 or 422 in this order."""
     authenticate(request.scope, settings.token.get_secret_value())

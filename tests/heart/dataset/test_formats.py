@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 from heart import files
 from heart.dataset import formats
 from heart.dataset.reader import read
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
 from stages import params, prepare
 
@@ -195,7 +195,7 @@ def test_copies_in_the_circulating_file_are_counted(tmp_path: Path) -> None:
 def test_the_label_of_the_circulating_file_is_refused_as_it_is(tmp_path: Path) -> None:
     lines, _, _ = LAYOUTS["circulating"]
 
-    with pytest.raises(StageError, match=r"set prepare\.invert_label: true"):
+    with pytest.raises(UserError, match=r"set prepare\.invert_label: true"):
         _prepare(tmp_path, lines, invert=False)
 
 
@@ -252,7 +252,7 @@ def test_an_ambiguous_file_is_refused_by_name_and_read_once_the_coding_is_named(
 ) -> None:
     normal = [line for line in _uci_file() if line.split(",")[-2] == "3.0"]
 
-    with pytest.raises(StageError, match=f"^{files.RAW}: cannot tell the coding"):
+    with pytest.raises(UserError, match=f"^{files.RAW}: cannot tell the coding"):
         _prepare(tmp_path, normal)
     prepared, _ = _prepare(tmp_path, normal, form="uci")
 
@@ -263,7 +263,7 @@ def test_an_ambiguous_file_is_refused_by_name_and_read_once_the_coding_is_named(
 def test_the_wrong_coding_is_refused_with_the_codes_that_it_knows(tmp_path: Path) -> None:
     lines, _, _ = LAYOUTS["circulating"]
 
-    with pytest.raises(StageError) as refusal:
+    with pytest.raises(UserError) as refusal:
         _prepare(tmp_path, lines, form="uci")
 
     assert "chest_pain_type is '0', expected one of 1, 2, 3, 4" in str(refusal.value)

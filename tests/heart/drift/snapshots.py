@@ -15,7 +15,7 @@ from heart.drift.detector import fit
 from heart.predictions.log import PredictionLog, Record, new_ids
 from heart.registry.model_version import Model
 from heart.schema import MEASUREMENTS, NAMES, Floats
-from monitoring.monitor import Watch
+from monitoring.monitor import DriftMonitor
 from monitoring.settings import DriftSettings
 from serve.app import create_app
 from tests.heart.registry.registry_fixture import ROOT, patients
@@ -76,14 +76,14 @@ def log_patients(
 @contextmanager
 def watching(
     folder: Path, watched: Model | None = None, interval_seconds: float = 3600, **changes: Any
-) -> Iterator[tuple[TestClient, Watch]]:
+) -> Iterator[tuple[TestClient, DriftMonitor]]:
     """A client of the service, and its watch."""
     given, champion, log, metrics = parts(folder, **changes)
     champion.current = watched or watched_model()
-    watch = Watch(champion, log, settings(interval_seconds=interval_seconds))
-    app = create_app(given, champion, log, metrics, with_page=False, watch=watch)
+    monitor = DriftMonitor(champion, log, settings(interval_seconds=interval_seconds))
+    app = create_app(given, champion, log, metrics, with_page=False, monitor=monitor)
     with TestClient(app) as client:
-        yield client, watch
+        yield client, monitor
 
 
 def send(client: Any, patients: list[dict[str, Any]]) -> list[dict[str, Any]]:

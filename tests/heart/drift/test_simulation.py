@@ -65,8 +65,8 @@ def test_a_stream_is_counted_between_two_looks(sample: Sample, reference: Refere
 
     found = counted(stream, reference)
 
-    for look, counts in enumerate(found):
-        own = slice(10 * look, 10 * look + 10)
+    for snapshot, counts in enumerate(found):
+        own = slice(10 * snapshot, 10 * snapshot + 10)
         assert counts.tolist() == count(stream.rows[own], stream.scores[own], reference).tolist()
 
 

@@ -48,7 +48,7 @@ def held(log: PredictionLog) -> Iterator[None]:
         released.wait(20)
 
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(log._writer.ask, hold)
+        asked = pool.submit(log._writer.run_on_writer, hold)
         entered.wait(20)
         try:
             yield

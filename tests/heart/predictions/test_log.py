@@ -19,9 +19,9 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 from heart.predictions import log as log_module
 from heart.predictions import writer as log_writer
 from heart.predictions.log import (
+    LogConfigurationError,
     LogError,
-    LogOverloaded,
-    LogRefused,
+    LogQueueFull,
     LogRejected,
     LogUnavailable,
     OutcomeConflict,
@@ -175,7 +175,7 @@ def test_too_much_at_once_is_refused_and_what_waits_is_kept(url: str) -> None:
         with ThreadPoolExecutor(2) as pool, held(log):
             waiting = pool.submit(log.append_sync, records(8))
             until(lambda: log._writer._waiting == 8)
-            with pytest.raises(LogOverloaded) as refused:
+            with pytest.raises(LogQueueFull) as refused:
                 asyncio.run(log.append(records(3)))
             assert refused.value.retry_after > 0
             more = pool.submit(log.append_sync, records(2))
@@ -473,7 +473,10 @@ def test_a_newer_log_is_refused(url: str) -> None:
         pass
     _execute(url, "UPDATE log_state SET value = 3 WHERE name = 'schema_version'")
 
-    with pytest.raises(LogRefused, match=r"version 3 .* this program knows 2"), opened(url):
+    with (
+        pytest.raises(LogConfigurationError, match=r"version 3 .* this program knows 2"),
+        opened(url),
+    ):
         pass
 
 
@@ -482,7 +485,7 @@ def test_a_log_of_another_schema_is_refused(url: str) -> None:
         pass
     _execute(url, "ALTER TABLE predictions ADD COLUMN troponin REAL")
 
-    with pytest.raises(LogRefused, match="troponin"), opened(url):
+    with pytest.raises(LogConfigurationError, match="troponin"), opened(url):
         pass
 
 
@@ -503,7 +506,7 @@ def _execute(url: str, statement: str) -> None:
     ],
 )
 def test_other_databases_are_refused(address: str, complaint: str) -> None:
-    with pytest.raises(LogRefused, match=complaint) as refused:
+    with pytest.raises(LogConfigurationError, match=complaint) as refused:
         PredictionLog(address)
 
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
@@ -521,7 +524,7 @@ def test_a_second_process_on_sqlite_is_refused_while_the_first_runs(tmp_path: Pa
 
     with opened(url) as log:
         assert "more than one process needs PostgreSQL" in second().stderr
-        with pytest.raises(LogRefused, match="another process writes"), opened(url):
+        with pytest.raises(LogConfigurationError, match="another process writes"), opened(url):
             pass
         log.append_sync(records(1))
 

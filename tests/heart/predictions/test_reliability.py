@@ -323,7 +323,7 @@ def test_changes_that_are_deleted_are_written_again(file: Path) -> None:
 def test_a_damaged_file_in_its_place_is_not_written_to(file: Path, tmp_path: Path) -> None:
     with opened(f"sqlite:///{file}", retry_after=0.0) as log:
         log.append_sync(records(5000))
-        log._writer.ask(log._store.scrub)
+        log._writer.run_on_writer(log._store.scrub)
         shutil.copy(file, tmp_path / "copy")
         with (tmp_path / "copy").open("r+b") as damaged:
             damaged.seek(50 * 4096)

@@ -17,10 +17,10 @@ from heart import files
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.onnx_export import export, export_error
 from heart.registry import publishing as registry
-from heart.registry.aliases import VERDICT, move
+from heart.registry.aliases import VERDICT, set_champion
 from heart.registry.model_version import Model
 from heart.schema import Floats
-from serve.model_manager import Champion
+from serve.model_manager import ModelManager
 from serve.settings import Settings
 
 NAME = "heart-disease"
@@ -82,7 +82,7 @@ class Shelf:
             self.client.log_text(run_id, text, f"metrics/{name}.json")
         return run_id
 
-    def challenge(
+    def set_challenger(
         self,
         change: Callable[[Path], None] | None = None,
         run_id: str | None = None,
@@ -144,7 +144,7 @@ def fill(empty_store: Path, strengths: Sequence[float], folder: Path, **beside: 
         client = registry.connect()
         for strength in strengths:
             publish(client, folder, strength, **beside)
-        move(client, NAME, "1")
+        set_champion(client, NAME, "1")
 
 
 def forget(patch: pytest.MonkeyPatch, variable: str) -> None:
@@ -167,10 +167,10 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.01)
 
 
-def serving(champion: Champion) -> Model:
+def serving(champion: ModelManager) -> Model:
     assert champion.current is not None
     return champion.current
 
 
-def version_of(champion: Champion) -> str:
+def version_of(champion: ModelManager) -> str:
     return serving(champion).version

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from heart.errors import main_of
+from heart.errors import run_main
 from heart.registry import promote as command
 from heart.registry.aliases import (
     SCHEMA,
@@ -14,12 +14,12 @@ from heart.registry.aliases import (
     SHA256,
     THRESHOLD,
     VERDICT,
-    NotMovedError,
+    AliasError,
     aliases,
-    challenge,
+    clear_challenger,
     promote,
     roll_back,
-    withdraw,
+    set_challenger,
 )
 from tests.heart.registry.registry_fixture import NAME, ROOT, Shelf
 
@@ -28,13 +28,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:::mlflow"),
 ]
 
-REFUSED = '{"verdict": "refused", "reasons": ["recall at least 0.6: it is 0.5"]}'
+REJECTED = '{"verdict": "refused", "reasons": ["recall at least 0.6: it is 0.5"]}'
 
 
 @pytest.fixture
 def three(shelf: Shelf) -> Any:
     """A registry whose champion is version 2, the previous one 1, and a version 3."""
-    shelf.challenge()
+    shelf.set_challenger()
     shelf.promote("2")
     shelf.client.set_registered_model_alias(NAME, "previous", "1")
     return shelf.client
@@ -65,7 +65,7 @@ def test_to_go_back_twice_is_to_go_back_once(three: Any) -> None:
 def test_who_judged_one_champion_does_not_turn_out_another(three: Any) -> None:
     promote(three, NAME, "3")
 
-    with pytest.raises(NotMovedError, match="version 1 is no longer the champion"):
+    with pytest.raises(AliasError, match="version 1 is no longer the champion"):
         roll_back(three, NAME, champion="1")
 
     assert aliases(three, NAME) == {"champion": "3", "previous": "2"}
@@ -75,7 +75,7 @@ def test_without_a_previous_version_there_is_no_way_back(three: Any) -> None:
     three.delete_registered_model_alias(NAME, "previous")
 
     for name in (NAME, "another"):
-        with pytest.raises(NotMovedError, match=f"{name} has no version with the alias previous"):
+        with pytest.raises(AliasError, match=f"{name} has no version with the alias previous"):
             roll_back(three, name)
 
 
@@ -87,7 +87,7 @@ def test_without_a_previous_version_there_is_no_way_back(three: Any) -> None:
         (SCHEMA, "another", "its measurements are not those of this project"),
         (VERDICT, None, "has no verdict of the gate"),
         (VERDICT, "[]", "has no verdict of the gate"),
-        (VERDICT, REFUSED, "was refused by the gate: recall at least 0.6: it is 0.5"),
+        (VERDICT, REJECTED, "was refused by the gate: recall at least 0.6: it is 0.5"),
     ],
 )
 @pytest.mark.parametrize("alias", ["champion", "previous"])
@@ -100,17 +100,17 @@ def test_a_version_that_would_not_be_served_or_was_not_let_through_gets_no_alias
     else:
         three.set_model_version_tag(NAME, number, tag, text)
 
-    with pytest.raises(NotMovedError, match=f"^heart-disease version {number}.*{reason}"):
+    with pytest.raises(AliasError, match=f"^heart-disease version {number}.*{reason}"):
         promote(three, NAME, number) if alias == "champion" else roll_back(three, NAME)
 
     assert aliases(three, NAME) == {"champion": "2", "previous": "1"}
 
 
 def test_a_version_without_its_self_test_gets_no_alias(shelf: Shelf, three: Any) -> None:
-    bare = shelf.challenge(lambda folder: (folder / "extra_files" / SELF_TEST).unlink())
+    bare = shelf.set_challenger(lambda folder: (folder / "extra_files" / SELF_TEST).unlink())
     shelf.promote("2")
 
-    with pytest.raises(NotMovedError, match=r"extra_files/self_test\.json is not among its files"):
+    with pytest.raises(AliasError, match=r"extra_files/self_test\.json is not among its files"):
         promote(three, NAME, bare)
 
     assert aliases(three, NAME) == {"champion": "2", "previous": "1"}
@@ -118,30 +118,30 @@ def test_a_version_without_its_self_test_gets_no_alias(shelf: Shelf, three: Any)
 
 @pytest.mark.parametrize("number", ["", "0", "-1", "two", "1.0", "99999999999", "1 or 1", "newest"])
 def test_what_is_no_number_is_refused(three: Any, number: str) -> None:
-    with pytest.raises(NotMovedError, match="is no version: expected a whole number from 1 on"):
+    with pytest.raises(AliasError, match="is no version: expected a whole number from 1 on"):
         promote(three, NAME, number)
 
 
 def test_an_unknown_version_is_refused_with_those_that_there_are(three: Any) -> None:
-    with pytest.raises(NotMovedError, match="has no version 7; there are: 1, 2, 3"):
+    with pytest.raises(AliasError, match="has no version 7; there are: 1, 2, 3"):
         promote(three, NAME, "7")
-    with pytest.raises(NotMovedError, match="has no version 7; there are: none"):
+    with pytest.raises(AliasError, match="has no version 7; there are: none"):
         promote(three, "another", "7")
 
 
 def test_a_challenger_needs_no_verdict_but_must_be_servable(three: Any) -> None:
-    three.set_model_version_tag(NAME, "3", VERDICT, REFUSED)
+    three.set_model_version_tag(NAME, "3", VERDICT, REJECTED)
 
-    challenge(three, NAME, "3")
+    set_challenger(three, NAME, "3")
     assert aliases(three, NAME) == {"champion": "2", "previous": "1", "challenger": "3"}
 
-    withdraw(three, NAME)
-    withdraw(three, NAME)
+    clear_challenger(three, NAME)
+    clear_challenger(three, NAME)
     assert aliases(three, NAME) == {"champion": "2", "previous": "1"}
 
     three.set_model_version_tag(NAME, "3", SHA256, "none")
-    with pytest.raises(NotMovedError, match="no SHA-256"):
-        challenge(three, NAME, "3")
+    with pytest.raises(AliasError, match="no SHA-256"):
+        set_challenger(three, NAME, "3")
 
 
 # The command
@@ -174,7 +174,7 @@ def test_the_command_moves_and_says_who_is_who(said: Callable[..., str]) -> None
 
 def test_the_command_ends_with_the_reason(said: Callable[..., str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main_of(lambda: said("7"))
+        run_main(lambda: said("7"))
 
     assert end.value.code == "error: heart-disease has no version 7; there are: 1, 2, 3"
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from heart.ml.onnx_export import predict
-from serve.model_manager import Champion, State
+from serve.model_manager import ModelManager, State
 from tests.heart.registry.registry_fixture import NAME, ROWS, Shelf, serving, until, version_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
@@ -21,15 +21,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 @pytest.fixture
 def cached(shelf: Shelf) -> Shelf:
     """The registry is down, and version 1 was served last."""
-    Champion(shelf.settings()).refresh()
+    ModelManager(shelf.settings()).refresh()
     shelf.database.rename(shelf.away)
     return shelf
 
 
 def test_a_restart_without_the_registry_serves_the_last_good_version(
-    cached: Shelf, started: Callable[[Champion], Champion]
+    cached: Shelf, started: Callable[[ModelManager], ModelManager]
 ) -> None:
-    champion = Champion(cached.settings())
+    champion = ModelManager(cached.settings())
 
     start = time.perf_counter()
     started(champion)
@@ -59,12 +59,12 @@ def test_a_restart_without_the_registry_serves_the_last_good_version(
 
 
 def test_a_restart_serves_the_cache_until_it_hears_of_another_champion(
-    cached: Shelf, started: Callable[[Champion], Champion]
+    cached: Shelf, started: Callable[[ModelManager], ModelManager]
 ) -> None:
     cached.away.rename(cached.database)
     cached.promote("2")
 
-    champion = started(Champion(cached.settings(poll_seconds=0.5)))
+    champion = started(ModelManager(cached.settings(poll_seconds=0.5)))
 
     assert version_of(champion) == "1"
     until(lambda: version_of(champion) == "2")
@@ -73,12 +73,12 @@ def test_a_restart_serves_the_cache_until_it_hears_of_another_champion(
 
 
 def test_a_known_version_is_not_downloaded_again(shelf: Shelf) -> None:
-    Champion(shelf.settings()).refresh()
+    ModelManager(shelf.settings()).refresh()
     shelf.client.get_model_version(NAME, "1")
     files = [path for path in (shelf.folder / "cache").rglob("*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in files if path.name != "current.json"}
 
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.refresh()
 
     assert version_of(champion) == "1"
@@ -87,9 +87,9 @@ def test_a_known_version_is_not_downloaded_again(shelf: Shelf) -> None:
 
 
 def test_the_cache_of_another_model_is_not_served(
-    cached: Shelf, started: Callable[[Champion], Champion]
+    cached: Shelf, started: Callable[[ModelManager], ModelManager]
 ) -> None:
-    champion = started(Champion(cached.settings(model=f"models:/{NAME}/2")))
+    champion = started(ModelManager(cached.settings(model=f"models:/{NAME}/2")))
 
     assert champion.current is None
     assert champion.state().reasons
@@ -109,12 +109,12 @@ def cached_file(shelf: Shelf, name: str) -> Path:
     ],
 )
 def test_a_cache_that_was_damaged_is_not_served_but_downloaded_again(
-    cached: Shelf, started: Callable[[Champion], Champion], name: str, kind: str
+    cached: Shelf, started: Callable[[ModelManager], ModelManager], name: str, kind: str
 ) -> None:
     path = cached_file(cached, name)
     path.write_bytes(path.read_bytes()[:-10])
 
-    champion = started(Champion(cached.settings()))
+    champion = started(ModelManager(cached.settings()))
 
     assert champion.current is None
     assert champion.refusals == {kind: 1}
@@ -124,29 +124,29 @@ def test_a_cache_that_was_damaged_is_not_served_but_downloaded_again(
 
     until(lambda: champion.state() == State((), ()))
     assert version_of(champion) == "1"
-    assert version_of(started(Champion(cached.settings()))) == "1"
+    assert version_of(started(ModelManager(cached.settings()))) == "1"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": 1}'])
 def test_a_pointer_that_makes_no_sense_is_as_good_as_none(
-    cached: Shelf, started: Callable[[Champion], Champion], text: str
+    cached: Shelf, started: Callable[[ModelManager], ModelManager], text: str
 ) -> None:
     (cached.folder / "cache" / "current.json").write_text(text)
 
-    champion = started(Champion(cached.settings()))
+    champion = started(ModelManager(cached.settings()))
 
     assert champion.current is None
     assert not champion.refusals
 
 
 def test_a_model_of_another_schema_in_the_cache_is_not_served(
-    cached: Shelf, started: Callable[[Champion], Champion]
+    cached: Shelf, started: Callable[[ModelManager], ModelManager]
 ) -> None:
     path = cached_file(cached, "model.json")
     card = json.loads(path.read_text())
     path.write_text(json.dumps(card | {"schema_fingerprint": "0" * 64}))
 
-    champion = started(Champion(cached.settings()))
+    champion = started(ModelManager(cached.settings()))
 
     assert champion.current is None
     assert champion.refusals == {"schema": 1}
@@ -157,7 +157,7 @@ def test_the_cache_forgets_what_is_of_no_further_use(shelf: Shelf) -> None:
     for name, hours in (("7-abc", 2), (".part-abc", 2), ("8-abc", 0.5)):
         (folder / name).mkdir(parents=True)
         os.utime(folder / name, (time.time() - hours * 3600,) * 2)
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
 
     for version in ("1", "2"):
         shelf.promote(version)
@@ -170,7 +170,7 @@ def test_the_cache_forgets_what_is_of_no_further_use(shelf: Shelf) -> None:
 
 
 def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(shelf: Shelf) -> None:
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.refresh()
     shutil.rmtree(shelf.folder / "cache")
     (shelf.folder / "cache").touch()
@@ -183,7 +183,7 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(shelf: Shelf) -> No
 
 
 def test_replicas_share_a_cache(shelf: Shelf) -> None:
-    champions = [Champion(shelf.settings()) for _ in range(6)]
+    champions = [ModelManager(shelf.settings()) for _ in range(6)]
     for version in ("1", "2"):
         shelf.promote(version)
         threads = [threading.Thread(target=champion.refresh) for champion in champions]

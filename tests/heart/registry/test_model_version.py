@@ -11,7 +11,7 @@ import pytest
 from heart.registry import model_version as versions_module
 from heart.registry import publishing as registry
 from heart.registry import resolver as registry_module
-from serve.model_manager import Champion
+from serve.model_manager import ModelManager
 from tests.heart.drift.snapshots import reference
 from tests.heart.registry.registry_fixture import NAME, Events, Shelf, onnx_model, serving
 
@@ -180,11 +180,11 @@ def test_a_broken_challenger_is_never_served(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     events = Events()
-    champion = Champion(shelf.settings(), events)
+    champion = ModelManager(shelf.settings(), events)
     champion.refresh()
     good = champion.current
 
-    version = shelf.challenge(change, **tags)
+    version = shelf.set_challenger(change, **tags)
 
     assert not champion.refresh()
     assert champion.current is good
@@ -201,8 +201,8 @@ def test_a_version_without_a_hash_is_not_even_downloaded(shelf: Shelf) -> None:
     def remove(folder: Path) -> None:
         (folder / "model.onnx").unlink()
 
-    shelf.challenge(remove, model_sha256=None)
-    champion = Champion(shelf.settings())
+    shelf.set_challenger(remove, model_sha256=None)
+    champion = ModelManager(shelf.settings())
 
     assert not champion.refresh()
 
@@ -214,8 +214,8 @@ def test_a_version_without_a_hash_is_not_even_downloaded(shelf: Shelf) -> None:
 def test_a_version_without_a_threshold_that_parts_is_refused(
     shelf: Shelf, threshold: str | None
 ) -> None:
-    shelf.challenge(threshold=threshold)
-    champion = Champion(shelf.settings())
+    shelf.set_challenger(threshold=threshold)
+    champion = ModelManager(shelf.settings())
 
     assert not champion.refresh()
 
@@ -228,8 +228,8 @@ def test_a_version_without_a_threshold_that_parts_is_refused(
 def test_a_challenger_with_figures_that_make_no_sense_is_refused(
     shelf: Shelf, evaluate: str
 ) -> None:
-    shelf.challenge(run_id=shelf.run_with(evaluate=evaluate))
-    champion = Champion(shelf.settings())
+    shelf.set_challenger(run_id=shelf.run_with(evaluate=evaluate))
+    champion = ModelManager(shelf.settings())
 
     assert not champion.refresh()
 
@@ -250,8 +250,8 @@ def test_a_file_that_is_too_large_is_not_even_downloaded(
 
     monkeypatch.setattr(registry_module, "MAX_BYTES", 5_000_000)
     monkeypatch.setattr(versions_module, "read", None)
-    shelf.challenge(grow)
-    champion = Champion(shelf.settings())
+    shelf.set_challenger(grow)
+    champion = ModelManager(shelf.settings())
 
     assert not champion.refresh()
 
@@ -261,9 +261,9 @@ def test_a_file_that_is_too_large_is_not_even_downloaded(
 def test_a_refused_version_is_tried_again_only_if_the_alias_moved_or_if_asked(
     shelf: Shelf,
 ) -> None:
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.refresh()
-    broken = shelf.challenge(model_sha256="0" * 64)
+    broken = shelf.set_challenger(model_sha256="0" * 64)
 
     for _ in range(3):
         champion.refresh()
@@ -295,16 +295,16 @@ def with_reference(text: str) -> Callable[[Path], None]:
 
 
 def test_the_drift_reference_is_loaded_with_its_version_and_from_the_cache(shelf: Shelf) -> None:
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.refresh()
     assert serving(champion).reference is None
 
-    version = shelf.challenge(with_reference(reference().to_json()))
+    version = shelf.set_challenger(with_reference(reference().to_json()))
     assert champion.refresh()
 
     assert serving(champion).reference == reference()
     shelf.database.rename(shelf.away)
-    restarted = Champion(shelf.settings())
+    restarted = ModelManager(shelf.settings())
     restarted.start()
     restarted.stop()
     assert serving(restarted).version == version
@@ -324,11 +324,11 @@ def test_the_drift_reference_is_loaded_with_its_version_and_from_the_cache(shelf
 def test_a_version_whose_drift_reference_is_broken_is_refused(
     shelf: Shelf, kind: str, text: str | None, tags: dict[str, str | None]
 ) -> None:
-    champion = Champion(shelf.settings())
+    champion = ModelManager(shelf.settings())
     champion.refresh()
     good = champion.current
 
-    shelf.challenge(with_reference(reference().to_json() if text is None else text), **tags)
+    shelf.set_challenger(with_reference(reference().to_json() if text is None else text), **tags)
 
     assert not champion.refresh()
     assert champion.current is good

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from heart.registry.errors import Refused
+from heart.registry.errors import VersionRejected
 from heart.registry.onnx_model import DATA_LOCATION, EXTERNAL_DATA, WIRE, has_external_data
 
 
@@ -101,7 +101,7 @@ def test_whatever_the_bytes_are_looking_through_them_ends() -> None:
     def refusal(case: bytes) -> str:
         try:
             has_external_data(case)
-        except Refused as refused:
+        except VersionRejected as refused:
             return refused.kind
         return ""
 
@@ -120,10 +120,10 @@ def test_a_model_that_nests_without_end_is_refused() -> None:
         data = key + size + data
     length = bytes([len(data) & 127 | 128, len(data) >> 7 & 127 | 128, len(data) >> 14])
 
-    with pytest.raises(Refused, match="recursion"):
+    with pytest.raises(VersionRejected, match="recursion"):
         has_external_data(b"\x3a" + length + data)
 
 
 def test_a_number_without_end_is_refused_at_once() -> None:
-    with pytest.raises(Refused, match="more than 10 bytes"):
+    with pytest.raises(VersionRejected, match="more than 10 bytes"):
         has_external_data(b"\x80" * 1_000_000 + b"\x01")

@@ -11,12 +11,12 @@ import numpy as np
 import onnx
 import pytest
 
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.ml.onnx_export import predict
 from heart.registry import publishing as registry
-from heart.registry.aliases import CHAMPION, PREVIOUS, SCHEMA, SHA256, VERDICT, move
+from heart.registry.aliases import CHAMPION, PREVIOUS, SCHEMA, SHA256, VERDICT, set_champion
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
-from monitoring.retraining.history import Journal
+from monitoring.retraining.history import RetrainingHistory
 from tests.answering import answering
 from tests.processes import free_port
 
@@ -106,7 +106,7 @@ def test_a_registry_that_does_not_answer_is_a_clear_error_within_seconds(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
 
     start = time.monotonic()
-    with pytest.raises(StageError) as error:
+    with pytest.raises(UserError) as error:
         registry.connect()
 
     assert time.monotonic() - start < 15
@@ -120,7 +120,7 @@ def test_a_registry_that_does_not_answer_is_a_clear_error_within_seconds(
 def test_the_error_does_not_tell_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:p@s3cret@127.0.0.1:{free_port()}")
 
-    with pytest.raises(StageError) as error:
+    with pytest.raises(UserError) as error:
         registry.connect()
 
     assert "127.0.0.1" in str(error.value)
@@ -176,7 +176,7 @@ def test_retrainings_are_copied_too_however_they_end(
     # Any other store does for a server: it is asked through the same client.
     uri = f"sqlite:///{shutil.copy(empty_store / 'registry/mlflow.db', tmp_path / 'server.db')}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    journal = Journal(store, NAME)
+    journal = RetrainingHistory(store, NAME)
     done, failed, killed = (journal.begin({"trigger": name}) for name in ("a", "b", "c"))
 
     journal.finish(done, {"verdict": "refused"}, {"all.brier.high": 0.01}, "the report")
@@ -350,7 +350,7 @@ def test_a_model_that_was_changed_is_refused(publish: Publish, model_of: Any) ->
     version = publish()
     (files_of(version) / "model.onnx").write_bytes(model_of(shuffled=True))
 
-    with pytest.raises(StageError, match=r"heart-disease version 1: model\.onnx has the hash"):
+    with pytest.raises(UserError, match=r"heart-disease version 1: model\.onnx has the hash"):
         registry.load(version)
 
 
@@ -359,7 +359,7 @@ def test_the_champion_predicts_for_anyone_with_mlflow(
 ) -> None:
     import mlflow
 
-    move(store, NAME, publish().version)
+    set_champion(store, NAME, publish().version)
     rows = registry.fictional_rows(7)
 
     found = mlflow.pyfunc.load_model(f"models:/{NAME}@champion").predict(rows)
@@ -384,7 +384,7 @@ def test_the_old_champion_becomes_the_previous_one(publish: Publish, store: Any)
     first, second = publish(), publish(strength=0.3)
 
     for version in (first, second):
-        move(store, NAME, version.version)
+        set_champion(store, NAME, version.version)
 
     found = [registry.to_beat(store, NAME, challenger) for challenger in (None, second)]
     assert [version and version.version for version in found] == [second.version, first.version]
@@ -394,7 +394,7 @@ def test_the_old_champion_becomes_the_previous_one(publish: Publish, store: Any)
 def test_promoting_the_champion_again_changes_nothing(publish: Publish, store: Any) -> None:
     first, second = publish(), publish(strength=0.3)
     for version in (first, second, second):
-        move(store, NAME, version.version)
+        set_champion(store, NAME, version.version)
 
     assert store.get_registered_model(NAME).aliases == {
         CHAMPION: second.version,

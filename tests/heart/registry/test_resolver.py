@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from heart.registry.resolver import Registry
-from serve.model_manager import Champion, State
+from serve.model_manager import ModelManager, State
 from tests.heart.registry.registry_fixture import NAME, Events, Shelf, version_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 
 def test_a_version_can_be_asked_for_by_its_number(shelf: Shelf) -> None:
-    champion = Champion(shelf.settings(model=f"models:/{NAME}/2"))
+    champion = ModelManager(shelf.settings(model=f"models:/{NAME}/2"))
 
     assert champion.refresh()
 
@@ -36,7 +36,7 @@ def test_the_newest_is_the_one_with_the_highest_number(shelf: Shelf) -> None:
     [f"models:/{NAME}@nobody", f"models:/{NAME}/99", "models:/other@champion", "models:/other/newest"],
 )  # fmt: skip
 def test_what_the_registry_does_not_hold_is_waited_for(shelf: Shelf, model: str) -> None:
-    champion = Champion(shelf.settings(model=model))
+    champion = ModelManager(shelf.settings(model=model))
 
     assert not champion.refresh()
 
@@ -55,8 +55,8 @@ def test_files_that_are_not_there_yet_are_waited_for(shelf: Shelf) -> None:
         away.append((path, path.read_bytes()))
         path.unlink()
 
-    version = shelf.challenge(remove)
-    champion = Champion(shelf.settings())
+    version = shelf.set_challenger(remove)
+    champion = ModelManager(shelf.settings())
     assert not champion.refresh()
     assert (champion.registry_failures, champion.refusals) == (1, {})
 
@@ -68,7 +68,7 @@ def test_files_that_are_not_there_yet_are_waited_for(shelf: Shelf) -> None:
 
 def test_without_the_registry_the_champion_goes_on(shelf: Shelf) -> None:
     events = Events()
-    champion = Champion(shelf.settings(), events)
+    champion = ModelManager(shelf.settings(), events)
     champion.refresh()
 
     shelf.database.rename(shelf.away)
@@ -94,7 +94,7 @@ def test_without_the_registry_the_champion_goes_on(shelf: Shelf) -> None:
 def test_a_registry_that_was_made_anew_is_noticed(shelf: Shelf) -> None:
     own = shelf.folder / "own.db"
     shutil.copyfile(shelf.database, own)
-    champion = Champion(shelf.settings(tracking_uri=f"sqlite:///{own}"))
+    champion = ModelManager(shelf.settings(tracking_uri=f"sqlite:///{own}"))
     champion.refresh()
 
     shelf.promote("2")
@@ -108,7 +108,7 @@ def test_a_registry_that_was_made_anew_is_noticed(shelf: Shelf) -> None:
 def test_an_empty_database_is_left_as_it_is(shelf: Shelf) -> None:
     empty = shelf.folder / "empty.db"
     empty.touch()
-    champion = Champion(shelf.settings(tracking_uri=f"sqlite:///{empty}"))
+    champion = ModelManager(shelf.settings(tracking_uri=f"sqlite:///{empty}"))
 
     assert not champion.refresh()
 
@@ -122,7 +122,7 @@ def test_a_server_that_does_not_answer_is_given_up_within_seconds(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     uri = f"http://user:secret-password@127.0.0.1:{port}"
-    champion = Champion(shelf.settings(tracking_uri=uri))
+    champion = ModelManager(shelf.settings(tracking_uri=uri))
 
     start = time.monotonic()
     assert not champion.refresh()

@@ -12,7 +12,7 @@ import pytest
 from heart import files
 from heart.dataset import formats
 from heart.dataset.reader import input_files, read
-from heart.errors import StageError
+from heart.errors import UserError
 from heart.predictions.log import PredictionLog, Record, new_ids
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME
 from monitoring.retraining import collect
@@ -191,7 +191,7 @@ def test_another_log_does_not_take_the_place_of_the_right_one(log: PredictionLog
 
     others = collect.labelled(log).tail(1)
 
-    with pytest.raises(StageError, match=r"has 2 rows that are not .* only 1 predictions were er"):
+    with pytest.raises(UserError, match=r"has 2 rows that are not .* only 1 predictions were er"):
         collect.write(others, erased=1)
     assert files.PRODUCTION.read_bytes() == before
 
@@ -208,7 +208,7 @@ def test_a_file_of_another_origin_is_left_alone(
     files.PRODUCTION.parent.mkdir(parents=True)
     files.PRODUCTION.write_bytes(content)
 
-    with pytest.raises(StageError, match=message):
+    with pytest.raises(UserError, match=message):
         collect.main()
     assert files.PRODUCTION.read_bytes() == content
 
@@ -219,7 +219,7 @@ def test_a_version_that_was_not_pulled_is_not_overwritten(log: PredictionLog) ->
     files.POINTER.parent.mkdir(parents=True)
     files.POINTER.touch()
 
-    with pytest.raises(StageError, match="run `dvc pull` first"):
+    with pytest.raises(UserError, match="run `dvc pull` first"):
         collect.main()
 
 
@@ -228,7 +228,7 @@ def test_a_value_that_the_schema_no_longer_allows_is_named(log: PredictionLog) -
         (key,) = predict(log, 1, age=age)
         log.record_outcome(key, "presence", "registry")
 
-    with pytest.raises(StageError, match=r"row 1: age is 250, expected a whole number from 18"):
+    with pytest.raises(UserError, match=r"row 1: age is 250, expected a whole number from 18"):
         collect.main()
     assert not files.PRODUCTION.exists()
 
@@ -241,7 +241,7 @@ def test_a_log_that_is_not_there_is_an_error(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(StageError, match="has the service run with this HEART_LOG_URL"):
+    with pytest.raises(UserError, match="has the service run with this HEART_LOG_URL"):
         collect.main()
     assert list(tmp_path.iterdir()) == []
 
@@ -250,7 +250,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEART_LOG_URI", "sqlite:///log.db")
 
-    with pytest.raises(StageError, match="HEART_LOG_URI is no setting"):
+    with pytest.raises(UserError, match="HEART_LOG_URI is no setting"):
         collect.main()
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from heart.errors import StageError
+from heart.errors import UserError
 from monitoring.retraining import lock as single
 from monitoring.retraining import supervised as owned
 from monitoring.retraining.collect import Change
-from monitoring.retraining.history import UNTIL, Journal
+from monitoring.retraining.history import UNTIL, RetrainingHistory
 from monitoring.retraining.run import New, Retrain, metrics, new_outcomes, report, run_pipeline
 from tests.heart.predictions.logs import until
 from tests.processes import ROOT, alive, children
@@ -128,7 +128,7 @@ def test_the_commands_run_in_their_order(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_command_that_fails_ends_it() -> None:
-    with pytest.raises(StageError, match="dvc repro ended with 3"):
+    with pytest.raises(UserError, match="dvc repro ended with 3"):
         run_pipeline(Change(0, 0, 0), lambda *command: 3 * (command[1] == "repro"))
 
 
@@ -141,7 +141,7 @@ def test_a_second_one_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     with single.only_one(path) as lock:
         assert lock.left is None
         with (
-            pytest.raises(StageError, match=rf"process {os.getpid()} has held it for \d+ s"),
+            pytest.raises(UserError, match=rf"process {os.getpid()} has held it for \d+ s"),
             single.only_one(path),
         ):
             pass
@@ -163,7 +163,7 @@ def test_the_lock_of_a_dead_process_is_taken_over_with_its_note(tmp_path: Path) 
     ) as holder:  # fmt: skip
         assert holder.stdout
         holder.stdout.readline()
-        with pytest.raises(StageError), single.only_one(tmp_path / "lock"):
+        with pytest.raises(UserError), single.only_one(tmp_path / "lock"):
             pass
         holder.kill()
 
@@ -174,8 +174,8 @@ def test_the_lock_of_a_dead_process_is_taken_over_with_its_note(tmp_path: Path) 
 
 def test_the_note_of_a_dead_process_stays_until_a_holder_ends_well(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text('{"pid": 1, "since": 0, "run_id": "abc"}')
-    with pytest.raises(StageError), single.only_one(tmp_path / "lock"):
-        raise StageError("the registry does not answer")
+    with pytest.raises(UserError), single.only_one(tmp_path / "lock"):
+        raise UserError("the registry does not answer")
 
     with single.only_one(tmp_path / "lock") as lock:
         assert lock.left
@@ -258,7 +258,7 @@ def test_an_owned_command_gives_its_exit_code(
 
 
 def test_only_finished_retrainings_say_what_was_learnt(store: Any) -> None:
-    journal = Journal(store, "heart")
+    journal = RetrainingHistory(store, "heart")
     assert journal.learnt_until() is None
 
     first, failed, killed = (journal.begin({"trigger": "test"}) for _ in range(3))

@@ -56,7 +56,7 @@ def test_tables_are_scored_by_the_version_that_is_asked_for(
 def watched(registry: Shelf, onnx: bytes) -> None:
     """The champion has a drift reference."""
     text = reference(onnx).to_json()
-    registry.challenge(lambda folder: _write(folder / "extra_files" / "reference.json", text))
+    registry.set_challenger(lambda folder: _write(folder / "extra_files" / "reference.json", text))
 
 
 def _write(path: Path, text: str) -> None:
@@ -134,7 +134,7 @@ def test_without_an_output_or_drift_there_is_nothing_to_do(source: Path) -> None
 def test_a_model_whose_hash_is_not_its_tag_scores_nothing(
     registry: Shelf, source: Path, tmp_path: Path
 ) -> None:
-    registry.challenge(model_sha256="0" * 64)
+    registry.set_challenger(model_sha256="0" * 64)
 
     with pytest.raises(SystemExit, match=r"^error: model.onnx has the hash .*, its tag says 000"):
         main([str(source), str(tmp_path / "out")])

@@ -9,7 +9,7 @@ import pytest
 
 from heart.drift import detector as drift
 from heart.drift.baseline import Policy, Reference
-from heart.registry.onnx_model import Network
+from heart.registry.onnx_model import OnnxModel
 from heart.registry.publishing import fictional_rows
 from heart.schema import Floats
 from serve.batch import count
@@ -25,7 +25,7 @@ POLICY = Policy((20, 100), 10, 200, 0.01, 10, 200, 1)
 @cache
 def reference(onnx: bytes) -> Reference:
     rows = fictional_rows(300, seed=9)
-    return drift.fit(rows, Network(onnx)(rows), POLICY)
+    return drift.fit(rows, OnnxModel(onnx)(rows), POLICY)
 
 
 def holes() -> Floats:
@@ -38,7 +38,7 @@ def holes() -> Floats:
 
 def test_counts_are_those_of_the_drift_check(onnx: bytes) -> None:
     rows = holes()
-    scores = Network(onnx)(rows)
+    scores = OnnxModel(onnx)(rows)
 
     found = score_drift.count(np.ascontiguousarray(rows.T), scores, reference(onnx))
 
@@ -58,7 +58,7 @@ def test_a_table_has_the_drift_of_its_good_rows(tmp_path: Path, score: Score, on
     report = score(source, tmp_path / "out", drift=True, reference=known).drift
     alone = count.run(Place.of(str(source)), "auto", replace(model(), reference=known), 2)
 
-    assert report == score_drift.judged(drift.count(rows, Network(onnx)(rows), known), known)
+    assert report == score_drift.judged(drift.count(rows, OnnxModel(onnx)(rows), known), known)
     assert report is not None
     assert report.features["age"].drifted
     assert "% of 500 patients, " in report.features["age"].summary
@@ -72,8 +72,8 @@ def test_a_table_has_the_drift_of_its_good_rows(tmp_path: Path, score: Score, on
 
 def test_a_table_like_the_training_patients_has_no_drift(onnx: bytes) -> None:
     rows = fictional_rows(4000, seed=9)[-2000:]
-    known = drift.fit(rows, Network(onnx)(rows), POLICY)
-    counts = drift.count(rows, Network(onnx)(rows), known)
+    known = drift.fit(rows, OnnxModel(onnx)(rows), POLICY)
+    counts = drift.count(rows, OnnxModel(onnx)(rows), known)
 
     report = score_drift.judged(counts, known)
 
@@ -86,7 +86,7 @@ def test_the_limits_are_the_longest_windows_or_those_of_fewer_patients(
     rows: int, view: int, onnx: bytes
 ) -> None:
     known = reference(onnx)
-    counts = drift.count(ROWS[:rows], Network(onnx)(ROWS[:rows]), known)
+    counts = drift.count(ROWS[:rows], OnnxModel(onnx)(ROWS[:rows]), known)
 
     found = score_drift.judged(counts, known)
 
@@ -97,7 +97,7 @@ def test_the_limits_are_the_longest_windows_or_those_of_fewer_patients(
 
 def test_a_small_table_has_no_verdict(onnx: bytes) -> None:
     rows = ROWS[:19]
-    counts = drift.count(rows, Network(onnx)(rows), reference(onnx))
+    counts = drift.count(rows, OnnxModel(onnx)(rows), reference(onnx))
 
     report = score_drift.judged(counts, reference(onnx))
 

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import csv
 
 from heart.registry.model_version import BESIDE, REFERENCE
-from heart.registry.onnx_model import Network
+from heart.registry.onnx_model import OnnxModel
 from serve.batch import csv_files, local, parquet_files
 from serve.batch.errors import ScoreError
 from serve.batch.outcome import Report
@@ -53,7 +53,7 @@ def test_scores_are_the_models_in_the_order_of_the_rows(
     report = score(source, tmp_path / "out")
 
     found = pq.read_table(tmp_path / "out")
-    expected = Network(onnx)(ROWS)
+    expected = OnnxModel(onnx)(ROWS)
     assert len(list((tmp_path / "out").glob("part-*"))) == 7
     assert found.column_names == ["patient_id", "probability", "prediction"]
     assert found["patient_id"].to_pylist() == IDS
@@ -91,7 +91,7 @@ def test_text_and_parquet_give_the_same_scores_wherever_they_go(
         target.parent.mkdir()
         score(given, target)
 
-        assert np.allclose(np.array(probabilities(target)), Network(onnx)(ROWS), atol=1e-6)
+        assert np.allclose(np.array(probabilities(target)), OnnxModel(onnx)(ROWS), atol=1e-6)
 
 
 def test_a_folder_is_scored_by_the_names_of_its_files(
@@ -109,7 +109,7 @@ def test_a_folder_is_scored_by_the_names_of_its_files(
 
     assert (report.rows, report.tables) == (500, 4)
     found = np.array(probabilities(tmp_path / "out.parquet"))
-    assert np.allclose(found, Network(onnx)(ROWS), atol=1e-6)
+    assert np.allclose(found, OnnxModel(onnx)(ROWS), atol=1e-6)
 
 
 UCI = "63,1,1,145,233,1,2,150,0,2.3,3,0,6,0"

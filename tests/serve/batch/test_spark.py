@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 
-from heart.registry.errors import Refused
+from heart.registry.errors import VersionRejected
 from heart.registry.model_version import ONNX
-from heart.registry.onnx_model import Network
+from heart.registry.onnx_model import OnnxModel
 from serve.batch import spark
 from serve.batch.errors import ScoreError
 from tests.conftest import Require
@@ -52,7 +52,9 @@ def source(tmp_path: Path) -> Path:
 def test_a_worker_refuses_a_model_that_is_not_the_one_that_was_sent(onnx: bytes) -> None:
     spark._check(onnx, hashlib.sha256(onnx).hexdigest())
 
-    with pytest.raises(Refused, match=r"the model has the hash .* on a worker, its tag says abc"):
+    with pytest.raises(
+        VersionRejected, match=r"the model has the hash .* on a worker, its tag says abc"
+    ):
         spark._check(onnx, "abc")
 
 
@@ -118,5 +120,5 @@ def test_mlflow_scores_the_registered_version_by_spark(
     scored = frame.select("number", predict("measurements").probability[0].alias("p")).collect()
 
     found = [row.p for row in sorted(scored, key=lambda row: row.number)]
-    expected = Network((shelf.files_of("1") / ONNX).read_bytes())(ROWS)
+    expected = OnnxModel((shelf.files_of("1") / ONNX).read_bytes())(ROWS)
     assert np.allclose(found, expected, atol=1e-6)

@@ -17,16 +17,16 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 
-from heart.http.admission import Admission, Gate
+from heart.http.admission import AdmissionControlMiddleware, ConcurrencyLimiter
 from heart.locale.language import Language
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.onnx_export import export, export_error
 from heart.predictions.log import PredictionLog
 from heart.registry.aliases import CHALLENGER
 from heart.registry.model_version import Model
-from heart.registry.onnx_model import Network
+from heart.registry.onnx_model import OnnxModel
 from heart.schema import MEASUREMENTS, fingerprint
-from serve.aliased_model import Rival
+from serve.aliased_model import AliasedModel
 from serve.metrics import Metrics
 from serve.model_manager import State
 from serve.service import Service
@@ -81,8 +81,8 @@ def tiny_model(version: str = "7") -> Model:
         train_figures={},
         calibration=[{"predicted": p, "observed": p / 2, "patients": 9} for p in (0.1, 0.6, 0.9)],
         training={"numbers": numbers},
-        network=Network(export(estimator).SerializeToString()),
-        error_network=Network(export_error(estimator).SerializeToString()),
+        network=OnnxModel(export(estimator).SerializeToString()),
+        error_network=OnnxModel(export_error(estimator).SerializeToString()),
         loaded_at=datetime.now(UTC),
         from_cache=False,
     )
@@ -119,7 +119,9 @@ class OneModel:
 
     current: Model | None = field(default_factory=tiny_model)
     previous: Model | None = None
-    challenger: Rival = field(default_factory=lambda: Rival(CHALLENGER, lambda _: tiny_model()))
+    challenger: AliasedModel = field(
+        default_factory=lambda: AliasedModel(CHALLENGER, lambda _: tiny_model())
+    )
 
     def state(self) -> State:
         return State(() if self.current else ("no model is loaded yet",), ())
@@ -149,8 +151,8 @@ def an_app(service: Service, **settings: Any) -> tuple[FastAPI, LazyPage]:
             await page.stop()
 
     app = FastAPI(lifespan=lifespan)
-    admission = Admission(128, 10**6)
-    app.add_middleware(Gate, admission=admission, metrics=service.metrics)
+    admission = ConcurrencyLimiter(128, 10**6)
+    app.add_middleware(AdmissionControlMiddleware, admission=admission, metrics=service.metrics)
     page = mount(app, service, Settings(**{"_env_file": None, **settings}), admission)
     return app, page
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from heart.schema import NAMES, encode
-from monitoring.monitor import Watch
+from monitoring.monitor import DriftMonitor
 from tests.heart.drift.snapshots import champion_of, log_patients, settings, watched_model
 from tests.serve.ui.page_fixture import PATIENT, Running, tiny_model
 
@@ -200,9 +200,9 @@ def test_a_phone_scrolls_in_one_direction_only(visit: Any) -> None:
 
 def test_drift_is_shown_and_a_measurement_compared_by_keyboard(visit: Any, server: Running) -> None:
     log_patients(server.service.log, 60, version="1", thallium=None)
-    watch = Watch(champion_of(watched_model()), server.service.log, settings())
-    server.service.watch = watch
-    watch.refresh()
+    monitor = DriftMonitor(champion_of(watched_model()), server.service.log, settings())
+    server.service.monitor = monitor
+    monitor.refresh()
     someone = visit()
     someone.tab("Drift")
     someone.page.wait_for_selector("#compared h2:visible")

@@ -11,14 +11,14 @@ import pytest
 
 from heart.schema import NAMES
 from serve.service import Service
-from serve.ui.callbacks import MAX_FILE_BYTES, Handlers, uploaded
+from serve.ui.callbacks import MAX_FILE_BYTES, Callbacks, uploaded
 from serve.ui.examples import EXAMPLES
 from tests.serve.ui.page_fixture import PATIENT, OneModel, a_service, tiny_model
 
 
 @pytest.fixture
-def handlers(service: Service) -> Handlers:
-    return Handlers(service)
+def handlers(service: Service) -> Callbacks:
+    return Callbacks(service)
 
 
 def values(**changes: Any) -> list[Any]:
@@ -30,7 +30,7 @@ def quiet(_share: float, _text: str) -> None:
     pass
 
 
-def test_an_answer_is_logged_and_shown(service: Service, handlers: Handlers) -> None:
+def test_an_answer_is_logged_and_shown(service: Service, handlers: Callbacks) -> None:
     html, held = asyncio.run(handlers.predict("en", *values()))
 
     assert held is not None
@@ -51,7 +51,7 @@ def test_an_answer_is_logged_and_shown(service: Service, handlers: Handlers) -> 
         ([], None),
     ],
 )
-def test_an_answer_carries_its_inputs_as_data(handlers: Handlers, sent: Any, known: Any) -> None:
+def test_an_answer_carries_its_inputs_as_data(handlers: Callbacks, sent: Any, known: Any) -> None:
     html, _ = asyncio.run(handlers.predict("en", *values(age=sent)))
 
     (inputs,) = re.findall(r'data-inputs="([^"]*)"', html)
@@ -61,14 +61,14 @@ def test_an_answer_carries_its_inputs_as_data(handlers: Handlers, sent: Any, kno
     assert "><b>" not in html
 
 
-def test_the_choice_not_measured_is_a_missing_value(handlers: Handlers) -> None:
+def test_the_choice_not_measured_is_a_missing_value(handlers: Callbacks) -> None:
     _, held = asyncio.run(handlers.predict("en", *values(thallium="not_measured")))
 
     assert held is not None
     assert held["patient"]["thallium"] is None
 
 
-def test_a_patient_that_is_not_valid_is_not_logged(service: Service, handlers: Handlers) -> None:
+def test_a_patient_that_is_not_valid_is_not_logged(service: Service, handlers: Callbacks) -> None:
     html, held = asyncio.run(handlers.predict("id", *values(age=200)))
 
     assert held is None
@@ -77,7 +77,7 @@ def test_a_patient_that_is_not_valid_is_not_logged(service: Service, handlers: H
 
 
 def test_another_language_writes_the_answer_again_but_not_the_log(
-    service: Service, handlers: Handlers
+    service: Service, handlers: Callbacks
 ) -> None:
     _, held = asyncio.run(handlers.predict("en", *values()))
     html = asyncio.run(handlers.rewrite("id", held))
@@ -89,7 +89,7 @@ def test_another_language_writes_the_answer_again_but_not_the_log(
 def test_the_model_before_a_swap_still_explains_its_answers(tmp_path: Path) -> None:
     champion = OneModel()
     with a_service(tmp_path, champion) as service:
-        handlers = Handlers(service)
+        handlers = Callbacks(service)
         _, held = asyncio.run(handlers.predict("en", *values()))
 
         champion.previous, champion.current = champion.current, tiny_model("8")
@@ -110,13 +110,13 @@ def test_the_model_before_a_swap_still_explains_its_answers(tmp_path: Path) -> N
         {"patient": {"age": "<b>"}, "prediction_id": 2, "model_version": []},
     ],
 )
-def test_what_a_browser_claims_to_hold_is_not_trusted(handlers: Handlers, held: Any) -> None:
+def test_what_a_browser_claims_to_hold_is_not_trusted(handlers: Callbacks, held: Any) -> None:
     assert asyncio.run(handlers.rewrite("en", held)).startswith('<p class="message info"')
 
 
 def test_without_a_model_the_page_says_so(tmp_path: Path) -> None:
     with a_service(tmp_path, OneModel(None)) as service:
-        handlers = Handlers(service)
+        handlers = Callbacks(service)
         html, held = asyncio.run(handlers.predict("en", *values()))
 
         assert held is None
@@ -124,7 +124,7 @@ def test_without_a_model_the_page_says_so(tmp_path: Path) -> None:
         assert "No model is loaded" in handlers.about("en")[0]
 
 
-def test_without_a_log_the_page_gives_no_answer(service: Service, handlers: Handlers) -> None:
+def test_without_a_log_the_page_gives_no_answer(service: Service, handlers: Callbacks) -> None:
     service.log.close()
     html, held = asyncio.run(handlers.predict("en", *values()))
 
@@ -133,7 +133,7 @@ def test_without_a_log_the_page_gives_no_answer(service: Service, handlers: Hand
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_is_a_valid_patient(handlers: Handlers, name: str) -> None:
+def test_an_example_is_a_valid_patient(handlers: Callbacks, name: str) -> None:
     html, _ = asyncio.run(handlers.predict("en", *[EXAMPLES[name].get(n) for n in NAMES]))
 
     assert "people like this" in html
@@ -147,7 +147,7 @@ def upload(tmp_path: Path, content: bytes) -> Path:
 
 
 def test_a_table_is_scored_in_one_go_and_its_file_deleted(
-    service: Service, handlers: Handlers, tmp_path: Path
+    service: Service, handlers: Callbacks, tmp_path: Path
 ) -> None:
     path = upload(tmp_path, b"age,sex\n57,male\n61,female\n")
     html = asyncio.run(handlers.score(path, "en", quiet))
@@ -167,7 +167,7 @@ def test_a_table_is_scored_in_one_go_and_its_file_deleted(
     ],
 )
 def test_a_table_with_an_error_is_not_scored_at_all(
-    service: Service, handlers: Handlers, tmp_path: Path, content: bytes, expected: str
+    service: Service, handlers: Callbacks, tmp_path: Path, content: bytes, expected: str
 ) -> None:
     path = upload(tmp_path, content)
 
@@ -190,7 +190,7 @@ def test_only_what_was_uploaded_is_read(tmp_path: Path) -> None:
         assert uploaded(claim, path.parent) is None
 
 
-def test_an_outcome_is_recorded(handlers: Handlers) -> None:
+def test_an_outcome_is_recorded(handlers: Callbacks) -> None:
     _, held = asyncio.run(handlers.predict("en", *values()))
     assert held is not None
 
@@ -216,6 +216,6 @@ def test_an_outcome_is_recorded(handlers: Handlers) -> None:
     ],
 )
 def test_an_outcome_that_cannot_be_recorded(
-    handlers: Handlers, given: tuple[Any, Any, Any], expected: str
+    handlers: Callbacks, given: tuple[Any, Any, Any], expected: str
 ) -> None:
     assert expected in asyncio.run(handlers.record(*given, replace=False, language="en"))

@@ -11,13 +11,13 @@ import pytest
 
 from heart.drift.baseline import COLUMNS
 from heart.drift.detector import buckets
-from heart.drift.snapshot import Look, look_at
+from heart.drift.snapshot import DriftSnapshot, take_snapshot
 from heart.schema import MEASUREMENTS, NAMES
 from heart.web.drift import bucket_labels, by_ratio, change, compared, compared_html, drift_html
-from monitoring.monitor import Watch
+from monitoring.monitor import DriftMonitor
 from serve.api.models import rows_of
 from serve.service import Service
-from serve.ui.callbacks import Handlers
+from serve.ui.callbacks import Callbacks
 from tests.heart.drift.snapshots import (
     champion_of,
     log_patients,
@@ -30,9 +30,9 @@ from tests.serve.ui.page_fixture import a_service
 
 
 @cache
-def look(count: int = 100, **changes: Any) -> Look:
+def snapshot(count: int = 100, **changes: Any) -> DriftSnapshot:
     rows = rows_of(measured(count, **changes))
-    return look_at("7", rows, watched_model().predict(rows), reference())
+    return take_snapshot("7", rows, watched_model().predict(rows), reference())
 
 
 def ratios(html: str) -> list[float]:
@@ -52,7 +52,7 @@ def test_without_a_look_it_says_that_nothing_is_known() -> None:
 
 
 def test_too_few_patients_are_counted_and_not_shown() -> None:
-    few = look(12, thallium=None)
+    few = snapshot(12, thallium=None)
 
     html = drift_html(few, "en")
 
@@ -62,7 +62,7 @@ def test_too_few_patients_are_counted_and_not_shown() -> None:
 
 
 def test_no_drift_is_said_and_every_feature_is_there() -> None:
-    html = drift_html(look(), "en")
+    html = drift_html(snapshot(), "en")
 
     assert "No drift in the last 100 patients of version 7." in html
     assert "at most 1% of streams of 1,000 patients" in html
@@ -72,7 +72,7 @@ def test_no_drift_is_said_and_every_feature_is_there() -> None:
 
 
 def test_drift_is_marked_and_told_with_the_largest_first() -> None:
-    html = drift_html(look(thallium=None, major_vessels=None), "en")
+    html = drift_html(snapshot(thallium=None, major_vessels=None), "en")
     first = html.split("<li>")[1]
 
     assert ratios(html) == sorted(ratios(html), reverse=True)
@@ -85,7 +85,7 @@ def test_drift_is_marked_and_told_with_the_largest_first() -> None:
 @pytest.mark.parametrize("language", ["en", "id"])
 @pytest.mark.parametrize("name", COLUMNS)
 def test_every_feature_can_be_compared_in_both_languages(name: str, language: str) -> None:
-    html = compared_html(look(), name, language)  # type: ignore[arg-type]
+    html = compared_html(snapshot(), name, language)  # type: ignore[arg-type]
     shares = re.findall(r">(?:&lt;)?(\d+)% → (?:&lt;)?(\d+)%<", html)
 
     for side in zip(*shares, strict=True):
@@ -98,7 +98,7 @@ def test_every_feature_can_be_compared_in_both_languages(name: str, language: st
 
 def test_the_window_of_the_finding_is_compared_not_all_that_was_seen() -> None:
     rows = rows_of([*measured(200), *measured(20, seed=1, thallium=None)])
-    seen = look_at("7", rows, watched_model().predict(rows), reference())
+    seen = take_snapshot("7", rows, watched_model().predict(rows), reference())
 
     found = compared(seen, "thallium")
 
@@ -109,8 +109,8 @@ def test_the_window_of_the_finding_is_compared_not_all_that_was_seen() -> None:
 
 
 def test_words_name_the_largest_change() -> None:
-    older = change(compared(look(age=15), "age"), "en")
-    women = change(compared(look(sex="female"), "sex"), "en")
+    older = change(compared(snapshot(age=15), "age"), "en")
+    women = change(compared(snapshot(sex="female"), "sex"), "en")
 
     assert re.fullmatch(r"Over \d+ years in \d+% of the last \d+ patients, \d+% in training", older)
     assert re.fullmatch(r"Female in 100% of the last \d+ patients, 32% in training", women)
@@ -118,13 +118,13 @@ def test_words_name_the_largest_change() -> None:
 
 @pytest.mark.parametrize("name", ["major_vessels", "thallium", "cholesterol"])
 def test_what_is_measured_in_nobody_any_more_has_no_other_words(name: str) -> None:
-    words = change(compared(look(40, **{name: None}), name), "en")
+    words = change(compared(snapshot(40, **{name: None}), name), "en")
 
     assert re.fullmatch(r"Not measured in 100% of the last 40 patients, (<?\d)% in training", words)
 
 
 def test_words_say_that_values_are_below_all_of_the_training() -> None:
-    words = change(compared(look(40, max_heart_rate=-200), "max_heart_rate"), "en")
+    words = change(compared(snapshot(40, max_heart_rate=-200), "max_heart_rate"), "en")
 
     assert re.fullmatch(
         r"Under \d+ beats/min in 100% of the last 40 patients, 0% in training", words
@@ -138,7 +138,7 @@ def test_words_say_among_whom_it_is_known() -> None:
     for patient in patients[1::2]:
         patient["thallium"] = "fixed_defect"
     rows = rows_of(patients)
-    seen = look_at("7", rows, watched_model().predict(rows), reference())
+    seen = take_snapshot("7", rows, watched_model().predict(rows), reference())
 
     words = change(compared(seen, "thallium"), "en")
 
@@ -169,7 +169,7 @@ def test_each_bucket_is_labelled_with_what_it_holds(column: object) -> None:
 
 
 def test_the_names_of_all_features_are_for_people() -> None:
-    html = text_of(drift_html(look(), "id"))
+    html = text_of(drift_html(snapshot(), "id"))
 
     for measurement in MEASUREMENTS:
         assert measurement.label.id in html
@@ -184,22 +184,22 @@ def test_the_names_of_all_features_are_for_people() -> None:
 def service(tmp_path: Path) -> Iterator[Service]:
     with a_service(tmp_path) as made:
         log_patients(made.log, 60, thallium=None)
-        made.watch = Watch(champion_of(watched_model()), made.log, settings())
+        made.monitor = DriftMonitor(champion_of(watched_model()), made.log, settings())
         yield made
 
 
 def test_a_feature_is_compared_and_the_most_drifted_if_none_is_asked_for(service: Service) -> None:
-    handlers = Handlers(service)
-    assert service.watch is not None
+    handlers = Callbacks(service)
+    assert service.monitor is not None
     assert "Nothing is known" in handlers.drift("en", "age")[0]
-    service.watch.refresh()
+    service.monitor.refresh()
 
     (verdict, age), (_, worst) = handlers.drift("en", "age"), handlers.drift("en", "")
 
     assert "Drift in the last 60 patients" in verdict
     assert "<h2>Age</h2>" in age
     assert "<h2>Thallium scan</h2>" in worst
-    assert service.watch.look is not None
-    assert by_ratio(service.watch.look)[0] == "thallium"
+    assert service.monitor.snapshot is not None
+    assert by_ratio(service.monitor.snapshot)[0] == "thallium"
     for nonsense in (None, "<script>", ["age"], {"a": 1}):
         assert handlers.drift("en", nonsense)[1] == worst

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from heart.http.admission import Admission
+from heart.http.admission import ConcurrencyLimiter
 from serve.service import Service
 from serve.ui import LazyPage
 from serve.ui.callbacks import MAX_FILE_BYTES
@@ -41,7 +41,7 @@ def gated() -> tuple[LazyPage, threading.Event, list[Path]]:
         app.post("/")(lambda: "posted")
         return app
 
-    return LazyPage(build_late, Admission(10, 10**6)), gate, folders
+    return LazyPage(build_late, ConcurrencyLimiter(10, 10**6)), gate, folders
 
 
 def test_gradio_is_not_imported_before_the_page_is_built() -> None:
@@ -78,7 +78,7 @@ def test_a_page_that_cannot_be_built_leaves_the_rest_alone(
         raise RuntimeError("no Gradio here")
 
     async def story() -> Any:
-        page = LazyPage(fail, Admission(10, 10**6))
+        page = LazyPage(fail, ConcurrencyLimiter(10, 10**6))
         await page.start()
         assert not await page.ready()
         answer = await asyncio.to_thread(TestClient(page).get, "/")

@@ -20,7 +20,7 @@ COMPLETE = EXAMPLES["example_high"]
 def is_marked(visitor: Visit, answer: str = "#answer") -> bool:
     """Whether the answer is marked, which is the case if and only if there is a text that says so."""
     said = "".join(visitor.page.locator(f"{answer} [data-note]").all_inner_texts())
-    marked = visitor.page.locator(f"{answer} .stale").count() > 0
+    marked = bool(visitor.page.locator(f"{answer} .stale").count())
     assert marked == bool(said)
     return marked
 

@@ -115,13 +115,13 @@ def wilson(hits: int, trials: int) -> dict[str, float]:
     return {"share": hits / trials, "low": float(low), "high": float(high)}
 
 
-def median(found: Array) -> dict[str, float | None]:
+def median(delays: Array) -> dict[str, float | None]:
     """The median of delays, with its 95 % interval by order statistics; None beyond the horizon."""
-    ordered = np.sort(found)
+    ordered = np.sort(delays)
     ranks = {
-        "median": (len(found) - 1) // 2,
-        "low": int(binom.ppf(0.025, len(found), 0.5)) - 1,
-        "high": int(binom.ppf(0.975, len(found), 0.5)),
+        "median": (len(delays) - 1) // 2,
+        "low": int(binom.ppf(0.025, len(delays), 0.5)) - 1,
+        "high": int(binom.ppf(0.975, len(delays), 0.5)),
     }
     return {
         name: float(ordered[rank]) if np.isfinite(ordered[rank]) else None
@@ -129,11 +129,11 @@ def median(found: Array) -> dict[str, float | None]:
     }
 
 
-def in_chunks(job: Callable[..., Any], streams: int, said: str) -> Array:
+def in_chunks(job: Callable[..., Any], streams: int, description: str) -> Array:
     """The results of jobs for streams 0 to `streams` - 1, on all processors."""
     jobs = [delayed(job)(start, min(start + CHUNK, streams)) for start in range(0, streams, CHUNK)]
     running = Parallel(n_jobs=-1, return_as="generator")(jobs)
-    return np.concatenate(list(tqdm(running, total=len(jobs), desc=said)))
+    return np.concatenate(list(tqdm(running, total=len(jobs), desc=description)))
 
 
 def ours(
@@ -170,14 +170,14 @@ def promise(policy: Policy) -> dict[str, Any]:
     report["false_alarms"] |= {name: share(single[:, i]) for i, name in enumerate(names)}
     for name, drift in DRIFTS.items():
         after = drift(rows)
-        found = {
+        rates = {
             "project": median(in_chunks(ours(before, after, policy, HORIZON, 0), LOUD, name)),
             f"project, after {LATE} patients without drift": median(
                 in_chunks(ours(before, after, policy, HORIZON, LATE), LOUD, f"{name}, later")
             ),
         }
         single = in_chunks(theirs(before, after, policy, HORIZON), SINGLE, "single windows")
-        report[name] = found | {rule: median(single[:, i]) for i, rule in enumerate(names)}
+        report[name] = rates | {rule: median(single[:, i]) for i, rule in enumerate(names)}
     return report
 
 
@@ -197,13 +197,13 @@ def show(report: dict[str, Any]) -> None:
     """The tables, as text."""
     table = report["promise"]
     print("\nstreams of 10,000 patients without drift that raise an alarm (95 % interval)")
-    for rule, found in table["false_alarms"].items():
-        print(f"  {rule:<46} {found['share']:.4f} ({found['low']:.4f} to {found['high']:.4f})")
+    for rule, rate in table["false_alarms"].items():
+        print(f"  {rule:<46} {rate['share']:.4f} ({rate['low']:.4f} to {rate['high']:.4f})")
     for name in DRIFTS:
         print(f"\n{name}: patients until the first alarm, median (95 % interval)")
         for rule, found in table[name].items():
-            said = [f">{HORIZON}" if n is None else f"{n:g}" for n in found.values()]
-            print(f"  {rule:<46} {said[0]} ({said[1]} to {said[2]})")
+            texts = [f">{HORIZON}" if n is None else f"{n:g}" for n in found.values()]
+            print(f"  {rule:<46} {texts[0]} ({texts[1]} to {texts[2]})")
     print()
     for name, value in report["cost"].items():
         print(f"{name}: {value:.3g}")

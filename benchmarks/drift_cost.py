@@ -61,7 +61,7 @@ def of_windows(reference: Reference, sample: Sample) -> dict[str, float]:
 
 def of_logs(reference: Reference, sample: Sample) -> dict[str, float]:
     """A look at the last patients in a short log, and in the same log grown long."""
-    found = {}
+    timings = {}
     with (
         TemporaryDirectory() as folder,
         closing(PredictionLog(f"sqlite:///{folder}/log.db")) as log,
@@ -75,8 +75,8 @@ def of_logs(reference: Reference, sample: Sample) -> dict[str, float]:
         for size in LOGS:
             grow(Path(folder) / "log.db", size)
             assert log.count() == size
-            found[f"look_into_log_of_{size}_seconds"] = statistics.median(seconds(snapshot, 20))
-    return found
+            timings[f"look_into_log_of_{size}_seconds"] = statistics.median(seconds(snapshot, 20))
+    return timings
 
 
 def records(sample: Sample, count: int) -> list[Record]:
@@ -107,9 +107,9 @@ def grow(path: Path, size: int) -> None:
 
 def seconds(call: Callable[[], object], times: int) -> list[float]:
     """The seconds of each of several calls."""
-    found = []
+    durations = []
     for _ in range(times):
         start = time.perf_counter()
         call()
-        found.append(time.perf_counter() - start)
-    return found
+        durations.append(time.perf_counter() - start)
+    return durations

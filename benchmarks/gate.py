@@ -58,8 +58,8 @@ CHALLENGERS: dict[str, tuple[str, Callable[[Labels, Random], Labels]]] = {
 def came(people: SimulatedPatients, shift: str, count: int, random: Random) -> Sample:
     some = SHIFTS[shift](people, random)
     chosen = random.choice(len(some.rows), size=count, p=some.weights)
-    sick = np.array(some.outcomes)[chosen] == OUTCOME.choices[1].name
-    return some.rows[chosen].astype(np.float64), sick.astype(np.int64)
+    positive = np.array(some.outcomes)[chosen] == OUTCOME.choices[1].name
+    return some.rows[chosen].astype(np.float64), positive.astype(np.int64)
 
 
 def fitted(rows: Array, outcome: Labels) -> ChainedLogisticRegression:
@@ -70,12 +70,12 @@ def refusals(
     known: Sample, held_out: Sample, learned: Sample, options: params.Register
 ) -> set[str]:
     """The scores for which a challenger is refused that has learned some outcomes more."""
-    asked, truth = held_out
-    champion = fitted(*known).predict_proba(asked)[:, 1]
+    held_out_rows, truth = held_out
+    champion = fitted(*known).predict_proba(held_out_rows)[:, 1]
     more = np.vstack([known[0], learned[0]]), np.concatenate([known[1], learned[1]])
-    challenger = fitted(*more).predict_proba(asked)[:, 1]
-    found = paired(truth.astype(float), challenger, champion, options)
-    return {c.name.split()[0] for c in not_worse({ALL: found}, options) if not c.passed}
+    challenger = fitted(*more).predict_proba(held_out_rows)[:, 1]
+    scores = paired(truth.astype(float), challenger, champion, options)
+    return {c.name.split()[0] for c in not_worse({ALL: scores}, options) if not c.passed}
 
 
 def main() -> None:
@@ -87,11 +87,11 @@ def main() -> None:
     for name, (shift, reported) in CHALLENGERS.items():
         for count in OUTCOMES:
             random = np.random.default_rng(SEED)
-            found = []
+            failures = []
             for _ in tqdm(range(DRAWS), desc=name, leave=False):
                 side = random.random(len(rows)) < HELD_OUT
                 new, had = came(people, shift, count, random)
-                found.append(
+                failures.append(
                     refusals(
                         (rows[~side], outcome[~side]),
                         (rows[side], outcome[side]),
@@ -100,19 +100,19 @@ def main() -> None:
                     )
                 )
             by = {
-                score: wilson(sum(score in one for one in found), DRAWS)
+                score: wilson(sum(score in one for one in failures), DRAWS)
                 for score in ("roc_auc", "brier")
             }
-            report[f"{name}, {count}"] = by | {"either": wilson(sum(map(bool, found)), DRAWS)}
+            report[f"{name}, {count}"] = by | {"either": wilson(sum(map(bool, failures)), DRAWS)}
             print(f"{name}, {count} outcomes: {told(report[f'{name}, {count}'])}")
     files.write_json(OUT, report)
 
 
-def told(found: dict[str, Any]) -> str:
-    either = found["either"]
+def told(rates: dict[str, Any]) -> str:
+    either = rates["either"]
     return (
         f"refused in {either['share']:.1%} of draws ({either['low']:.1%} to {either['high']:.1%}); "
-        f"by ROC AUC {found['roc_auc']['share']:.1%}, by Brier score {found['brier']['share']:.1%}"
+        f"by ROC AUC {rates['roc_auc']['share']:.1%}, by Brier score {rates['brier']['share']:.1%}"
     )
 
 

@@ -42,10 +42,10 @@ LOOK_SECONDS = 0.5
 
 def patients(real: Floats, rows: int, random: np.random.Generator) -> Floats:
     """So many patients [rows, 13] that are like the real ones and hardly ever equal."""
-    made = real[random.integers(len(real), size=rows)]
+    simulated = real[random.integers(len(real), size=rows)]
     for column, measurement in enumerate(MEASUREMENTS):
         known = real[~np.isnan(real[:, column]), column]
-        values = made[:, column]  # NaN stays NaN
+        values = simulated[:, column]  # NaN stays NaN
         if measurement.choices:
             swapped = ~np.isnan(values) & (random.random(rows) < SWAPPED)
             values[swapped] = random.choice(known, int(swapped.sum()))
@@ -53,13 +53,13 @@ def patients(real: Floats, rows: int, random: np.random.Generator) -> Floats:
             noise = MOVED * known.std() * random.standard_normal(rows)
             steps = np.rint((values + noise) / measurement.step)
             values[:] = np.clip(steps * measurement.step + 0.0, measurement.low, measurement.high)
-    return made
+    return simulated
 
 
-def table(rows: Floats, sick: Array) -> pa.Table:
+def table(rows: Floats, outcomes: Array) -> pa.Table:
     """Encoded patients [n, 13] and outcomes [n] as the project's own layout has them."""
     columns = {}
-    for values, measurement in zip([*rows.T, sick], [*MEASUREMENTS, OUTCOME], strict=True):
+    for values, measurement in zip([*rows.T, outcomes], [*MEASUREMENTS, OUTCOME], strict=True):
         missing = np.isnan(values)
         if measurement.choices:
             names = [choice.name for choice in measurement.choices]
@@ -74,11 +74,11 @@ def write_patients(path: Path, rows: int) -> float:
     """Write so many patients; the ROC AUC of the risks that their outcomes were drawn from."""
     real, outcome = files.encoded(files.read_table(ROOT / files.RAW))
     random = np.random.default_rng(SEED)
-    made = patients(real, rows, random)
-    risk = ChainedLogisticRegression().fit(real, outcome).predict_proba(made)[:, 1]
-    sick = (random.random(rows) < risk).astype(float)
-    csv.write_csv(table(made, sick), path)
-    return roc_auc(sick, risk)
+    simulated = patients(real, rows, random)
+    risk = ChainedLogisticRegression().fit(real, outcome).predict_proba(simulated)[:, 1]
+    outcomes = (random.random(rows) < risk).astype(float)
+    csv.write_csv(table(simulated, outcomes), path)
+    return roc_auc(outcomes, risk)
 
 
 @dataclass(frozen=True)
@@ -138,22 +138,24 @@ class Watch:
 
 def figures(folder: Path) -> dict[str, Any]:
     """What the stages say of the rows and of the model."""
-    found = {
+    metrics = {
         stage: json.loads((folder / files.METRICS / f"{stage}.json").read_text())
         for stage in ("prepare", "synthesize", "train", "reference", "evaluate", "register")
     }
     scores = ("roc_auc", "roc_auc_low", "roc_auc_high", "brier", "ece")
     return {
-        "rows": found["prepare"]["rows_out"],
-        "test_rows": found["evaluate"]["rows"],
-        "rows_used": {s: found[s]["real_rows_used"] for s in ("synthesize", "train", "reference")},
-        "rows_fitted": found["train"]["real_rows_fitted"],
-        "model": found["train"]["model"],
-        "cv_roc_auc": found["train"]["cv_roc_auc"],
-        **{name: found["evaluate"][name] for name in scores},
-        "tstr_auc": found["synthesize"]["tstr_auc"],
-        "false_alarms": found["reference"]["false_alarms"]["rate"],
-        "verdict": found["register"]["verdict"],
+        "rows": metrics["prepare"]["rows_out"],
+        "test_rows": metrics["evaluate"]["rows"],
+        "rows_used": {
+            s: metrics[s]["real_rows_used"] for s in ("synthesize", "train", "reference")
+        },
+        "rows_fitted": metrics["train"]["real_rows_fitted"],
+        "model": metrics["train"]["model"],
+        "cv_roc_auc": metrics["train"]["cv_roc_auc"],
+        **{name: metrics["evaluate"][name] for name in scores},
+        "tstr_auc": metrics["synthesize"]["tstr_auc"],
+        "false_alarms": metrics["reference"]["false_alarms"]["rate"],
+        "verdict": metrics["register"]["verdict"],
     }
 
 
@@ -168,7 +170,7 @@ def main() -> None:
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
         with Watch() as watch:
             stages = repro(clone, env)
-        found = figures(clone)
+        metrics = figures(clone)
     seconds = {name: end - start for name, (start, end) in stages.items()}
     cpu_seconds = {name: watch.cpu_seconds(*span) for name, span in stages.items()}
     mebibytes = {name: watch.most(*span) for name, span in stages.items()}
@@ -177,7 +179,7 @@ def main() -> None:
     for name in stages:
         print(f"{name:12} {seconds[name]:8.1f} {cpu_seconds[name]:8.1f} {mebibytes[name]:8.0f}")
     print(f"{'all':12} {total:8.1f} {sum(cpu_seconds.values()):8.1f} {most:8.0f}")
-    print(json.dumps(found | {"best_roc_auc": best, "load_before": load}, indent=2))
+    print(json.dumps(metrics | {"best_roc_auc": best, "load_before": load}, indent=2))
     if rows == ROWS:
         files.write_json(
             OUT,
@@ -190,7 +192,7 @@ def main() -> None:
                 "cores": joblib.cpu_count(),
                 "best_roc_auc": best,
                 "load_before": load,
-                **found,
+                **metrics,
             },
         )
     if total > LIMIT_SECONDS or most > LIMIT_MEBIBYTES:

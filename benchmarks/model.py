@@ -81,10 +81,10 @@ def one_fold(
     name, chosen = recipe(x[train], y[train], options)
     fitted = {"recipe": chosen}
     fitted |= {name: clone(m).fit(x[train], y[train]) for name, m in plain_models().items()}
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         model: scores(y[test], m.predict_proba(x[test])[:, 1]) for model, m in fitted.items()
     }
-    return found | {"chosen": name}
+    return figures | {"chosen": name}
 
 
 def corrected_interval(values: Array, confidence: float = 0.95) -> tuple[float, float, float]:
@@ -111,17 +111,22 @@ def main() -> None:
     }
     print(f"\n{len(y)} patients, {REPEATS} x {FOLDS} folds, nested; 95 % intervals")
     for score in SCORES:
-        ours = np.array([r["recipe"][score] for r in results])
-        for suffix, value in zip(("", "_low", "_high"), corrected_interval(ours), strict=True):
+        recipe_scores = np.array([r["recipe"][score] for r in results])
+        for suffix, value in zip(
+            ("", "_low", "_high"), corrected_interval(recipe_scores), strict=True
+        ):
             report[f"nested_{score}{suffix}"] = value
-        print(f"{score:10} recipe {_shown(ours)}")
+        print(f"{score:10} recipe {_shown(recipe_scores)}")
         for name in plain_models():
-            theirs = np.array([r[name][score] for r in results])
-            paired = corrected_interval(ours - theirs)
-            report[f"{name}_{score}"] = float(theirs.mean())
+            peer_scores = np.array([r[name][score] for r in results])
+            paired = corrected_interval(recipe_scores - peer_scores)
+            report[f"{name}_{score}"] = float(peer_scores.mean())
             for suffix, value in zip(("", "_low", "_high"), paired, strict=True):
                 report[f"difference_to_{name}_{score}{suffix}"] = value
-            print(f"{'':10} {name} {theirs.mean():.4f}, recipe minus it {_shown(ours - theirs)}")
+            print(
+                f"{'':10} {name} {peer_scores.mean():.4f}, "
+                f"recipe minus it {_shown(recipe_scores - peer_scores)}"
+            )
     files.write_json(OUT, report)
     print(json.dumps({"chosen": report["chosen"]}), "->", OUT)
 

@@ -73,14 +73,14 @@ RULES = [
 
 def grouped(reference: Reference) -> list[Array]:
     """For each column its buckets [buckets, groups]: ten quantiles, no bucket that training left empty."""
-    found = []
+    matrices = []
     for column in reference.columns:
         size = column.buckets
         to = np.arange(size)
         if column.edges:  # the values beyond the training patients join the outer quantiles
             to = np.append(np.clip(to[:-1] - 1, 0, len(column.counts) - 3), len(column.counts) - 2)
-        found.append(np.eye(size)[to])
-    return found
+        matrices.append(np.eye(size)[to])
+    return matrices
 
 
 def single_delays(
@@ -96,10 +96,10 @@ def single_delays(
     sums = np.vstack([np.zeros_like(sums[:1]), sums])
     groups, starts = grouped(reference), np.cumsum([0, *(c.buckets for c in reference.columns)])
     training = [[*c.counts, c.missing] @ g for c, g in zip(reference.columns, groups, strict=True)]
-    found = []
+    rows_to_alarm = []
     for rule in RULES:
         looks = rule.window // policy.step
         counts = np.split(sums[looks:] - sums[:-looks], starts[1:-1], axis=1)
         alarm = rule.alarm([c @ g for c, g in zip(counts, groups, strict=True)], training)
-        found.append((alarm.argmax() + looks) * policy.step if alarm.any() else np.inf)
-    return np.array(found, dtype=np.float64)
+        rows_to_alarm.append((alarm.argmax() + looks) * policy.step if alarm.any() else np.inf)
+    return np.array(rows_to_alarm, dtype=np.float64)

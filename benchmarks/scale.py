@@ -59,15 +59,15 @@ def write_parquet(path: Path, million: pa.Table, rows: int) -> None:
 def measure(*arguments: object, repeats: int = 1) -> Found:
     """The median of some runs of benchmarks.scale_run, each in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.scale_run", *map(str, arguments)]
-    found: list[Found] = []
+    runs: list[Found] = []
     with TemporaryDirectory(dir=Path(str(arguments[1])).parent) as folder:
         for number in range(repeats):
             line = [part.replace("TARGET", f"{folder}/{number}") for part in command]
             done = subprocess.run(line, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise UserError(f"{' '.join(line)} failed:\n{done.stderr[-2000:]}")
-            found.append(json.loads(done.stdout.splitlines()[-1]))
-    return {name: statistics.median(run[name] for run in found) for name in found[0]}
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
 def parquet(folder: Path, million: pa.Table) -> dict[str, Any]:
@@ -103,9 +103,9 @@ def by_spark(folder: Path, million: pa.Table) -> dict[str, Found]:
     write_parquet(path, million, SPARK_ROWS)
     report = {}
     for master in ("local[1]", "local[2]"):
-        found = measure("spark", path, "TARGET", master)
-        seconds = found["seconds_a_part"] * SPARK_ROWS / len(million)
-        report[master] = {"seconds": seconds, "with_start_seconds": found["seconds"]}
+        run = measure("spark", path, "TARGET", master)
+        seconds = run["seconds_a_part"] * SPARK_ROWS / len(million)
+        report[master] = {"seconds": seconds, "with_start_seconds": run["seconds"]}
     return report
 
 
@@ -119,12 +119,12 @@ SECTIONS = {"model": model_alone, "parquet": parquet, "csv": text, "spark": by_s
 
 def main() -> None:
     """Measure all, or only the sections that are named."""
-    wanted = sys.argv[1:] or list(SECTIONS)
-    if unknown := set(wanted) - set(SECTIONS):
+    sections = sys.argv[1:] or list(SECTIONS)
+    if unknown := set(sections) - set(SECTIONS):
         raise UserError(f"section {min(unknown)!r}, expected some of {', '.join(SECTIONS)}")
     report = json.loads(OUT.read_text()) if sys.argv[1:] else {}
     million = patients(SIZES[0])
-    for name in wanted:
+    for name in sections:
         with TemporaryDirectory() as folder:
             report[name] = SECTIONS[name](Path(folder), million)
     files.write_json(OUT, report)
@@ -169,9 +169,9 @@ def show(report: dict[str, Any]) -> None:
     print("->", OUT, PLOT)
 
 
-def _line(name: str, rows: int, found: Found) -> None:
-    print(f"{name:24} {rows:12,} {rows / found['seconds']:12,.0f} {rows / found['cpu_seconds']:12,.0f}"
-          f" {found['seconds']:8.1f} {found['mebibytes']:6.0f}")  # fmt: skip
+def _line(name: str, rows: int, run: Found) -> None:
+    print(f"{name:24} {rows:12,} {rows / run['seconds']:12,.0f} {rows / run['cpu_seconds']:12,.0f}"
+          f" {run['seconds']:8.1f} {run['mebibytes']:6.0f}")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ def main() -> None:
     run_once()
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - processors
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found = {"seconds": seconds, "cpu_seconds": cpu_seconds, "mebibytes": peak}
-    print(json.dumps(found | SAID))
+    run = {"seconds": seconds, "cpu_seconds": cpu_seconds, "mebibytes": peak}
+    print(json.dumps(run | SAID))
 
 
 if __name__ == "__main__":

@@ -153,10 +153,10 @@ def patients(
 def figures(train: pd.DataFrame, parts: list[tuple[pd.DataFrame, Any]]) -> dict[str, float]:
     """The figures of one method and seed, from what it drew for each fold."""
     synthetic = pd.concat([table for table, _ in parts], ignore_index=True)
-    found = utility(train, synthetic) | privacy(train, synthetic)
+    means = utility(train, synthetic) | privacy(train, synthetic)
     for name in ("copied", "invalid", "seconds"):
-        found[name] = float(np.mean([taken[name] for _, taken in parts]))
-    return found
+        means[name] = float(np.mean([taken[name] for _, taken in parts]))
+    return means
 
 
 def interval(values: list[float]) -> dict[str, float]:

@@ -20,6 +20,6 @@ def subsample(table: pd.DataFrame, rows: int, seed: int) -> npt.NDArray[np.bool_
     stratum = table.groupby([name for name in STRATA if name in table]).ngroup().to_numpy()
     shuffled = np.random.default_rng(seed).permutation(len(table))
     by_stratum = shuffled[np.argsort(stratum[shuffled], kind="stable")]
-    found = np.zeros(len(table), dtype=bool)
-    found[by_stratum[np.arange(rows) * len(table) // rows]] = True  # evenly over the strata
-    return found
+    chosen = np.zeros(len(table), dtype=bool)
+    chosen[by_stratum[np.arange(rows) * len(table) // rows]] = True  # evenly over the strata
+    return chosen

@@ -68,8 +68,8 @@ class DriftMonitor:
             return None
         model = self._model()
         if model is None:
-            wanted = self._settings.model_version
-            return f"version {wanted} is not loaded here" if wanted else "no model is loaded yet"
+            version = self._settings.model_version
+            return f"version {version} is not loaded here" if version else "no model is loaded yet"
         if model.reference is None:
             return f"version {model.version} came without a drift reference"
         return "the prediction log was not looked at yet"
@@ -94,11 +94,11 @@ class DriftMonitor:
 
     def _model(self) -> Model | None:
         """The version that is watched, if the champion is it, or the one before."""
-        champion, wanted = self._champion, self._settings.model_version
-        if wanted is None:
+        champion, version = self._champion, self._settings.model_version
+        if version is None:
             return champion.current
         known = (champion.current, champion.previous)
-        return next((model for model in known if model and model.version == wanted), None)
+        return next((model for model in known if model and model.version == version), None)
 
     def _follow(self) -> None:
         interval = self._settings.interval_seconds
@@ -115,6 +115,6 @@ class DriftMonitor:
 
 def last_patients(log: PredictionLog, version: str, policy: Policy) -> tuple[Floats, Floats]:
     """Encoded rows [n, 13] and scores [n] of a version's last patients, oldest first."""
-    found = log.last(policy.windows[-1], version, policy.step)
-    rows = encode({name: found[name] for name in NAMES})
-    return rows[::-1], np.array(found["probability"], dtype=np.float32)[::-1]
+    columns = log.last(policy.windows[-1], version, policy.step)
+    rows = encode({name: columns[name] for name in NAMES})
+    return rows[::-1], np.array(columns["probability"], dtype=np.float32)[::-1]

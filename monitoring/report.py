@@ -72,9 +72,9 @@ def take_look(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
 
 
 def _of_version(settings: SharedSettings, number: str) -> SharedSettings:
-    found = MODEL.fullmatch(settings.model)
-    assert found  # the settings checked it
-    return settings.model_copy(update={"model": f"models:/{found['name']}/{number}"})
+    parts = MODEL.fullmatch(settings.model)
+    assert parts  # the settings checked it
+    return settings.model_copy(update={"model": f"models:/{parts['name']}/{number}"})
 
 
 def write(path: Path, text: str) -> None:
@@ -108,9 +108,9 @@ class Tracking:
         return MlflowClient(tracking_uri=self.uri)
 
     def _experiment(self, client: Any) -> str:
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if found:
-            return str(found.experiment_id)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment:
+            return str(experiment.experiment_id)
         folder = None
         if self.uri.startswith(SQLITE):
             database = Path(self.uri.removeprefix(SQLITE)).absolute()
@@ -137,13 +137,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m monitoring.report", description=__doc__)
     parser.add_argument("path", nargs="?", type=Path, default=PATH, help=f"default: {PATH}")
     parser.add_argument("--language", choices=LANGUAGES, default="en")
-    given = parser.parse_args()
+    options = parser.parse_args()
     settings, drift = read(SharedSettings), read(DriftSettings)
     try:
         snapshot = take_look(settings, drift)
-        write(given.path, html(snapshot, given.language))
-        print(f"{given.path}: version {snapshot.version}, {snapshot.report.summary}")
-        run_id = Tracking(settings.tracking_uri).log(snapshot, given.path)
+        write(options.path, html(snapshot, options.language))
+        print(f"{options.path}: version {snapshot.version}, {snapshot.report.summary}")
+        run_id = Tracking(settings.tracking_uri).log(snapshot, options.path)
     except ReportError as error:
         sys.exit(f"error: {error}")
     print(f"MLflow: experiment {EXPERIMENT}, run {run_id}")

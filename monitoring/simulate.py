@@ -34,18 +34,18 @@ class Sender:
 
     def send(self, patients: Iterator[tuple[dict[str, Any], str]], count: int) -> Counter[str]:
         """How many were answered, refused, and given an outcome. Raises SimulationError."""
-        found: Counter[str] = Counter(answered=0, refused=0, outcomes=0)
+        counts: Counter[str] = Counter(answered=0, refused=0, outcomes=0)
         start = time.monotonic()
         with tqdm(patients, total=count, unit=" patients") as progress:
             for number, (patient, outcome) in enumerate(progress):
                 if self.rate:
                     time.sleep(max(0.0, start + number / self.rate - time.monotonic()))
                 answer = self._post("/predict", patient)
-                found["refused" if answer is None else "answered"] += 1
+                counts["refused" if answer is None else "answered"] += 1
                 if answer is not None and self.random.random() < self.outcomes:
                     self._tell(answer["prediction_id"], outcome)
-                    found["outcomes"] += 1
-        return found
+                    counts["outcomes"] += 1
+        return counts
 
     def _tell(self, prediction_id: str, outcome: str) -> None:
         known = {"prediction_id": prediction_id, "outcome": outcome, "source": "clinician"}
@@ -66,12 +66,12 @@ class Sender:
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise SimulationError("the service wants its token: set HEART_API_TOKEN")
         if not response.is_success:
-            said = response.text[:200]
-            raise SimulationError(f"{route} answers {response.status_code}: {said}")
+            text = response.text[:200]
+            raise SimulationError(f"{route} answers {response.status_code}: {text}")
         return response.json()
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m monitoring.simulate",
         description="Send made-up patients to a running service. They stay in its prediction log, "
@@ -87,10 +87,10 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         "--outcomes", type=_at_least(0, float), default=0, help="share whose outcome is told too"
     )
     parser.add_argument("--seed", type=int, help="for the same patients again")
-    found = parser.parse_args(given)
-    if found.outcomes > 1:
-        parser.error(f"argument --outcomes: {found.outcomes:g} is not a share from 0 to 1")
-    return found
+    options = parser.parse_args(argv)
+    if options.outcomes > 1:
+        parser.error(f"argument --outcomes: {options.outcomes:g} is not a share from 0 to 1")
+    return options
 
 
 def _at_least(least: int, kind: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -105,20 +105,20 @@ def _at_least(least: int, kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def main() -> None:
-    given = arguments()
+    options = arguments()
     token = read(SharedSettings).api_token
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-    random = np.random.default_rng(given.seed)
+    random = np.random.default_rng(options.seed)
     try:
-        people = SHIFTS[given.shift](load(Path()), random)
-        with httpx.Client(base_url=given.url, headers=headers, timeout=30) as client:
-            sender = Sender(client, given.rate, given.outcomes, random)
-            found = sender.send(draw(people, given.rows, random), given.rows)
+        people = SHIFTS[options.shift](load(Path()), random)
+        with httpx.Client(base_url=options.url, headers=headers, timeout=30) as client:
+            sender = Sender(client, options.rate, options.outcomes, random)
+            counts = sender.send(draw(people, options.rows, random), options.rows)
     except (NoPatients, SimulationError) as error:
         sys.exit(f"error: {error}")
     print(
-        f"{found['answered']} patients answered, {found['refused']} refused (422), "
-        f"{found['outcomes']} outcomes recorded. See {given.url}/drift"
+        f"{counts['answered']} patients answered, {counts['refused']} refused (422), "
+        f"{counts['outcomes']} outcomes recorded. See {options.url}/drift"
     )
 
 

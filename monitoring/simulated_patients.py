@@ -50,14 +50,14 @@ def load(folder: Path) -> SimulatedPatients:
 def _table(path: Path, fold: str | None = None) -> tuple[Floats, list[str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            found = [row for row in csv.DictReader(file) if fold is None or row["fold"] == fold]
-        columns = [[m.parse(row[m.name]) for row in found] for m in MEASUREMENTS]
-        outcomes = [row[OUTCOME.name] for row in found]
+            rows = [row for row in csv.DictReader(file) if fold is None or row["fold"] == fold]
+        columns = [[m.parse(row[m.name]) for row in rows] for m in MEASUREMENTS]
+        outcomes = [row[OUTCOME.name] for row in rows]
     except OSError as error:
         raise NoPatients(f"{path}: {error.strerror}; `make repro` makes it") from error
     except (KeyError, ValueError, csv.Error) as error:
         raise NoPatients(f"{path}: not a table of the pipeline: {error}") from error
-    if not found:
+    if not rows:
         raise NoPatients(f"{path}: no patient in it")
     return np.array(columns, dtype=np.float32).T, outcomes
 
@@ -65,10 +65,10 @@ def _table(path: Path, fold: str | None = None) -> tuple[Floats, list[str]]:
 def _by_rank(values: Floats, training: Floats) -> Floats:
     """Each value replaced by the training value of the same rank; missing ones stay missing."""
     known, real = np.flatnonzero(~np.isnan(values)), np.sort(training[~np.isnan(training)])
-    found = values.copy()
+    matched = values.copy()
     order = known[np.argsort(values[known], kind="stable")]
-    found[order] = real[np.arange(len(order)) * len(real) // max(len(order), 1)]
-    return found
+    matched[order] = real[np.arange(len(order)) * len(real) // max(len(order), 1)]
+    return matched
 
 
 def as_they_are(people: SimulatedPatients, _: Random) -> SimulatedPatients:
@@ -151,10 +151,10 @@ def draw(
 
 def patient(row: Floats) -> dict[str, Any]:
     """An encoded row as the API takes it; None where it was not measured."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for measurement, code in zip(MEASUREMENTS, row.tolist(), strict=True):
         known = (
             measurement.choices[int(code)].name if measurement.choices and code == code else code
         )
-        found[measurement.name] = None if code != code else known
-    return found
+        values[measurement.name] = None if code != code else known
+    return values

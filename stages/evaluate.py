@@ -24,13 +24,13 @@ def evaluate(
     """Every score with its 95 % bootstrap interval, for all patients and by group."""
     if len(np.unique(outcome)) < 2:
         raise UserError(f"{files.TEST}: all {len(test)} outcomes are equal, expected both")
-    found = _scores(outcome, probability, options) | {"threshold": options.threshold}
-    found["groups"] = {
+    figures = _scores(outcome, probability, options) | {"threshold": options.threshold}
+    figures["groups"] = {
         name: _scores(outcome[rows], probability[rows], options)
         for name, rows in groups(test).items()
         if rows.any()
     }
-    return found
+    return figures
 
 
 def _scores(outcome: Array, probability: Array, options: params.Evaluate) -> dict[str, Any]:

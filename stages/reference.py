@@ -55,8 +55,8 @@ def false_alarms(sample: Sample, policy: Policy, streams: int) -> dict[str, Any]
     replacement, and so are the streams. Raises UserError where the promise is broken beyond doubt.
     """
     rows = len(sample.rows)
-    found = delays(sample, sample, rows, policy, policy.stream, streams, policy.seed)
-    alarms = int(np.isfinite(found).sum())
+    rows_to_alarm = delays(sample, sample, rows, policy, policy.stream, streams, policy.seed)
+    alarms = int(np.isfinite(rows_to_alarm).sum())
     interval = binomtest(alarms, streams).proportion_ci(method="wilson")
     promise = binomtest(alarms, streams, policy.false_alarms, alternative="greater")
     if promise.pvalue < DOUBT:

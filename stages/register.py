@@ -96,11 +96,11 @@ def not_worse(against: Mapping[str, Any], options: params.Register) -> list[Chec
     return checks
 
 
-def _within(where: str, found: Mapping[str, Any], margins: params.Margins) -> list[Check]:
+def _within(where: str, scores: Mapping[str, Any], margins: params.Margins) -> list[Check]:
     label = "{}{} against the champion, {} end".format
     return [
-        at_least(label(where, "roc_auc", "lower"), found["roc_auc"]["low"], -margins.roc_auc),
-        at_most(label(where, "brier", "upper"), found["brier"]["high"], margins.brier),
+        at_least(label(where, "roc_auc", "lower"), scores["roc_auc"]["low"], -margins.roc_auc),
+        at_most(label(where, "brier", "upper"), scores["brier"]["high"], margins.brier),
     ]
 
 
@@ -247,8 +247,8 @@ def main() -> None:
         verdict = register(published, figures, trained, files.read_table(files.TEST), options)
     files.write_metrics("register", verdict)
     files.write_json(RECORD, {"model_sha256": published.sha256})
-    said = f"version {verdict['version']}, " if "version" in verdict else ""
-    print(f"{verdict['model']}: {said}{'; '.join([verdict['verdict'], *verdict['reasons']])}")
+    version = f"version {verdict['version']}, " if "version" in verdict else ""
+    print(f"{verdict['model']}: {version}{'; '.join([verdict['verdict'], *verdict['reasons']])}")
 
 
 if __name__ == "__main__":

@@ -96,23 +96,23 @@ def losses(model: Any, rows: Rows, synthetic_weight: float) -> Array:
     The mean of the log losses with all measurements and with the second examination withheld: the
     product must be good in both cases.
     """
-    found = []
+    fold_losses = []
     for fold in rows.folds():
         fitted = fit(model, rows.without(fold), synthetic_weight, fold)
         held_out = rows.real(fold)
         views = (held_out.x, withhold(held_out.x))
-        found.append(
+        fold_losses.append(
             np.mean([scores(held_out.y, fitted.predict_proba(x)[:, 1])["log_loss"] for x in views])
         )
-    return np.array(found)
+    return np.array(fold_losses)
 
 
 def decision_subset(merged: pd.DataFrame, max_rows: int, seed: int) -> npt.NDArray[np.bool_]:
     """Which rows [n] decide: all synthetic ones, and at most `max_rows` of the real ones."""
     synthetic = (merged["source"] == files.SYNTHETIC_SOURCE).to_numpy()
-    found = synthetic.copy()
-    found[~synthetic] = subsample(merged[~synthetic], max_rows, seed)
-    return found
+    chosen = synthetic.copy()
+    chosen[~synthetic] = subsample(merged[~synthetic], max_rows, seed)
+    return chosen
 
 
 def out_of_fold(choice: Choice, learnt: Rows, rows: Rows) -> Array:
@@ -121,17 +121,17 @@ def out_of_fold(choice: Choice, learnt: Rows, rows: Rows) -> Array:
     The models are fitted on rows of `learnt`, all of `rows` or a part of them.
     """
     real = np.flatnonzero(~rows.synthetic)
-    found = np.empty(len(real))
+    probability = np.empty(len(real))
     for fold in rows.folds():
         fitted = fit(choice.model, learnt.without(fold), choice.synthetic_weight, fold)
-        found[rows.fold[real] == fold] = fitted.predict_proba(rows.real(fold).x)[:, 1]
-    return found
+        probability[rows.fold[real] == fold] = fitted.predict_proba(rows.real(fold).x)[:, 1]
+    return probability
 
 
 def scores(y: npt.ArrayLike, p: npt.ArrayLike) -> dict[str, float]:
     """The scores of one sample, at threshold 0.5."""
-    found = all_scores(y, p, np.ones((1, len(np.asarray(y)))), threshold=0.5, bins=1)
-    return {name: float(found[name][0]) for name in SCORES}
+    by_score = all_scores(y, p, np.ones((1, len(np.asarray(y)))), threshold=0.5, bins=1)
+    return {name: float(by_score[name][0]) for name in SCORES}
 
 
 def choose(

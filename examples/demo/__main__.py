@@ -77,9 +77,9 @@ def expect(holds: object, otherwise: str) -> None:
 def quiet(demo: Demo, client: httpx.Client) -> None:
     demo.translate(f"{QUIET} patients like those of the training")
     demo.send(client, demo.drawn("none", QUIET, 0))
-    found = looked_at(client, QUIET)
-    largest = max(found["features"].values(), key=lambda feature: float(feature["ratio"]))
-    expect(not found["drifted"], f"a false alarm: {largest['summary']}")
+    report = looked_at(client, QUIET)
+    largest = max(report["features"].values(), key=lambda feature: float(feature["ratio"]))
+    expect(not report["drifted"], f"a false alarm: {largest['summary']}")
     demo.translate(f"  no alarm: the largest evidence is {largest['ratio']:.2f} of its limit")
 
 
@@ -87,8 +87,8 @@ def other_hospital(demo: Demo, client: httpx.Client) -> list[str]:
     """The features of the alarm."""
     demo.translate(f"{OTHERS} patients of another hospital, and what they turned out to have")
     demo.send(client, demo.drawn("other-hospital", OTHERS, 0), tell=True)
-    found = looked_at(client, QUIET + OTHERS)
-    drifted = {name: f for name, f in found["features"].items() if f["drifted"]}
+    report = looked_at(client, QUIET + OTHERS)
+    drifted = {name: f for name, f in report["features"].items() if f["drifted"]}
     expect(drifted, "no alarm, although everything has changed")
     demo.translate(f"  ALARM: {', '.join(drifted)}")
     worst = max(drifted.values(), key=lambda feature: float(feature["ratio"]))
@@ -109,15 +109,15 @@ def retrained(
     taken = send_alert(receiver, token, secret, "1", features)
     expect(taken.status_code == httpx.codes.ACCEPTED, f"the receiver answers {taken.text}")
     demo.translate("retraining:")
-    last, told = _run(receiver, token), 0
+    last, shown = _run(receiver, token), 0
     end = time.monotonic() + RETRAINING_SECONDS
     while last["result"] is None:
         expect(time.monotonic() < end, f"no end after {RETRAINING_SECONDS} s: {last['log']}")
         time.sleep(0.5)
         lines = Path(last["log"]).read_text().splitlines()
-        for line in lines[told:]:
+        for line in lines[shown:]:
             demo.stages(line)
-        told, last = len(lines), _run(receiver, token)
+        shown, last = len(lines), _run(receiver, token)
     text = Path(last["log"]).read_text()
     expect("Retraining of" in text, f"the retraining failed: {text[-2000:]}")
     for line in text[text.index("Retraining of") :].splitlines():
@@ -140,18 +140,18 @@ def fresh(demo: Demo, client: httpx.Client) -> None:
     patients = demo.drawn("other-hospital", FRESH, 1)
     new = np.array(demo.send(client, patients))
 
-    given = [Patient(**patient).model_dump() for patient, _ in patients]
-    rows = encode({name: [one[name] for one in given] for name in NAMES})
+    measurements = [Patient(**patient).model_dump() for patient, _ in patients]
+    rows = encode({name: [one[name] for one in measurements] for name in NAMES})
     options = params.Register.load()
     before = registry.connect().get_model_version_by_alias(options.model_name, "previous")
-    found = paired(np.array(ill(patients)), new, predict(registry.load(before), rows), options)
-    for name, f in found.items():
+    scores = paired(np.array(ill(patients)), new, predict(registry.load(before), rows), options)
+    for name, f in scores.items():
         demo.translate(
             f"  {name:<8} champion {f['challenger']:.3f}, before {f['champion']:.3f}: "
             f"{f['difference']:+.3f} "
             f"({options.confidence:.0%} paired interval {f['low']:+.3f} to {f['high']:+.3f})"
         )
-    high = found["brier"]["high"]
+    high = scores["brier"]["high"]
     expect(high is not None and high < 0, "the new champion is no better on fresh patients")
 
 
@@ -240,14 +240,14 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    given = arguments()
+    options = arguments()
     folder = Path(tempfile.mkdtemp(prefix="heart-demo-"))
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     try:
-        story(Demo(folder, given.patients or folder), dict(given.set_param))
+        story(Demo(folder, options.patients or folder), dict(options.set_param))
     except DemoFailed as error:
         sys.exit(f"error: {error}\nWhat there is lies in {folder}")
-    if not given.keep:
+    if not options.keep:
         shutil.rmtree(folder)
 
 

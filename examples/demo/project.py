@@ -79,8 +79,8 @@ def run(
             lines.append(line)
             saw(line)
     if process.returncode:
-        said = "".join(lines[-20:])
-        raise DemoFailed(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
+        output = "".join(lines[-20:])
+        raise DemoFailed(f"{' '.join(command)} ended with {process.returncode}:\n{output}")
 
 
 @contextmanager

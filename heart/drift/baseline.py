@@ -122,15 +122,15 @@ class Reference:
         if form != FORMAT:
             raise NotAReference(f"format is {form!r}, expected {FORMAT}")
         try:
-            found = Reference(
+            reference = Reference(
                 int(document["rows"]),
                 Policy(**_tuples(document["policy"])),
                 tuple(_column(content) for content in document["columns"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise NotAReference(f"not a drift reference: {error!r}") from error
-        _check(found)
-        return found
+        _check(reference)
+        return reference
 
 
 def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -129,21 +129,21 @@ def buckets(values: Floats, column: Column) -> Counts:
     """The bucket of each value [n]: that of missing values is the last."""
     if column.choices:
         known = (values >= 0) & (values < len(column.choices)) & (values == np.floor(values))
-        found = np.where(known, values, len(column.choices)).astype(np.int64)
+        bucket = np.where(known, values, len(column.choices)).astype(np.int64)
     else:
-        found = np.searchsorted(np.array(column.edges, dtype=np.float32), values, side="left")
-    found[np.isnan(values)] = column.buckets - 1
-    return found
+        bucket = np.searchsorted(np.array(column.edges, dtype=np.float32), values, side="left")
+    bucket[np.isnan(values)] = column.buckets - 1
+    return bucket
 
 
 def count(rows: Floats, scores: Floats, reference: Reference) -> Counts:
     """How many rows lie in each bucket, all columns one after the other; such counts add up."""
-    found = [np.zeros(column.buckets, dtype=np.int64) for column in reference.columns]
+    counts = [np.zeros(column.buckets, dtype=np.int64) for column in reference.columns]
     for start in range(0, len(rows), CHUNK):
         table = _table(rows[start : start + CHUNK], scores[start : start + CHUNK])
         for i, column in enumerate(reference.columns):
-            found[i] += np.bincount(buckets(table[:, i], column), minlength=column.buckets)
-    return np.concatenate(found)
+            counts[i] += np.bincount(buckets(table[:, i], column), minlength=column.buckets)
+    return np.concatenate(counts)
 
 
 def count_views(rows: Floats, scores: Floats, reference: Reference) -> tuple[list[int], Counts]:
@@ -176,8 +176,8 @@ def judge(views: list[int], counts: Counts, rows: int, reference: Reference) -> 
     """The report of counts by view [views, buckets], of `rows` patients in all."""
     minimum, longest = reference.policy.windows[0], reference.policy.windows[-1]
     if not len(counts):
-        few = f"{rows} patients, {minimum} are needed: no verdict"
-        return Report(rows, minimum, None, {}, few)
+        reason = f"{rows} patients, {minimum} are needed: no verdict"
+        return Report(rows, minimum, None, {}, reason)
     tests = all_tests(reference)
     evidence = tests.evidence(counts @ tests.projection)
     starts = np.cumsum([0, *(column.buckets for column in reference.columns)])
@@ -188,9 +188,9 @@ def judge(views: list[int], counts: Counts, rows: int, reference: Reference) -> 
             column, number, tests, evidence, tests.limits[views], counts[:, own]
         )
     drifted = [name for name, finding in features.items() if finding.drifted]
-    said = f"drift of {', '.join(drifted)}" if drifted else "no drift"
+    verdict = f"drift of {', '.join(drifted)}" if drifted else "no drift"
     used = min(rows, longest)
-    return Report(used, minimum, bool(drifted), features, f"{said} in the last {used} patients")
+    return Report(used, minimum, bool(drifted), features, f"{verdict} in the last {used} patients")
 
 
 def _finding(
@@ -205,11 +205,11 @@ def _finding(
     own = [i for i, test in enumerate(tests.tests) if test.column == number]
     ratios = np.abs(evidence[:, own]) / limits[:, own]
     view, best = np.unravel_index(np.argmax(ratios), ratios.shape)
-    ratio, found = float(ratios[view, best]), float(evidence[view, own[best]])
+    ratio, statistic = float(ratios[view, best]), float(evidence[view, own[best]])
     return Finding(
         ratio=ratio,
         limit=float(limits[view, own[best]]),
-        score=abs(found),
+        score=abs(statistic),
         drifted=ratio > 1,
-        summary=summary(column, tests.tests[own[best]], counts[view], found),
+        summary=summary(column, tests.tests[own[best]], counts[view], statistic),
     )

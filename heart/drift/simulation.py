@@ -45,7 +45,7 @@ def delays(
     Each stream has a new reference of so many `rows` from `before`, then `start` patients from it,
     whose own alarms count for nothing, then so many `patients` of `after`.
     """
-    found = np.empty(streams)
+    rows_to_alarm = np.empty(streams)
     for stream in range(streams):
         random = np.random.default_rng([seed, stream])
         reference = draw_reference(before, random, rows, policy)
@@ -54,8 +54,8 @@ def delays(
             for sample, number in ((before, start), (after, patients))
             if number
         ]
-        found[stream] = first_alarm(reference, np.vstack(counts), start) - start
-    return found
+        rows_to_alarm[stream] = first_alarm(reference, np.vstack(counts), start) - start
+    return rows_to_alarm
 
 
 def counted(stream: Sample, reference: Reference) -> Array:

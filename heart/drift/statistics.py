@@ -58,19 +58,19 @@ class DriftTestSuite:
         type of the counts: float32 is fast and good enough for windows of hundreds of patients.
         """
         hits, known = np.split(projected, 2, axis=-1)
-        found = np.empty_like(hits)
+        statistic = np.empty_like(hits)
         shifts, shares = self.shifts, ~self.shifts
         hits_before, known_before, deviation = (
             array.astype(projected.dtype) for array in (self.hits, self.known, self.deviation)
         )
-        found[..., shares] = signed_root(
+        statistic[..., shares] = signed_root(
             hits[..., shares], known[..., shares], hits_before[shares], known_before[shares]
         )
         with np.errstate(divide="ignore", invalid="ignore"):
             difference = hits[..., shifts] / known[..., shifts] - 0.5
             error = np.sqrt(1 / known[..., shifts] + 1 / known_before[shifts])
-            found[..., shifts] = difference / (deviation[shifts] * error)
-        return np.nan_to_num(found, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            statistic[..., shifts] = difference / (deviation[shifts] * error)
+        return np.nan_to_num(statistic, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def signed_root(hits: Any, known: Any, hits_before: Any, known_before: Any) -> Any:

@@ -58,11 +58,11 @@ def maxima(rows: int, policy: Policy) -> Array:
     difference of the means in units of its standard deviation.
     """
     random = np.random.default_rng(policy.seed)
-    found = np.empty((policy.simulations, len(policy.windows) + 1))
+    maxima = np.empty((policy.simulations, len(policy.windows) + 1))
     first, full = policy.windows[0] // policy.step, policy.windows[-1] // policy.step
     so_far = policy.step * np.arange(first, full, dtype=np.float32)[:, None]
     for start in range(0, policy.simulations, BATCH):
-        batch = found[start : start + BATCH]
+        batch = maxima[start : start + BATCH]
         sums = _walks(random, len(batch), policy)
         mean = random.standard_normal(len(batch), dtype=np.float32) / np.float32(rows**0.5)
         for view, patients in enumerate(policy.windows):
@@ -71,7 +71,7 @@ def maxima(rows: int, policy: Policy) -> Array:
             batch[:, view] = np.abs(change).max(axis=0) / np.sqrt(1 / patients + 1 / rows)
         change = sums[first:full] / so_far - mean
         batch[:, -1] = np.abs(change / np.sqrt(1 / so_far + np.float32(1 / rows))).max(axis=0)
-    return found
+    return maxima
 
 
 def _walks(random: np.random.Generator, streams: int, policy: Policy) -> npt.NDArray[np.float32]:

@@ -28,22 +28,22 @@ def translate(key: str, language: Language, **values: Any) -> str:
     return of(TEXTS[key], language).format(**values)
 
 
-def language_of(given: Any) -> Language:
+def language_of(code: Any) -> Language:
     """The language that a switch or a browser names; English for any other."""
-    return "id" if given == "id" else "en"
+    return "id" if code == "id" else "en"
 
 
 def preferred(accept_language: str) -> Language:
     """The best of the languages of an Accept-Language heading."""
-    wanted = []
+    candidates = []
     for part in accept_language.lower().split(","):
         tag, _, quality = part.strip().partition(";")
-        found = re.fullmatch(r"\s*q\s*=\s*([01](?:\.\d*)?)\s*", quality)
+        match = re.fullmatch(r"\s*q\s*=\s*([01](?:\.\d*)?)\s*", quality)
         base = tag.split("-")[0].strip()
         # "in" is what Java called Indonesian.
         if base in ("en", "id", "in"):
-            wanted.append((float(found[1]) if found else 1.0, base != "en"))
-    best = max(wanted, key=lambda pair: pair[0], default=(1.0, False))
+            candidates.append((float(match[1]) if match else 1.0, base != "en"))
+    best = max(candidates, key=lambda pair: pair[0], default=(1.0, False))
     return "id" if best[1] and best[0] > 0 else "en"
 
 
@@ -96,10 +96,10 @@ def value_of(measurement: Measurement, value: Any, language: Language) -> str:
 
 def for_browser(language: Language) -> dict[str, str]:
     """The texts of the form by key, for the browser to choose from."""
-    found = {key: of(text, language) for key, text in FORM.items()}
+    texts = {key: of(text, language) for key, text in FORM.items()}
     for measurement in (*MEASUREMENTS, OUTCOME):
-        found[measurement.name] = label(measurement, language)
+        texts[measurement.name] = label(measurement, language)
         for choice in measurement.choices:
-            found[f"{measurement.name}_{choice.name}"] = of(choice.label, language)
+            texts[f"{measurement.name}_{choice.name}"] = of(choice.label, language)
     # A prefix, since Gradio has keys of its own.
-    return {f"heart_{key}": text for key, text in found.items()}
+    return {f"heart_{key}": text for key, text in texts.items()}

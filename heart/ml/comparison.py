@@ -44,25 +44,31 @@ def paired(
         {name: score(outcome, challenger, w) - score(outcome, champion, w) for name, score in SCORES.items()}
         for w in bootstrap_weights(outcome, options.bootstrap, options.seed)
     ]  # fmt: skip
-    found = {}
+    scores = {}
     for name, score in SCORES.items():
-        ours, theirs = (float(score(outcome, p, once)[0]) for p in (challenger, champion))
+        challenger_score, champion_score = (
+            float(score(outcome, p, once)[0]) for p in (challenger, champion)
+        )
         low, high = interval(np.concatenate([block[name] for block in drawn]), options.confidence)
-        figures = {"challenger": ours, "champion": theirs, "difference": ours - theirs}
+        figures = {
+            "challenger": challenger_score,
+            "champion": champion_score,
+            "difference": challenger_score - champion_score,
+        }
         figures |= {"low": low, "high": high}
-        found[name] = {k: None if np.isnan(value) else value for k, value in figures.items()}
-    return found
+        scores[name] = {k: None if np.isnan(value) else value for k, value in figures.items()}
+    return scores
 
 
 def compare(
     test: pd.DataFrame, challenger: Array, champion: Array, options: BootstrapOptions
 ) -> dict[str, dict[str, Any]]:
     """`paired` for all held-out patients and for each group of them, with the counts of both outcomes."""
-    sick = (test[OUTCOME.name] == OUTCOME.choices[1].name).to_numpy()
-    found = {}
+    positive = (test[OUTCOME.name] == OUTCOME.choices[1].name).to_numpy()
+    by_group = {}
     for name, rows in {ALL: np.ones(len(test), dtype=bool), **groups(test)}.items():
         if rows.any():
-            counts = {"rows": int(rows.sum()), "presence": int(sick[rows].sum())}
-            scores = paired(sick[rows].astype(float), challenger[rows], champion[rows], options)
-            found[name] = counts | scores
-    return found
+            counts = {"rows": int(rows.sum()), "presence": int(positive[rows].sum())}
+            scores = paired(positive[rows].astype(float), challenger[rows], champion[rows], options)
+            by_group[name] = counts | scores
+    return by_group

@@ -116,7 +116,7 @@ class ChainedLogisticRegression(ClassifierMixin, BaseEstimator):
         self._fit_coefficients(terms, outcome, weight)
         return self
 
-    def _fit_chain(self, terms: Array, given: npt.NDArray[np.bool_], weight: Array) -> Array:
+    def _fit_chain(self, terms: Array, observed: npt.NDArray[np.bool_], weight: Array) -> Array:
         """Standardise the terms, fit the chain, and return them with the missing ones filled."""
         self.mean_ = np.zeros(len(FEATURES))
         self.scale_ = np.ones(len(FEATURES))
@@ -125,7 +125,7 @@ class ChainedLogisticRegression(ClassifierMixin, BaseEstimator):
         filled = np.zeros_like(terms)
         before = np.array([], dtype=np.int64)
         for column, own in enumerate(TERMS):
-            known = given[:, column]
+            known = observed[:, column]
             w, values = weight[known], terms[np.ix_(known, own)]
             if w.sum() > 0:
                 self.mean_[own] = np.average(values, axis=0, weights=w)
@@ -158,11 +158,11 @@ class ChainedLogisticRegression(ClassifierMixin, BaseEstimator):
 
         bounds = [{1: (0, None), -1: (None, 0), 0: (None, None)}[int(sign)] for sign in SIGNS]
         start = np.zeros(len(FEATURES) + 1)
-        found = minimize(
+        solution = minimize(
             loss, start, jac=True, method="L-BFGS-B", bounds=[*bounds, (None, None)],
             options={"ftol": 1e-12, "gtol": 1e-7},
         )  # fmt: skip
-        self.coef_, self.intercept_ = found.x[:-1], float(found.x[-1])
+        self.coef_, self.intercept_ = solution.x[:-1], float(solution.x[-1])
         self.covariance_ = self._covariance(terms, weight)
 
     def _covariance(self, terms: Array, weight: Array) -> Array:

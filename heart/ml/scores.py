@@ -26,12 +26,12 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 def weighted_roc_auc(y: Array, p: Array, weights: Array) -> Array:
     """The probability that a sick patient gets a higher score than a healthy one, ties count half."""
     order = np.argsort(p, kind="stable")
-    sick, healthy = order[y[order] == 1], order[y[order] == 0]
-    passed = np.zeros((len(weights), len(healthy) + 1))  # healthy ones with lower scores
-    np.cumsum(weights.take(healthy, axis=1), axis=1, out=passed[:, 1:])
-    lower, upper = (np.searchsorted(p[healthy], p[sick], side) for side in SIDES)
+    positive, negative = order[y[order] == 1], order[y[order] == 0]
+    passed = np.zeros((len(weights), len(negative) + 1))  # healthy ones with lower scores
+    np.cumsum(weights.take(negative, axis=1), axis=1, out=passed[:, 1:])
+    lower, upper = (np.searchsorted(p[negative], p[positive], side) for side in SIDES)
     below = (passed.take(lower, axis=1) + passed.take(upper, axis=1)) / 2
-    drawn = weights.take(sick, axis=1)
+    drawn = weights.take(positive, axis=1)
     return _ratio((drawn * below).sum(axis=1), drawn.sum(axis=1) * passed[:, -1])
 
 
@@ -139,9 +139,9 @@ def with_intervals(
     """Each score with `_low` and `_high`; a score that cannot be computed is None."""
     point = all_scores(y, p, np.ones((1, len(np.asarray(y)))), threshold, bins)
     drawn = [all_scores(y, p, w, threshold, bins) for w in bootstrap_weights(y, draws, seed)]
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name, value in point.items():
         low, high = interval(np.concatenate([block[name] for block in drawn]))
         for key, number in ((name, float(value[0])), (f"{name}_low", low), (f"{name}_high", high)):
-            found[key] = None if np.isnan(number) else number
-    return found
+            figures[key] = None if np.isnan(number) else number
+    return figures

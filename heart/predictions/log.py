@@ -137,7 +137,7 @@ class PredictionLog:
         """The figures of `differences` and `scores`; None for those of no row. LogUnavailable."""
         queries = (differences(champion, challenger, newest), scores(champion, challenger))
         columns = [self._columns(query) for query in queries]
-        return {name: values[0] for found in columns for name, values in found.items()}
+        return {name: values[0] for part in columns for name, values in part.items()}
 
     def ready(self) -> str | None:
         """None if the log can be written, which is tried; otherwise the reason why it cannot."""
@@ -216,8 +216,8 @@ class PredictionLog:
             return None
         label = (outcomes.c.outcome, outcomes.c.source, outcomes.c.recorded_at)
         query = select(*KEPT, *label).join_from(predictions, outcomes, isouter=True)
-        found = self._columns(query.where(predictions.c.id == prediction_id))
-        return {name: values[0] for name, values in found.items()} if found["id"] else None
+        columns = self._columns(query.where(predictions.c.id == prediction_id))
+        return {name: values[0] for name, values in columns.items()} if columns["id"] else None
 
     def count(self) -> int:
         """How many predictions there are; it reads an index from end to end. Raises LogUnavailable."""
@@ -226,8 +226,8 @@ class PredictionLog:
 
     def totals(self) -> dict[str, int]:
         """How many predictions were erased and purged since the log was made. Raises LogUnavailable."""
-        found = self._columns(select(state.c.name, state.c.value))
-        counts = dict(zip(found["name"], found["value"], strict=True))
+        columns = self._columns(select(state.c.name, state.c.value))
+        counts = dict(zip(columns["name"], columns["value"], strict=True))
         return {name: counts[name] for name in ("erased", "purged")}
 
     def _change(self, work: Callable[[Connection], T], timeout: float | None = None) -> T:
@@ -342,13 +342,13 @@ def _erase(connection: Connection, prediction_id: str) -> None:
 
 def _purge(connection: Connection, limit: datetime, after: int) -> tuple[int, int] | None:
     """One step through the log, oldest first: the last row seen and how many went; None at the end."""
-    seq, made = predictions.c.seq, predictions.c.created_at
-    window = select(seq, made).where(seq > after).order_by(seq).limit(PURGE_ROWS)
+    seq, created_at = predictions.c.seq, predictions.c.created_at
+    window = select(seq, created_at).where(seq > after).order_by(seq).limit(PURGE_ROWS)
     rows = connection.execute(window).all()
     if not any(row.created_at < limit for row in rows):
         return None  # the log is in the order of time, so what follows is newer still
     last = rows[-1].seq
-    old = (seq > after) & (seq <= last) & (made < limit)
+    old = (seq > after) & (seq <= last) & (created_at < limit)
     gone = connection.execute(
         delete(predictions).where(old, predictions.c.id.not_in(select(outcomes.c.prediction_id)))
     ).rowcount

@@ -27,12 +27,12 @@ def differences(champion: Side, challenger: Side, newest: int) -> Select[Any]:
         .limit(newest)
         .subquery()
     )
-    theirs, ours = recent.c.probability, predictions.c.probability
-    other = (theirs >= challenger.threshold) != (ours >= champion.threshold)
+    challenger_risk, champion_risk = recent.c.probability, predictions.c.probability
+    other = (challenger_risk >= challenger.threshold) != (champion_risk >= champion.threshold)
     return (
         select(
             func.count().label("rows"),
-            func.avg(theirs - ours).label("difference_mean"),
+            func.avg(challenger_risk - champion_risk).label("difference_mean"),
             func.avg(case((other, 1.0), else_=0.0)).label("disagreement_ratio"),
         )
         .join_from(recent, predictions, predictions.c.id == recent.c.prediction_id)
@@ -44,12 +44,15 @@ def scores(champion: Side, challenger: Side) -> Select[Any]:
     """Over all patients with an outcome whom both have scored: how many (`labels`), and accuracy and
     Brier score of both.
     """
-    ours, theirs = predictions.c.probability, shadows.c.probability
-    sick = outcomes.c.outcome == OUTCOMES[1]
-    truth = case((sick, 1.0), else_=0.0)
+    champion_risk, challenger_risk = predictions.c.probability, shadows.c.probability
+    positive = outcomes.c.outcome == OUTCOMES[1]
+    truth = case((positive, 1.0), else_=0.0)
     columns: list[Any] = [func.count().label("labels")]
-    for name, risk, side in (("champion", ours, champion), ("challenger", theirs, challenger)):
-        right = (risk >= side.threshold) == sick
+    for name, risk, side in (
+        ("champion", champion_risk, champion),
+        ("challenger", challenger_risk, challenger),
+    ):
+        right = (risk >= side.threshold) == positive
         columns += [
             func.avg(case((right, 1.0), else_=0.0)).label(f"{name}_accuracy"),
             func.avg((risk - truth) * (risk - truth)).label(f"{name}_brier"),

@@ -89,14 +89,14 @@ def fit_generator(table: pd.DataFrame, options: GeneratorOptions, tick: Callable
     return generator
 
 
-def device_of(wanted: str) -> str:
+def device_of(device: str) -> str:
     """`cpu` or `cuda`, where `auto` is a GPU if there is one. Raises UserError where it is missing."""
     import torch
 
-    found = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and found == "cpu":
+    available = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and available == "cpu":
         raise UserError("synthesize.device is cuda, but torch finds no GPU; expected cpu or auto")
-    return found if wanted == "auto" else wanted
+    return available if device == "auto" else device
 
 
 def steps(rows: int, options: GeneratorOptions) -> int:
@@ -169,7 +169,7 @@ def draw(
     copies_of = set(map(tuple, real[list(NAMES)].to_numpy()))
     redrawn = {"invalid_rows": 0, "copied_rows": 0}
     parts: list[pd.DataFrame] = []
-    found = 0
+    valid_rows = 0
     generator.set_random_state(seed)
     for _ in range(REDRAWS):
         raw = generator.sample(rows)
@@ -180,9 +180,9 @@ def draw(
         redrawn["invalid_rows"] += int((~valid).sum())
         redrawn["copied_rows"] += int(copied.sum())
         parts.append(masked[~copied])
-        found += len(parts[-1])
-        if found >= rows:
+        valid_rows += len(parts[-1])
+        if valid_rows >= rows:
             return pd.concat(parts, ignore_index=True).head(rows), redrawn
     raise UserError(
-        f"{found} of {rows} synthetic rows are valid after {REDRAWS} draws: train longer"
+        f"{valid_rows} of {rows} synthetic rows are valid after {REDRAWS} draws: train longer"
     )

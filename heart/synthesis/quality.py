@@ -42,13 +42,18 @@ def privacy(train: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, float]:
 
     About 1 or more: synthetic patients are no closer to the generator's patients than strangers are.
     """
-    ours, strangers = [], []
+    synthetic_distances, real_distances = [], []
     for fold in sorted(train["fold"].unique()):
         known = train[train["fold"] != fold]
-        ours.append(gower(synthetic[synthetic["fold"] == fold].head(len(train)), known))
-        strangers.append(gower(train[train["fold"] == fold], known))
+        synthetic_distances.append(
+            gower(synthetic[synthetic["fold"] == fold].head(len(train)), known)
+        )
+        real_distances.append(gower(train[train["fold"] == fold], known))
     return {
-        "dcr_ratio": float(np.median(np.concatenate(ours)) / np.median(np.concatenate(strangers)))
+        "dcr_ratio": float(
+            np.median(np.concatenate(synthetic_distances))
+            / np.median(np.concatenate(real_distances))
+        )
     }
 
 

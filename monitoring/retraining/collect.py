@@ -57,21 +57,21 @@ def labelled(log: PredictionLog) -> pd.DataFrame:
 
     Raises UserError for a value that the schema no longer allows, LogUnavailable.
     """
-    found = log.labelled(names=("id", *NAMES, "outcome", "source", RECORDED))
+    columns = log.labelled(names=("id", *NAMES, "outcome", "source", RECORDED))
     try:
-        measurements = decode(encode({name: found[name] for name in NAMES}))
+        measurements = decode(encode({name: columns[name] for name in NAMES}))
     except SchemaError as error:
         raise UserError(
             f"the prediction log, rows with an outcome, oldest first: {error}"
         ) from None
     table = pd.DataFrame(
         {
-            PATIENT: found["id"],
-            SOURCE: found["source"],
-            DATE: [recorded.date().isoformat() for recorded in found[RECORDED]],
+            PATIENT: columns["id"],
+            SOURCE: columns["source"],
+            DATE: [recorded.date().isoformat() for recorded in columns[RECORDED]],
             **measurements,
-            OUTCOME.name: found["outcome"],
-            RECORDED: found[RECORDED],
+            OUTCOME.name: columns["outcome"],
+            RECORDED: columns[RECORDED],
         }
     )
     return table.sort_values(PATIENT, ignore_index=True)

@@ -26,8 +26,8 @@ class RetrainingHistory:
             [self._experiment], "attributes.status = 'FINISHED'", max_results=1,
             order_by=["attributes.start_time DESC"],
         )  # fmt: skip
-        told = runs[0].data.tags.get(UNTIL) if runs else None
-        return datetime.fromisoformat(told) if told else None
+        until = runs[0].data.tags.get(UNTIL) if runs else None
+        return datetime.fromisoformat(until) if until else None
 
     def begin(self, tags: Mapping[str, Any]) -> str:
         """The id of a new run."""

@@ -76,10 +76,10 @@ def _alive(holder: dict[str, Any] | None) -> bool:
 def _read(file: IO[str]) -> dict[str, Any] | None:
     file.seek(0)
     try:
-        found = json.load(file)
+        note = json.load(file)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return note if isinstance(note, dict) else None
 
 
 def _holder(file: IO[str]) -> str:

@@ -115,17 +115,19 @@ def report(verdict: Mapping[str, Any], change: collect.Change, new: New, trigger
             "",
             f"  {title:<22} {'rows':>5}  champion  challenger  difference (paired interval)",
         ]
-        lines += [_line(name, found, score) for name, found in verdict["against_champion"].items()]
+        lines += [
+            _line(name, scores, score) for name, scores in verdict["against_champion"].items()
+        ]
     return "\n".join([*lines, end])
 
 
-def _line(name: str, found: Mapping[str, Any], score: str) -> str:
-    scores = found[score]
-    if scores["difference"] is None:
-        return f"  {name:<22} {found['rows']:>5}  -"
+def _line(name: str, scores: Mapping[str, Any], score: str) -> str:
+    figures = scores[score]
+    if figures["difference"] is None:
+        return f"  {name:<22} {scores['rows']:>5}  -"
     return (
-        f"  {name:<22} {found['rows']:>5}  {scores['champion']:8.3f}  {scores['challenger']:10.3f}  "
-        f"{scores['difference']:+.3f} ({scores['low']:+.3f} to {scores['high']:+.3f})"
+        f"  {name:<22} {scores['rows']:>5}  {figures['champion']:8.3f}  {figures['challenger']:10.3f}  "
+        f"{figures['difference']:+.3f} ({figures['low']:+.3f} to {figures['high']:+.3f})"
     )
 
 
@@ -133,10 +135,10 @@ def metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
     """The figures of both models on all held-out patients and by source, for the journal."""
     return {
         f"{group}.{score}.{figure}": value
-        for group, found in verdict["against_champion"].items()
+        for group, scores in verdict["against_champion"].items()
         if group == comparison.ALL or group.startswith("source_")
         for score in TITLES
-        for figure, value in found[score].items()
+        for figure, value in scores[score].items()
         if value is not None
     }
 
@@ -164,10 +166,10 @@ def retrain(trigger: str, force: bool, run: Run, lock: run_lock.Lock) -> str:
     except BaseException as error:
         journal.fail(run_id, str(error) or type(error).__name__)
         raise
-    told = report(verdict, change, new, trigger)
+    text = report(verdict, change, new, trigger)
     tags = outcome_tags(verdict, change, labelled) | {"pushed": pushed}
-    journal.finish(run_id, tags, metrics(verdict), told)
-    return told
+    journal.finish(run_id, tags, metrics(verdict), text)
+    return text
 
 
 def outcome_tags(
@@ -194,14 +196,14 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    given = arguments()
+    options = arguments()
     with run_lock.only_one(LOCK) as lock:
         run = partial(supervised.run, keep=[lock.descriptor])
         try:
-            told, code = retrain(given.trigger, given.force, run, lock), 0
+            text, code = retrain(options.trigger, options.force, run, lock), 0
         except TooFewOutcomes as reason:
-            told, code = str(reason), os.EX_TEMPFAIL
-    print(told)
+            text, code = str(reason), os.EX_TEMPFAIL
+    print(text)
     sys.exit(code)
 
 

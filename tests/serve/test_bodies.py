@@ -15,10 +15,10 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from heart.http.admission import LONG_BODIES, SHORT
+from serve.api import bodies
 from serve.api.bodies import MAX_ERRORS, MAX_PATIENT_BYTES, InvalidBody, validated_batch
 from serve.api.models import EXAMPLE, MAX_BATCH, Batch
 from serve.api.protected import LONG
-from serve.api import bodies
 from serve.app import create_app
 from tests.serve.small_service import parts
 

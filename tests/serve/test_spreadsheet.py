@@ -2,6 +2,7 @@
 
 import csv
 import io
+from typing import Literal
 
 import pyarrow as pa
 import pytest

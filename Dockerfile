@@ -28,7 +28,7 @@ RUN python -m venv /opt/venv \
 
 FROM runtime AS serve
 COPY --from=serve-packages /opt/venv /opt/venv
-COPY heart/registry/aliases.py heart/schema.py /app/
+COPY heart /app/heart
 COPY serve /app/serve
 COPY monitoring /app/monitoring
 ENV PYTHONPATH=/app HEART_HOST=0.0.0.0 HEART_PORT=8000

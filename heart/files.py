@@ -5,13 +5,15 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from heart.schema import NAMES, OUTCOME, encode
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RAW = Path("data/raw/heart.csv")
 PRODUCTION = Path("data/production/labelled.csv")
@@ -57,18 +59,20 @@ def write_metrics(stage: str, content: Mapping[str, Any]) -> None:
     write_json(METRICS / f"{stage}.json", content)
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: "pd.DataFrame") -> None:
     """Write a CSV file with a heading and no index; a missing value is an empty cell."""
     with replacing(path) as part:
         table.to_csv(part, index=False, lineterminator="\n")
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> "pd.DataFrame":
     """Read a CSV file that a stage wrote: every cell as text, a missing value as an empty text."""
+    import pandas as pd
+
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def encoded(table: pd.DataFrame) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def encoded(table: "pd.DataFrame") -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Encoded rows [n, 13] and outcomes 0 or 1 [n] of a table as stages write it."""
     rows = encode({name: table[name].tolist() for name in NAMES})
     return rows, (table[OUTCOME.name] == "presence").to_numpy().astype(np.int64)

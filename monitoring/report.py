@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heart import files
 from heart.drift.snapshot import DriftSnapshot, narrowed, take_snapshot
 from heart.locale.language import LANGUAGES, Language, translate
 from heart.predictions.log import LogConfigurationError, LogUnavailable, PredictionLog
@@ -79,11 +80,9 @@ def _of_version(settings: SharedSettings, number: str) -> SharedSettings:
 
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises ReportError."""
-    part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with files.replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ReportError(f"{path}: {error.strerror}") from error
 

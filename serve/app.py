@@ -22,12 +22,12 @@ from serve.api.bodies import InvalidBody
 from serve.api.errors import invalid
 from serve.api.protected import protected
 from serve.api.routes import administration, findings, operations, records, scoring
+from serve.collectors import ServiceCollector, ShadowCollector
 from serve.guard import ChampionGuard
-from serve.metrics import Metrics, ServiceCollector
+from serve.metrics import Metrics
 from serve.model_manager import ModelManager
 from serve.service import DriftUnavailable, NoModel, Service
 from serve.settings import Settings
-from serve.shadow_metrics import ShadowCollector
 from serve.ui import LazyPage, mount
 
 logger = logging.getLogger(__name__)

@@ -5,27 +5,20 @@ from collections import Counter as Counts
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import (
     CounterMetricFamily,
-    GaugeMetricFamily,
     HistogramMetricFamily,
-    InfoMetricFamily,
 )
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from heart.predictions.log import LogUnavailable
 from heart.predictions.tables import SOURCES
-from heart.registry.errors import Kind
 from heart.schema import NAMES, OUTCOME
 from serve.model_manager import Event
-
-if TYPE_CHECKING:
-    from serve.service import Service
 
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 RISKS = tuple(step / 10 for step in range(1, 11))
@@ -183,61 +176,3 @@ class Predicted(Collector):
             for field in NAMES:
                 family.add_metric([field], counts[field])
             yield family
-
-
-class ServiceCollector(Collector):
-    """What champion, log and labelled answers say of themselves, asked at each scrape."""
-
-    def __init__(self, service: "Service") -> None:
-        self.service = service
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: registering must not ask the database."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics of this moment."""
-        yield from self._champion()
-        stats = self.service.log.stats
-        yield CounterMetricFamily("heart_log_commits", "Commits of the log", stats.commits)
-        yield CounterMetricFamily("heart_log_rows", "Rows written to the log", stats.rows)
-        yield CounterMetricFamily("heart_log_failures", "Commits that failed", stats.failures)
-        yield from self._labelled()
-
-    def _champion(self) -> Iterator[Metric]:
-        champion = self.service.champion
-        model = champion.current
-        if model is not None:
-            labels = {"version": model.version, "sha256": model.sha256}
-            yield InfoMetricFamily("heart_champion", "The model that answers", value=labels)
-            yield GaugeMetricFamily(
-                "heart_champion_from_cache", "1 while unconfirmed by the registry", model.from_cache
-            )
-        yield CounterMetricFamily("heart_champion_reloads", "Models taken up", champion.reloads)
-        refusals = CounterMetricFamily("heart_champion_refusals", "Models refused", labels=["kind"])
-        for kind in get_args(Kind):
-            refusals.add_metric([kind], champion.refusals[kind])
-        yield refusals
-        yield CounterMetricFamily(
-            "heart_registry_failures",
-            "Looks into the registry that failed",
-            champion.registry_failures,
-        )
-
-    def _labelled(self) -> Iterator[Metric]:
-        """Accuracy and AUC of the champion, once there are too many labels to tell of one patient."""
-        model = self.service.champion.current
-        try:
-            found = self.service.labelled(model.version) if model else None
-        except LogUnavailable:
-            return
-        if model is None or found is None:
-            return
-        for name, help_text in (("accuracy", "Share of right answers"), ("roc_auc", "ROC AUC")):
-            gauge = GaugeMetricFamily(
-                f"heart_labelled_{name}_ratio",
-                f"{help_text} among labelled answers",
-                labels=["model_version"],
-            )
-            gauge.add_metric([model.version], found[name])
-            yield gauge

@@ -10,6 +10,7 @@ import numpy as np
 
 from heart.drift.baseline import MIN_CELL_COUNT
 from heart.drift.snapshot import DriftSnapshot
+from heart.ml.scores import roc_auc
 from heart.predictions.log import PredictionLog, Record, new_ids
 from heart.registry.errors import RegistryUnavailable
 from heart.registry.model_version import Model
@@ -205,7 +206,7 @@ class Service:
         return {
             "labels": float(len(sick)),
             "accuracy": float(((risk >= model.threshold) == sick).mean()),
-            "roc_auc": roc_auc(risk[sick], risk[~sick]),
+            "roc_auc": roc_auc(sick, risk),
         }
 
     def shadowed(self) -> dict[str, Any] | None:
@@ -220,10 +221,3 @@ class Service:
             if found[count] < MIN_CELL_COUNT:
                 found |= dict.fromkeys(names)
         return found
-
-
-def roc_auc(sick: Any, well: Any) -> float:
-    """Of the pairs of both, by their risks: how often the sick have the higher one, equal ones half."""
-    ranked = np.sort(well)
-    below, up_to = (np.searchsorted(ranked, sick, side) for side in ("left", "right"))
-    return float((below + up_to).sum() / (2 * len(sick) * len(well)))

@@ -1,17 +1,15 @@
 """What is asked in one turn of the event loop is scored and logged together; each gets its own."""
 
 import asyncio
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from serve.api.models import EXAMPLE, MAX_BATCH
 from serve.metrics import Metrics
-from serve.service import NoModel, Service, roc_auc
+from serve.service import NoModel, Service
 from tests.heart.predictions.logs import held, opened
 from tests.serve.small_service import Present, model, parts
 
@@ -104,28 +102,3 @@ def test_one_who_has_gone_does_not_take_the_answer_of_another(tmp_path: Path) ->
         kept = log.get(answer["prediction_id"])
         assert kept is not None
         assert kept["age"] == 50
-
-
-@pytest.mark.parametrize(("sick", "well"), [(40, 30), (1, 10), (300, 2)])
-def test_the_auc_is_the_share_of_pairs_in_order_ties_half(sick: int, well: int) -> None:
-    random = np.random.default_rng(0)
-    ill, healthy = random.integers(0, 9, sick) / 9, random.integers(0, 7, well) / 9
-
-    pairs = (ill[:, None] > healthy) + 0.5 * (ill[:, None] == healthy)
-
-    assert roc_auc(ill, healthy) == float(pairs.mean())
-
-
-def test_the_auc_of_many_labels_takes_little_memory() -> None:
-    random = np.random.default_rng(0)
-    ill, healthy = random.random(10_000) / 2 + 0.5, random.random(10_000)
-
-    tracemalloc.start()
-    try:
-        found = roc_auc(ill, healthy)
-        _, most = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-    assert found == pytest.approx(0.75, abs=0.01)
-    assert most < 10e6

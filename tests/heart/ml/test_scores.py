@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -102,3 +104,19 @@ def test_a_score_that_cannot_be_computed_is_none() -> None:
     assert found["roc_auc_low"] is None
     assert np.isnan(roc_auc(healthy, P[:12]))
     assert found["brier_low"] <= found["brier"] <= found["brier_high"]
+
+
+def test_roc_auc_of_many_rows_takes_little_memory() -> None:
+    random = np.random.default_rng(0)
+    y = np.repeat([1.0, 0.0], 10_000)
+    p = np.append(random.random(10_000) / 2 + 0.5, random.random(10_000))
+
+    tracemalloc.start()
+    try:
+        auc = roc_auc(y, p)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert auc == pytest.approx(0.75, abs=0.01)
+    assert peak < 10e6

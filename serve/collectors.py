@@ -1,16 +1,79 @@
-"""What Prometheus sees of the versions beside the champion: the challenger's shadow, and the guard."""
+"""Metrics that are read from parts of the service at each scrape.
+
+No figure is over so few patients that it could identify one.
+"""
 
 from collections.abc import Iterator
+from typing import get_args
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from heart.predictions.log import LogUnavailable
+from heart.registry.errors import Kind
 from serve.guard import ChampionGuard
 from serve.service import Service
 
 VERSION = ["model_version"]
+
+
+class ServiceCollector(Collector):
+    """What champion, log and labelled answers say of themselves, asked at each scrape."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: registering must not ask the database."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of this moment."""
+        yield from self._champion()
+        stats = self.service.log.stats
+        yield CounterMetricFamily("heart_log_commits", "Commits of the log", stats.commits)
+        yield CounterMetricFamily("heart_log_rows", "Rows written to the log", stats.rows)
+        yield CounterMetricFamily("heart_log_failures", "Commits that failed", stats.failures)
+        yield from self._labelled()
+
+    def _champion(self) -> Iterator[Metric]:
+        champion = self.service.champion
+        model = champion.current
+        if model is not None:
+            labels = {"version": model.version, "sha256": model.sha256}
+            yield InfoMetricFamily("heart_champion", "The model that answers", value=labels)
+            yield GaugeMetricFamily(
+                "heart_champion_from_cache", "1 while unconfirmed by the registry", model.from_cache
+            )
+        yield CounterMetricFamily("heart_champion_reloads", "Models taken up", champion.reloads)
+        refusals = CounterMetricFamily("heart_champion_refusals", "Models refused", labels=["kind"])
+        for kind in get_args(Kind):
+            refusals.add_metric([kind], champion.refusals[kind])
+        yield refusals
+        yield CounterMetricFamily(
+            "heart_registry_failures",
+            "Looks into the registry that failed",
+            champion.registry_failures,
+        )
+
+    def _labelled(self) -> Iterator[Metric]:
+        """Accuracy and AUC of the champion, once there are too many labels to tell of one patient."""
+        model = self.service.champion.current
+        try:
+            found = self.service.labelled(model.version) if model else None
+        except LogUnavailable:
+            return
+        if model is None or found is None:
+            return
+        for name, help_text in (("accuracy", "Share of right answers"), ("roc_auc", "ROC AUC")):
+            gauge = GaugeMetricFamily(
+                f"heart_labelled_{name}_ratio",
+                f"{help_text} among labelled answers",
+                labels=["model_version"],
+            )
+            gauge.add_metric([model.version], found[name])
+            yield gauge
 
 
 class ShadowCollector(Collector):

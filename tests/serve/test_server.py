@@ -15,12 +15,12 @@ import httpx
 import psycopg
 import pytest
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from heart.http.admission import LONG_BODIES
-from serve import __main__ as main
+from heart.http.limits import HttpLimits
 from serve.api.models import EXAMPLE
 from serve.app import create_app
+from serve.server import DrainingServer
 from tests.heart.predictions.logs import Postgres, opened, until
 from tests.serve.http import Answer, answer, begun, request
 from tests.serve.server_process import SERVE, Server, own_environment, served
@@ -107,7 +107,7 @@ def test_the_address_that_is_printed_is_the_one_that_answers(
     app = create_app(*parts(tmp_path), with_page=False)
 
     async def story() -> int:
-        server = main.Server(uvicorn.Config(app, port=0, log_level="warning"))
+        server = DrainingServer(uvicorn.Config(app, port=0, log_level="warning"))
         running = asyncio.create_task(server.serve())
         await asyncio.to_thread(until, lambda: server.started)
         port: int = server.servers[0].sockets[0].getsockname()[1]
@@ -286,15 +286,12 @@ def test_long_bodies_on_their_way_are_bounded_together(start: Start) -> None:
     until(lambda: server.client.post("/predict/batch", content=b"x" * 99_000).status_code == 422)
 
 
-def test_a_connection_on_which_no_request_comes_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(main, "HEAD_SECONDS", 0.2)
+def test_a_connection_on_which_no_request_comes_is_closed(tmp_path: Path) -> None:
     app = create_app(*parts(tmp_path), with_page=False)
-    config = uvicorn.Config(app, port=0, http=HttpToolsProtocol, log_level="warning")
+    config = uvicorn.Config(app, port=0, log_level="warning")
 
     async def story() -> list[bytes]:
-        server = main.Server(config)
+        server = DrainingServer(config, HttpLimits(head_seconds=0.2))
         running = asyncio.create_task(server.serve())
         await asyncio.to_thread(until, lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
@@ -316,6 +313,18 @@ def test_a_connection_on_which_no_request_comes_is_closed(
     assert asyncio.run(asyncio.wait_for(story(), 20)) == [b"", b"", b""]
 
 
+def test_an_endless_head_is_refused(start: Start) -> None:
+    server = start()
+    before = server.resident()
+    with begun(server.port, PREDICT[:30]) as client:
+        client.settimeout(10)
+        for _ in range(100):
+            client.sendall(b"X-Filler: y\r\n" * 20_000)
+
+        assert client.recv(1000).startswith(b"HTTP/1.1 431 ")
+        assert server.resident() - before < 20e6
+
+
 @pytest.mark.parametrize("accepted", [False, True])
 def test_a_request_that_comes_with_the_end_is_answered(accepted: bool) -> None:
     client = socket.socket()
@@ -328,7 +337,7 @@ def test_a_request_that_comes_with_the_end_is_answered(accepted: bool) -> None:
     def ask() -> None:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 
-    class Ends(main.Server):
+    class Ends(DrainingServer):
         """Ends once somebody has connected; the request comes before or just after."""
 
         async def startup(self, sockets: Any = None) -> None:
@@ -349,9 +358,7 @@ def test_a_request_that_comes_with_the_end_is_answered(accepted: bool) -> None:
             return True
 
     with client:
-        config = uvicorn.Config(
-            app, port=0, lifespan="off", log_level="error", http=HttpToolsProtocol
-        )
+        config = uvicorn.Config(app, port=0, lifespan="off", log_level="error")
         Ends(config).run()
         client.settimeout(5)
         assert b"answered" in client.recv(1000)

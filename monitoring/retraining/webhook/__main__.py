@@ -6,6 +6,7 @@ import sys
 
 import uvicorn
 
+from heart.http.limits import HttpLimits, LimitedServer, raise_file_limit
 from heart.settings import read
 from monitoring.retraining.webhook.api import CONNECTIONS, create_app
 from monitoring.retraining.webhook.runs import Runs
@@ -22,16 +23,17 @@ def main() -> None:
     print(
         f"http://{settings.host}:{settings.port}  webhook /hooks/grafana  runs /status", flush=True
     )
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(settings, runs),
         host=settings.host,
         port=settings.port,
         access_log=False,
         log_level="warning",
-        limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=5,
         server_header=False,
     )
+    raise_file_limit()
+    LimitedServer(config, HttpLimits(connections=CONNECTIONS)).run()
 
 
 if __name__ == "__main__":

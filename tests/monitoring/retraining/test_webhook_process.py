@@ -3,17 +3,19 @@
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from monitoring.retraining.webhook.api import CONNECTIONS
 from tests.monitoring.configuration import ROOT
 from tests.monitoring.retraining.test_webhook import is_alive
 from tests.monitoring.retraining.webhook import (
@@ -151,6 +153,31 @@ def test_no_secret_is_printed(receiver: Receiver, tmp_path: Path) -> None:
     for secret in (TOKEN, SECRET, "another-token"):
         assert secret not in printed
     receiver.start()
+
+
+# Clients without a token
+
+
+def connected(receiver: Receiver) -> socket.socket:
+    url = receiver.client.base_url
+    return socket.create_connection((url.host, url.port), timeout=10)
+
+
+def test_silent_connections_do_not_shut_out_an_alert(receiver: Receiver, tmp_path: Path) -> None:
+    let_go(tmp_path)
+    with ExitStack() as stack:
+        for _ in range(2 * CONNECTIONS):
+            stack.enter_context(connected(receiver))
+        later = stack.enter_context(httpx.Client(base_url=receiver.client.base_url, timeout=10))
+
+        assert send(later).status_code == 202
+
+
+def test_an_endless_head_is_refused(receiver: Receiver) -> None:
+    with connected(receiver) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n" + b"X-Filler: y\r\n" * 10_000)
+
+        assert client.recv(1000).startswith(b"HTTP/1.1 431 ")
 
 
 # What it does not start with

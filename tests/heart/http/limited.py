@@ -1,0 +1,152 @@
+"""A server with small limits in the event loop of a test, and an application that the test controls."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from heart.http.limits import HttpLimits, LimitedProtocol, LimitedServer
+
+LARGE = 2_000_000
+Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class App:
+    """Answers with the length of a request's body; what else a path does is below."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.released = asyncio.Event()
+        self.disconnected = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"]
+        self.begun.append(path)
+        await getattr(self, path.strip("/"), self.length)(receive, send)
+        self.ended.append(path)
+
+    async def length(self, receive: Any, send: Any) -> None:
+        length, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.disconnected = True
+                return
+            length, more = length + len(message["body"]), message["more_body"]
+        await self.answer(send, str(length).encode())
+
+    async def early(self, _: Any, send: Any) -> None:
+        """Answers without a look at the body."""
+        await self.answer(send, b"early")
+
+    async def held(self, _: Any, send: Any) -> None:
+        """Answers once it is released."""
+        await self.released.wait()
+        await self.answer(send, b"held")
+
+    async def large(self, _: Any, send: Any) -> None:
+        await self.answer(send, b"x" * LARGE)
+
+    async def file(self, _: Any, send: Any) -> None:
+        """Sends as much in pieces, as a file is sent."""
+        await self.answer(send, *[b"x" * (LARGE // 50)] * 50)
+
+    async def stream(self, receive: Any, send: Any) -> None:
+        """Events until the client goes, but none before it is released."""
+        gone = asyncio.ensure_future(receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not gone.done() or (await gone)["type"] != "http.disconnect":
+            if gone.done():
+                gone = asyncio.ensure_future(receive())
+            await send({"type": "http.response.body", "body": b"event", "more_body": True})
+            await self.released.wait()
+            await asyncio.sleep(0.01)
+        self.disconnected = True
+
+    async def answer(self, send: Any, *pieces: bytes) -> None:
+        length = (b"content-length", b"%d" % sum(map(len, pieces)))
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        for piece in pieces[:-1]:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": pieces[-1]})
+
+
+class Running:
+    """A server that runs, its application, and the clients that were made of it."""
+
+    def __init__(self, server: LimitedServer, app: App) -> None:
+        self.server, self.app = server, app
+        self.address = server.servers[0].sockets[0].getsockname()
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def client(self, data: bytes = b"", buffer: int | None = None) -> Pair:
+        """A connection on which this was sent; with a buffer it soon takes nothing more."""
+        own = socket.socket()
+        if buffer is not None:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        own.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(own, self.address)
+        reader, writer = await asyncio.open_connection(sock=own, limit=buffer or 2**16)
+        self.writers.append(writer)
+        writer.write(data)
+        return reader, writer
+
+    @property
+    def connections(self) -> list[LimitedProtocol]:
+        """The server's end of them, the oldest first."""
+        opened = [c for c in self.server.server_state.connections if isinstance(c, LimitedProtocol)]
+        return sorted(opened, key=lambda c: c.opened_at)
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits for clients to be read."""
+        return sum(c.transport.get_write_buffer_size() for c in self.connections)
+
+
+@asynccontextmanager
+async def limited(**limits: Any) -> AsyncIterator[Running]:
+    """A server on a free port, with these limits."""
+    app = App()
+    config = uvicorn.Config(app, port=0, lifespan="off", log_level="critical")
+    server = LimitedServer(config, HttpLimits(**limits))
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    running = Running(server, app)
+    try:
+        yield running
+    finally:
+        app.released.set()
+        for writer in running.writers:
+            writer.transport.abort()
+        server.should_exit = True
+        await asyncio.wait_for(task, 10)
+
+
+def run(story: Coroutine[Any, Any, None], seconds: float = 15) -> None:
+    """Run a test in the event loop that serves."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(story, seconds))
+
+
+async def until(condition: Callable[[], object], seconds: float = 5) -> None:
+    """Wait for what happens in this event loop."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # what happens is of the server, and sets no event
+            await asyncio.sleep(0.005)
+
+
+async def ended(reader: asyncio.StreamReader, seconds: float = 5) -> bytes:
+    """What is read until the server closes."""
+    read = bytearray()
+    async with asyncio.timeout(seconds):
+        try:
+            while piece := await reader.read(2**16):
+                read += piece
+        except ConnectionError:
+            pass
+    return bytes(read)

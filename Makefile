@@ -42,7 +42,7 @@ install: .venv/pipeline ## make .venv with the locked versions that the pipeline
 
 repro: .venv/pipeline ## run the pipeline: from patients to a registered model
 	@python -c 'from heart.dataset import reader; from heart.errors import main_of; main_of(reader.input_files)'
-	dvc repro
+	python -m dvc repro
 	@$(MAKE) --no-print-directory register
 	@python -m heart.registry.summary
 

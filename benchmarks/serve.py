@@ -31,6 +31,7 @@ from benchmarks.servers import (
 )
 from heart import files
 from heart.errors import UserError, run_main
+from heart.registry import local_store
 from heart.registry.aliases import CHALLENGER, CHAMPION
 from serve.api.models import EXAMPLE, rows_of
 from serve.settings import Settings
@@ -71,8 +72,8 @@ def against_mlflow(ours: Target) -> dict[str, Any]:
         "mlflow", "models", "serve", "-m", "models:/heart-disease@champion", "--env-manager", "local",
         "-p", str(port), "-w", "1",
     ]  # fmt: skip
-    registry = f"sqlite:///{Path('registry/mlflow.db').absolute()}"
-    uri = os.environ.get("MLFLOW_TRACKING_URI", registry)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or local_store.uri_of(Path.cwd())
+    local_store.prepare(uri)
     target: Target = (port, "/invocations", {"inputs": [complete_row()]})
     with server(command, *target, MLFLOW_TRACKING_URI=uri):
         return against("mlflow", ours, target)
@@ -119,7 +120,9 @@ def challenged(folder: Path) -> str:
     """The URI of a copy of the own registry in which the champion, once more, is its challenger."""
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{shutil.copyfile('registry/mlflow.db', folder / 'challenged.db')}"
+    local_store.prepare(local_store.uri_of(Path.cwd()))
+    database = local_store.FOLDER / local_store.DATABASE
+    uri = f"sqlite:///{shutil.copyfile(database, folder / 'challenged.db')}"
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     name = "heart-disease"
     champion = client.get_model_version_by_alias(name, CHAMPION)

@@ -16,6 +16,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from heart.sqlite_path import SQLITE, check_path
+
 COMMON = SettingsConfigDict(
     env_file=".env",
     env_ignore_empty=True,
@@ -65,7 +67,6 @@ MODEL = re.compile(
     r"models:/(?P<name>[A-Za-z0-9_][A-Za-z0-9_. -]*)(@(?P<alias>[\w-]+)|/(?P<number>[0-9]+|newest))"
 )
 REGISTRY = "sqlite:///registry/mlflow.db"
-SQLITE = "sqlite:///"
 
 
 class SharedSettings(Variables):
@@ -118,7 +119,11 @@ class SharedSettings(Variables):
     @classmethod
     def _from_here(cls, value: str) -> str:
         path = value.removeprefix(SQLITE)
-        return value if path in (value, "", ":memory:") else f"{SQLITE}{Path(path).absolute()}"
+        if path in (value, "", ":memory:"):
+            return value
+        if not Path(path).is_absolute():
+            check_path(Path.cwd())
+        return f"{SQLITE}{Path(path).absolute()}"
 
     @field_validator("cache_dir")
     @classmethod

@@ -13,9 +13,10 @@ from heart import files
 from heart.drift.snapshot import DriftSnapshot, narrowed, take_snapshot
 from heart.locale.language import LANGUAGES, Language, translate
 from heart.predictions.log import LogConfigurationError, LogUnavailable, PredictionLog
+from heart.registry import local_store
 from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.loading import load
-from heart.settings import MODEL, SQLITE, SharedSettings, read
+from heart.settings import MODEL, SharedSettings, read
 from heart.web.drift import by_ratio, compared_html, drift_html
 from heart.web.markup import STYLE
 from monitoring.monitor import last_patients
@@ -97,29 +98,23 @@ class Tracking:
         """Log a report as a run of its own; its id. Raises ReportError."""
         try:
             return self._log(self._client(), snapshot, path)
+        except local_store.StoreError as error:
+            raise ReportError(str(error)) from error
         except Exception as error:
             # Whatever store it is, its client has an exception of its own: one message for all.
             raise ReportError(f"MLflow does not take it: {type(error).__name__}") from error
 
     def _client(self) -> Any:
+        local_store.prepare(self.uri)
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=self.uri)
 
-    def _experiment(self, client: Any) -> str:
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment:
-            return str(experiment.experiment_id)
-        folder = None
-        if self.uri.startswith(SQLITE):
-            database = Path(self.uri.removeprefix(SQLITE)).absolute()
-            folder = (database.parent / "artifacts" / EXPERIMENT).as_uri()
-        return str(client.create_experiment(EXPERIMENT, artifact_location=folder))
-
     def _log(self, client: Any, snapshot: DriftSnapshot, path: Path) -> str:
         report = snapshot.report
         tags = {"model_version": snapshot.version, "drifted": str(report.drifted).lower()}
-        run_id = str(client.create_run(self._experiment(client), tags=tags).info.run_id)
+        experiment = local_store.experiment(client, EXPERIMENT)
+        run_id = str(client.create_run(experiment, tags=tags).info.run_id)
         status = "FAILED"
         try:
             client.log_metric(run_id, "window_rows", report.window_rows)

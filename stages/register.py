@@ -18,6 +18,7 @@ from heart.errors import run_main
 from heart.ml.comparison import ALL, compare
 from heart.ml.groups import source_group
 from heart.ml.onnx_export import predict
+from heart.registry import local_store
 from heart.registry import model_card as card
 from heart.registry import publishing as registry
 from heart.registry.aliases import (
@@ -202,30 +203,32 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
     """Publish, judge, and promote if the gate says so. Returns the verdict, kept with the version."""
     client = registry.connect()
     name = options.model_name
-    version = registry.find(client, name, package)
-    if version is not None and VERDICT in version.tags:
-        return dict(json.loads(version.tags[VERDICT]))
-    champion = registry.to_beat(client, name, version)
-    rival = None
-    if champion is not None and champion.tags.get(SCHEMA) == fingerprint():
-        rival = registry.load(champion)
-    verdict = judge(package.model, test, figures, rival, options)
-    if version is None:
-        experiment = registry.experiment(client, name)
-        text = card.model_card(figures, trained, verdict, package)
-        version = registry.publish(client, name, experiment, package, text)
-    verdict |= {"model": name, "version": int(version.version)}
-    verdict["rival"] = int(champion.version) if champion is not None and rival else None
-    if verdict["verdict"] == PASSED:
-        set_champion(client, name, version.version)
-    client.set_model_version_tag(name, version.version, VERDICT, json.dumps(verdict))
-    return verdict
+    # Two at once would each find no version of this model, and each publish one.
+    with registry.exclusive(client):
+        version = registry.find(client, name, package)
+        if version is not None and VERDICT in version.tags:
+            return dict(json.loads(version.tags[VERDICT]))
+        champion = registry.to_beat(client, name, version)
+        rival = None
+        if champion is not None and champion.tags.get(SCHEMA) == fingerprint():
+            rival = registry.load(champion)
+        verdict = judge(package.model, test, figures, rival, options)
+        if version is None:
+            experiment = local_store.experiment(client, name)
+            text = card.model_card(figures, trained, verdict, package)
+            version = registry.publish(client, name, experiment, package, text)
+        verdict |= {"model": name, "version": int(version.version)}
+        verdict["rival"] = int(champion.version) if champion is not None and rival else None
+        if verdict["verdict"] == PASSED:
+            set_champion(client, name, version.version)
+        client.set_model_version_tag(name, version.version, VERDICT, json.dumps(verdict))
+        return verdict
 
 
 def log_experiment(package: registry.Package, options: params.Register) -> dict[str, Any]:
     """Log the model of a `dvc exp run` as a run of its own experiment; nothing is registered."""
     client = registry.connect()
-    experiment = registry.experiment(client, f"{options.model_name}-experiments")
+    experiment = local_store.experiment(client, f"{options.model_name}-experiments")
     name = os.environ.get("DVC_EXP_NAME", "")
     tags = {"dvc_experiment": name, "mlflow.runName": name}
     named = replace(package, tags={**package.tags, **tags})

@@ -179,7 +179,7 @@ def story(demo: Demo, changes: dict[str, str]) -> None:
         HEART_RETRAIN_SECRET=secret,
     )
     demo.translate("pipeline:")
-    run(["dvc", "repro"], demo.folder, variables, demo.stages)
+    run([sys.executable, "-m", "dvc", "repro"], demo.folder, variables, demo.stages)
     run([sys.executable, "-m", "heart.registry.summary"], demo.folder, variables, _figures(demo))
     verdict = json.loads((demo.folder / "metrics" / "register.json").read_text())
     expect(verdict["verdict"] == PASSED, f"the gate refused the first model: {verdict['reasons']}")

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heart.registry import local_store
 from heart.schema import fingerprint
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def _version(client: "MlflowClient", name: str, number: str) -> "ModelVersion":
 def _files_beside(client: "MlflowClient", version: "ModelVersion") -> set[str]:
     from mlflow.artifacts import list_artifacts
 
-    uri = client.get_model_version_download_uri(version.name, version.version)
+    recorded = client.get_model_version_download_uri(version.name, version.version)
+    uri = local_store.resolve(recorded, client.tracking_uri)
     files = list_artifacts(artifact_uri=f"{uri}/{BESIDE_FOLDER}", tracking_uri=client.tracking_uri)
     return {file.path.rpartition("/")[2] for file in files}

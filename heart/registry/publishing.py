@@ -1,6 +1,6 @@
 """The registry: MLflow, the only door between the pipeline and the service.
 
-Without MLFLOW_TRACKING_URI it is a SQLite file and a folder under registry/.
+Without MLFLOW_TRACKING_URI it is the checkout's own store (`heart/registry/local_store.py`).
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import numpy as np
 
 from heart.errors import UserError
 from heart.ml.onnx_export import INPUT, OUTPUT, predict
-from heart.registry import tracking
+from heart.registry import local_store, tracking
 from heart.registry.aliases import (
     CHAMPION,
     PREVIOUS,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-FOLDER = Path("registry")
+FOLDER = local_store.FOLDER
 
 set_up_client()
 
@@ -73,17 +73,12 @@ def project_root(here: Path) -> Path:
     return here
 
 
-def own_store(root: Path) -> str:
-    """The URI of the project's own SQLite file."""
-    return f"sqlite:///{root / FOLDER / 'mlflow.db'}"
-
-
 def connect() -> "MlflowClient":
     """A client of the registry, known to answer. Raises UserError within seconds if it does not.
 
     A server without registered models gets copies of the runs; the registry is the own store then.
     """
-    own = own_store(project_root(Path.cwd()))
+    own = local_store.uri_of(project_root(Path.cwd()))
     uri = os.environ.get(tracking.URI) or own
     client = _client(uri)
     try:
@@ -91,7 +86,9 @@ def connect() -> "MlflowClient":
     except Exception as error:
         # Whatever store it is, its client has an exception of its own: one message for all.
         reason, said = without_password(first_line(error)), without_password(uri)
-        if uri == own or not tracking.keeps_runs(client):
+        if database := local_store.own_database(uri):
+            raise UserError(f"{database}: {reason}; {local_store.WAY_OUT}") from error
+        if not tracking.keeps_runs(client):
             raise UserError(
                 f"the registry {said} does not answer ({tracking.URI}): {reason}"
             ) from error
@@ -105,10 +102,10 @@ def connect() -> "MlflowClient":
 
 
 def _client(uri: str) -> "MlflowClient":
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    with _stage_errors():
+        local_store.prepare(uri)
     import mlflow
 
     asked = os.environ.get(tracking.URI)
@@ -121,15 +118,19 @@ def _client(uri: str) -> "MlflowClient":
     return mlflow.MlflowClient()
 
 
-def experiment(client: "MlflowClient", name: str) -> str:
-    """The id of an experiment, made if need be; the project's own store keeps artifacts beside it."""
-    found = client.get_experiment_by_name(name)
-    if found:
-        return str(found.experiment_id)
-    root = project_root(Path.cwd())
-    own = client.tracking_uri == own_store(root)
-    artifacts = (root / FOLDER / "artifacts" / name).as_uri() if own else None
-    return str(client.create_experiment(name, artifact_location=artifacts))
+@contextlib.contextmanager
+def exclusive(client: "MlflowClient") -> Iterator[None]:
+    """Wait for the lock of a checkout's own store, and hold it; there is none for a server."""
+    with _stage_errors(), local_store.exclusive(client.tracking_uri):
+        yield
+
+
+@contextlib.contextmanager
+def _stage_errors() -> Iterator[None]:
+    try:
+        yield
+    except local_store.StoreError as error:
+        raise UserError(str(error)) from error
 
 
 def find(client: "MlflowClient", name: str, package: Package) -> "ModelVersion | None":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from heart.registry import local_store
 from heart.registry.aliases import (
     BESIDE_FOLDER,
     CHAMPION,
@@ -37,7 +38,7 @@ from heart.registry.model_version import (
     TRAIN,
     Card,
 )
-from heart.settings import MODEL, SQLITE
+from heart.settings import MODEL
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class Registry:
         """Download those of the wanted files that there are. Returns their names."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+        uri = local_store.resolve(uri, self._uri)
         store = get_artifact_repository(uri, tracking_uri=self._uri, registry_uri=self._uri)
         listed = [file for name in folders for file in store.list_artifacts(name or None)]
         sizes = {file.path: file.file_size for file in listed}
@@ -154,10 +156,17 @@ class Registry:
 
     def _probe(self) -> None:
         """Leave a SQLite file alone that is absent or empty: MLflow would make it, and its tables."""
-        if not self._uri.startswith(SQLITE):
+        path = local_store.sqlite_path(self._uri)
+        if path is None:
             return
-        path = self._uri.removeprefix(SQLITE)
-        with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as file:
+        if not path.exists():
+            raise RegistryUnavailable(
+                f"{path} does not exist: `make register` creates it; if its folder was renamed, restart"
+            )
+        # Not read-only: only a connection that may write undoes what a killed stage has left half-done.
+        with contextlib.closing(
+            sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)
+        ) as file:
             if not file.execute("SELECT 1 FROM registered_models LIMIT 1").fetchone():
                 raise RegistryUnavailable("the registry holds no model")
 

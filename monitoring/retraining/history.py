@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from heart.registry import publishing as registry
-from heart.registry import tracking
+from heart.registry import local_store, tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,7 +17,7 @@ class RetrainingHistory:
 
     def __init__(self, client: "MlflowClient", name: str) -> None:
         self._client = client
-        self._experiment = registry.experiment(client, f"{name}-retraining")
+        self._experiment = local_store.experiment(client, f"{name}-retraining")
 
     def learnt_until(self) -> datetime | None:
         """The time of the newest outcome that a finished retraining has seen; None before the first."""

@@ -28,6 +28,8 @@ from monitoring.retraining import lock as run_lock
 from monitoring.retraining.history import UNTIL, RetrainingHistory
 
 LOCK = registry.FOLDER / "retrain.lock"
+# Not the script `dvc`: in a checkout that was moved, scripts of .venv name a Python that is not there.
+DVC = ("python", "-m", "dvc")
 
 TITLES = {"roc_auc": "ROC AUC on held-out", "brier": "Brier score, held-out"}  # comparison.SCORES
 
@@ -74,8 +76,8 @@ def new_outcomes(labelled: pd.DataFrame, since: datetime | None) -> New:
 def run_pipeline(change: collect.Change, run: Run) -> dict[str, Any]:
     """Version the rows, reproduce and judge; the verdict. Raises UserError if a command fails."""
     if change.rows:
-        _succeed(run, "dvc", "add", str(files.PRODUCTION))
-    _succeed(run, "dvc", "repro")
+        _succeed(run, *DVC, "add", str(files.PRODUCTION))
+    _succeed(run, *DVC, "repro")
     _succeed(run, "python", "-m", "stages.register")
     return dict(json.loads((files.METRICS / "register.json").read_text()))
 
@@ -87,7 +89,7 @@ def push(run: Run) -> bool:
     with Repo() as repo:
         remote = repo.config["core"].get("remote")
     if remote:
-        _succeed(run, "dvc", "push")
+        _succeed(run, *DVC, "push")
     return bool(remote)
 
 

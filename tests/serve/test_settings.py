@@ -52,6 +52,22 @@ def test_without_any_setting_all_is_local_and_embedded(tmp_path: Path) -> None:
     assert (settings.poll_seconds, settings.log_queue) == (30, 50_000)
 
 
+@pytest.mark.parametrize("name", ["a%41b", "why?"])
+def test_a_folder_that_a_url_of_sqlite_cannot_name_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+
+    with pytest.raises(ValidationError) as error:
+        Settings()
+
+    assert [found["loc"] for found in error.value.errors()] == [("tracking_uri",), ("log_url",)]
+    assert name in str(error.value)
+    server, database = "http://mlflow", "postgresql+psycopg://heart@db/heart"
+    assert Settings(tracking_uri=server, log_url=database).tracking_uri == server
+
+
 def test_the_environment_goes_before_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,6 @@
+import contextlib
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from heart import files
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.onnx_export import export, predict
+from heart.registry import local_store
 from heart.registry import publishing as registry
 from heart.registry.aliases import SCHEMA, VERDICT, set_champion
 from heart.registry.model_card import model_card
@@ -114,6 +117,26 @@ def aliases(store: Any) -> dict[str, Any]:
 def runs(store: Any, experiment: str = NAME) -> list[Any]:
     found = store.get_experiment_by_name(experiment)
     return list(store.search_runs([found.experiment_id])) if found else []
+
+
+@pytest.fixture
+def twice_at_once(run: Register, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What two registrations of one model say that were begun at the same time."""
+    published, both = registry.publish, threading.Barrier(2)
+    verdicts: list[dict[str, Any]] = []
+
+    def publish(*given: Any) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)  # for the other one, if nothing keeps it away
+        return published(*given)
+
+    monkeypatch.setattr(registry, "publish", publish)
+    threads = [threading.Thread(target=lambda: verdicts.append(run())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return verdicts
 
 
 # The floors
@@ -379,6 +402,15 @@ def test_a_better_challenger_takes_over(run: Register, store: Any) -> None:
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 
+def test_the_same_model_twice_at_once_is_one_version(
+    twice_at_once: list[dict[str, Any]], store: Any
+) -> None:
+    first, second = twice_at_once
+
+    assert first == second
+    assert len(store.search_model_versions(f"name = '{NAME}'")) == len(runs(store)) == 1
+
+
 def test_the_same_model_again_changes_nothing(run: Register, store: Any) -> None:
     first = run()
     before = store.get_model_version(NAME, "1"), store.get_registered_model(NAME), len(runs(store))
@@ -403,7 +435,7 @@ def test_a_refused_model_stays_refused(run: Register, store: Any) -> None:
 def test_what_was_cut_off_before_the_verdict_is_finished(
     run: Register, store: Any, package_of: Any, model_of: Any
 ) -> None:
-    experiment = registry.experiment(store, NAME)
+    experiment = local_store.experiment(store, NAME)
     registry.publish(store, NAME, experiment, package_of(model_of()), "a card")
 
     verdict = run()
@@ -419,7 +451,7 @@ def test_what_was_cut_off_after_the_promotion_is_finished(
     run: Register, store: Any, package_of: Any, model_of: Any
 ) -> None:
     run()
-    experiment = registry.experiment(store, NAME)
+    experiment = local_store.experiment(store, NAME)
     second = package_of(model_of(strength=0.12))
     set_champion(store, NAME, registry.publish(store, NAME, experiment, second, "a card").version)
 

@@ -86,7 +86,7 @@ class Runs:
                 "INSERT INTO runs (trigger, log, started) VALUES (?, '', ?) RETURNING number",
                 (trigger, time.time()),
             ).fetchone()
-            log = str(self.logs / f"{row[0]:06d}.log")
+            log = f"{row[0]:06d}.log"  # its name alone: the folder may be moved
             self._database.execute("UPDATE runs SET log = ? WHERE number = ?", (log, row[0]))
             self._see(keys, row[0])
         return self.last(1)[0]
@@ -109,7 +109,7 @@ class Runs:
             (limit,),
         )
         return [
-            Run(number, trigger, log, _iso(started), ended and _iso(ended), *rest)
+            Run(number, trigger, str(self.logs / log), _iso(started), ended and _iso(ended), *rest)
             for number, trigger, log, started, ended, *rest in rows
         ]
 

@@ -16,6 +16,7 @@ import pytest
 from heart import files
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.onnx_export import export, export_error
+from heart.registry import local_store
 from heart.registry import publishing as registry
 from heart.registry.aliases import VERDICT, set_champion
 from heart.registry.model_version import Model
@@ -129,7 +130,7 @@ def publish(client: Any, folder: Path, strength: float, **beside: bytes) -> None
         tags={"git_commit": "abc", "train_md5": "123"},
         artifacts=[folder / name for name in artifacts],
     )
-    experiment = registry.experiment(client, NAME)
+    experiment = local_store.experiment(client, NAME)
     made = registry.publish(client, NAME, experiment, package, "a card")
     client.set_model_version_tag(NAME, made.version, VERDICT, '{"verdict": "passed"}')
 

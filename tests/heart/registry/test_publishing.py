@@ -13,6 +13,7 @@ import pytest
 
 from heart.errors import UserError
 from heart.ml.onnx_export import predict
+from heart.registry import local_store
 from heart.registry import publishing as registry
 from heart.registry.aliases import CHAMPION, PREVIOUS, SCHEMA, SHA256, VERDICT, set_champion
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
@@ -31,7 +32,7 @@ Publish = Callable[..., Any]
 def publish(store: Any, package_of: Any, model_of: Any) -> Publish:
     def published(card: str = "a card", **model: Any) -> Any:
         return registry.publish(
-            store, NAME, registry.experiment(store, NAME), package_of(model_of(**model)), card
+            store, NAME, local_store.experiment(store, NAME), package_of(model_of(**model)), card
         )
 
     return published
@@ -72,7 +73,7 @@ def test_a_uri_takes_the_place_of_the_own_registry(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
 
     client = registry.connect()
-    registry.experiment(client, "made-there")
+    local_store.experiment(client, "made-there")
 
     assert client.get_experiment_by_name("made-there") is not None
     assert store.get_experiment_by_name("made-there") is None
@@ -87,7 +88,7 @@ def test_a_queued_experiment_writes_to_the_main_folder(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     client = registry.connect()
-    experiment = registry.experiment(client, "queued")
+    experiment = local_store.experiment(client, "queued")
     with registry.run(experiment, package_of(model_of())) as run_id:
         pass
 
@@ -290,7 +291,7 @@ def test_all_of_the_own_registry_lies_in_its_folder(publish: Publish, tmp_path: 
 
 
 def test_a_run_that_breaks_is_marked_failed(store: Any, package_of: Any, model_of: Any) -> None:
-    experiment = registry.experiment(store, NAME)
+    experiment = local_store.experiment(store, NAME)
 
     with (
         pytest.raises(RuntimeError, match="stop"),
@@ -302,7 +303,7 @@ def test_a_run_that_breaks_is_marked_failed(store: Any, package_of: Any, model_o
 
 
 def test_an_experiment_is_made_once(store: Any) -> None:
-    assert registry.experiment(store, NAME) == registry.experiment(store, NAME)
+    assert local_store.experiment(store, NAME) == local_store.experiment(store, NAME)
 
 
 # Finding and loading

@@ -326,6 +326,19 @@ def test_only_the_newest_logs_are_kept(receiver: Receiver, tmp_path: Path) -> No
     assert [run["number"] for run in status(client)["runs"]] == [4, 3, 2, 1]
 
 
+def test_logs_are_found_where_the_folder_was_moved_to(tmp_path: Path) -> None:
+    before = Runs(tmp_path / "before")
+    number = before.begin([], "drift").number
+    before.close()
+    (tmp_path / "before").rename(tmp_path / "after")
+
+    after = Runs(tmp_path / "after")
+    [run] = after.last(1)
+    after.close()
+
+    assert run.log == str(tmp_path / "after" / "logs" / f"{number:06d}.log")
+
+
 @pytest.mark.parametrize(
     ("labels", "told"),
     [

@@ -1,0 +1,239 @@
+"""The project's own MLflow store: `registry/mlflow.db` and, beside it, the folder of artifacts.
+
+MLflow records where files lie as absolute locations. In a checkout that was moved or copied they name the
+folder of the original, whose files would be read, and written. So a program that writes calls `prepare`
+first, which records the locations anew, and one that only reads translates each by `resolve`.
+"""
+
+import contextlib
+import fcntl
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from heart.sqlite_path import SQLITE, check_path
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FOLDER = Path("registry")
+DATABASE, ARTIFACTS, LOCK = "mlflow.db", "artifacts", "mlflow.lock"
+BUSY_SECONDS = 30  # how long to wait for a lock that another process holds on the database
+
+# The columns of MLflow's database that hold locations.
+LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("trace_tags", "value"),
+)
+# Where an experiment's artifacts lie, in a store of any checkout.
+_RECORDED = re.compile(f"(file://.*/{FOLDER})/{ARTIFACTS}/[^/]+")
+
+# An interrupted `mlflow` command, or an earlier version of this project, leaves a half-migrated store.
+WAY_OUT = "if it was never completed, move it away, then run `make register`"
+
+
+class StoreError(ValueError):
+    """The store cannot be used; the message says why and what to do."""
+
+
+def uri_of(checkout: Path) -> str:
+    """The tracking URI of a checkout's own store."""
+    return f"{SQLITE}{checkout / FOLDER / DATABASE}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file that a tracking URI names; None for a server. Raises StoreError for one MLflow cannot open."""
+    if not uri.startswith(SQLITE):
+        return None
+    path = Path(uri.removeprefix(SQLITE)).absolute()
+    try:
+        check_path(path)
+    except ValueError as error:
+        raise StoreError(str(error)) from None
+    return path
+
+
+def own_database(uri: str) -> Path | None:
+    """The database of a checkout's own store; None for a server or any other database.
+
+    Raises StoreError.
+    """
+    path = sqlite_path(uri)
+    return path if path and path.parts[-2:] == (FOLDER.name, DATABASE) else None
+
+
+def prepare(uri: str) -> None:
+    """Create the store if there is none, and let it name the folder that it lies in now.
+
+    To be called before MLflow opens the store for writing. Servers and other databases are left alone.
+    Raises StoreError.
+    """
+    database = own_database(uri)
+    if database is None:
+        return
+    try:
+        if _is_missing(database):
+            _create(database)
+    except OSError as error:
+        raise StoreError(f"{database} cannot be created: {error.strerror or error}") from error
+    _relocate(database)
+
+
+def resolve(location: str, uri: str) -> str:
+    """A location that a store has recorded, as it is in the folder where the store lies now.
+
+    Nothing is written. Raises StoreError.
+    """
+    database = own_database(uri)
+    if database is None:
+        return location
+    with _connected(database) as connection:
+        for other in _other_folders(connection, database.parent):
+            if location.startswith(f"{other}/"):
+                return database.parent.as_uri() + location.removeprefix(other)
+    return location
+
+
+def experiment(client: "MlflowClient", name: str) -> str:
+    """The id of an experiment, created if need be; a SQLite file keeps the artifacts beside it."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        database = sqlite_path(client.tracking_uri)
+        location = (database.parent / ARTIFACTS / name).as_uri() if database else None
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            # Another process may have created it meanwhile.
+            if (found := client.get_experiment_by_name(name)) is None:
+                raise
+    return str(found.experiment_id)
+
+
+@contextlib.contextmanager
+def exclusive(uri: str) -> Iterator[None]:
+    """Wait for the lock of a checkout's own store, and hold it; there is none for other stores.
+
+    Raises StoreError.
+    """
+    database = own_database(uri)
+    if database is None:
+        yield
+        return
+    path = database.with_name(LOCK)
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}, expected a file to lock") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel frees the lock of a process that died
+        yield
+
+
+def _is_missing(database: Path) -> bool:
+    return not database.exists() or database.stat().st_size == 0
+
+
+def _create(database: Path) -> None:
+    """Create the store in a folder aside: no other process sees it, or is left with it, half-migrated."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(f"{SQLITE}{database}"):
+        if not _is_missing(database):
+            return  # another process was first
+        aside = database.with_name(f"{DATABASE}.part")
+        shutil.rmtree(aside, ignore_errors=True)  # a killed process may have left it
+        aside.mkdir()
+        _make_tables(aside / DATABASE, (database.parent / ARTIFACTS).as_uri())
+        # SQLite would play the journal of a database that was deleted back into this one.
+        database.with_name(f"{DATABASE}-journal").unlink(missing_ok=True)
+        (aside / DATABASE).replace(database)
+        shutil.rmtree(aside)
+
+
+def _make_tables(database: Path, artifacts: str) -> None:
+    """Let MLflow create its tables by some dozens of migrations, which take seconds."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    try:
+        store = SqlAlchemyStore(f"{SQLITE}{database}", artifacts)
+    except Exception as error:
+        # SQLAlchemy, alembic and MLflow have exceptions of their own: one message for all.
+        reason = str(error).partition("\n")[0]
+        raise StoreError(f"{database}: MLflow cannot create its tables: {reason}") from error
+    store.engine.dispose()  # no connection stays open under the old name
+
+
+def _relocate(database: Path) -> None:
+    """Replace the folders that locations name by the one that the database lies in, all or none."""
+    with _connected(database) as connection:
+        others = _other_folders(connection, database.parent)
+        if not others:
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            # Again: another process may have been first.
+            for other in _other_folders(connection, database.parent):
+                _replace(connection, other, database.parent.as_uri())
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+                raise
+            folders = ", ".join(str(_path(uri)) for uri in others)
+            raise StoreError(
+                f"{database} was copied or moved from {folders}, and its locations cannot be changed: "
+                f"{error}; make it writable, then run `make register`"
+            ) from error
+
+
+def _replace(connection: sqlite3.Connection, old: str, new: str) -> None:
+    for table, column in LOCATIONS:
+        connection.execute(
+            f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "  # noqa: S608
+            f"WHERE substr({column}, 1, length(:old) + 1) = :old || '/'",
+            {"old": old, "new": new},
+        )
+
+
+def _other_folders(connection: sqlite3.Connection, folder: Path) -> list[str]:
+    """The folders, as URIs, that experiments are recorded in although the store lies in `folder`."""
+    rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
+    recorded = {match[1] for (location,) in rows if (match := _RECORDED.fullmatch(location or ""))}
+    return sorted(uri for uri in recorded if not _is_same_store(uri, folder))
+
+
+def _is_same_store(uri: str, folder: Path) -> bool:
+    """Whether the store in a folder is the one at a URI, by another path: a link or a mount."""
+    try:
+        return (_path(uri) / DATABASE).samefile(folder / DATABASE)
+    except OSError:
+        return False
+
+
+def _path(uri: str) -> Path:
+    return Path(unquote(uri.removeprefix("file://")))
+
+
+@contextlib.contextmanager
+def _connected(database: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a database that exists. Raises StoreError if it cannot be used."""
+    # Not read-only: only a connection that may write undoes what a killed process has left half-done.
+    path = f"file:{quote(str(database))}?mode=rw"
+    try:
+        with contextlib.closing(
+            sqlite3.connect(path, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+        ) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        # Its tables are missing, or it is no database at all; it may also just be busy or out of reach.
+        code = getattr(error, "sqlite_errorcode", None)
+        broken = code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB)
+        raise StoreError(f"{database}: {error}{f'; {WAY_OUT}' if broken else ''}") from error

@@ -15,6 +15,7 @@ from heart.schema import NAMES, OUTCOME, encode
 if TYPE_CHECKING:
     import pandas as pd
 
+DATA = Path("data")
 RAW = Path("data/raw/heart.csv")
 PRODUCTION = Path("data/production/labelled.csv")
 POINTER = Path("data/production/labelled.csv.dvc")  # which version of it belongs to this commit
@@ -30,6 +31,8 @@ REFERENCE = Path("models/reference.json")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 LOCK = Path("requirements/lock.txt")
+CACHE = Path(".dvc/cache")  # of DVC: every version of every output
+PRIVATE, PUBLIC = 0o600, 0o666  # modes of new files, of which the umask may take more away
 
 ALL = "all"  # the fold of rows from the generator that was fitted on all training rows
 # The column `source`: which file a row is from; no patient stands behind a synthetic one.
@@ -37,11 +40,13 @@ RAW_SOURCE, PRODUCTION_SOURCE, SYNTHETIC_SOURCE = "raw", "production", "syntheti
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int = PUBLIC) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` once the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)  # of a stage that was killed, and perhaps of another mode
     try:
+        part.touch(mode, exist_ok=False)
         yield part
         part.replace(path)
     finally:
@@ -59,10 +64,19 @@ def write_metrics(stage: str, content: Mapping[str, Any]) -> None:
     write_json(METRICS / f"{stage}.json", content)
 
 
-def write_table(path: Path, table: "pd.DataFrame") -> None:
+def write_table(path: Path, table: "pd.DataFrame", mode: int = PRIVATE) -> None:
     """Write a CSV file with a heading and no index; a missing value is an empty cell."""
-    with replacing(path) as part:
+    with replacing(path, mode) as part:
         table.to_csv(part, index=False, lineterminator="\n")
+
+
+def close_folders() -> None:
+    """Let only the owner into the folders of patients: DVC gives what it puts there modes of its own."""
+    for folder in (DATA, CACHE):
+        if folder.parent.is_dir():
+            folder.mkdir(exist_ok=True)
+            with contextlib.suppress(PermissionError):  # another's folder, who decides
+                folder.chmod(0o700)
 
 
 def read_table(path: Path) -> "pd.DataFrame":

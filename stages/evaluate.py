@@ -110,7 +110,7 @@ def decision(outcome: Array, probability: Array) -> pd.DataFrame:
 def write_plots(plots: Mapping[str, pd.DataFrame]) -> None:
     """Write plots/NAME.csv, which `dvc plots` draws."""
     for name, points in plots.items():
-        files.write_table(files.PLOTS / f"{name}.csv", points.round(6))
+        files.write_table(files.PLOTS / f"{name}.csv", points.round(6), files.PUBLIC)
 
 
 def main() -> None:

@@ -165,7 +165,7 @@ def write(path: Path, table: pd.DataFrame) -> None:
     options = pa.csv.WriteOptions(quoting_style="none", quoting_header="none")
     schema = pa.schema([(name, pa.string()) for name in table.columns])
     with (
-        files.replacing(path) as part,
+        files.replacing(path, files.PRIVATE) as part,
         pa.csv.CSVWriter(part, schema, write_options=options) as out,
     ):
         for start in range(0, len(table), PART):
@@ -174,8 +174,10 @@ def write(path: Path, table: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    options = params.Prepare.load()
-    prepared, metrics = prepare([read(path) for path in input_files()], options)
+    options, paths = params.Prepare.load(), input_files()
+    if files.PRODUCTION in paths:
+        files.close_folders()
+    prepared, metrics = prepare([read(path) for path in paths], options)
     write(files.PREPARED, prepared)
     files.write_metrics("prepare", metrics)
 

@@ -220,7 +220,7 @@ class SqliteStore:
         that it had acknowledged, when the right one is brought back.
         """
         if not self._found:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
         if self._lock is None:
             self._lock = _lock(self._path.with_name(self._path.name + "-lock"))

@@ -92,6 +92,7 @@ def write(table: pd.DataFrame, erased: int) -> Change:
             f"{erased} predictions were erased: is HEART_LOG_URL right? To start anew, remove the file"
         )
     if now:
+        files.close_folders()
         files.write_table(files.PRODUCTION, table[COLUMNS])
     else:
         files.POINTER.unlink(missing_ok=True)  # first: a pointer alone would be a lost file

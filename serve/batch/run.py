@@ -109,11 +109,14 @@ def reference_of(model: Model) -> Reference:
 @contextlib.contextmanager
 def _alone(job: Job) -> Iterator[None]:
     """Keep other runs on this machine from the same output meanwhile. Raises ScoreError."""
+    job.folder.make_folder()
     job.work.make_folder()
     if not job.work.is_local:
         yield
         return
-    with Path((job.work / "lock").path).open("w") as lock:
+    path = Path((job.work / "lock").path)
+    path.touch(mode=0o600)
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -83,16 +83,22 @@ class Place:
             yield file
 
     def make_folder(self) -> None:
-        """Make it a folder, if the file system has any."""
+        """Make it a folder of its owner's alone, if the file system has any."""
         if self.is_local:
             with _told(self):
-                self.system.create_dir(self.path, recursive=True)
+                Path(self.path).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Any]:
-        """A stream to write the file, which may be half there after a failure."""
-        with _told(self), self.system.open_output_stream(self.path) as stream:
-            yield stream
+        """A stream to write the file, which may be half there after a failure.
+
+        On disk it is for its owner alone: it says something of patients.
+        """
+        with _told(self):
+            if self.is_local:
+                Path(self.path).touch(mode=0o600)
+            with self.system.open_output_stream(self.path) as stream:
+                yield stream
 
     def write_whole(self, content: bytes) -> None:
         """Write a small file that is there as a whole or not at all."""

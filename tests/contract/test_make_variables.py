@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.stubs import program
+from tests.private import not_private
 
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -163,7 +164,7 @@ def test_a_backup_is_in_the_folder_that_is_named_and_comes_back_from_it(
     assert done.returncode == 0, done.stdout
     names = {"heart.dump", "mlflow.dump", "buckets.tar", "SHA256SUMS"}
     assert {path.name for path in (stack / folder).iterdir()} == names
-    assert (stack / folder).stat().st_mode & 0o777 == 0o700
+    assert not_private(stack / folder) == {}
     assert make("backup", stack, environment, f"BACKUP={folder}", **settings).returncode != 0
 
     done = make("restore", stack, environment, f"BACKUP={folder}", **settings)

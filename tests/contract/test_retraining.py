@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from heart import files
 from heart.predictions.log import PredictionLog, Record, new_ids
 from heart.registry import publishing as registry
 from heart.registry.aliases import SHA256, VERDICT
@@ -95,6 +96,8 @@ def test_outcomes_become_a_judged_challenger(
     assert set(test["source"]) == {"raw", "production"}
     assert "No retraining: 50 more outcomes, " in again
     assert (project / "registry/retrain.lock").read_text() == ""
+    closed = [(project / folder).stat().st_mode & 0o777 for folder in (files.DATA, files.CACHE)]
+    assert closed == [0o700, 0o700]
 
 
 @pytest.mark.heavy

@@ -51,7 +51,8 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.logs = folder / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
+        # What a retraining prints may quote rows of patients that it refuses.
+        self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._database = sqlite3.connect(folder / "runs.db", timeout=1, check_same_thread=False)
         self._database.executescript(TABLES)
 

@@ -1,0 +1,16 @@
+"""The prediction log is for its owner, with all that SQLite puts beside it."""
+
+from pathlib import Path
+
+from tests.heart.predictions.logs import opened, records
+from tests.private import not_private, open_to_all
+
+
+def test_the_log_is_for_its_owner_whatever_the_process_allows(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    with open_to_all(), opened(f"sqlite:///{folder}/log.db") as log:
+        log.append_sync(records(3))
+
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"log.db", "log.db-wal", "log.db-shm", "log.db-lock"}
+        assert not_private(folder) == {}

@@ -1,11 +1,11 @@
 """`python -m serve`: the service, set up by HEART_... variables or .env (see .env.example)."""
 
-import logging
 import sys
 
 import uvicorn
 
 from heart.http.limits import raise_file_limit
+from heart.log_format import configure
 from heart.predictions.log import LogConfigurationError, PredictionLog
 from heart.settings import read
 from monitoring.monitor import DriftMonitor
@@ -38,7 +38,7 @@ def _log(settings: Settings, metrics: Metrics) -> PredictionLog:
 
 def main() -> None:
     settings, drift = read(Settings), read(DriftSettings)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    configure()
     raise_file_limit()
     metrics = Metrics()
     log = _log(settings, metrics)
@@ -51,6 +51,7 @@ def main() -> None:
         port=settings.port,
         # A line a request would hold who asked about whom; counts are in /metrics.
         access_log=False,
+        log_config=None,  # that of `configure`, which prints no message of an error
         log_level="warning",
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -14,7 +14,8 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from heart.http.access import unavailable
-from heart.http.admission import AdmissionControlMiddleware, ConcurrencyLimiter
+from heart.http.admission import NO_TELEMETRY, AdmissionControlMiddleware, ConcurrencyLimiter
+from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from monitoring.collector import DriftCollector
 from monitoring.monitor import DriftMonitor
@@ -57,8 +58,7 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lambda app: _running(app, settings.poll_seconds),
         redoc_url=None,
-        # It would record what was refused, and that is what somebody wrote of a patient.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry=NO_TELEMETRY,
     )
     app.add_middleware(AdmissionControlMiddleware, admission=admission, metrics=metrics)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -83,6 +83,7 @@ async def _running(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
     service: Service = app.state.service
     admission: ConcurrencyLimiter = app.state.admission
     page: LazyPage | None = app.state.page
+    asyncio.get_running_loop().set_exception_handler(report_loop_error)
     service.log.start()
     service.champion.start()
     if service.monitor is not None:

@@ -4,14 +4,16 @@ import asyncio
 import json
 import logging
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fastapi import HTTPException
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from heart.log_format import described
 
 if TYPE_CHECKING:  # who reads a body as the service does need not count as it does
     from serve.metrics import Metrics
@@ -34,6 +36,8 @@ HEADERS = [
 # What is kept of bodies that are on their way: so many of the longest, and short ones beside them. As many
 # long ones may be in work.
 LONG_BODIES, SHORT = 8, 16 * 1024
+# OpenTelemetry would record what was refused, and that is what somebody wrote of a patient.
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 REFUSAL = json.dumps({"detail": "too many requests at once"}).encode()
 RETRY = (b"retry-after", b"1")
 CLOSE = (b"connection", b"close")  # before the connection is closed under a request on its way
@@ -179,7 +183,7 @@ class AdmissionControlMiddleware:
             self.metrics.refused.inc()
             await _answer(observed, 503, REFUSAL, RETRY)
         except Exception as error:  # noqa: BLE001  # nothing above this would keep its text to itself
-            _report(error)
+            report_error(error)
             if not status:
                 await _answer(observed, 500, FAULT)
         finally:
@@ -216,10 +220,9 @@ def _patient(send: Send, patience: ClientDeadline) -> Send:
     return send_or_drop
 
 
-def _report(error: Exception) -> None:
-    """Not its message, which may quote what somebody wrote of a patient."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("A request failed: %s\n%s", type(error).__name__, where)
+def report_error(error: Exception) -> None:
+    """Log its type and place. Not its message, which may quote what somebody wrote of a patient."""
+    logger.error("A request failed\n%s", described(error))
 
 
 async def _answer(send: Send, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:

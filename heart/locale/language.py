@@ -28,6 +28,11 @@ def translate(key: str, language: Language, **values: Any) -> str:
     return of(TEXTS[key], language).format(**values)
 
 
+def translate_all(key: str) -> str:
+    """A text without placeholders in all languages, where the visitor's is not known."""
+    return " / ".join(translate(key, language) for language in LANGUAGES)
+
+
 def language_of(code: Any) -> Language:
     """The language that a switch or a browser names; English for any other."""
     return "id" if code == "id" else "en"

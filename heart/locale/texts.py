@@ -163,17 +163,15 @@ MESSAGES = {
     "table_intro": Text(
         "One line a patient, columns named as below, at most {rows} patients and 2 MiB. An empty cell "
         "is “not measured”. Also allowed, and handed back: {echoed}. If any line has an error, nothing "
-        "is scored. The file is deleted once it is read; the scored one is kept nowhere but here.",
+        "is scored. Neither the file nor the scored one is kept on the server.",
         "Satu baris per pasien, nama kolom seperti di bawah, paling banyak {rows} pasien dan 2 MiB. "
         "Sel kosong berarti “tidak diukur”. Boleh ada, dan dikembalikan: {echoed}. Jika ada baris "
-        "yang salah, tidak ada yang dinilai. Berkas dihapus setelah dibaca; hasilnya hanya ada di sini.",
+        "yang salah, tidak ada yang dinilai. Berkas dan hasilnya tidak disimpan di server.",
     ),
     "columns": Text("Columns and what they take", "Kolom dan isinya"),
     "column": Text("Column", "Kolom"),
     "meaning": Text("Meaning", "Arti"),
     "takes": Text("Takes", "Isi"),
-    "reading": Text("Reading the file", "Membaca berkas"),
-    "scoring": Text("Scoring the patients", "Menilai pasien"),
     "scored": Text("Patients scored: {rows}", "Pasien dinilai: {rows}"),
     "scored_first": Text("The first {shown}:", "{shown} yang pertama:"),
     "download": Text("Download the scored CSV", "Unduh CSV hasil"),
@@ -265,6 +263,14 @@ MESSAGES = {
     "broken": Text(
         "The page could not be started. The API works; see the server's log.",
         "Halaman tidak dapat dimulai. API tetap bekerja; lihat log server.",
+    ),
+    "stale_page": Text(
+        "This page is out of date. Please load it again.",
+        "Halaman ini sudah usang. Muat ulang halaman ini.",
+    ),
+    "page_fault": Text(
+        "Internal server error; the server's log has its place. Please try again.",
+        "Kesalahan internal server; tempatnya ada di log server. Coba lagi.",
     ),
     "password": Text(
         "Password: the access token of this service. Any user name.",

@@ -1,11 +1,12 @@
 """What happens on the page, without Gradio: raw values of the browser in, texts for it out."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from anyio import CapacityLimiter
 
 from heart.locale.language import Language, language_of, translate
 from heart.predictions.log import LogUnavailable, OutcomeConflict, UnknownPrediction
@@ -21,8 +22,11 @@ from serve.ui.about import about_html
 from serve.ui.answer import answer_html
 from serve.ui.scores import problems_html, scored_html, table_problems_html
 from serve.ui.table import Problem, read_form, read_table
+from serve.ui.uploads import TooLong, file_bytes
 
-MAX_FILE_BYTES = 2 * 1024 * 1024
+# Tables in work at once, each with tens of megabytes, and those that may wait for them.
+TABLES, WAITING_TABLES = 2, 8
+MAX_HELD = 10_000  # characters of an answer that a browser holds: it has some hundreds
 NOT_MEASURED = "not_measured"
 FIELDS = ("patient", "prediction_id", "model_version")
 ENTRIES = ("prediction_id", "outcome", "source", "replace")  # of an outcome, by their elements
@@ -33,8 +37,9 @@ class Callbacks:
     """The handlers of the page's events, for one service."""
 
     service: Service
+    tables: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(TABLES))
 
-    async def predict(self, language: Any, *values: Any) -> tuple[str, dict[str, Any] | None]:
+    async def predict(self, language: Any, *values: Any) -> tuple[str, str | None]:
         """The answer for a form, and what is needed to write it again in another language."""
         language = language_of(language)
         measured = [None if value == NOT_MEASURED else value for value in values]
@@ -48,8 +53,12 @@ class Callbacks:
         except (NoModel, LogUnavailable):
             message = message_html(translate("unavailable", language), language, "bad")
             return answer_to(inputs, message, note, language), None
-        held = dict(
-            zip(FIELDS, (patient, answer["prediction_id"], answer["model_version"]), strict=True)
+        held = json.dumps(
+            dict(
+                zip(
+                    FIELDS, (patient, answer["prediction_id"], answer["model_version"]), strict=True
+                )
+            )
         )
         return await self.rewrite(language, held), held
 
@@ -62,8 +71,9 @@ class Callbacks:
         self.service.metrics.count_rejected_values(patients.values())
 
     async def rewrite(self, language: Language, held: Any) -> str:
-        """The answer that a browser holds, in a language; it is not logged again."""
-        if not isinstance(held, dict) or set(held) != set(FIELDS):
+        """The answer that a browser holds as JSON, in a language; it is not logged again."""
+        held = _object(held)
+        if set(held) != set(FIELDS):
             return message_html(translate("empty", language), language)
         values = held["patient"] if isinstance(held["patient"], dict) else {}
         patient, problems = read_form([values.get(name) for name in NAMES], language)
@@ -102,23 +112,31 @@ class Callbacks:
         name = feature if feature in names else next(iter(names), "")
         return drift_html(snapshot, language), compared_html(snapshot, name, language)
 
-    async def score(self, path: Path, language: Any, progress: Callable[[float, str], None]) -> str:
-        """The scores of a CSV file, or what is wrong with it. The file is gone afterwards."""
+    async def score(self, content: Any, language: Any) -> str:
+        """The scores of a CSV file, given in base64, or what is wrong with it; None is no file."""
         language = language_of(language)
-        progress(0.1, translate("reading", language))
-        data = await asyncio.to_thread(_take, path)
-        if len(data) > MAX_FILE_BYTES:
+        if content is None:
+            return ""
+        if self.tables.statistics().tasks_waiting >= WAITING_TABLES:
+            return message_html(translate("unavailable", language), language, "bad")
+        async with self.tables:
+            return await self._score(content, language)
+
+    async def _score(self, content: Any, language: Language) -> str:
+        try:
+            data = await asyncio.to_thread(file_bytes, content)
+        except TooLong:
             return message_html(translate("too_large", language), language, "bad")
+        except (TypeError, ValueError):
+            return message_html(translate("not_text", language), language, "bad")
         table, problems = await asyncio.to_thread(read_table, data, language)
         if problems:
             self._count(problems)
             return table_problems_html(problems, language)
-        progress(0.6, translate("scoring", language))
         try:
             answers = await self.service.predict(table.patients)
         except (NoModel, LogUnavailable):
             return message_html(translate("unavailable", language), language, "bad")
-        progress(0.9, translate("scoring", language))
         return await asyncio.to_thread(scored_html, table, answers, language)
 
     async def record(
@@ -153,22 +171,12 @@ class Callbacks:
         return done, "good"
 
 
-def uploaded(file: Any, folder: Path) -> Path | None:
-    """The file that a browser says it uploaded, None unless it lies in the folder for uploads.
-
-    Gradio would check it too, and print what it was sent where that is no file.
-    """
-    claimed = file.get("path") if isinstance(file, dict) else None
-    if not isinstance(claimed, str) or "\0" in claimed:
-        return None
-    path = Path(claimed).resolve()
-    return path if path.is_relative_to(folder.resolve()) and path.is_file() else None
-
-
-def _take(path: Path) -> bytes:
-    """The content of an uploaded file, which is deleted: it holds patients."""
-    data = path.read_bytes()
-    path.unlink()
-    with contextlib.suppress(OSError):
-        path.parent.rmdir()
-    return data
+def _object(text: Any) -> dict[str, Any]:
+    """A JSON object that a browser sent as a text; an empty one for anything else."""
+    if not isinstance(text, str) or len(text) > MAX_HELD:
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

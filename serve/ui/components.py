@@ -55,6 +55,8 @@ def translations(translated: Mapping[str, Any], language: Language) -> list[Any]
 
 
 def _title(key: str, language: Language) -> str:
+    if key == "upload":
+        return translate(key, language)
     if key in FORM:
         return heading(key, language, 1 if key == "title" else 2)
     return f'<p lang="{language}">{translate(key, language)}</p>'

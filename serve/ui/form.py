@@ -30,7 +30,7 @@ def patient_tab(
                 translated["clear"] = gr.Button(browser_text("clear"), scale=1)
         with gr.Column(scale=5, min_width=320, elem_id="answer-side"):
             answer = gr.HTML(elem_id="answer")
-            held = gr.JSON(visible=False)
+            held = gr.Textbox(visible=False)  # no object: see serve.ui.calls
     submits = [field.submit for field in number_fields(fields)]
     answered = gr.on(
         [translated["predict"].click, *submits],

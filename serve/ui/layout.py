@@ -1,22 +1,27 @@
 """The tabs, and the language that all of them are in."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heart.locale.language import LANGUAGE_NAMES, language_of
+from heart.locale.language import LANGUAGE_NAMES, language_of, translate
 from heart.predictions.tables import SOURCES
 from heart.schema import OUTCOME
 from serve.service import Service
-from serve.ui.callbacks import Callbacks, uploaded
+from serve.ui.callbacks import Callbacks
 from serve.ui.components import PLAIN, browser_text, heading, static, translations
 from serve.ui.form import number_fields, patient_tab
 from serve.ui.scores import table_help_html
+from serve.ui.uploads import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     import gradio as gr
 
-DELETE_SECONDS = (60, 300)  # look so often for files of patients, and keep none longer than that
+# Not Gradio's own field for a file, which would send it before any event and to a folder of the server.
+FILE_FIELD = (
+    "<label>${value}"
+    f'<input type="file" accept=".csv,text/csv" data-limit="{MAX_FILE_BYTES}"></label>'
+)
+FILE_CHOSEN = "element.addEventListener('change', () => trigger('upload'))"
 
 
 @dataclass
@@ -40,9 +45,7 @@ def create_page(service: Service) -> "gr.Blocks":
 
     handlers = Callbacks(service)
     blocks: gr.Blocks
-    with gr.Blocks(
-        title="Heart disease", analytics_enabled=False, delete_cache=DELETE_SECONDS
-    ) as blocks:
+    with gr.Blocks(title="Heart disease", analytics_enabled=False) as blocks:
         translated: dict[str, Any] = {}
         with gr.Row(elem_id="top"):
             translated["title"] = gr.HTML(heading("title", "en", 1), elem_id="title")
@@ -65,28 +68,19 @@ def create_page(service: Service) -> "gr.Blocks":
 
 def _table_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -> Any:
     import gradio as gr
-    from gradio.utils import get_upload_folder
 
     with gr.Tab(browser_text("tab_table")) as translated["tab_table"]:
         help_text = gr.HTML()
-        translated["upload"] = gr.File(
-            label=browser_text("upload"), file_types=[".csv"], elem_id="upload", height=140
+        translated["upload"] = gr.HTML(
+            translate("upload", "en"),
+            html_template=FILE_FIELD,
+            js_on_load=FILE_CHOSEN,
+            elem_id="upload",
         )
         scored = gr.HTML(elem_id="scored", min_height=80)
-
-    async def score(
-        file: Any,
-        language: Any,
-        progress: Any = gr.Progress(),  # noqa: B008
-    ) -> tuple[str, None]:
-        path = uploaded(file, Path(get_upload_folder()))
-        if path is None:
-            return "", None
-        return await handlers.score(path, language, progress), None
-
     translated["upload"].upload(
-        score, [translated["upload"], language], [scored, translated["upload"]],
-        preprocess=False, api_visibility="private", concurrency_limit=2, show_progress_on=scored,
+        handlers.score, [translated["upload"], language], [scored], preprocess=False,
+        js=static("read_file.js"), show_progress="minimal", **PLAIN,
     )  # fmt: skip
     return help_text
 

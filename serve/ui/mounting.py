@@ -13,24 +13,20 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from heart.http.admission import READING, ConcurrencyLimiter, again, whole_body
-from heart.locale.language import LANGUAGES, for_browser, preferred, translate
+from heart.http.admission import NO_TELEMETRY, READING, ConcurrencyLimiter, again, whole_body
+from heart.locale.language import LANGUAGES, for_browser, preferred, translate, translate_all
 from heart.web.markup import STYLE
 from serve.service import Service
 from serve.settings import Settings
-from serve.ui.callbacks import MAX_FILE_BYTES
+from serve.ui.calls import CallFilter, contain_errors, input_counts, is_allowed
 from serve.ui.layout import create_page
 from serve.ui.theme import theme
+from serve.ui.uploads import MAX_ENCODED
 
 logger = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = MAX_FILE_BYTES + 64 * 1024  # a file and what a form wraps around it
+MAX_BODY_BYTES = MAX_ENCODED + 64 * 1024  # a file, and the rest of its call
 RETRY_SECONDS = 2
-
-# What the page asks of Gradio's API. The rest takes files of any size, shows them, or is a stream
-# that holds up the end of the service for as long as a tab is open.
-GRADIO_API = "/gradio_api/"
-ASKED = ("run/", "queue/", "upload", "startup-events", "app_id", "login_check")
 
 
 class LazyPage:
@@ -40,7 +36,7 @@ class LazyPage:
     """
 
     def __init__(self, build: Callable[[Path], FastAPI], admission: ConcurrencyLimiter) -> None:
-        """`build` makes the page's application, given a folder for uploads that is its own."""
+        """`build` makes the page's application, given a folder for Gradio's files that is its own."""
         self._build = build
         self._admission = admission
         self._app: FastAPI | None = None
@@ -73,9 +69,10 @@ class LazyPage:
                     self._app = app
                     self._built.set()
                     await self._stopping.wait()
-            except Exception:
-                # Whatever keeps the page from being built must not take the API with it.
-                logger.exception("the page cannot be served")
+            except Exception as error:
+                # Whatever keeps the page from being built must not take the API with it. Its message
+                # quotes no visitor: there is none yet.
+                logger.exception("the page cannot be served: %s", error)  # noqa: TRY401
                 self._broken = True
             finally:
                 self._app = None
@@ -114,8 +111,7 @@ def _with_loop(build: Callable[[Path], FastAPI], folder: Path) -> FastAPI:
 def _refusal(scope: Scope) -> Response | None:
     """Why a request does not reach Gradio: not what the page asks for, or too long."""
     # The path of the scope is what Gradio's routes match; that of `request.url` can be forged.
-    _, found, rest = scope["path"].partition(GRADIO_API)
-    if found and not rest.startswith(ASKED):
+    if not is_allowed(scope["method"], scope["path"]):
         return PlainTextResponse("not found", 404)
     if scope["method"] in READING:
         return None
@@ -153,23 +149,26 @@ def mount(
 
 
 def build(service: Service, token: str | None, folder: Path) -> FastAPI:
-    """The page's own application, with Gradio in it; `folder` is for uploads."""
+    """The page's own application, with Gradio in it; `folder` is for what Gradio writes."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     import gradio as gr
 
-    app = FastAPI(openapi_url=None)
+    blocks = create_page(service)
+    contain_errors(blocks)
+    app = FastAPI(openapi_url=None, telemetry=NO_TELEMETRY)
+    app.add_middleware(CallFilter, inputs=input_counts(blocks))
     gr.mount_gradio_app(
         app,
-        create_page(service),
+        blocks,
         path="/",
         footer_links=[],
         run_history=False,
         auth=None if token is None else _password(token),
-        auth_message=" / ".join(translate("password", language) for language in LANGUAGES),
+        auth_message=translate_all("password"),
         show_error=False,
-        max_file_size=MAX_FILE_BYTES,
+        app_kwargs={"telemetry": NO_TELEMETRY},
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=False,

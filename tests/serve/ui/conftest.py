@@ -9,7 +9,7 @@ import pytest
 
 from serve.service import Service
 from tests.conftest import Require
-from tests.serve.ui.page_fixture import Running, a_service, running
+from tests.serve.ui.page_fixture import TOKEN, GradioPage, Running, a_service, gradio_page, running
 from tests.serve.ui.visiting import ARGUMENTS, Visit
 
 
@@ -55,3 +55,17 @@ def visit(browser: Any, server: Running) -> Iterator[Any]:
             url for url in one.asked if not url.startswith((server.url, "data:", "blob:"))
         ] == []
         assert one.errors == []
+
+
+@pytest.fixture(scope="session")
+def closed_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GradioPage]:
+    """The page of a service with a token."""
+    with gradio_page(tmp_path_factory.mktemp("closed"), api_token=TOKEN) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def open_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GradioPage]:
+    """The page of a service without a token."""
+    with gradio_page(tmp_path_factory.mktemp("open")) as made:
+        yield made

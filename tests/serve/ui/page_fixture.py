@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 import urllib.error
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import uvicorn
 from fastapi import FastAPI
+from starlette.testclient import TestClient
 
 from heart.http.admission import AdmissionControlMiddleware, ConcurrencyLimiter
 from heart.locale.language import Language
@@ -36,6 +38,7 @@ from serve.ui.table import Table, read_table
 from tests.heart.registry.registry_fixture import patients
 
 ID = "0123456789abcdef0123456789abcdef"
+TOKEN = "correct-horse-battery"
 PATIENT = {
     "age": 57.0,
     "sex": "male",
@@ -155,6 +158,52 @@ def an_app(service: Service, **settings: Any) -> tuple[FastAPI, LazyPage]:
     app.add_middleware(AdmissionControlMiddleware, admission=admission, metrics=service.metrics)
     page = mount(app, service, Settings(**{"_env_file": None, **settings}), admission)
     return app, page
+
+
+@dataclass(frozen=True)
+class GradioPage:
+    """The page with Gradio in it, behind a client of its own; `folder` is where Gradio writes."""
+
+    service: Service
+    client: TestClient
+    app: FastAPI
+    folder: Path
+
+    def log_in(self) -> TestClient:
+        """The client, once it has sent the token."""
+        answer = self.client.post("/login", data={"username": "anyone", "password": TOKEN})
+        assert answer.status_code == 200
+        return self.client
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events of the page, with those that are for the browser alone."""
+        return list(self.client.get("/config").json()["dependencies"])
+
+    def event_of(self, elem_id: str) -> dict[str, Any]:
+        """The first event that takes the value of a component, which the server handles."""
+        config = self.client.get("/config").json()
+        ids = [c["id"] for c in config["components"] if c["props"].get("elem_id") == elem_id]
+        return next(
+            event
+            for event in config["dependencies"]
+            if set(ids) & set(event["inputs"]) and event["backend_fn"]
+        )
+
+    def call(self, event: int, data: Any, **more: Any) -> Any:
+        """Call an event as a browser does."""
+        body = {"data": data, "fn_index": event, "session_hash": "s", **more}
+        return self.client.post("/gradio_api/run/predict", json=body)
+
+
+@contextlib.contextmanager
+def gradio_page(folder: Path, **settings: Any) -> Iterator[GradioPage]:
+    """The page in this process, without a server."""
+    with a_service(folder) as service:
+        app, page = an_app(service, **settings)
+        with TestClient(app) as client:
+            assert client.portal is not None
+            assert client.portal.call(page.ready)
+            yield GradioPage(service, client, app, Path(os.environ["GRADIO_TEMP_DIR"]))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 
 from heart.schema import NAMES, encode
 from monitoring.monitor import DriftMonitor
+from serve.ui.uploads import MAX_FILE_BYTES
 from tests.heart.drift.snapshots import champion_of, log_patients, settings, watched_model
 from tests.serve.ui.page_fixture import PATIENT, Running, tiny_model
 
@@ -105,6 +106,7 @@ def test_an_indonesian_browser_gets_indonesian(visit: Any) -> None:
     assert someone.page.is_checked("#language input[value=id]")
     someone.tab("Tabel pasien")
     assert "Satu baris per pasien" in someone.text("[role=tabpanel]:visible")
+    assert "Berkas CSV pasien" in someone.text("#upload")
 
 
 def test_a_good_table_is_scored_and_downloaded(visit: Any, server: Running, tmp_path: Path) -> None:
@@ -127,6 +129,8 @@ def test_a_good_table_is_scored_and_downloaded(visit: Any, server: Running, tmp_
     assert [float(row["probability"]) for row in rows] == pytest.approx(expected, abs=1e-5)
     assert "Patients scored: 2" in someone.text("#scored")
     assert server.count() == before + 2
+    # The file went with the call of its event, and to no folder of the server.
+    assert not [url for url in someone.asked if "upload" in url or "queue" in url]
 
 
 def test_a_bad_table_is_explained_by_line(visit: Any, server: Running, tmp_path: Path) -> None:
@@ -143,6 +147,21 @@ def test_a_bad_table_is_explained_by_line(visit: Any, server: Running, tmp_path:
     assert re.search(r"3\s+age\s+age is 12; expected a whole number from 18 to 110 years", shown)
     assert re.search(r"4\s+sex\s+sex is unknown; expected one of female, male", shown)
     assert server.count() == before
+
+
+def test_a_table_that_was_mended_can_be_chosen_again(visit: Any, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("age,sex\n" + "57,male\n" * (MAX_FILE_BYTES // 8))
+    someone = visit()
+    someone.tab("Table of patients")
+    someone.page.set_input_files("#upload input[type=file]", table)
+    someone.page.wait_for_selector("#scored [role=alert]")
+    assert "larger than 2 MiB" in someone.text("#scored")
+
+    table.write_text("age,sex\n57,male\n")
+    someone.page.set_input_files("#upload input[type=file]", table)
+    someone.page.wait_for_selector("#scored a.download")
+    assert "Patients scored: 1" in someone.text("#scored")
 
 
 def test_an_outcome_is_recorded(visit: Any, server: Running) -> None:

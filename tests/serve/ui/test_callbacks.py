@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from base64 import b64encode
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 
 from heart.schema import NAMES
 from serve.service import Service
-from serve.ui.callbacks import MAX_FILE_BYTES, Callbacks, uploaded
+from serve.ui.callbacks import WAITING_TABLES, Callbacks
 from serve.ui.examples import EXAMPLES
+from serve.ui.uploads import MAX_ENCODED, MAX_FILE_BYTES
 from tests.serve.ui.page_fixture import PATIENT, OneModel, a_service, tiny_model
 
 
@@ -26,18 +28,19 @@ def values(**changes: Any) -> list[Any]:
     return [patient.get(name) for name in NAMES]
 
 
-def quiet(_share: float, _text: str) -> None:
-    pass
+def content_of(held: str | None) -> dict[str, Any]:
+    assert held is not None
+    return dict(json.loads(held))
 
 
 def test_an_answer_is_logged_and_shown(service: Service, handlers: Callbacks) -> None:
     html, held = asyncio.run(handlers.predict("en", *values()))
 
-    assert held is not None
-    row = service.log.get(held["prediction_id"])
+    prediction_id = content_of(held)["prediction_id"]
+    row = service.log.get(prediction_id)
     assert row is not None
     assert f'value="{row["probability"]:.6f}"' in html
-    assert held["prediction_id"] in html
+    assert prediction_id in html
 
 
 @pytest.mark.parametrize(
@@ -64,8 +67,7 @@ def test_an_answer_carries_its_inputs_as_data(handlers: Callbacks, sent: Any, kn
 def test_the_choice_not_measured_is_a_missing_value(handlers: Callbacks) -> None:
     _, held = asyncio.run(handlers.predict("en", *values(thallium="not_measured")))
 
-    assert held is not None
-    assert held["patient"]["thallium"] is None
+    assert content_of(held)["patient"]["thallium"] is None
 
 
 def test_a_patient_that_is_not_valid_is_not_logged(service: Service, handlers: Callbacks) -> None:
@@ -105,9 +107,13 @@ def test_the_model_before_a_swap_still_explains_its_answers(tmp_path: Path) -> N
         None,
         [],
         "x",
-        {"patient": {}, "prediction_id": "x"},
-        {"patient": 1, "prediction_id": 2, "model_version": "7"},
-        {"patient": {"age": "<b>"}, "prediction_id": 2, "model_version": []},
+        57,
+        "[1]",
+        "[" * 9_000,
+        '{"patient": {}, "prediction_id": "x", "model_version": "7"}' + " " * 10_000,
+        '{"patient": {}, "prediction_id": "x"}',
+        '{"patient": 1, "prediction_id": 2, "model_version": "7"}',
+        '{"patient": {"age": "<b>"}, "prediction_id": 2, "model_version": []}',
     ],
 )
 def test_what_a_browser_claims_to_hold_is_not_trusted(handlers: Callbacks, held: Any) -> None:
@@ -139,63 +145,79 @@ def test_an_example_is_a_valid_patient(handlers: Callbacks, name: str) -> None:
     assert "people like this" in html
 
 
-def upload(tmp_path: Path, content: bytes) -> Path:
-    path = tmp_path / "upload" / "patients.csv"
-    path.parent.mkdir()
-    path.write_bytes(content)
-    return path
+def encoded(content: bytes) -> str:
+    """A file as the browser sends it."""
+    return b64encode(content).decode()
 
 
-def test_a_table_is_scored_in_one_go_and_its_file_deleted(
-    service: Service, handlers: Callbacks, tmp_path: Path
-) -> None:
-    path = upload(tmp_path, b"age,sex\n57,male\n61,female\n")
-    html = asyncio.run(handlers.score(path, "en", quiet))
+def test_a_table_is_scored_in_one_transaction(service: Service, handlers: Callbacks) -> None:
+    table = encoded(b"age,sex\n57,male\n61,female\n")
+    html = asyncio.run(handlers.score(table, "en"))
 
     assert "Patients scored: 2" in html
     assert "data:text/csv" in html
     assert service.log.count() == 2
     assert service.log.stats.commits == 1
-    assert not path.parent.exists()
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"age,sex\n57,male\n7,female\n", "errors: 1"),
-        (b"x" * (MAX_FILE_BYTES + 1), "larger than 2 MiB"),
+        (encoded(b"age,sex\n57,male\n7,female\n"), "errors: 1"),
+        (encoded(b""), "errors: 2"),
+        (encoded(b"x" * (MAX_FILE_BYTES + 1)), "larger than 2 MiB"),
+        ("/" * (MAX_ENCODED + 1), "larger than 2 MiB"),
+        ("/etc/passwd", "not UTF-8 text"),
+        ("ä", "not UTF-8 text"),
+        (57, "not UTF-8 text"),
+    ],
+    ids=[
+        "a wrong value",
+        "empty",
+        "a byte too long",
+        "much too long",
+        "a path",
+        "no base64",
+        "a number",
     ],
 )
 def test_a_table_with_an_error_is_not_scored_at_all(
-    service: Service, handlers: Callbacks, tmp_path: Path, content: bytes, expected: str
+    service: Service, handlers: Callbacks, content: Any, expected: str
 ) -> None:
-    path = upload(tmp_path, content)
-
-    assert expected in asyncio.run(handlers.score(path, "en", quiet))
+    assert expected in asyncio.run(handlers.score(content, "en"))
     assert service.log.count() == 0
-    assert not path.exists()
 
 
-def test_only_what_was_uploaded_is_read(tmp_path: Path) -> None:
-    path = upload(tmp_path, b"age,sex\n57,male\n")
-    secret = tmp_path / "secret.csv"
-    secret.write_text("57")
-    link = path.parent / "link.csv"
-    link.symlink_to(secret)
+def test_without_a_file_nothing_is_said(handlers: Callbacks) -> None:
+    assert asyncio.run(handlers.score(None, "en")) == ""
 
-    assert uploaded({"path": str(path)}, path.parent) == path
-    claims = [str(secret), str(link), f"{path.parent}/../secret.csv", str(path.parent), "", "\0", 1]
-    others: list[Any] = [None, "x", []]
-    for claim in [*({"path": claim} for claim in claims), *others]:
-        assert uploaded(claim, path.parent) is None
+
+def test_few_tables_are_in_work_and_a_bounded_number_waits(handlers: Callbacks) -> None:
+    table = encoded(b"age,sex\n57,male\n")
+
+    async def story() -> tuple[str, list[str]]:
+        occupied = [object() for _ in range(int(handlers.tables.total_tokens))]
+        for one in occupied:
+            await handlers.tables.acquire_on_behalf_of(one)
+        waiting = [asyncio.create_task(handlers.score(table, "en")) for _ in range(WAITING_TABLES)]
+        await asyncio.sleep(0)
+        refused = await asyncio.wait_for(handlers.score(table, "en"), 5)
+        for one in occupied:
+            handlers.tables.release_on_behalf_of(one)
+        return refused, await asyncio.gather(*waiting)
+
+    refused, scored = asyncio.run(story())
+
+    assert "cannot answer now" in refused
+    assert all("Patients scored: 1" in html for html in scored)
 
 
 def test_an_outcome_is_recorded(handlers: Callbacks) -> None:
     _, held = asyncio.run(handlers.predict("en", *values()))
-    assert held is not None
+    prediction_id = content_of(held)["prediction_id"]
 
     def record(outcome: str, replace: bool = False) -> str:
-        key = f" {held['prediction_id']} "
+        key = f" {prediction_id} "
         return asyncio.run(handlers.record(key, outcome, "angiography", replace, "en"))
 
     assert "The outcome is recorded." in record("presence")

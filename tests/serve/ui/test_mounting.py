@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,9 @@ from starlette.testclient import TestClient
 from heart.http.admission import ConcurrencyLimiter
 from serve.service import Service
 from serve.ui import LazyPage
-from serve.ui.callbacks import MAX_FILE_BYTES
 from serve.ui.mounting import MAX_BODY_BYTES, _with_loop, build
 from tests.heart.registry.registry_fixture import ROOT
-from tests.serve.ui.page_fixture import a_service, an_app
-
-TOKEN = "correct-horse-battery"
-CANARY = "canary-of-a-patient"
-FILE = {"path": CANARY, "orig_name": CANARY, "meta": {"_type": "gradio.FileData"}}
+from tests.serve.ui.page_fixture import TOKEN, GradioPage
 
 
 def gated() -> tuple[LazyPage, threading.Event, list[Path]]:
@@ -38,7 +32,6 @@ def gated() -> tuple[LazyPage, threading.Event, list[Path]]:
         (folder / "patients.csv").write_text("57")
         app = FastAPI()
         app.get("/")(lambda: "built")
-        app.post("/")(lambda: "posted")
         return app
 
     return LazyPage(build_late, ConcurrencyLimiter(10, 10**6)), gate, folders
@@ -99,9 +92,12 @@ def test_a_page_that_cannot_be_built_leaves_the_rest_alone(
         ("GET", "/gradio_api/file=/etc/passwd", {}, 404),
         ("GET", "/prefix/gradio_api/heartbeat/x", {}, 404),
         ("POST", "/gradio_api/process_recording", {}, 404),
-        ("POST", "/gradio_api/upload", {"content-length": str(MAX_BODY_BYTES + 1)}, 413),
-        ("POST", "/gradio_api/upload", {"content-length": "x"}, 411),
+        ("POST", "/gradio_api/upload", {"content-length": "2"}, 404),
+        ("POST", "/gradio_api/queue/join", {"content-length": "2"}, 404),
+        ("POST", "/gradio_api/run/predict", {"content-length": str(MAX_BODY_BYTES + 1)}, 413),
+        ("POST", "/gradio_api/run/predict", {"content-length": "x"}, 411),
         ("POST", "/gradio_api/run/predict", {"content-length": "2"}, 503),
+        ("PUT", "/", {}, 404),
     ],
 )
 def test_what_the_page_does_not_ask_for_does_not_reach_gradio(
@@ -112,53 +108,35 @@ def test_what_the_page_does_not_ask_for_does_not_reach_gradio(
     assert TestClient(page).request(method, path, headers=headers).status_code == expected
 
 
-@pytest.fixture(scope="module")
-def gradio_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, TestClient]]:
-    folder = tmp_path_factory.mktemp("gradio")
-    with a_service(folder) as made:
-        app, page = an_app(made, api_token=TOKEN)
-        with TestClient(app) as client:
-            assert client.portal is not None
-            assert client.portal.call(page.ready)
-            yield made, client
-
-
-def logged_in(client: TestClient) -> TestClient:
-    answer = client.post("/login", data={"username": "anyone", "password": TOKEN})
-    assert answer.status_code == 200
-    return client
-
-
-def test_the_page_asks_for_the_token(gradio_app: tuple[Service, TestClient]) -> None:
-    _, client = gradio_app
+def test_the_page_asks_for_the_token(closed_page: GradioPage) -> None:
+    client = closed_page.log_in()
+    event = next(e["id"] for e in closed_page.events() if e["backend_fn"] and not e["inputs"])
     client.cookies.clear()
 
     assert '"auth_required":true' in client.get("/").text
-    assert client.post("/gradio_api/run/predict", json={"data": []}).status_code == 401
+    assert closed_page.call(event, []).status_code == 401
     for password in ("", "wrong", TOKEN + "x", "ä"):
         answer = client.post("/login", data={"username": "anyone", "password": password})
         assert answer.status_code in (400, 422)
-    logged_in(client)
+    closed_page.log_in()
     assert '"auth_required":true' not in client.get("/").text
+    assert closed_page.call(event, []).status_code == 200
 
 
-def test_the_page_is_closed_where_gradio_is_open(gradio_app: tuple[Service, TestClient]) -> None:
-    _, client = gradio_app
-    config = logged_in(client).get("/config").json()
+def test_the_page_is_closed_where_gradio_is_open(closed_page: GradioPage) -> None:
+    config = closed_page.log_in().get("/config").json()
 
     assert config["run_history"] is False
     assert config["analytics_enabled"] is False
     assert config["footer_links"] == []
     assert config["show_error"] is False
-    assert config["max_file_size"] == MAX_FILE_BYTES
     assert {event["api_visibility"] for event in config["dependencies"]} == {"private"}
-    queued = [event for event in config["dependencies"] if event["queue"] and event["backend_fn"]]
-    assert len(queued) == 1  # the scoring of a table, with its progress bar
+    assert not [event for event in config["dependencies"] if event["queue"] and event["backend_fn"]]
 
 
-def test_the_page_loads_nothing_from_elsewhere(gradio_app: tuple[Service, TestClient]) -> None:
-    _, client = gradio_app
-    html = logged_in(client).get("/").text
+def test_the_page_loads_nothing_from_elsewhere(closed_page: GradioPage) -> None:
+    client = closed_page.log_in()
+    html = client.get("/").text
     css = client.get("/theme.css").text
 
     loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=[\"']?([^\"' >]+)", html)
@@ -167,28 +145,7 @@ def test_the_page_loads_nothing_from_elsewhere(gradio_app: tuple[Service, TestCl
     assert not re.findall(r"(?:url\(|@import)[\"' ]*(?:https?:)?//", css)
 
 
-def test_no_value_of_a_patient_reaches_a_log(
-    gradio_app: tuple[Service, TestClient],
-    capfd: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    _, client = gradio_app
-    logged_in(client)
-    with caplog.at_level(logging.DEBUG):
-        config = client.get("/config").json()
-        files = {part["id"] for part in config["components"] if part["type"] == "file"}
-        for event in config["dependencies"]:
-            data = [FILE if part in files else CANARY for part in event["inputs"]]
-            body = {"data": data, "fn_index": event["id"], "session_hash": "s"}
-            client.post("/gradio_api/run/predict", json=body)
-    written = capfd.readouterr()
-
-    # Gradio's own: two events are for the browser alone.
-    assert "function has no backend method" in written.err
-    assert CANARY not in written.out + written.err + caplog.text
-
-
-def test_the_folder_for_uploads_is_the_pages_own(
+def test_the_folder_of_gradio_is_the_pages_own(
     tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):

@@ -129,6 +129,9 @@ def test_an_address_that_is_taken_is_not_printed(tmp_path: Path) -> None:
 
     assert done.returncode
     assert "address already in use" in done.stderr
+    assert (
+        "ERROR uvicorn.error: " in done.stderr
+    )  # in the format that prints no message of an error
     assert done.stdout == ""
 
 

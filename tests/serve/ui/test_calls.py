@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
+from heart.http.admission import NO_TELEMETRY
 from serve.ui.calls import CALL, CallFilter, is_allowed
 from tests.serve.ui.page_fixture import GradioPage
 
@@ -257,6 +258,13 @@ def test_a_table_is_scored_from_its_call_alone(open_page: GradioPage) -> None:
 
 
 # What is printed
+
+
+def test_no_application_records_requests_for_telemetry(open_page: GradioPage) -> None:
+    built = open_page.app.router.default._app  # type: ignore[attr-defined]
+
+    for app in (built, gradio_of(open_page)):
+        assert not any(app._telemetry[kind] for kind in NO_TELEMETRY)
 
 
 def test_no_value_of_a_call_is_printed(

@@ -16,7 +16,15 @@ MaxRows = Annotated[int, Field(ge=100)]  # of a subsample (heart/subsample.py)
 
 class Prepare(Section):
     stage = "prepare"
-    format: Literal["auto", "project", "uci", "heart_csv", "heart_csv_from_1"]
+    format: Literal[
+        "auto",
+        "project",
+        "uci",
+        "uci_from_0",
+        "uci_from_0_thallium_from_1",
+        "heart_csv",
+        "heart_csv_from_1",
+    ]
     invert_label: bool
 
 

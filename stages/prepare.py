@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from heart import files
+from heart.dataset import detection as coding_detection
 from heart.dataset import formats
 from heart.dataset.label_check import check_direction
 from heart.dataset.reader import Lines, RawTable, input_files, listed, read
@@ -89,15 +90,10 @@ def _remedy(raw: bool, inverted: bool) -> str:
     return "if the label means the opposite in this file, set prepare.invert_label: true"
 
 
-def patient_ids(table: pd.DataFrame) -> "np.ndarray[Any, Any]":
-    """A stable id a row: its own if it is a raw one that has one, else a hash of its measurements.
-
-    Rows with the same measurements share the first one's id, so that they fall on one side of every
-    split, whatever their source. The id of a production row is that of an answer, not of a patient:
-    of two answers with the same measurements, the one whose outcome is told first would decide.
-    """
+def measurement_hashes(table: pd.DataFrame) -> "np.ndarray[Any, Any]":
+    """A hash of the measurements of each row [n]."""
     columns = [table[name].to_numpy(dtype=object) for name in NAMES]
-    digests = np.fromiter(
+    return np.fromiter(
         (
             hashlib.sha256("\x1f".join(cells).encode()).hexdigest()[:24]
             for cells in zip(*columns, strict=True)
@@ -105,18 +101,27 @@ def patient_ids(table: pd.DataFrame) -> "np.ndarray[Any, Any]":
         dtype="U24",
         count=len(table),
     )
+
+
+def patient_ids(table: pd.DataFrame, hashes: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """A stable id a row: its own if it is a raw one that has one, else the hash of its measurements.
+
+    Rows with the same measurements share the first one's id, so that they fall on one side of every
+    split, whatever their source. The id of a production row is that of an answer, not of a patient:
+    of two answers with the same measurements, the one whose outcome is told first would decide.
+    """
     if "patient_id" not in table:
-        return digests
+        return hashes
     own = table["patient_id"].to_numpy(dtype=object)
     own = np.where(table["source"] == files.RAW_SOURCE, own, "")
-    _, first, row = np.unique(digests, return_index=True, return_inverse=True)
-    ids = np.where(own[first] == "", digests[first], own[first])
+    _, first, row = np.unique(hashes, return_index=True, return_inverse=True)
+    ids = np.where(own[first] == "", hashes[first], own[first])
     return np.asarray(ids[row])
 
 
 def prepare(
     sources: list[RawTable], options: params.Prepare
-) -> tuple[pd.DataFrame, dict[str, object]]:
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The patients of all sources in one coding, without duplicates, and the counts for metrics/."""
     tables, codings, signs = [], {}, {}  # by source
     for source in sources:
@@ -132,7 +137,7 @@ def prepare(
     table = tables[0]
     if len(tables) > 1:
         table = pd.concat([t.astype(object) for t in tables], ignore_index=True).fillna("")
-    table["patient_id"] = patient_ids(table)
+    table["patient_id"] = patient_ids(table, measurement_hashes(table))
     kept = table.drop_duplicates([*formats.COLUMNS])
     prepared = kept[["patient_id", "source", *formats.COLUMNS]]
     return prepared, {
@@ -152,10 +157,19 @@ _INVERTED = {"absence": "presence", "presence": "absence"}
 
 
 def _coding(source: RawTable, wanted: str) -> formats.Coding:
-    if wanted != "auto":
-        return formats.CODINGS[wanted]
+    """The coding of a file, with what its label means. Raises UserError if it cannot be told."""
+    coding = _detected(source) if wanted == "auto" else formats.CODINGS[wanted]
+    return formats.with_label_of(coding, source.columns[OUTCOME.name].categories)
+
+
+def _detected(source: RawTable) -> formats.Coding:
+    columns = {
+        name: coding_detection.Cells(list(cells.categories), cells.codes)
+        for name, cells in source.columns.items()
+        if name in NAMES
+    }
     try:
-        return formats.detect({name: cells.categories for name, cells in source.columns.items()})
+        return coding_detection.detect(columns, "prepare.format")
     except SchemaError as error:
         raise UserError(f"{source.path}: {error}") from None
 
@@ -180,6 +194,9 @@ def main() -> None:
     prepared, metrics = prepare([read(path) for path in paths], options)
     write(files.PREPARED, prepared)
     files.write_metrics("prepare", metrics)
+    for path, name in SOURCES.items():
+        if name in metrics["coding"]:
+            print(f"{path}: coding {metrics['coding'][name]}")
 
 
 if __name__ == "__main__":

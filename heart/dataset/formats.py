@@ -1,11 +1,11 @@
-"""The layouts in which the Cleveland patients circulate, and how to tell them apart.
+"""The layouts in which the Cleveland patients circulate: headings and codings, as tables.
 
-A layout is a heading and a coding. The headings are recognised wherever they stand; the codings
-are told apart by the codes themselves, because files with the same heading carry different ones.
+Files with the same heading carry different codings. Which one a file has is told in
+`heart/dataset/detection.py`.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
 
@@ -68,7 +68,7 @@ class Coding:
         codes = self.codes.get(column)
         if codes is None:
             return _not_measured(column, token)
-        key = _plain(token)
+        key = plain(token)
         if key not in codes:
             raise SchemaError(f"{column} is {token!r}, expected one of {', '.join(codes)}")
         return codes[key]
@@ -76,12 +76,12 @@ class Coding:
 
 def _not_measured(column: str, token: str) -> str:
     """A blood pressure or a cholesterol of zero is a measurement that was not made."""
-    if column in ("resting_bp", "cholesterol") and _plain(token) == "0":
+    if column in ("resting_bp", "cholesterol") and plain(token) == "0":
         return ""
     return token
 
 
-def _plain(token: str) -> str:
+def plain(token: str) -> str:
     """A code as a whole number without sign, zeros or a decimal point; text in lower case."""
     try:
         number = float(token)
@@ -96,11 +96,20 @@ def _choices(column: str, codes: Iterable[str]) -> dict[str, str]:
     return dict(zip(codes, (choice.name for choice in measurement.choices), strict=True))
 
 
-_LABELS = {"0": "absence", "absence": "absence", "presence": "presence"}
+_WORDS = {"absence": "absence", "presence": "presence"}
+_NUM = {**_WORDS, "0": "absence", **dict.fromkeys("1234", "presence")}
 _BINARY = {
     "sex": _choices("sex", "01"),
     "fasting_blood_sugar_over_120": _choices("fasting_blood_sugar_over_120", "01"),
     "exercise_angina": _choices("exercise_angina", "01"),
+}
+_UCI_FROM_0 = {
+    **_BINARY,
+    "chest_pain_type": _choices("chest_pain_type", "0123"),
+    "resting_ecg": _choices("resting_ecg", "012"),
+    "st_slope": _choices("st_slope", "012"),
+    "major_vessels": {code: code for code in "0123"},
+    OUTCOME.name: _NUM,
 }
 _PERMUTED = {
     **_BINARY,
@@ -108,22 +117,26 @@ _PERMUTED = {
     "st_slope": _choices("st_slope", "210"),
     "major_vessels": {"0": "0", "1": "1", "2": "2", "3": "3", "4": ""},
     "thallium": {"0": "", "1": "fixed_defect", "2": "normal", "3": "reversible_defect"},
-    OUTCOME.name: {**_LABELS, "1": "presence"},
+    OUTCOME.name: {**_WORDS, "0": "absence", "1": "presence"},
 }
 
 PROJECT = Coding("project", {})
+# As in the files of the UCI repository.
 UCI = Coding(
     "uci",
     {
-        **_BINARY,
+        **_UCI_FROM_0,
         "chest_pain_type": _choices("chest_pain_type", "1234"),
-        "resting_ecg": _choices("resting_ecg", "012"),
         "st_slope": _choices("st_slope", "123"),
-        "major_vessels": {code: code for code in "0123"},
         "thallium": _choices("thallium", "367"),
-        OUTCOME.name: {**_LABELS, **dict.fromkeys("1234", "presence")},
     },
 )
+# UCI's order, counted from 0, with the thallium scan from 0 or from 1.
+UCI_FROM_0 = Coding("uci_from_0", {**_UCI_FROM_0, "thallium": _choices("thallium", "012")})
+UCI_FROM_0_THALLIUM_FROM_1 = Coding(
+    "uci_from_0_thallium_from_1", {**_UCI_FROM_0, "thallium": _choices("thallium", "123")}
+)
+# The permuted codes of the "heart.csv" that circulates, with chest pain from 0 or from 1.
 HEART_CSV = Coding(
     "heart_csv", {**_PERMUTED, "chest_pain_type": _choices("chest_pain_type", "3120")}
 )
@@ -131,47 +144,18 @@ HEART_CSV_FROM_1 = Coding(
     "heart_csv_from_1", {**_PERMUTED, "chest_pain_type": _choices("chest_pain_type", "4231")}
 )
 
-CODINGS = {coding.name: coding for coding in (PROJECT, UCI, HEART_CSV, HEART_CSV_FROM_1)}
+NUMBERED = (UCI, UCI_FROM_0, UCI_FROM_0_THALLIUM_FROM_1, HEART_CSV, HEART_CSV_FROM_1)
+CODINGS = {coding.name: coding for coding in (PROJECT, *NUMBERED)}
+
+STATLOG_LABEL = {"1": "absence", "2": "presence"}
 
 
-def detect(tokens: Mapping[str, Collection[str]]) -> Coding:
-    """The coding of a file, told from the distinct cells of its columns.
+def with_label_of(coding: Coding, labels: Collection[str]) -> Coding:
+    """The coding, with Statlog's label if the label's codes are 1 and 2 and no other.
 
-    The thallium codes decide between UCI's (3, 6, 7) and the permuted ones (0 to 3), the chest pain
-    codes between the two permuted variants. Raises SchemaError when the codes fit more than one.
+    No other reading has both outcomes: in UCI's label, 1 and 2 are degrees of disease.
     """
-    known = {
-        column: {_plain(t.strip()) for t in cells} - {"", "?"} for column, cells in tokens.items()
-    }
-    if any(
-        not _is_number(token) for token in known.get("thallium", set()) | known.get("sex", set())
-    ):
-        return PROJECT
-    thallium = known.get("thallium", set())
-    if thallium & {"6", "7"}:
-        return UCI
-    if thallium & {"0", "1", "2"}:
-        return _permuted(known.get("chest_pain_type", set()))
-    raise SchemaError(
-        f"cannot tell the coding from the thallium codes ({', '.join(sorted(thallium)) or 'none'}): "
-        f"set prepare.format to one of {', '.join(CODINGS)}"
-    )
-
-
-def _permuted(chest_pain: Collection[str]) -> Coding:
-    if "0" in chest_pain:
-        return HEART_CSV
-    if "4" in chest_pain:
-        return HEART_CSV_FROM_1
-    raise SchemaError(
-        f"cannot tell the coding from the chest pain codes ({', '.join(sorted(chest_pain))}): "
-        f"set prepare.format to one of {HEART_CSV.name}, {HEART_CSV_FROM_1.name}"
-    )
-
-
-def _is_number(token: str) -> bool:
-    try:
-        float(token)
-    except ValueError:
-        return False
-    return True
+    if coding is PROJECT or {plain(label.strip()) for label in labels} != {*STATLOG_LABEL}:
+        return coding
+    codes = {**coding.codes, OUTCOME.name: STATLOG_LABEL}
+    return replace(coding, name=f"{coding.name}, label 1 and 2", codes=codes)

@@ -10,7 +10,7 @@ from serve.batch import local
 from serve.batch.drift import Tally, judged
 from serve.batch.run import progress, reference_of
 from serve.batch.storage import Place
-from serve.batch.tables import Part, Table, find, parts
+from serve.batch.tables import Part, Table, find, parts, print_codings
 from serve.batch.work import bad_rows, rows_of
 
 
@@ -21,6 +21,7 @@ def run(source: Place, coding: str, model: Model, threads: int, keep: Sequence[s
     """
     reference = reference_of(model)
     tables = find(source, keep, coding)
+    print_codings(tables)
     todo = parts(tables)
     tally = Tally(reference)
     with progress(len(todo)) as bar:

@@ -1,10 +1,10 @@
 """Which column of a table is which measurement, and in which coding its cells are."""
 
-import contextlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from heart.dataset import detection as coding_detection
 from heart.dataset import formats
 from heart.schema import MEASUREMENTS, NAMES, SchemaError
 from serve.batch.errors import ScoreError
@@ -72,27 +72,14 @@ def _problems(heading: Sequence[str], names: Sequence[str], keep: Collection[str
     ]
 
 
-def coding(wanted: str, cells: Mapping[str, Collection[str]], place: str) -> str:
-    """The name of the coding: the wanted one, or what the first cells of a table tell.
+def coding(wanted: str, columns: coding_detection.Columns, place: str) -> str:
+    """The name of the coding: the wanted one, or what the first rows of a table tell.
 
-    Only cells that no other coding has decide, so that later ones cannot speak against them; where
-    there are none this raises ScoreError.
+    Raises ScoreError if they do not.
     """
     if wanted != AUTO:
         return wanted
-    known = {name: [cell for cell in own if _is_known(name, cell)] for name, own in cells.items()}
     try:
-        return formats.detect(known).name
+        return coding_detection.detect(columns, "--coding").name
     except SchemaError as error:
-        reason = str(error).replace("prepare.format", "--coding")
-        raise ScoreError(f"{place}: {reason}") from None
-
-
-def _is_known(column: str, cell: str) -> bool:
-    """Whether any coding has this cell: another one is a bad row's, and tells nothing."""
-    measurement = next(m for m in MEASUREMENTS if m.name == column)
-    for each in formats.CODINGS.values():
-        with contextlib.suppress(SchemaError):
-            measurement.parse(each.translate(column, cell))
-            return True
-    return False
+        raise ScoreError(f"{place}: {error}") from None

@@ -24,9 +24,10 @@ BAD_ROWS, REPORT = "bad_rows.csv", "report.json"
 
 @dataclass(frozen=True)
 class Report:
-    """What was scored, by which model, and how many rows could not be."""
+    """What was scored, in which codings, by which model, and how many rows could not be."""
 
     tables: int
+    codings: tuple[str, ...]
     rows: int
     bad_rows: int
     model: str
@@ -65,6 +66,7 @@ def finish(job: Job, parts: Sequence[Part], target: Place, model: Model) -> Repo
     records = [Record.of(job.record(part).read()) for part in parts]
     report = Report(
         tables=len(job.tables),
+        codings=tuple(sorted({table.layout.coding for table in job.tables})),
         rows=sum(record.rows for record in records),
         bad_rows=sum(record.bad for record in records),
         model=model.name,

@@ -18,7 +18,7 @@ from serve.batch import outcome
 from serve.batch.errors import ScoreError
 from serve.batch.layout import PATIENT_ID
 from serve.batch.storage import Place
-from serve.batch.tables import Part, Table, find, parts
+from serve.batch.tables import Part, Table, find, parts, print_codings
 from serve.batch.work import PREDICTION, PROBABILITY, WORK, Job, Record
 
 FORMAT = 3  # of what a run keeps of itself: another one cannot go on with it
@@ -48,6 +48,7 @@ def run(options: Options, model: Model, onnx: bytes, engine: Engine) -> outcome.
     _check_free(target)
     _check_keep(options.keep)
     job = _job(options, model, onnx)
+    print_codings(job.tables)
     with _alone(job):
         _bind(job, _manifest(options, job, model))
         todo, known = parts(job.tables), _known(job)

@@ -1,5 +1,6 @@
 """The tables to score: which files, what is in them, and the parts that they are cut into."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -8,7 +9,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
+from heart.dataset.detection import Cells
 from heart.dataset.formats import PROJECT
+from heart.schema import NAMES
 from serve.batch import csv_files, parquet_files
 from serve.batch.cells import Problem, with_texts
 from serve.batch.errors import ScoreError
@@ -16,7 +19,6 @@ from serve.batch.layout import AUTO, Layout, coding
 from serve.batch.storage import Place
 
 KINDS: dict[str, ModuleType] = {".csv": csv_files, ".parquet": parquet_files}
-TELLING = ("sex", "thallium", "chest_pain_type")  # the columns that tell the coding
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _files(source: Place, folder: bool, info: Any) -> list[Any]:
 def _table(place: Place, info: Any, shown: str, keep: Sequence[str], wanted: str) -> Table:
     if place.suffix not in KINDS:
         raise ScoreError(f"{place}: expected a file in {' or '.join(KINDS)}")
-    found, first = KINDS[place.suffix].look(place, keep, TELLING)
+    found, first = KINDS[place.suffix].look(place, keep, NAMES)
     return Table(
         place, shown, info.size, info.mtime_ns or 0, _with_coding(found, wanted, first, place)
     )
@@ -92,13 +94,25 @@ def _table(place: Place, info: Any, shown: str, keep: Sequence[str], wanted: str
 def _with_coding(found: Layout, wanted: str, first: pa.Table, place: Place) -> Layout:
     if not first.num_rows:  # nothing to tell it from, and nothing to translate
         return replace(found, coding=PROJECT.name if wanted == AUTO else wanted)
-    cells = {name: _distinct(first.column(name)) for name in first.column_names}
-    return replace(found, coding=coding(wanted, cells, str(place)))
+    columns = {name: _cells(first.column(name)) for name in first.column_names}
+    return replace(found, coding=coding(wanted, columns, str(place)))
 
 
-def _distinct(column: pa.ChunkedArray) -> set[str]:
-    texts = [with_texts(chunk).dictionary_decode().unique() for chunk in column.chunks]
-    return {text for chunk in texts for text in chunk.to_pylist() if text is not None}
+def _cells(column: pa.ChunkedArray) -> Cells:
+    """A column by its distinct cells; one that is null is empty."""
+    texts = pa.chunked_array([with_texts(chunk).dictionary_decode() for chunk in column.chunks])
+    whole = texts.fill_null("").combine_chunks().dictionary_encode()
+    return Cells(whole.dictionary.to_pylist(), whole.indices.to_numpy())
+
+
+def print_codings(tables: Sequence[Table]) -> None:
+    """Print a line for each coding: which of the tables are read by it."""
+    names = defaultdict[str, list[str]](list)
+    for table in tables:
+        names[table.layout.coding].append(table.shown)
+    for name, shown in names.items():
+        others = f" and {len(shown) - 1} more" if len(shown) > 1 else ""
+        print(f"{shown[0]}{others}: coding {name}", flush=True)
 
 
 def parts(tables: Sequence[Table]) -> list[Part]:

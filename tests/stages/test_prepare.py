@@ -458,6 +458,78 @@ def test_signs_that_were_not_measured_are_no_evidence() -> None:
     assert direction.check_direction(table, files.RAW, "") == {}
 
 
+# The classes of the label
+
+
+STATLOG = [
+    "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,target",
+    "61,1,4,141,251,0,2,121,1,2.1,2,2,7,2",
+    "58,0,4,133,277,0,2,131,1,1.7,2,1,7,2",
+    "49,1,1,127,219,0,0,171,0,0.3,1,0,3,1",
+    "44,0,3,119,203,0,0,168,0,0.2,1,0,3,1",
+]
+
+
+def test_statlogs_label_of_1_and_2_is_absence_and_presence() -> None:
+    prepared, metrics = _prepared(STATLOG)
+
+    assert prepared[OUTCOME.name].tolist() == ["presence", "presence", "absence", "absence"]
+    assert prepared["chest_pain_type"].tolist()[1:3] == ["asymptomatic", "typical_angina"]
+    assert metrics["coding"]["raw"] == "uci, label 1 and 2"
+
+
+def test_the_direction_of_statlogs_label_is_checked() -> None:
+    turned = {"absence": "2", "presence": "1"}
+    uci = {"yes": "1", "no": "0", "normal": "3", "fixed_defect": "6", "reversible_defect": "7"}
+    rows = [row.split(",") for row in PATIENTS]
+    pain = {"asymptomatic": "4", "non_anginal_pain": "3", "atypical_angina": "2"}
+    cells = [
+        [row[0], "1", pain.get(row[2], "1"), "?", "?", "?", "?", row[7], uci[row[8]], row[9],
+         "?", row[11], uci.get(row[12], "?"), turned[row[13]]]
+        for row in rows
+    ]  # fmt: skip
+
+    assert "the label looks inverted: 6 of 6" in _refusal(
+        [STATLOG[0], *map(",".join, cells)], format="uci"
+    )
+
+
+# The coding
+
+
+def test_a_coding_that_cannot_be_told_is_refused_with_the_file_and_the_parameter() -> None:
+    small = [
+        STATLOG[0],
+        "61,1,3,141,251,0,2,121,1,2.1,1,2,3,1",
+        "49,1,0,127,219,0,0,171,0,0.3,0,0,1,0",
+    ]
+
+    message = _refusal(small)
+    prepared, _ = _prepared(small, format="uci_from_0_thallium_from_1")
+
+    assert message.startswith(f"{files.RAW}: cannot tell the coding: ")
+    assert "Set prepare.format to one of " in message
+    assert prepared["thallium"].tolist() == ["reversible_defect", "normal"]
+    assert prepared["chest_pain_type"].tolist() == ["asymptomatic", "typical_angina"]
+
+
+def test_one_bad_cell_does_not_hide_the_coding() -> None:
+    assert "line 3: thallium is 'NA', expected one of 3, 6, 7" in _refusal(
+        [STATLOG[0], STATLOG[1], STATLOG[3].replace(",3,1", ",NA,1")]
+    )
+
+
+def test_the_coding_of_each_file_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    _lay(files.PRODUCTION, [HEADING, f"{YOUNG},absence"])
+
+    _prepared(STATLOG)
+
+    assert capsys.readouterr().out.splitlines() == [
+        f"{files.RAW}: coding uci, label 1 and 2",
+        f"{files.PRODUCTION}: coding project",
+    ]
+
+
 # Labelled answers from production
 
 
@@ -575,9 +647,11 @@ def test_production_rows_are_never_turned_round() -> None:
 def test_production_rows_are_in_the_projects_coding_whatever_the_raw_file_is_in() -> None:
     _lay(files.PRODUCTION, [HEADING, f"{YOUNG},absence"])
 
-    prepared, metrics = _prepared([UCI_PATIENT], format="uci")
+    other = UCI_PATIENT[:-1] + "2"
 
-    assert prepared["sex"].tolist() == ["male", "female"]
+    prepared, metrics = _prepared([UCI_PATIENT, other], format="uci")
+
+    assert prepared["sex"].tolist() == ["male", "male", "female"]
     assert metrics["coding"] == {"raw": "uci", "production": "project"}
 
 
@@ -662,7 +736,7 @@ def test_the_command_fails_with_the_message_alone_without_a_file() -> None:
 PEAK = """
 import resource, subprocess, sys, time
 start = time.monotonic()
-subprocess.run([sys.executable, "-m", "stages.prepare"], check=True)
+subprocess.run([sys.executable, "-m", "stages.prepare"], check=True, stdout=subprocess.DEVNULL)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, time.monotonic() - start)
 """
 

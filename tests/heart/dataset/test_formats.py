@@ -5,6 +5,7 @@ import csv
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from heart import files
 from heart.dataset import formats
 from heart.dataset.reader import read
 from heart.errors import UserError
-from heart.schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
+from heart.schema import MEASUREMENTS, NAMES, OUTCOME
 from stages import params, prepare
 
 ROOT = Path(__file__).parents[3]
@@ -43,6 +44,14 @@ UCI = BINARY | {
     "st_slope": dict(zip(SLOPE, "123", strict=True)),
     "thallium": dict(zip(THALLIUM, "367", strict=True)) | {"": "?"},
     "major_vessels": {"": "?"},
+}
+UCI_FROM_0 = UCI | {
+    "chest_pain_type": dict(zip(CHEST_PAIN, "0123", strict=True)),
+    "st_slope": dict(zip(SLOPE, "012", strict=True)),
+    "thallium": dict(zip(THALLIUM, "012", strict=True)) | {"": "?"},
+}
+UCI_FROM_0_THALLIUM_FROM_1 = UCI_FROM_0 | {
+    "thallium": dict(zip(THALLIUM, "123", strict=True)) | {"": "?"},
 }
 PERMUTED = BINARY | {
     "chest_pain_type": dict(zip(CHEST_PAIN, "3120", strict=True)),
@@ -83,6 +92,7 @@ def _repeated(rows: list[str]) -> list[str]:
 
 
 DIGITS = {"absence": "0", "presence": "1"}
+STATLOG_DIGITS = {"absence": "1", "presence": "2"}
 WORDS = {"absence": "Absence", "presence": "Presence"}
 INVERTED_DIGITS = {"absence": "1", "presence": "0"}
 INVERTED_WORDS = {"absence": "Presence", "presence": "Absence"}
@@ -92,6 +102,37 @@ LAYOUTS: dict[str, tuple[list[str], str, bool]] = {
     "UCI short headings": ([f"{SHORT},num", *_uci_file()], "uci", False),
     "UCI short headings, 0 and 1": ([f"{SHORT},target", *_coded(UCI, DIGITS)], "uci", False),
     "long headings": ([f"{LONG},Heart Disease", *_coded(UCI, WORDS)], "uci", False),
+    "UCI short headings, Statlog's label": (
+        [f"{SHORT},target", *_coded(UCI, STATLOG_DIGITS)],
+        "uci",
+        False,
+    ),
+    "counted from 0": ([f"{SHORT},target", *_coded(UCI_FROM_0, DIGITS)], "uci_from_0", False),
+    "counted from 0, copies": (
+        [f"{SHORT},target", *_repeated(_coded(UCI_FROM_0, DIGITS))],
+        "uci_from_0",
+        False,
+    ),
+    "counted from 0, label inverted": (
+        [f"{SHORT},target", *_coded(UCI_FROM_0, INVERTED_DIGITS)],
+        "uci_from_0",
+        True,
+    ),
+    "counted from 0, thallium from 1": (
+        [f"{SHORT},target", *_coded(UCI_FROM_0_THALLIUM_FROM_1, DIGITS)],
+        "uci_from_0_thallium_from_1",
+        False,
+    ),
+    "counted from 0, thallium from 1, copies, label inverted": (
+        [f"{SHORT},target", *_repeated(_coded(UCI_FROM_0_THALLIUM_FROM_1, INVERTED_DIGITS))],
+        "uci_from_0_thallium_from_1",
+        True,
+    ),
+    "circulating, without copies": (
+        [f"{SHORT},target", *_coded(PERMUTED, INVERTED_DIGITS)],
+        "heart_csv",
+        True,
+    ),
     "circulating": (
         [f"{SHORT},target", *_repeated(_coded(PERMUTED, INVERTED_DIGITS))],
         "heart_csv",
@@ -128,7 +169,7 @@ LAYOUTS: dict[str, tuple[list[str], str, bool]] = {
 
 def _prepare(
     folder: Path, lines: Iterable[str], *, form: str = "auto", invert: bool = False
-) -> tuple[pd.DataFrame, dict[str, object]]:
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     raw = folder / files.RAW
     raw.parent.mkdir(parents=True, exist_ok=True)
     raw.write_text("\n".join(lines) + "\n")
@@ -150,8 +191,8 @@ def test_every_layout_gives_the_same_patients(
 ) -> None:
     prepared, metrics = _prepare(tmp_path, lines, invert=inverted)
 
-    assert_frame_equal(prepared, expected)
-    assert metrics["coding"] == {"raw": coding}
+    assert metrics["coding"]["raw"].split(",")[0] == coding
+    assert_frame_equal(prepared.reset_index(drop=True), expected)
 
 
 @pytest.mark.parametrize(("lines", "coding", "inverted"), LAYOUTS.values(), ids=LAYOUTS.keys())
@@ -199,67 +240,6 @@ def test_the_label_of_the_circulating_file_is_refused_as_it_is(tmp_path: Path) -
         _prepare(tmp_path, lines, invert=False)
 
 
-def _in_words(codes: set[str]) -> str:
-    return " ".join(sorted(codes)) or "none"
-
-
-@pytest.mark.parametrize(
-    "thallium", [{"3"}, {"3", "?"}, {"?"}, {""}, {"3.0", ""}, set()], ids=_in_words
-)
-def test_thallium_codes_that_fit_two_codings_are_refused_with_the_choices(
-    thallium: set[str],
-) -> None:
-    with pytest.raises(SchemaError, match="cannot tell the coding from the thallium") as refusal:
-        formats.detect({"thallium": thallium, "sex": {"0", "1"}, "chest_pain_type": {"1", "4"}})
-
-    choices = "set prepare.format to one of project, uci, heart_csv, heart_csv_from_1"
-    assert choices in str(refusal.value)
-
-
-@pytest.mark.parametrize("chest_pain", [{"1", "2", "3"}, {"2.0"}, {"?"}, set()], ids=_in_words)
-def test_chest_pain_codes_that_fit_two_codings_are_refused_with_the_choices(
-    chest_pain: set[str],
-) -> None:
-    with pytest.raises(SchemaError, match="cannot tell the coding from the chest pain") as refusal:
-        formats.detect({"thallium": {"1", "2", "3"}, "chest_pain_type": chest_pain})
-
-    assert "set prepare.format to one of heart_csv, heart_csv_from_1" in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("thallium", "chest_pain", "coding"),
-    [
-        ({"3", "6"}, {"1", "2"}, "uci"),
-        ({"3.0", "7.0", "?"}, {"4.0"}, "uci"),
-        ({"2"}, {"0"}, "heart_csv"),
-        ({" 0", "3"}, {" 0.0"}, "heart_csv"),
-        ({"1"}, {"4", "1"}, "heart_csv_from_1"),
-        ({"normal", ""}, {"asymptomatic"}, "project"),
-    ],
-)
-def test_the_codes_tell_the_coding(thallium: set[str], chest_pain: set[str], coding: str) -> None:
-    tokens = {"thallium": thallium, "chest_pain_type": chest_pain, "sex": {"0", "1"}}
-
-    assert formats.detect(tokens).name == coding
-
-
-def test_words_tell_the_project_coding_without_any_thallium_scan() -> None:
-    assert formats.detect({"thallium": {""}, "sex": {"male", "female"}}) is formats.PROJECT
-
-
-def test_an_ambiguous_file_is_refused_by_name_and_read_once_the_coding_is_named(
-    tmp_path: Path,
-) -> None:
-    normal = [line for line in _uci_file() if line.split(",")[-2] == "3.0"]
-
-    with pytest.raises(UserError, match=f"^{files.RAW}: cannot tell the coding"):
-        _prepare(tmp_path, normal)
-    prepared, _ = _prepare(tmp_path, normal, form="uci")
-
-    assert set(prepared["thallium"]) == {"normal"}
-    assert len(prepared) == len(normal)
-
-
 def test_the_wrong_coding_is_refused_with_the_codes_that_it_knows(tmp_path: Path) -> None:
     lines, _, _ = LAYOUTS["circulating"]
 
@@ -298,3 +278,26 @@ def test_the_names_in_params_are_those_of_the_codings() -> None:
     schema = json.dumps(params.Prepare.model_json_schema())
 
     assert json.dumps(["auto", *formats.CODINGS]) in schema
+
+
+@pytest.mark.parametrize(
+    ("labels", "absence", "presence"),
+    [
+        ({"1", "2"}, ["1"], ["2"]),
+        ({"1.0", " 2"}, ["1"], ["2.0"]),
+        ({"0", "1", "2"}, ["0"], ["1", "2"]),
+        ({"0", "2"}, ["0"], ["2"]),
+    ],
+)
+def test_one_and_two_alone_are_statlogs_label(
+    labels: set[str], absence: list[str], presence: list[str]
+) -> None:
+    coding = formats.with_label_of(formats.UCI, labels)
+
+    assert {coding.translate(OUTCOME.name, label) for label in absence} == {"absence"}
+    assert {coding.translate(OUTCOME.name, label) for label in presence} == {"presence"}
+    assert coding.translate("thallium", "7") == "reversible_defect"
+
+
+def test_the_label_of_words_is_never_statlogs() -> None:
+    assert formats.with_label_of(formats.PROJECT, {"1", "2"}) is formats.PROJECT

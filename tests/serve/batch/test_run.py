@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 
+from heart.dataset.formats import NUMBERED, Coding
 from heart.registry.model_version import BESIDE, REFERENCE
 from heart.registry.onnx_model import OnnxModel
+from heart.schema import NAMES, encode
 from serve.batch import csv_files, local, parquet_files
 from serve.batch.errors import ScoreError
 from serve.batch.outcome import Report
@@ -201,8 +204,12 @@ def test_no_two_columns_of_the_output_have_one_name(
         ("a.csv", "age,sex,Sex\n", "column sex occurs more than once"),
         ("a.csv", "age;sex\n", "column 'age;sex' is unknown"),
         ("a.csv", "\xff\xfe", "column 'ÿþ' is unknown"),
-        ("a.csv", "age,sex\n50,1\n", "set --coding to one of project, uci"),
-        ("a.csv", "age,sex,cp,thal\n50,1,2,1\n", "set --coding to one of heart_csv, heart"),
+        ("a.csv", "age,sex\n50,1\n", "Set --coding to one of uci, uci_from_0"),
+        (
+            "a.csv",
+            "age,sex,cp,thal\n50,1,2,1\n",
+            "Set --coding to one of uci, uci_from_0, uci_from_0_thall",
+        ),
         ("a.parquet", "PAR1", "not a Parquet file"),
         ("in", "", "no .csv or .parquet file in this folder"),
     ],
@@ -219,6 +226,77 @@ def test_what_cannot_be_scored_is_said_and_leaves_nothing(
         score(tmp_path / name, tmp_path / "out")
 
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("out")] == []
+
+
+FROM_0 = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal"
+TWO = "61,1,3,141,251,0,2,121,1,2.1,1,2,3\n49,1,0,127,219,0,0,171,0,0.3,0,0,1\n"
+
+
+def test_a_small_table_that_two_codings_fit_is_scored_once_the_coding_is_named(
+    tmp_path: Path, score: Score, onnx: bytes
+) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text(f"{FROM_0}\n{TWO}")
+    sick = [61, 1, 3, 141, 251, 0, 2, 121, 1, 2.1, 1, 2, 2]
+    well = [49, 1, 0, 127, 219, 0, 0, 171, 0, 0.3, 0, 0, 0]
+
+    with pytest.raises(ScoreError, match=r"a\.csv: cannot tell .*: uci_from_0_.*, heart_csv fit"):
+        score(source, tmp_path / "out.csv")
+    report = score(source, tmp_path / "out.csv", coding="uci_from_0_thallium_from_1")
+
+    expected = OnnxModel(onnx)(np.array([sick, well], dtype=np.float32))
+    assert np.allclose(np.array(probabilities(tmp_path / "out.csv")), expected, atol=1e-6)
+    assert report.codings == ("uci_from_0_thallium_from_1",)
+
+
+@pytest.mark.parametrize("coding", NUMBERED, ids=lambda coding: coding.name)
+@pytest.mark.parametrize("kind", ["csv", "parquet with text", "parquet with numbers"])
+def test_patients_in_any_coding_have_the_same_scores(
+    kind: str,
+    coding: Coding,
+    tmp_path: Path,
+    score: Score,
+    onnx: bytes,
+    patients: pd.DataFrame,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    coded = patients[[*NAMES]].copy()
+    for name, codes in coding.codes.items():
+        if name in NAMES:
+            code = {text: code for code, text in codes.items()}
+            coded[name] = coded[name].map(lambda text, code=code: code.get(text, text))
+    source = tmp_path / f"in.{kind[:7].strip()}"
+    if kind == "csv":
+        coded.to_csv(source, index=False)
+    else:
+        numbers = coded.apply(pd.to_numeric) if kind.endswith("numbers") else coded
+        numbers.to_parquet(source)
+
+    report = score(source, tmp_path / "out.csv")
+
+    expected = OnnxModel(onnx)(encode({name: patients[name].tolist() for name in NAMES}))
+    assert np.allclose(np.array(probabilities(tmp_path / "out.csv")), expected, atol=1e-6)
+    assert (report.codings, report.bad_rows) == ((coding.name,), 0)
+    assert capsys.readouterr().out == f"{source.name}: coding {coding.name}\n"
+
+
+def test_the_codings_of_a_folder_are_printed_and_stand_in_the_report(
+    tmp_path: Path, score: Score, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "ab":
+        csv.write_csv(table(ROWS[:20]), folder / f"{name}.csv")
+    (folder / "c.csv").write_text(f"{UCI}\n")
+
+    score(folder, tmp_path / "out")
+
+    assert capsys.readouterr().out.splitlines() == [
+        "a.csv and 1 more: coding project",
+        "c.csv: coding uci",
+    ]
+    report = json.loads((tmp_path / "out" / "_report.json").read_text())
+    assert report["codings"] == ["project", "uci"]
 
 
 def test_a_column_of_another_type_is_refused(tmp_path: Path, score: Score) -> None:

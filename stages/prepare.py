@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from heart import files
-from heart.dataset import detection as coding_detection
-from heart.dataset import formats
-from heart.dataset.label_check import check_direction
+from heart.dataset import detection, formats
+from heart.dataset.label_check import check_both_outcomes, check_conflicts, check_direction
 from heart.dataset.reader import Lines, RawTable, input_files, listed, read
 from heart.errors import UserError, run_main
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
@@ -130,6 +129,8 @@ def prepare(
         table = translate(source, coding)
         if raw and options.invert_label:
             table[OUTCOME.name] = table[OUTCOME.name].astype(str).map(_INVERTED)
+        if raw:
+            check_both_outcomes(table, source.columns[OUTCOME.name].categories, source.path)
         remedy = _remedy(raw, options.invert_label)
         signs[SOURCES[source.path]] = check_direction(table, source.path, remedy)
         tables.append(table.assign(source=SOURCES[source.path]))
@@ -137,7 +138,9 @@ def prepare(
     table = tables[0]
     if len(tables) > 1:
         table = pd.concat([t.astype(object) for t in tables], ignore_index=True).fillna("")
-    table["patient_id"] = patient_ids(table, measurement_hashes(table))
+    hashes = measurement_hashes(table)
+    check_conflicts(hashes, table[OUTCOME.name], [source.path for source in sources])
+    table["patient_id"] = patient_ids(table, hashes)
     kept = table.drop_duplicates([*formats.COLUMNS])
     prepared = kept[["patient_id", "source", *formats.COLUMNS]]
     return prepared, {
@@ -164,12 +167,12 @@ def _coding(source: RawTable, wanted: str) -> formats.Coding:
 
 def _detected(source: RawTable) -> formats.Coding:
     columns = {
-        name: coding_detection.Cells(list(cells.categories), cells.codes)
+        name: detection.Cells(list(cells.categories), cells.codes)
         for name, cells in source.columns.items()
         if name in NAMES
     }
     try:
-        return coding_detection.detect(columns, "prepare.format")
+        return detection.detect(columns, "prepare.format")
     except SchemaError as error:
         raise UserError(f"{source.path}: {error}") from None
 
@@ -197,6 +200,8 @@ def main() -> None:
     for path, name in SOURCES.items():
         if name in metrics["coding"]:
             print(f"{path}: coding {metrics['coding'][name]}")
+    if metrics["conflicting_outcomes"]:
+        print(f"{metrics['conflicting_outcomes']} sets of equal measurements have both outcomes")
 
 
 if __name__ == "__main__":

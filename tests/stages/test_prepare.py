@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import hypergeom
 
 from heart import files
 from heart.dataset import label_check as direction
@@ -431,24 +433,87 @@ def test_turning_a_right_label_round_is_refused() -> None:
     assert "set it to false" in message
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_patient_or_two_are_no_evidence(number: int) -> None:
-    prepared, _ = _prepared(_inverted([HEADING, *PATIENTS[:number]]))
+def test_two_patients_are_no_evidence() -> None:
+    prepared, _ = _prepared(_inverted([HEADING, *PATIENTS[:2]]))
 
-    assert len(prepared) == number
+    assert len(prepared) == 2
 
 
-def test_one_unusual_sign_is_no_evidence() -> None:
-    other = {"yes": "no", "no": "yes"}
-    outside_training_range = [row.split(",") for row in PATIENTS]
-    place = COLUMNS.index("exercise_angina")
-    for cells in outside_training_range:
-        cells[place] = other[cells[place]]
+def _changed(column: str, other: Callable[[str], str], rows: list[str] = PATIENTS) -> list[str]:
+    """The file with other cells in a column."""
+    place = COLUMNS.index(column)
+    cells = [row.split(",") for row in rows]
+    changed = [[*row[:place], other(row[place]), *row[place + 1 :]] for row in cells]
+    return [HEADING, *map(",".join, changed)]
 
-    prepared, metrics = _prepared([HEADING, *map(",".join, outside_training_range)])
+
+def _swap(one: str, two: str) -> Callable[[str], str]:
+    return lambda cell: {one: two, two: one}.get(cell, cell)
+
+
+CONTRADICTIONS: dict[str, Callable[[str], str]] = {
+    "chest_pain_type": _swap("asymptomatic", "typical_angina"),
+    "exercise_angina": _swap("yes", "no"),
+    "thallium": _swap("normal", "reversible_defect"),
+    "major_vessels": lambda cell: cell and str(3 - int(cell)),
+    "st_depression": lambda cell: f"{10 - float(cell):g}",
+    "max_heart_rate": lambda cell: str(280 - int(cell)),
+}
+
+
+@pytest.mark.parametrize("column", CONTRADICTIONS)
+def test_a_sign_that_contradicts_the_outcome_by_itself_is_refused_by_name(column: str) -> None:
+    message = _refusal(_changed(column, CONTRADICTIONS[column]))
+
+    assert message.startswith(f"{files.RAW}: 1 of 6 clinical signs contradict")
+    assert f"\n  {column}: " in message
+
+
+def test_a_column_that_is_emptied_contradicts_nothing() -> None:
+    prepared, metrics = _prepared(_changed("chest_pain_type", lambda _: ""))
 
     assert len(prepared) == len(PATIENTS)
+    assert len(metrics["clinical_signs_z"]["raw"]) == 5
+
+
+@pytest.mark.parametrize("size", [10, 30, 100, 250])
+def test_samples_of_right_data_contradict_nothing(size: int) -> None:
+    random = np.random.default_rng(size)
+    known = pd.DataFrame([row.split(",") for row in PATIENTS], columns=list(COLUMNS))
+
+    for _ in range(10):
+        sample = known.iloc[random.choice(len(known), size, replace=False)]
+        assert direction.contradictions(sample) == {}
+
+
+@pytest.mark.parametrize("rows", [1, 8, 90, 3000])
+def test_the_probability_by_chance_is_hypergeometric(rows: int) -> None:
+    random = np.random.default_rng(rows)
+
+    for share in (0.1, 0.5, 0.9):
+        high, sick = random.random(rows) < share, random.random(rows) < 0.4
+        expected = hypergeom.cdf((high & sick).sum(), rows, high.sum(), sick.sum())
+        assert direction._probability_of_so_few(high, sick) == pytest.approx(expected)
+
+
+def test_copies_of_rows_are_no_evidence_against_a_sign() -> None:
+    few = _changed("exercise_angina", CONTRADICTIONS["exercise_angina"], PATIENTS[:8])
+
+    prepared, metrics = _prepared([HEADING, *few[1:] * 40])
+
+    assert len(prepared) == 8
     assert metrics["clinical_signs_z"]["raw"]["exercise_angina"] < -3
+
+
+def test_the_only_patient_with_a_sign_is_no_evidence() -> None:
+    # Were the z value taken for normal, this would have a probability of 1e-22 by chance.
+    table = pd.DataFrame([PATIENTS[1].split(",")] * 100, columns=list(COLUMNS))
+    table["age"] = [str(20 + n % 90) for n in range(100)]
+    table["exercise_angina"] = ["yes", *["no"] * 99]
+    table[OUTCOME.name] = ["absence", *["presence"] * 99]
+
+    assert direction.associations(table)[0]["exercise_angina"] < -9
+    assert direction.contradictions(table) == {}
 
 
 def test_signs_that_were_not_measured_are_no_evidence() -> None:
@@ -459,6 +524,14 @@ def test_signs_that_were_not_measured_are_no_evidence() -> None:
 
 
 # The classes of the label
+
+
+@pytest.mark.parametrize(("label", "outcome"), [("0", "absence"), ("2", "presence")])
+def test_a_raw_file_with_one_outcome_is_refused_with_its_label(label: str, outcome: str) -> None:
+    message = _refusal([f"{UCI_PATIENT[:-1]}{label}"] * 3)
+
+    assert f"{files.RAW}: heart_disease is {outcome} in all 3 rows (label {label})" in message
+    assert "Statlog" in message
 
 
 STATLOG = [
@@ -492,6 +565,64 @@ def test_the_direction_of_statlogs_label_is_checked() -> None:
     assert "the label looks inverted: 6 of 6" in _refusal(
         [STATLOG[0], *map(",".join, cells)], format="uci"
     )
+
+
+# Equal measurements with both outcomes
+
+
+def _opposite(rows: list[str]) -> list[str]:
+    return _inverted([HEADING, *rows])[1:]
+
+
+def test_a_file_and_its_inverted_copy_are_refused() -> None:
+    message = _refusal([*LINES, *_opposite(PATIENTS)])
+
+    assert message.startswith(f"{files.RAW}: 303 of 303 sets of rows with the same measurements")
+
+
+def test_inverted_copies_of_a_tenth_of_the_patients_are_refused() -> None:
+    message = _refusal([*LINES, *_opposite(PATIENTS[:30])])
+
+    assert "30 of 30 sets" in message
+    assert "at most 15" in message
+
+
+def test_an_inverted_copy_with_copies_is_refused() -> None:
+    message = _refusal([*LINES, *_opposite(PATIENTS * 3)], invert_label=True)
+
+    assert "303 of 303 sets" in message
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_few_conflicts_are_counted_and_printed(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, metrics = _prepared([*LINES, *PATIENTS, *_opposite(PATIENTS[:number])])
+
+    assert metrics["conflicting_outcomes"] == number
+    assert f"{number} sets of equal measurements" in capsys.readouterr().out
+
+
+def test_patients_of_whom_little_is_known_may_have_both_outcomes() -> None:
+    random = np.random.default_rng(0)
+    outcomes = random.choice(["absence", "presence"], size=400)
+    ages = random.integers(40, 60, size=400)
+    little = [
+        f"{age},male,,,,,,,,,,,,{outcome}" for age, outcome in zip(ages, outcomes, strict=True)
+    ]
+
+    _, metrics = _prepared([HEADING, *little])
+
+    assert metrics["conflicting_outcomes"] == 20
+
+
+def test_conflicts_between_the_files_name_both() -> None:
+    healthy = [row for row in PATIENTS if row.endswith("absence")]
+    _lay(files.PRODUCTION, [HEADING, *_opposite(healthy[:14])])
+
+    message = _refusal(LINES)
+
+    assert message.startswith(f"{files.RAW} and {files.PRODUCTION}: 14 of 14 sets")
 
 
 # The coding

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from heart.predictions.log import LogUnavailable
 from heart.registry.errors import Kind
+from serve.blocks import Figures
 from serve.guard import ChampionGuard
 from serve.service import Service
 
@@ -23,6 +24,7 @@ class ServiceCollector(Collector):
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self._figures = Figures()
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: registering must not ask the database."""
@@ -58,7 +60,7 @@ class ServiceCollector(Collector):
         )
 
     def _labelled(self) -> Iterator[Metric]:
-        """Accuracy and AUC of the champion, once there are too many labels to tell of one patient."""
+        """Accuracy and AUC of the champion, once there are enough labels, and then in steps."""
         model = self.service.champion.current
         try:
             found = self.service.labelled(model.version) if model else None
@@ -66,6 +68,7 @@ class ServiceCollector(Collector):
             return
         if model is None or found is None:
             return
+        found = self._figures.published(model.version, int(found["labels"]), found)
         for name, help_text in (("accuracy", "Share of right answers"), ("roc_auc", "ROC AUC")):
             gauge = GaugeMetricFamily(
                 f"heart_labelled_{name}_ratio",
@@ -77,11 +80,14 @@ class ServiceCollector(Collector):
 
 
 class ShadowCollector(Collector):
-    """Asked at each scrape. No figure is over fewer patients than could hide one."""
+    """Asked at each scrape. No figure is over fewer patients than could hide one, nor does it change by
+    fewer; that there is an alarm is told at once.
+    """
 
     def __init__(self, service: Service, guard: ChampionGuard) -> None:
         self._service = service
         self._guard = guard
+        self._figures = Figures()
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: registering must not ask the database."""
@@ -115,13 +121,16 @@ class ShadowCollector(Collector):
             return
         if model is None or found is None:
             return
+        versions = (model.version, found["version"])
+        rows = self._service.shadow.rows[found["version"]]
         for name, help_text in (
             ("difference_mean", "By how much the challenger's risks are higher in the mean"),
             ("disagreement_ratio", "Share of patients for whom the challenger predicts another"),
         ):
             if found[name] is not None:
+                figure = self._figures.published((name, *versions), rows, found[name])
                 gauge = GaugeMetricFamily(f"heart_shadow_{name}", help_text, labels=VERSION)
-                gauge.add_metric([found["version"]], found[name])
+                gauge.add_metric([found["version"]], figure)
                 yield gauge
         for name, help_text in (
             ("accuracy", "Share of right answers of both, same patients"),
@@ -130,9 +139,13 @@ class ShadowCollector(Collector):
             gauge = GaugeMetricFamily(
                 f"heart_shadow_labelled_{name}_ratio", help_text, labels=VERSION
             )
-            for role, version in (("champion", model.version), ("challenger", found["version"])):
-                if found[f"{role}_{name}"] is not None:
-                    gauge.add_metric([version], found[f"{role}_{name}"])
+            for score, version in zip(
+                (f"champion_{name}", f"challenger_{name}"), versions, strict=True
+            ):
+                if found[score] is not None:
+                    key = (score, *versions)
+                    figure = self._figures.published(key, found["labels"], found[score])
+                    gauge.add_metric([version], figure)
             if gauge.samples:
                 yield gauge
 
@@ -143,12 +156,14 @@ class ShadowCollector(Collector):
         found = self._guard.judgement
         if found is None:
             return
+        key = (found.champion, found.fallback)
+        worse_ratio = self._figures.published(key, found.labels, found.worse_ratio)
         for name, help_text, value in (
             ("labels", "Labelled answers that the guard compares on", found.labels),
             (
                 "worse_ratio",
                 "Evidence that the champion is worse, over its limit",
-                found.worse_ratio,
+                worse_ratio,
             ),
             ("alarm", "1 while the champion is worse than the version before it", found.alarm),
         ):

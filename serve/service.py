@@ -20,6 +20,7 @@ from serve.api.models import MAX_BATCH, encoded, outside_training_range, shapley
 from serve.metrics import Metrics
 from serve.model_manager import ModelManager
 from serve.offload import Offload
+from serve.patient_metrics import tally
 from serve.shadow import ShadowScorer
 
 # Figures of a comparison by the count of patients that they are over.
@@ -164,7 +165,7 @@ class Service:
                 for answer, row in zip(answers, measured, strict=True)
             ]
         )
-        self.metrics.predicted.count(model.version, answers, strange)
+        self.metrics.patients.predicted(model.version, len(answers), tally(answers, strange))
         self.shadow.enqueue(model.version, keys, rows)
         return answers
 
@@ -187,7 +188,7 @@ class Service:
         """Keep an outcome: `created`, `same` or `replaced`. Waits for the database."""
         done = self.log.record_outcome(prediction_id, outcome, source, replace=replace)
         if done != "same":
-            self.metrics.feedback.labels(outcome, source).inc()
+            self.metrics.patients.recorded(outcome, source, replaced=done == "replaced")
         return done
 
     def erase(self, prediction_id: str) -> None:

@@ -68,7 +68,7 @@ async def invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, InvalidBody | RequestValidationError)
     complete = error.complete if isinstance(error, InvalidBody) else True
     errors: Sequence[Any] = error.errors if isinstance(error, InvalidBody) else error.errors()
-    request.app.state.service.metrics.count_rejected_values(out_of_range(errors))
+    request.app.state.service.metrics.patients.refused(out_of_range(errors))
     answer = {
         "detail": [_problem(item) for item in errors[:MAX_ERRORS]],
         "more": not complete or len(errors) > MAX_ERRORS,

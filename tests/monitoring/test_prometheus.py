@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from heart.drift.baseline import MIN_CELL_COUNT
 from heart.schema import NAMES
 from serve.api.models import EXAMPLE
 from tests.conftest import Require
@@ -125,7 +126,7 @@ def test_drift_names_its_features(stack: Stack) -> None:
 
 @after_normal_patients
 def test_values_of_another_unit_are_a_matter_of_data_quality(stack: Stack) -> None:
-    for patient in measured(7):
+    for patient in measured(2 * MIN_CELL_COUNT):  # they are published in blocks
         wrong = {**patient, "cholesterol": 6.1}  # in mmol/l
         assert stack.service.post("/predict", json=wrong).status_code == 422
 

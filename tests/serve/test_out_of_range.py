@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from heart.drift.baseline import MIN_CELL_COUNT
 from heart.schema import MEASUREMENTS, NAMES
 from serve.api.models import EXAMPLE
 from serve.app import create_app
@@ -36,9 +37,17 @@ def test_a_value_out_of_range_is_counted_by_its_measurement(
 ) -> None:
     wrong = ["1", 0] if measurement.choices else [measurement.low - 1, measurement.high + 1, "x"]
     for given_value in wrong:
-        client.post("/predict", json={**EXAMPLE, measurement.name: given_value})
+        patient = {**EXAMPLE, measurement.name: given_value}
+        client.post("/predict/batch", json={"patients": [patient] * MIN_CELL_COUNT})
 
-    assert refused(client) == {measurement.name: len(wrong)}
+    assert refused(client) == {measurement.name: len(wrong) * MIN_CELL_COUNT}
+
+
+def test_a_value_of_a_single_patient_is_counted_like_those_of_a_batch(client: TestClient) -> None:
+    for _ in range(MIN_CELL_COUNT):
+        client.post("/predict", json={**EXAMPLE, "cholesterol": 5.2})
+
+    assert refused(client) == {"cholesterol": MIN_CELL_COUNT}
 
 
 def test_every_patient_of_a_batch_in_wrong_units_is_counted(client: TestClient) -> None:
@@ -51,17 +60,19 @@ def test_every_patient_of_a_batch_in_wrong_units_is_counted(client: TestClient) 
 
 
 def test_what_is_missing_or_unknown_is_not_out_of_range(client: TestClient) -> None:
-    client.post("/predict", json={"sex": "male", "shoe_size": 43})
-    client.post("/predict", json={"sex": "male", "age": None})
-    client.post("/feedback", json={"prediction_id": "0" * 32, "age": 1000})
-    client.post("/predict", content=b"{")
+    for _ in range(MIN_CELL_COUNT):
+        client.post("/predict", json={"sex": "male", "shoe_size": 43})
+        client.post("/predict", json={"sex": "male", "age": None})
+        client.post("/feedback", json={"prediction_id": "0" * 32, "age": 1000})
+        client.post("/predict", content=b"{", headers={"content-type": "application/json"})
 
     assert refused(client) == {}
 
 
 def test_the_page_counts_them_too(client: TestClient) -> None:
     handlers = Callbacks(client.app.state.service)  # type: ignore[attr-defined]
-    table = b64encode(b"age,sex,cholesterol\n57,male,5.2\n,male,\n61,F,6.1\n").decode()
+    rows = ["57,male,5.2", ",male,", *["61,F,6.1"] * 9]
+    table = b64encode("\n".join(["age,sex,cholesterol", *rows, ""]).encode()).decode()
     form = [{**EXAMPLE, "age": 300}.get(name) for name in NAMES]
     empty = [None] * len(NAMES)
     portal = client.portal
@@ -71,4 +82,4 @@ def test_the_page_counts_them_too(client: TestClient) -> None:
     portal.call(handlers.predict, "en", *empty)
     portal.call(handlers.score, table, "en")
 
-    assert refused(client) == {"age": 1, "cholesterol": 2, "sex": 1}
+    assert refused(client) == {"age": 1, "cholesterol": 10, "sex": 9}

@@ -13,6 +13,7 @@ from typing import get_args
 
 import pytest
 
+from heart.drift.baseline import MIN_CELL_COUNT
 from heart.registry.errors import Kind
 from heart.schema import NAMES
 from serve.api.models import EXAMPLE
@@ -59,10 +60,14 @@ def ids(server: Server) -> list[str]:
     for body in (WRONG, {**CANARY, "age": None}, "canary_text", [CANARY]):
         assert client.post("/predict", json=body).status_code == 422
     assert client.post("/predict/batch", json={"patients": [CANARY, WRONG]}).status_code == 422
-    assert client.post("/predict", content=b'{"canary": 647').status_code == 422
+    assert client.post("/predict", content=b'{"canary": 647').status_code == 415
+    headers = {"content-type": "application/json"}
+    assert client.post("/predict", content=b'{"canary": 647', headers=headers).status_code == 422
     assert client.get("/canary/647?canary=7.123456").status_code == 404
     found.append(by_the_page(server))
     wrong_by_the_page(server)
+    more = {"patients": [CANARY] * MIN_CELL_COUNT}  # or nothing of them would be in the metrics
+    client.post("/predict/batch", json=more).raise_for_status()
     for outcome in ("presence", "absence"):
         given = {"prediction_id": single, "outcome": outcome, "source": "registry"}
         client.post("/feedback", json=given)

@@ -201,8 +201,9 @@ def test_the_service_compares_from_the_eleventh_patient_on(client: TestClient) -
     ours, theirs = model().predict(rows), model(*CHALLENGER).predict(rows)
     assert found["difference_mean"] == pytest.approx(float((theirs - ours).mean()), abs=1e-6)
     assert found["disagreement_ratio"] == ((ours >= 0.5) != (theirs >= 0.5)).mean()
+    counted = 'heart_shadow_rows_total{model_version="2"} 11.0'
+    until(lambda: counted in client.get("/metrics").text)  # just after they are logged
     text = client.get("/metrics").text
-    assert 'heart_shadow_rows_total{model_version="2"} 11.0' in text
     assert "heart_shadow_dropped_total 0.0" in text
     assert f'heart_shadow_difference_mean{{model_version="2"}} {found["difference_mean"]}' in text
     assert 'heart_shadow_disagreement_ratio{model_version="2"}' in text

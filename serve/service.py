@@ -11,16 +11,15 @@ import numpy as np
 from heart.drift.baseline import MIN_CELL_COUNT
 from heart.drift.snapshot import DriftSnapshot
 from heart.ml.scores import roc_auc
-from heart.predictions.log import PredictionLog, Record, new_ids
+from heart.predictions.log import PredictionLog
 from heart.registry.errors import RegistryUnavailable
 from heart.registry.model_version import Model
-from heart.schema import NAMES, OUTCOME
 from monitoring.monitor import DriftMonitor
-from serve.api.models import MAX_BATCH, encoded, outside_training_range, shapley, values_of, warning
+from serve.api.models import MAX_BATCH, shapley
 from serve.metrics import Metrics
 from serve.model_manager import ModelManager
 from serve.offload import Offload
-from serve.patient_metrics import tally
+from serve.scoring import PRESENCE, score
 from serve.shadow import ShadowScorer
 
 # Figures of a comparison by the count of patients that they are over.
@@ -30,7 +29,8 @@ COMPARED = {
         f"{role}_{score}" for role in ("champion", "challenger") for score in ("accuracy", "brier")
     ),
 }
-ABSENCE, PRESENCE = (choice.name for choice in OUTCOME.choices)
+# More patients are scored in a thread: so many take the event loop some milliseconds.
+LARGE_ROWS = 250
 Patient = Mapping[str, Any]
 
 
@@ -93,7 +93,7 @@ class Service:
 
         Raises NoModel, LogUnavailable.
         """
-        if explain:
+        if explain or len(patients) > LARGE_ROWS:
             return await self._predict(patients, explain)
         loop = asyncio.get_running_loop()
         asked = PendingRequest(patients, loop.create_future())
@@ -136,38 +136,18 @@ class Service:
         self, patients: Sequence[Patient], explain: bool = False
     ) -> list[dict[str, Any]]:
         model = self.model()
-        measured = [values_of(patient) for patient in patients]
-        rows = encoded(measured)
-        risks = model.predict(rows).tolist()
-        numbers = model.training.get("numbers", {})
-        strange = [outside_training_range(patient, numbers) for patient in patients]
-        keys = new_ids(len(risks))
-        answers = [
-            {
-                "prediction_id": key,
-                "probability": risk,
-                "prediction": PRESENCE if risk >= model.threshold else ABSENCE,
-                "threshold": model.threshold,
-                "model_version": model.version,
-                "missing": [n for n, value in zip(NAMES, row, strict=True) if value is None],
-                "warnings": [warning(name, numbers) for name in names],
-                "contributions": None,
-            }
-            for key, row, risk, names in zip(keys, measured, risks, strange, strict=True)
-        ]
+        if len(patients) > LARGE_ROWS:
+            scored = await self.offload.run(score, model, patients)
+        else:
+            scored = score(model, patients)
         if explain:
-            for answer, row in zip(answers, rows, strict=True):
+            for answer, row in zip(scored.answers, scored.rows, strict=True):
                 moved, _ = await asyncio.to_thread(shapley, row, model.predict)
                 answer["contributions"] = moved
-        await self.log.append(
-            [
-                Record(answer["prediction_id"], model.version, answer["probability"], row)
-                for answer, row in zip(answers, measured, strict=True)
-            ]
-        )
-        self.metrics.patients.predicted(model.version, len(answers), tally(answers, strange))
-        self.shadow.enqueue(model.version, keys, rows)
-        return answers
+        await self.log.append(scored.records, checked=True)
+        self.metrics.patients.predicted(model.version, len(patients), scored.counts)
+        self.shadow.enqueue(model.version, [record.id for record in scored.records], scored.rows)
+        return scored.answers
 
     def reload(self) -> dict[str, Any]:
         """Look into the registry now, and try again what was refused. Raises RegistryUnavailable."""

@@ -49,6 +49,7 @@ __all__ = [
     "Side",
     "Stats",
     "UnknownPrediction",
+    "check",
     "is_id",
     "new_ids",
 ]
@@ -109,13 +110,15 @@ class PredictionLog:
         """Refuse what comes from now on, write what waits for up to `timeout` seconds, stop."""
         self._writer.close(timeout)
 
-    async def append(self, records: Sequence[Record]) -> None:
+    async def append(self, records: Sequence[Record], *, checked: bool = False) -> None:
         """Return once all records are durable; they are written together or not at all.
 
+        With `checked`, whoever calls has called `check`: for thousands, it would hold up the event loop.
         An id that is in the log already is left as it is. Raises LogUnavailable (LogQueueFull if too
         much waits), LogRejected for records that do not fit the table.
         """
-        check(records)
+        if not checked:
+            check(records)
         if records:
             await self._writer.append(records)
 

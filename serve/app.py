@@ -14,7 +14,14 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from heart.http.access import unavailable
-from heart.http.admission import NO_TELEMETRY, AdmissionControlMiddleware, ConcurrencyLimiter
+from heart.http.admission import (
+    NO_TELEMETRY,
+    AdmissionControlMiddleware,
+    ConcurrencyLimiter,
+    method_label,
+)
+from heart.http.hosts import AllowedHosts
+from heart.http.origin import SameOriginMiddleware
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from monitoring.collector import DriftCollector
@@ -61,6 +68,12 @@ def create_app(
         telemetry=NO_TELEMETRY,
     )
     app.add_middleware(AdmissionControlMiddleware, admission=admission, metrics=metrics)
+    app.add_middleware(
+        SameOriginMiddleware,
+        hosts=AllowedHosts((*settings.allowed_hosts, settings.host)),
+        setting="HEART_ALLOWED_HOSTS",
+        on_reject=lambda method, status: metrics.rejected(method_label(method), status),
+    )
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)

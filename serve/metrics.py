@@ -64,6 +64,10 @@ class Metrics:
         self.refused.inc()
         self._answers(method, SHED, 503).inc()
 
+    def rejected(self, method: str, status: int) -> None:
+        """Count a request for another host, or of another site's page."""
+        self._answers(method, SHED, status).inc()
+
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""
         self._answers(method, route, status).inc()

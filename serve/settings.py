@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from heart.drift.baseline import MIN_CELL_COUNT
+from heart.http.hosts import HostNames
 from heart.settings import SharedSettings
 from serve.api.models import MAX_BATCH
 
@@ -27,6 +28,13 @@ class Settings(SharedSettings):
     )
     port: int = Field(
         8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose a free one."
+    )
+    allowed_hosts: HostNames = Field(
+        (),
+        description="Host names by which the service is called, separated by commas, beside "
+        "localhost, HEART_HOST and every IP address: names of its proxy, of a container or Service. "
+        "*.DOMAIN allows all names below it, * any. Requests for other names are rejected (421).",
+        json_schema_extra={"default": ""},
     )
     poll_seconds: float = Field(
         30, gt=0, le=86400, description="Seconds between two looks into the registry."

@@ -1,6 +1,7 @@
 """Who may use a route, and what is answered to those who cannot for now."""
 
 import hmac
+import re
 
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
@@ -15,6 +16,19 @@ def authenticate(scope: Scope, token: str | None) -> None:
         return
     if not hmac.compare_digest(header(scope, b"authorization"), f"Bearer {token}".encode()):
         raise HTTPException(401, "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
+
+
+def require_json(scope: Scope) -> None:
+    """Raise 415 unless the content type is JSON.
+
+    Forms on pages of other origins can send other types, without a CORS preflight.
+    """
+    given = header(scope, b"content-type").decode("latin-1")
+    kind = given.partition(";")[0].strip().lower()
+    if kind != "application/json" and not re.fullmatch(r"application/.+\+json", kind):
+        raise HTTPException(
+            415, f"the header Content-Type is {given[:100]!r}: expected application/json"
+        )
 
 
 def unavailable(reason: str, retry_after: float) -> JSONResponse:

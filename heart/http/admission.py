@@ -1,4 +1,4 @@
-"""What every request meets first: admission, a deadline for what its client may draw out, measurement."""
+"""Admission of requests, a deadline for what a client may draw out, measurement."""
 
 import asyncio
 import json
@@ -20,19 +20,6 @@ if TYPE_CHECKING:  # who reads a body as the service does need not count as it d
 
 CLIENT_SECONDS = 10.0  # for the body of a request to come, and for its answer to be taken
 READING = ("GET", "HEAD", "OPTIONS")  # cheap, or streams of the page, which last as long as its tab
-HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
-    (b"cache-control", b"no-store"),
-    (
-        b"content-security-policy",
-        b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-        b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-        b"connect-src 'self'; frame-ancestors 'none'",
-    ),
-]
 # What is kept of bodies that are on their way: so many of the longest, and short ones beside them. As many
 # long ones may be in work.
 LONG_BODIES, SHORT = 8, 16 * 1024
@@ -141,7 +128,7 @@ class ConcurrencyLimiter:
 
 
 class AdmissionControlMiddleware:
-    """Refuses what is too much, times and counts every answer, and sets the security headers.
+    """Refuses what is too much, times and counts every answer.
 
     A refusal must be much cheaper than an answer, or refusing is all that is done under load: so it
     is made here, before any route is looked for.
@@ -158,7 +145,7 @@ class AdmissionControlMiddleware:
         elif scope["method"] in READING:
             await self._observe(scope, receive, send)
         elif self.admission.full:
-            self.metrics.shed(_method(scope["method"]))
+            self.metrics.shed(method_label(scope["method"]))
             await _answer(send, 503, REFUSAL, RETRY)
         else:
             with self.admission:
@@ -171,8 +158,6 @@ class AdmissionControlMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = {name for name, _ in message["headers"]}
-                message["headers"] += [pair for pair in HEADERS if pair[0] not in own]
                 if self.admission.draining:
                     message["headers"].append(CLOSE)
             await send(message)
@@ -190,7 +175,7 @@ class AdmissionControlMiddleware:
             # The template and never the path: a path is the client's, and may hold anything.
             route = getattr(scope.get("route"), "path", "page")
             self.metrics.answered(
-                _method(scope["method"]), route, status or 500, time.perf_counter() - start
+                method_label(scope["method"]), route, status or 500, time.perf_counter() - start
             )
 
 
@@ -227,12 +212,13 @@ def report_error(error: Exception) -> None:
 
 async def _answer(send: Send, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:
     length = (b"content-length", str(len(body)).encode())
-    headers = [(b"content-type", b"application/json"), length, *more, *HEADERS]
+    headers = [(b"content-type", b"application/json"), length, *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def _method(method: str) -> str:
+def method_label(method: str) -> str:
+    """A method for a metric: clients may send any text as one."""
     return method if method in (*READING, "POST", "DELETE", "PUT") else "other"
 
 

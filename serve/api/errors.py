@@ -51,6 +51,8 @@ def refusal(description: str, *headers: str) -> dict[str, Any]:
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     401: refusal("No or a wrong bearer token", "WWW-Authenticate"),
+    403: refusal("Sent by a page of another origin"),
+    421: refusal("The host that the request is for is not in HEART_ALLOWED_HOSTS"),
     503: refusal("Not now: no model, no log, or too much to do", "Retry-After"),
 }
 WITH_BODY: dict[int | str, dict[str, Any]] = {
@@ -58,7 +60,7 @@ WITH_BODY: dict[int | str, dict[str, Any]] = {
     400: refusal("The body cannot be read"),
     408: refusal("The body did not come in time"),
     413: refusal("The body is too long"),
-    415: refusal("The body is not declared as application/json"),
+    415: refusal("The content type is not JSON"),
     422: {"model": Problems, "description": "The body is no JSON, or a value does not fit"},
 }
 

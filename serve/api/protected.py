@@ -3,17 +3,16 @@
 from contextlib import nullcontext
 from typing import Any
 
-from fastapi import HTTPException, Response
+from fastapi import Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from heart.http.access import authenticate
-from heart.http.admission import SHORT, ConcurrencyLimiter, again, header, whole_body
+from heart.http.access import authenticate, require_json
+from heart.http.admission import SHORT, ConcurrencyLimiter, again, whole_body
 from serve.api.bodies import validated, validated_batch
 from serve.api.models import Batch
 from serve.offload import Offload
 
-JSON = b"application/json"
 LONG = 64 * 1024  # bytes of a batch: the event loop would validate it for some milliseconds
 
 
@@ -51,7 +50,7 @@ def protected(
 
         async def _answer(self, scope: Scope, model: Any, body: bytes) -> Response | None:
             """The endpoint's answer to a valid body; None if FastAPI has to ask it."""
-            _require_json(scope)
+            require_json(scope)
             long = len(body) > LONG
             with admission.long_body() if long else nullcontext():
                 if long:
@@ -64,13 +63,3 @@ def protected(
                 return response
 
     return Protected
-
-
-def _require_json(scope: Scope) -> None:
-    """Raise 415 for a body that is not declared as JSON."""
-    declared = header(scope, b"content-type")
-    kind = declared.partition(b";")[0].strip().lower()
-    if kind == JSON or (kind.startswith(b"application/") and kind.endswith(b"+json")):
-        return
-    shown = declared[:100].decode("latin-1") or "missing"
-    raise HTTPException(415, f"the content type is {shown}, expected {JSON.decode()}")

@@ -59,6 +59,7 @@ def parts(folder: Path, **changes: Any) -> tuple[Settings, Present, PredictionLo
     given = {
         "log_url": f"sqlite:///{folder}/log.db",
         "cache_dir": folder / "cache",
+        "allowed_hosts": ["testserver"],  # as FastAPI's test client calls it
         "_env_file": None,
     }
     settings = Settings(**{**given, **changes})

@@ -23,7 +23,7 @@ from tests.serve.http import request
 from tests.serve.small_service import parts
 
 TOKEN = "a-token-of-some-length"
-JSON = [(b"content-type", b"application/json")]
+HEADERS = [(b"host", b"testserver"), (b"content-type", b"application/json")]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 def post(client: TestClient, receive: Any, send: Any) -> None:
     """A request whose ends the test holds itself."""
     scope = {
-        "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": JSON,
+        "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": HEADERS,
         "http_version": "1.1", "scheme": "http", "server": ("testserver", 80), "root_path": "",
     }  # fmt: skip
     assert client.portal is not None

@@ -73,6 +73,24 @@ def test_what_the_direct_way_cannot_take_is_refused_as_fastapi_does(
     assert direct.json() == other.json()
 
 
+def test_a_body_of_another_type_is_not_read_as_json(client: TestClient) -> None:
+    body = json.dumps(EXAMPLE)
+    types = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "json")
+
+    for path in ("/predict", "/predict?explain=true", "/predict/batch", "/feedback"):
+        for kind in types:
+            answer = client.post(path, content=body, headers={"content-type": kind})
+            assert answer.status_code == 415
+            assert "application/json" in answer.json()["detail"]
+    kinds = ("application/json;charset=UTF-8", "Application/JSON", "application/merge+json")
+    answers = [
+        client.post("/predict", content=body, headers={"content-type": kind}) for kind in kinds
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    log = client.app.state.service.log  # type: ignore[attr-defined]
+    assert log.count() == 3
+
+
 def test_only_age_and_sex_are_needed(client: TestClient) -> None:
     left_out = predict(client)
     as_null = predict(client, **dict.fromkeys(NAMES[2:]))

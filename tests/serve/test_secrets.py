@@ -60,9 +60,10 @@ def ids(server: Server) -> list[str]:
     for body in (WRONG, {**CANARY, "age": None}, "canary_text", [CANARY]):
         assert client.post("/predict", json=body).status_code == 422
     assert client.post("/predict/batch", json={"patients": [CANARY, WRONG]}).status_code == 422
-    assert client.post("/predict", content=b'{"canary": 647').status_code == 415
-    headers = {"content-type": "application/json"}
-    assert client.post("/predict", content=b'{"canary": 647', headers=headers).status_code == 422
+    json = {"content-type": "application/json"}
+    assert client.post("/predict", content=b'{"canary": 647', headers=json).status_code == 422
+    other = {"content-type": "text/plain"}
+    assert client.post("/predict", content=b'{"canary": 647', headers=other).status_code == 415
     assert client.get("/canary/647?canary=7.123456").status_code == 404
     found.append(by_the_page(server))
     wrong_by_the_page(server)

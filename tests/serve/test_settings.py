@@ -87,6 +87,20 @@ def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.Monkey
     assert Settings().api_token is None
 
 
+def test_allowed_hosts_are_names_separated_by_commas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Settings().allowed_hosts == ()
+
+    (tmp_path / ".env").write_text("HEART_ALLOWED_HOSTS=heart.example.org, *.example.net\n")
+    assert Settings().allowed_hosts == ("heart.example.org", "*.example.net")
+
+    monkeypatch.setenv("HEART_ALLOWED_HOSTS", "app")
+    assert Settings().allowed_hosts == ("app",)
+    reason = refusal(allowed_hosts="app,http://heart.example.org")
+    assert reason.startswith("HEART_ALLOWED_HOSTS: 'http://heart.example.org' is not a host: ")
+
+
 def test_the_registry_is_the_one_of_mlflow_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     assert Settings().tracking_uri == "http://mlflow:5000"

@@ -30,9 +30,11 @@ def loopback() -> list[str]:
     return [name for _, name in socket.if_nameindex()]
 
 
-def ask(port: int, token: str, method: str, path: str, body: Any = None) -> tuple[int, str]:
+def ask(
+    port: int, token: str, method: str, path: str, body: Any = None, **changes: str
+) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **changes}
     connection.request(method, path, json.dumps(body) if body else None, headers)
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
@@ -66,6 +68,8 @@ def main() -> None:
         if found["ready"][0] == 200:
             found["predicted"] = ask(port, token, "POST", "/predict", PATIENT)
             found["stranger"] = ask(port, "", "POST", "/predict", PATIENT)
+            for host in ("owner-name.hf.space", "evil.example"):
+                found[host] = ask(port, token, "GET", "/model", Host=host)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from heart.http.hosts import AllowedHosts, parse_authority
 from heart.settings import variable
 from monitoring.retraining.webhook.settings import RetrainerSettings
 from monitoring.settings import DriftSettings
@@ -198,6 +200,16 @@ def test_grafana_is_given_every_variable_of_its_files() -> None:
 
     assert grafana_variables() <= given.keys()
     assert all(given[name] for name in grafana_variables() - {"GITHUB_DISPATCH_TOKEN"})
+
+
+def test_grafana_and_prometheus_call_the_retrainer_by_a_name_that_it_allows() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "retrainer")
+    webhook = urlsplit(services()["grafana"]["environment"]["RETRAIN_WEBHOOK_URL"]).netloc
+    allowed = AllowedHosts([services()["retrainer"]["environment"]["HEART_RETRAIN_ALLOWED_HOSTS"]])
+
+    for host in (webhook, *job["static_configs"][0]["targets"]):
+        assert parse_authority(host.encode()) in allowed
 
 
 def test_prometheus_scrapes_the_same_jobs_as_outside_of_the_stack(

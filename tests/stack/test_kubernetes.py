@@ -7,6 +7,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from heart.http.hosts import AllowedHosts, parse_authority
 from heart.settings import variable
 from serve.settings import Settings
 from tests.stack.compose_file import ROOT, services
@@ -81,6 +82,16 @@ def test_the_container_is_as_shut_in_as_in_the_stack() -> None:
     assert {mount["mountPath"] for mount in CONTAINER["volumeMounts"]} == {"/tmp", "/var/lib/heart"}  # noqa: S108
     # A Service named heart would otherwise set HEART_PORT.
     assert POD["spec"]["enableServiceLinks"] is False
+
+
+def test_the_service_is_called_by_its_names_and_addresses() -> None:
+    (setting,) = (e["value"] for e in CONTAINER["env"] if e["name"] == "HEART_ALLOWED_HOSTS")
+    hosts = AllowedHosts(Settings(_env_file=None, allowed_hosts=setting).allowed_hosts)
+    space = KUSTOMIZATION["namespace"]
+    name = next(r for r in RESOURCES if r["kind"] == "Service")["metadata"]["name"]
+
+    for host in (name, f"{name}.{space}", f"{name}.{space}.svc.cluster.local:80", "10.42.0.7:8000"):
+        assert parse_authority(host.encode()) in hosts
 
 
 def test_every_setting_exists_and_the_page_names_the_secrets() -> None:

@@ -204,6 +204,7 @@ def test_it_runs_alone_as_its_user_and_answers_as_the_registered_model(
     assert status == 200
     assert json.loads(answer)["probability"] == pytest.approx(float(expected), abs=1e-7)
     assert found["stranger"][0] == 401
+    assert (found["owner-name.hf.space"][0], found["evil.example"][0]) == (200, 421)
     assert (space.parent / "home" / "predictions.db").stat().st_size > 0
 
 

@@ -52,6 +52,8 @@ def test_the_app_asks_for_its_token(stack: Stack) -> None:
 
     assert httpx.get(stack.url("APP_PORT") + "/metrics").status_code == 404
     assert httpx.get(stack.url("PAGE_PORT") + "/config").status_code == 401
+    elsewhere = httpx.get(stack.url("APP_PORT") + "/health/live", headers={"Host": "example.org"})
+    assert elsewhere.status_code == 421
 
 
 def test_mlflow_asks_for_a_password_and_lets_readers_only_read(stack: Stack) -> None:
@@ -128,7 +130,8 @@ body = json.dumps({"groupKey": "drift", "alerts": [
     {"status": "firing", "startsAt": "2026-01-01T00:00:00Z", "labels": {"feature": "age"}}]}).encode()
 now = str(int(time.time()))
 signature = hmac.new(secret.encode(), now.encode() + b":" + body, hashlib.sha256).hexdigest()
-headers = {"Authorization": f"Bearer {token}", "X-Grafana-Alerting-Timestamp": now,
+headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json",
+           "X-Grafana-Alerting-Timestamp": now,
            "X-Grafana-Alerting-Signature": signature}
 def ask(path, data=None):
     request = http.Request(f"http://retrainer:8001/{path}", data, headers)

@@ -13,8 +13,10 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
 
-from heart.http.access import authenticate, unavailable
+from heart.http.access import authenticate, require_json, unavailable
 from heart.http.admission import ConcurrencyLimiter, Overloaded, whole_body
+from heart.http.hosts import AllowedHosts
+from heart.http.origin import SameOriginMiddleware
 from monitoring.retraining.webhook.metrics import Metrics
 from monitoring.retraining.webhook.notification import Notification, signed, what_is_wrong
 from monitoring.retraining.webhook.retrainer import Retrainer
@@ -34,6 +36,11 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
 
     # No documentation: the only caller is Grafana, and the routes are in monitoring/README.md.
     app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
+    app.add_middleware(
+        SameOriginMiddleware,
+        hosts=AllowedHosts((*settings.allowed_hosts, settings.host)),
+        setting="HEART_RETRAIN_ALLOWED_HOSTS",
+    )
     app.add_exception_handler(sqlite3.Error, _runs_unavailable)
     app.add_exception_handler(Overloaded, _full)
 
@@ -86,13 +93,14 @@ async def _running(retrainer: Retrainer, admission: ConcurrencyLimiter) -> Async
 async def _notification(
     request: Request, settings: RetrainerSettings, admission: ConcurrencyLimiter
 ) -> Notification:
-    """What Grafana sent. Raises 401, 413, 408, 400 or 422 in this order."""
+    """What Grafana sent. Raises 401, 413, 408, 401, 415, 400 or 422 in this order."""
     authenticate(request.scope, settings.token.get_secret_value())
     limit = settings.max_body_bytes
     with admission:
         body = await whole_body(request.scope, request.receive, limit, admission)
     if not signed(request.scope, body, settings.secret.get_secret_value(), time.time()):
         raise HTTPException(401, "the signature is not that of this body, or it is too old or new")
+    require_json(request.scope)
     try:
         return Notification.model_validate_json(body)
     except ValidationError as error:

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from heart.http.hosts import HostNames
 from heart.settings import COMMON, Secret, Variables
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -28,6 +29,12 @@ class RetrainerSettings(Variables):
     host: str = Field("127.0.0.1", description="Address on which the receiver listens.")
     port: int = Field(
         8001, ge=0, le=65535, description="Its port; 0 lets the system choose a free one."
+    )
+    allowed_hosts: HostNames = Field(
+        (),
+        description="Host names by which the receiver is called, beside localhost, "
+        "HEART_RETRAIN_HOST and every IP address; as HEART_ALLOWED_HOSTS.",
+        json_schema_extra={"default": ""},
     )
     command: str = Field(
         default_factory=lambda: shlex.join([sys.executable, "-m", "monitoring.retraining.run"]),

@@ -65,6 +65,7 @@ class Shelf:
             "tracking_uri": f"sqlite:///{self.database}",
             "cache_dir": self.folder / "cache",
             "poll_seconds": 0.05,
+            "allowed_hosts": ["testserver"],
         }
         return Settings(**{"_env_file": None, **given, **changes})
 

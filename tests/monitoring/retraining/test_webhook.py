@@ -414,6 +414,26 @@ def test_who_asks_what_ran_needs_the_token(client: TestClient) -> None:
     assert client.get("/status").status_code == 401
 
 
+def test_browsers_are_rejected_and_other_hosts(client: TestClient, tmp_path: Path) -> None:
+    hosts = [send(client, host="evil.example"), client.get("/metrics", headers={"host": "evil"})]
+    pages = [
+        send(client, origin="http://localhost:3000"),
+        send(client, sec_fetch_site="same-site"),
+        client.get("/metrics", headers={"origin": "http://localhost:3000"}),
+    ]
+
+    assert [answer.status_code for answer in hosts] == [421] * 2
+    assert "HEART_RETRAIN_ALLOWED_HOSTS" in hosts[0].json()["detail"]
+    assert [answer.status_code for answer in pages] == [403] * 3
+    assert started(tmp_path) == []
+    calls = [
+        client.get("/metrics", headers={"host": host}) for host in ("localhost", "10.1.2.3:80")
+    ]
+    assert [answer.status_code for answer in calls] == [200] * 2
+    for answer in (*hosts, *pages, *calls):
+        assert answer.headers["x-frame-options"] == "DENY"
+
+
 def test_no_line_of_the_log_has_a_secret_or_what_was_sent(
     client: TestClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -430,6 +450,14 @@ def test_no_line_of_the_log_has_a_secret_or_what_was_sent(
 
 
 # What is refused
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_body_of_another_type_is_not_read_as_json(
+    kind: str | None, client: TestClient, tmp_path: Path
+) -> None:
+    assert send(client, content_type=kind).status_code == 415
+    assert started(tmp_path) == []
 
 
 def test_a_body_that_is_too_long_is_refused(receiver: Receiver) -> None:

@@ -34,6 +34,7 @@ def settings(folder: Path, code: int = 0, *words: str, **changes: Any) -> Retrai
         "secret": SECRET,
         "command": shlex.join([sys.executable, str(STAND_IN), str(folder), str(code), *words]),
         "folder": folder / "state",
+        "allowed_hosts": ["testserver"],
         "cooldown_seconds": 0,
         "_env_file": None,
     }

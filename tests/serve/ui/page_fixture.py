@@ -5,8 +5,6 @@ import contextlib
 import os
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,12 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from heart.http.admission import AdmissionControlMiddleware, ConcurrencyLimiter
+from heart.http.hosts import AllowedHosts
+from heart.http.origin import SameOriginMiddleware
 from heart.locale.language import Language
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.onnx_export import export, export_error
@@ -156,6 +157,8 @@ def an_app(service: Service, **settings: Any) -> tuple[FastAPI, LazyPage]:
     app = FastAPI(lifespan=lifespan)
     admission = ConcurrencyLimiter(128, 10**6)
     app.add_middleware(AdmissionControlMiddleware, admission=admission, metrics=service.metrics)
+    hosts = AllowedHosts(["testserver"])
+    app.add_middleware(SameOriginMiddleware, hosts=hosts, setting="HEART_ALLOWED_HOSTS")
     page = mount(app, service, Settings(**{"_env_file": None, **settings}), admission)
     return app, page
 
@@ -220,28 +223,33 @@ class Running:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Running]:
     """The page on a free port of this machine."""
-    with a_service(folder) as service:
-        app, _ = an_app(service)
-        config = uvicorn.Config(
-            app, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=3
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
-        thread.start()
-        try:
-            url = _opened(server)
-            yield Running(url, service)
-        finally:
-            server.should_exit = True
-            thread.join(15)
+    with a_service(folder) as service, serving(an_app(service)[0]) as url:
+        yield Running(url, service)
 
 
-def _opened(server: uvicorn.Server) -> str:
+@contextlib.contextmanager
+def serving(app: FastAPI, path: str = "/") -> Iterator[str]:
+    """An application on a free port of this machine, once a path of it is there; its address."""
+    config = uvicorn.Config(
+        app, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=3
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    try:
+        yield _opened(server, path)
+    finally:
+        server.should_exit = True
+        thread.join(15)
+
+
+def _opened(server: uvicorn.Server, path: str) -> str:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         time.sleep(0.05)
         if server.started:
             url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(url):
+            with contextlib.suppress(httpx.HTTPStatusError):
+                httpx.get(url + path, timeout=60).raise_for_status()
                 return url
     raise TimeoutError("the page was not built")

@@ -1,6 +1,7 @@
 """How the page is served, without Gradio and with it."""
 
 import asyncio
+import json
 import logging
 import re
 import subprocess
@@ -132,6 +133,56 @@ def test_the_page_is_closed_where_gradio_is_open(closed_page: GradioPage) -> Non
     assert config["show_error"] is False
     assert {event["api_visibility"] for event in config["dependencies"]} == {"private"}
     assert not [event for event in config["dependencies"] if event["queue"] and event["backend_fn"]]
+
+
+def test_no_page_of_another_origin_is_let_in(closed_page: GradioPage) -> None:
+    client = closed_page.log_in()
+    foreign = {"origin": "http://testserver:7860"}
+    calls: list[tuple[str, str, dict[str, Any]]] = [
+        ("GET", "/", {}),
+        ("GET", "/config", {}),
+        ("GET", "/logout", {}),
+        ("POST", "/gradio_api/run/predict", {"json": {"data": []}}),
+        ("POST", "/gradio_api/upload", {"files": {"files": b"age"}}),
+        ("POST", "/login", {"data": {"username": "x", "password": TOKEN}}),
+        ("OPTIONS", "/gradio_api/run/predict", {}),
+    ]
+
+    for method, path, given in calls:
+        response = client.request(method, path, headers=foreign, **given)
+        assert response.status_code == 403, path
+        assert not [name for name in response.headers if name.startswith("access-control-")]
+    own = client.get("/config", headers={"origin": "http://testserver"})
+    assert own.status_code == 200
+    assert not [name for name in own.headers if name.startswith("access-control-")]
+    assert own.headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_session_cookie_is_for_this_host_and_hidden_from_scripts(
+    closed_page: GradioPage, scheme: str
+) -> None:
+    form = {"username": "anyone", "password": TOKEN}
+
+    response = closed_page.client.post(f"{scheme}://testserver/login", data=form)
+
+    cookies = response.headers.get_list("set-cookie")
+    assert len(cookies) == 2
+    for cookie in cookies:
+        attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
+        secure = {"secure"} if scheme == "https" else set()
+        assert attributes == {"path=/", "httponly", "samesite=lax"} | secure
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_call_that_is_not_declared_as_json_is_not_read(closed_page: GradioPage, kind: str) -> None:
+    client = closed_page.log_in()
+    event = next(e["id"] for e in closed_page.events() if e["backend_fn"] and not e["inputs"])
+    body = json.dumps({"data": [], "fn_index": event})
+
+    response = client.post("/gradio_api/run/predict", content=body, headers={"content-type": kind})
+
+    assert response.status_code in (415, 422)
 
 
 def test_the_page_loads_nothing_from_elsewhere(closed_page: GradioPage) -> None:

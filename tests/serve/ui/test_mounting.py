@@ -111,17 +111,17 @@ def test_what_the_page_does_not_ask_for_does_not_reach_gradio(
 
 def test_the_page_asks_for_the_token(closed_page: GradioPage) -> None:
     client = closed_page.log_in()
-    event = next(e["id"] for e in closed_page.events() if e["backend_fn"] and not e["inputs"])
+    event = next(e["id"] for e in closed_page.events() if e["backend_fn"] and len(e["inputs"]) == 1)
     client.cookies.clear()
 
     assert '"auth_required":true' in client.get("/").text
-    assert closed_page.call(event, []).status_code == 401
+    assert closed_page.call(event, ["en"]).status_code == 401
     for password in ("", "wrong", TOKEN + "x", "ä"):
         answer = client.post("/login", data={"username": "anyone", "password": password})
         assert answer.status_code in (400, 422)
     closed_page.log_in()
     assert '"auth_required":true' not in client.get("/").text
-    assert closed_page.call(event, []).status_code == 200
+    assert closed_page.call(event, ["en"]).status_code == 200
 
 
 def test_the_page_is_closed_where_gradio_is_open(closed_page: GradioPage) -> None:
@@ -177,8 +177,8 @@ def test_session_cookie_is_for_this_host_and_hidden_from_scripts(
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_call_that_is_not_declared_as_json_is_not_read(closed_page: GradioPage, kind: str) -> None:
     client = closed_page.log_in()
-    event = next(e["id"] for e in closed_page.events() if e["backend_fn"] and not e["inputs"])
-    body = json.dumps({"data": [], "fn_index": event})
+    event = next(e["id"] for e in closed_page.events() if e["backend_fn"] and len(e["inputs"]) == 1)
+    body = json.dumps({"data": ["en"], "fn_index": event})
 
     response = client.post("/gradio_api/run/predict", content=body, headers={"content-type": kind})
 

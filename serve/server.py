@@ -1,4 +1,4 @@
-"""The service's server, which drains: it turns unready first, and then answers all that reached it."""
+"""The service's server: it drains at its end, so that a restart loses no request."""
 
 import asyncio
 import math
@@ -18,7 +18,7 @@ LAST_SECONDS = 0.3  # for requests that are on their way when nothing more is ac
 
 
 class DrainingServer(LimitedServer):
-    """Turns unready some time before it ends."""
+    """Reports that it is not ready some time before it ends, and then answers what has reached it."""
 
     def __init__(self, config: uvicorn.Config, limits: HttpLimits | None = None) -> None:
         super().__init__(config, limits)
@@ -32,7 +32,7 @@ class DrainingServer(LimitedServer):
         print(f"http://{address}  page /  documentation /docs  metrics /metrics", flush=True)
 
     async def on_tick(self, counter: int) -> bool:
-        """End once the time in which the service is unready is over."""
+        """End when the service has been unready for long enough."""
         if time.monotonic() >= self._ends_at:
             self.should_exit = True
         return await super().on_tick(counter)

@@ -1,6 +1,6 @@
-"""Bounds of what clients may hold of an HTTP server: heads, queues, unread responses, connections.
+"""Limits on what clients can make an HTTP server hold: heads, queued requests, unread responses, connections.
 
-uvicorn bounds none of them. They are kept in the protocol, before any application sees a request.
+uvicorn limits none of these. They are enforced in the protocol, before an application sees a request.
 """
 
 import json
@@ -22,42 +22,47 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
-PIECE = 16 * 1024  # bytes that are parsed between two looks at what has gathered
-GRACE_SECONDS = 0.2  # in which a new connection is not closed: its request may be on its way
-UNSENT_BYTES = 32 * 1024  # of a response in the kernel; the rest waits here, where it is counted
+CHUNK_BYTES = 16 * 1024  # parsed between two checks of the limits
+GRACE_SECONDS = 0.2  # a younger connection is not closed as surplus: its request may be on its way
+UNSENT_BYTES = (
+    32 * 1024
+)  # of a response in the kernel; the rest stays in the process, where it is counted
 MAX_FILES = 65_536
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close drops what the kernel could not deliver
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing discards what the kernel has not delivered
 
 
 @dataclass(frozen=True)
 class HttpLimits:
-    """A client beyond one of them loses its connection, after a 431 where that can be said.
+    """A client that exceeds a limit is disconnected, with a 431 where a response is still possible.
 
-    A head is a request line with its headers. Its size is checked once a piece, so that up to two
-    pieces more may pass.
+    A head is a request line with its headers. Its size is checked once per chunk that is parsed, so up to
+    two chunks more can pass.
     """
 
-    head_bytes: int = 32 * 1024  # also of what comes between two pieces of a body, and of trailers
+    head_bytes: int = 32 * 1024  # also of trailers, and of what stands between two parts of a body
     head_fields: int = 100  # headers, or headers and trailers
-    head_seconds: float = 10.0  # for a whole head, from the connection or from its first byte
-    pipelined_requests: int = 16  # that wait while one on the same connection is answered
+    head_seconds: float = 10.0  # for a complete head, from the connection or from its first byte
+    pipelined_requests: int = 16  # waiting while an earlier one of the same connection is answered
     pipelined_bytes: int = 64 * 1024
-    unread_seconds: float = 15.0  # in which a client takes nothing of what was sent
+    unread_seconds: float = 15.0  # in which a client reads nothing of a response
     unread_bytes: int = 64 * 1024 * 1024  # of all responses that wait for their clients
     connections: int = 1024
-    linger_seconds: float = 1.0  # for a refusal to be read; a close would discard it
+    linger_seconds: float = (
+        1.0  # before closing after a refusal; an immediate close could discard it
+    )
 
 
 class Connections(ServerState):
-    """The connections of one server, and what they hold together."""
+    """The open connections of a server, and the limits that they share."""
 
     def __init__(self, limits: HttpLimits) -> None:
         super().__init__()
         self.limits = limits
-        self.unread: dict[LimitedProtocol, None] = {}  # write buffers beyond the high-water mark
+        # Those whose write buffer is above its high-water mark, in the order in which that happened.
+        self.unread: dict[LimitedProtocol, None] = {}
 
-    def bound_unread(self) -> None:
-        """Drop those whose responses have waited longest, until the rest is within the limit."""
+    def limit_unread(self) -> None:
+        """Drop the connections that have waited longest for their clients until the rest fits the limit."""
         sizes = {c: c.transport.get_write_buffer_size() for c in self.unread}
         excess = sum(sizes.values()) - self.limits.unread_bytes
         for connection, size in sizes.items():
@@ -65,33 +70,34 @@ class Connections(ServerState):
                 break
             excess -= size
             del self.unread[connection]
-            # Not at once: this may be in the midst of its transport's `write`.
+            # Later, because this may run within `write` of the same transport.
             connection.loop.call_soon(connection.drop)
 
     def sweep(self, now: float) -> None:
-        """Close connections on which no request comes, and those beyond the limit."""
-        opened = [c for c in self.connections if isinstance(c, LimitedProtocol)]
-        for connection in opened:
-            connection.close_if_silent(now)
-        if len(opened) > self.limits.connections:
-            self._close_surplus([c for c in opened if now - c.opened_at > GRACE_SECONDS])
+        """Close connections whose request head is overdue, and connections beyond the limit."""
+        connections = [c for c in self.connections if isinstance(c, LimitedProtocol)]
+        for connection in connections:
+            connection.close_if_overdue(now)
+        if len(connections) > self.limits.connections:
+            self._close_surplus([c for c in connections if now - c.opened_at > GRACE_SECONDS])
 
-    def _close_surplus(self, opened: list["LimitedProtocol"]) -> None:
-        """Close those first that never sent a request, then idle ones, then those that draw one out.
+    def _close_surplus(self, connections: list["LimitedProtocol"]) -> None:
+        """Close connections without a request first, then idle ones, then those that wait for the client.
 
-        A request in work is dropped only if these alone are too many, the newest first.
+        A request that is being answered is dropped only if these alone exceed the limit, the newest first.
         """
-        most = self.limits.connections
-        opened.sort(key=lambda c: c.opened_at)
-        waiting = [c for c in opened if c.waits_for_client]
+        limit = self.limits.connections
+        connections.sort(key=lambda c: c.opened_at)
+        waiting = [c for c in connections if c.waits_for_client]
         waiting.sort(key=lambda c: (c.running is not None, c.is_busy))
-        working = [c for c in opened if not c.waits_for_client]
-        for connection in waiting[: max(0, len(opened) - most)] + working[most:]:
+        working = [c for c in connections if not c.waits_for_client]
+        surplus = max(0, len(connections) - limit)
+        for connection in waiting[:surplus] + working[limit:]:
             connection.drop()
 
 
-class _Flow(FlowControl):
-    """Reads nothing more of a connection while requests of it are queued."""
+class _PipelineFlowControl(FlowControl):
+    """Keeps reading paused while requests are queued; uvicorn resumes it after each response."""
 
     def __init__(self, transport: Any, pipeline: deque[Any]) -> None:
         super().__init__(transport)
@@ -103,9 +109,10 @@ class _Flow(FlowControl):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol within limits.
+    """uvicorn's protocol with limits.
 
-    It adds 1 microsecond to a request; `super()` in the methods that run for each would double that.
+    The methods that run for each request call the base class by name: `super()` would double what they add
+    to it, about a microsecond.
     """
 
     server_state: Connections
@@ -120,46 +127,46 @@ class LimitedProtocol(HttpToolsProtocol):
         self.running: RequestResponseCycle | None = None  # `cycle` is the last one that was parsed
         self.opened_at = time.monotonic()
         self._refused = False
-        self._progress = False
-        self._framing = 0  # bytes since the begin of a message or the last of its body
-        self._queued = 0  # bytes since the first request that waits for another
-        self._awaited: tuple[RequestResponseCycle | None, float] | None = None
+        self._body_received = False  # in the chunk that is being parsed
+        self._framing_bytes = 0  # since the start of a message or the last part of its body
+        self._queued_bytes = 0  # since the first request that waits for another one
+        self._overdue_since: tuple[RequestResponseCycle | None, float] | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.flow = _Flow(transport, self.pipeline)
+        self.flow = _PipelineFlowControl(transport, self.pipeline)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.unread.pop(self, None)
-        # uvicorn tells only the last request that was parsed, and after an error keeps the timer.
+        # uvicorn notifies only the request that was parsed last, and keeps its timer after an error.
         self.pipeline.clear()
         self._disconnect_running()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
-    # What comes
+    # Receiving
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        if len(data) > PIECE:
-            for start in range(0, len(data), PIECE):
-                self.data_received(data[start : start + PIECE])
+        if len(data) > CHUNK_BYTES:
+            for start in range(0, len(data), CHUNK_BYTES):
+                self.data_received(data[start : start + CHUNK_BYTES])
             return
-        begun, self._progress = self.scope, False
+        scope, self._body_received = self.scope, False
         HttpToolsProtocol.data_received(self, data)
-        if self._progress or self.scope is not begun:
-            self._framing = 0
+        if self._body_received or self.scope is not scope:  # a new scope: a message has started
+            self._framing_bytes = 0
         else:
-            self._framing += len(data)
-        if self._framing > self._head_bytes or len(self.headers) > self._head_fields:
+            self._framing_bytes += len(data)
+        if self._framing_bytes > self._head_bytes or len(self.headers) > self._head_fields:
             self._refuse(431, self._too_large())
         if self.pipeline:
-            self._bound_queue(len(data))
+            self._limit_queue(len(data))
 
-    def _bound_queue(self, more: int) -> None:
-        self._queued += more
-        if self._queued > self.limits.pipelined_bytes:
+    def _limit_queue(self, size: int) -> None:
+        self._queued_bytes += size
+        if self._queued_bytes > self.limits.pipelined_bytes:
             self._refuse(431, self._too_large())
 
     def on_headers_complete(self) -> None:
@@ -167,31 +174,31 @@ class LimitedProtocol(HttpToolsProtocol):
         full = queue and len(queue) >= self.limits.pipelined_requests
         if full or len(self.headers) > self._head_fields:
             self._refuse(431, self._too_large())
-            raise ValueError  # ends the parsing; what uvicorn does then is nothing any more
+            raise ValueError  # stops the parser
         HttpToolsProtocol.on_headers_complete(self)
 
     def on_body(self, body: bytes) -> None:
-        self._progress = True
+        self._body_received = True
         HttpToolsProtocol.on_body(self, body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.running = cycle
         if not self.pipeline:
-            self._queued = 0
-        HttpToolsProtocol._start_asgi_task(self, cycle, app)  # noqa: SLF001  # the base class's own
+            self._queued_bytes = 0
+        HttpToolsProtocol._start_asgi_task(self, cycle, app)  # noqa: SLF001  # of the base class
 
     def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be parsed; uvicorn would write into the response to an earlier request."""
         self._refuse(400, msg)
 
     def _too_large(self) -> str:
-        limits = self.limits
         return (
-            f"the request's head, or what frames its body, is larger than {limits.head_bytes} bytes "
-            f"or {limits.head_fields} fields"
+            f"the request's head or trailers are too large: expected at most {self._head_bytes} bytes "
+            f"and {self._head_fields} fields"
         )
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Take nothing more. Requests that came whole before are answered, then the connection ends."""
+        """Ignore all further input. Complete earlier requests are answered before the connection closes."""
         if self._refused:
             return
         self._refused = True
@@ -204,7 +211,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._disconnect_running()
             self._unset_keepalive_if_required()
             self.transport.write(self._refusal(status, detail))
-            self.transport.close()
+            self.loop.call_later(self.limits.linger_seconds, self.transport.close)
 
     def _refusal(self, status: int, detail: str) -> bytes:
         body = json.dumps({"detail": detail}).encode()
@@ -222,18 +229,18 @@ class LimitedProtocol(HttpToolsProtocol):
             self.running.disconnected = True
             self.running.message_event.set()
 
-    # What goes
+    # Sending
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self.server_state.unread[self] = None
-        self.server_state.bound_unread()
+        self.server_state.limit_unread()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.server_state.unread.pop(self, None)
 
-    # What the sweep asks
+    # For the sweep
 
     @property
     def is_busy(self) -> bool:
@@ -242,7 +249,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether it is the client's turn, to send or to read."""
+        """Whether the client has to send or to read before anything else happens."""
         running = self.running
         if running is None or running.response_complete or running.more_body:
             return True
@@ -250,35 +257,35 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def _in_head(self) -> bool:
-        begun: Any = self.scope
-        return begun is not None and (self.cycle is None or self.cycle.scope is not begun)
+        scope: Any = self.scope  # of the message that was started last; a complete head has a cycle
+        return scope is not None and (self.cycle is None or self.cycle.scope is not scope)
 
-    def close_if_silent(self, now: float) -> None:
-        """Close where the head of a request has been due for too long, whatever came of it."""
+    def close_if_overdue(self, now: float) -> None:
+        """Close the connection if a complete request head has been due for too long."""
         running = self.running
         if running is not None:
             idle = self.timeout_keep_alive_task is not None and not self._in_head
             if idle or not running.response_complete:
-                self._awaited = None
+                self._overdue_since = None
                 return
-        if self._awaited is None or self._awaited[0] is not running:
-            self._awaited = running, now
-        elif now - self._awaited[1] > self.limits.head_seconds:
+        if self._overdue_since is None or self._overdue_since[0] is not running:
+            self._overdue_since = running, now
+        elif now - self._overdue_since[1] > self.limits.head_seconds:
             self.transport.close()
 
     def drop(self) -> None:
-        """Close the connection, and forget what its client has not read, in the kernel too."""
+        """Close the connection and discard what its client has not read, in the kernel too."""
         if self not in self.connections:
-            return  # closed already: its socket may be another's
+            return  # closed already: the descriptor may belong to another connection
         if self.transport.get_write_buffer_size():
             with suppress(OSError):
-                own = self.transport.get_extra_info("socket")
-                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                connection = self.transport.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.transport.abort()
 
 
 class LimitedServer(uvicorn.Server):
-    """uvicorn's server with `LimitedProtocol`, and without web sockets, which nothing here has."""
+    """uvicorn's server with `LimitedProtocol`, and without web sockets, which no application here has."""
 
     server_state: Connections
 
@@ -289,28 +296,28 @@ class LimitedServer(uvicorn.Server):
         self.server_state = Connections(self.limits)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until a signal ends it; Ctrl-C is no error."""
+        """Serve until a signal; an interrupt from the keyboard is no error."""
         with suppress(KeyboardInterrupt):
             super().run(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen; sockets of connections have the options of the one that listens."""
+        """Listen. Accepted connections inherit the socket options set here."""
         await super().startup(sockets)
         for listener in (s for server in self.servers for s in server.sockets):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: ends those who read nothing
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; elsewhere only `unread_bytes` applies
                 milliseconds = round(self.limits.unread_seconds * 1000)
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     async def on_tick(self, counter: int) -> bool:
-        """What uvicorn does ten times a second, and a look at the connections."""
+        """Check the connections ten times a second."""
         self.server_state.sweep(time.monotonic())
         return await super().on_tick(counter)
 
 
 def raise_file_limit() -> None:
-    """As many open files as may be: with the usual 1024 some slow clients would shut out all others."""
+    """Allow as many open files as the system does: the usual 1024 are soon used up by slow clients."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    limit = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

@@ -316,7 +316,7 @@ def test_a_connection_on_which_no_request_comes_is_closed(tmp_path: Path) -> Non
     assert asyncio.run(asyncio.wait_for(story(), 20)) == [b"", b"", b""]
 
 
-def test_an_endless_head_is_refused(start: Start) -> None:
+def test_an_endless_request_head_is_refused(start: Start) -> None:
     server = start()
     before = server.resident()
     with begun(server.port, PREDICT[:30]) as client:

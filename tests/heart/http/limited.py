@@ -11,24 +11,32 @@ import uvloop
 
 from heart.http.limits import HttpLimits, LimitedProtocol, LimitedServer
 
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
+WHOLE = GET + b"\r\n"
 LARGE = 2_000_000
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+def get(path: str, *headers: str) -> bytes:
+    """A request without a body."""
+    lines = "".join(f"{header}\r\n" for header in headers)
+    return f"GET {path} HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode()
+
+
 class App:
-    """Answers with the length of a request's body; what else a path does is below."""
+    """Responds with the length of the request's body, and on some paths as the method of that name."""
 
     def __init__(self) -> None:
-        self.begun: list[str] = []
-        self.ended: list[str] = []
+        self.started: list[str] = []
+        self.finished: list[str] = []
         self.released = asyncio.Event()
         self.disconnected = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope["path"]
-        self.begun.append(path)
+        self.started.append(path)
         await getattr(self, path.strip("/"), self.length)(receive, send)
-        self.ended.append(path)
+        self.finished.append(path)
 
     async def length(self, receive: Any, send: Any) -> None:
         length, more = 0, True
@@ -41,11 +49,11 @@ class App:
         await self.answer(send, str(length).encode())
 
     async def early(self, _: Any, send: Any) -> None:
-        """Answers without a look at the body."""
+        """Responds without reading the body."""
         await self.answer(send, b"early")
 
     async def held(self, _: Any, send: Any) -> None:
-        """Answers once it is released."""
+        """Responds once it is released."""
         await self.released.wait()
         await self.answer(send, b"held")
 
@@ -53,16 +61,16 @@ class App:
         await self.answer(send, b"x" * LARGE)
 
     async def file(self, _: Any, send: Any) -> None:
-        """Sends as much in pieces, as a file is sent."""
+        """The same in parts, as a file is sent."""
         await self.answer(send, *[b"x" * (LARGE // 50)] * 50)
 
     async def stream(self, receive: Any, send: Any) -> None:
-        """Events until the client goes, but none before it is released."""
-        gone = asyncio.ensure_future(receive())
+        """One event, then more once it is released, until the client disconnects."""
+        message = asyncio.ensure_future(receive())
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        while not gone.done() or (await gone)["type"] != "http.disconnect":
-            if gone.done():
-                gone = asyncio.ensure_future(receive())
+        while not message.done() or (await message)["type"] != "http.disconnect":
+            if message.done():
+                message = asyncio.ensure_future(receive())
             await send({"type": "http.response.body", "body": b"event", "more_body": True})
             await self.released.wait()
             await asyncio.sleep(0.01)
@@ -77,7 +85,7 @@ class App:
 
 
 class Running:
-    """A server that runs, its application, and the clients that were made of it."""
+    """A running server, its application, and the clients that a test connects."""
 
     def __init__(self, server: LimitedServer, app: App) -> None:
         self.server, self.app = server, app
@@ -85,26 +93,28 @@ class Running:
         self.writers: list[asyncio.StreamWriter] = []
 
     async def client(self, data: bytes = b"", buffer: int | None = None) -> Pair:
-        """A connection on which this was sent; with a buffer it soon takes nothing more."""
-        own = socket.socket()
+        """A connection that has sent `data`; a small receive buffer is soon full."""
+        client = socket.socket()
         if buffer is not None:
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        own.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(own, self.address)
-        reader, writer = await asyncio.open_connection(sock=own, limit=buffer or 2**16)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, self.address)
+        reader, writer = await asyncio.open_connection(sock=client, limit=buffer or 2**16)
         self.writers.append(writer)
         writer.write(data)
         return reader, writer
 
     @property
     def connections(self) -> list[LimitedProtocol]:
-        """The server's end of them, the oldest first."""
-        opened = [c for c in self.server.server_state.connections if isinstance(c, LimitedProtocol)]
-        return sorted(opened, key=lambda c: c.opened_at)
+        """The server's side of open connections, the oldest first."""
+        connections = [
+            c for c in self.server.server_state.connections if isinstance(c, LimitedProtocol)
+        ]
+        return sorted(connections, key=lambda c: c.opened_at)
 
     @property
-    def held_bytes(self) -> int:
-        """What waits for clients to be read."""
+    def unread_bytes(self) -> int:
+        """The bytes in write buffers."""
         return sum(c.transport.get_write_buffer_size() for c in self.connections)
 
 
@@ -127,26 +137,26 @@ async def limited(**limits: Any) -> AsyncIterator[Running]:
         await asyncio.wait_for(task, 10)
 
 
-def run(story: Coroutine[Any, Any, None], seconds: float = 15) -> None:
-    """Run a test in the event loop that serves."""
+def run(test: Coroutine[Any, Any, None], seconds: float = 15) -> None:
+    """Run a test in the event loop that the programs use."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(asyncio.wait_for(story, seconds))
+        runner.run(asyncio.wait_for(test, seconds))
 
 
 async def until(condition: Callable[[], object], seconds: float = 5) -> None:
-    """Wait for what happens in this event loop."""
+    """Wait for a condition, with a deadline."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # what happens is of the server, and sets no event
+        while not condition():  # noqa: ASYNC110  # the server sets no event
             await asyncio.sleep(0.005)
 
 
-async def ended(reader: asyncio.StreamReader, seconds: float = 5) -> bytes:
-    """What is read until the server closes."""
-    read = bytearray()
+async def read_all(reader: asyncio.StreamReader, seconds: float = 5) -> bytes:
+    """The bytes of a connection until the server closes it."""
+    content = bytearray()
     async with asyncio.timeout(seconds):
         try:
             while piece := await reader.read(2**16):
-                read += piece
+                content += piece
         except ConnectionError:
             pass
-    return bytes(read)
+    return bytes(content)

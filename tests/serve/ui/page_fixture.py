@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 
 from heart.http.admission import AdmissionControlMiddleware, ConcurrencyLimiter
 from heart.http.hosts import AllowedHosts
+from heart.http.limits import LimitedServer
 from heart.http.origin import SameOriginMiddleware
 from heart.locale.language import Language
 from heart.ml.estimators import ChainedLogisticRegression
@@ -233,7 +234,7 @@ def serving(app: FastAPI, path: str = "/") -> Iterator[str]:
     config = uvicorn.Config(
         app, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=3
     )
-    server = uvicorn.Server(config)
+    server = LimitedServer(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
     try:

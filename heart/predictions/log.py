@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, delete, func, insert, make_url, select, update
+from sqlalchemy import Connection, Select, func, make_url, select
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from heart.predictions import changes
+from heart.predictions.changes import Recorded
 from heart.predictions.shadow import Side, differences, scores
 from heart.predictions.tables import (
     KEPT,
@@ -56,10 +58,11 @@ __all__ = [
 
 T = TypeVar("T")
 Columns = dict[str, list[Any]]
-Recorded = Literal["created", "same", "replaced"]
 
-PURGE_ROWS = 5_000  # rows that one step of a purge looks at; commits go on between two steps
 ANSWER_SECONDS = 5.0  # how long readiness waits for the database
+# What readiness writes once a prediction could not be written: a single row may fit into a page that is
+# there, where the prediction needed another.
+ROWS_AFTER_FAILURE = 500
 URLS = "expected sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 
 
@@ -145,12 +148,17 @@ class PredictionLog:
     def ready(self) -> str | None:
         """None if the log can be written, which is tried; otherwise the reason why it cannot."""
         try:
-            self._change(_touch, ANSWER_SECONDS)
+            self._ask(self._probe, ANSWER_SECONDS)
         except LogUnavailable as error:
             return error.reason
         except TimeoutError:
             return f"the database has not answered for {ANSWER_SECONDS:g} s"
         return None
+
+    def _probe(self) -> None:
+        with self._store.transaction() as connection:
+            changes.probe(connection, ROWS_AFTER_FAILURE if self._writer.failed else 1)
+        self._writer.failed = False
 
     def record_outcome(
         self, prediction_id: str, outcome: str, source: str, *, replace: bool = False
@@ -164,7 +172,8 @@ class PredictionLog:
             raise ValueError(f"the outcome is one of {OUTCOMES}, the source one of {SOURCES}")
         _must_be_id(prediction_id)
         row = {"outcome": outcome, "source": source, "recorded_at": self._clock()}
-        return self._change(lambda connection: _record(connection, prediction_id, row, replace))
+        work = partial(changes.record, prediction_id=prediction_id, row=row, replace=replace)
+        return self._change(work)
 
     def erase(self, prediction_id: str) -> None:
         """Delete a prediction, its outcome and its shadows; that there was one stays counted.
@@ -172,7 +181,7 @@ class PredictionLog:
         Raises UnknownPrediction, LogUnavailable.
         """
         _must_be_id(prediction_id)
-        self._change(lambda connection: _erase(connection, prediction_id))
+        self._change(partial(changes.erase, prediction_id=prediction_id))
         with suppress(LogUnavailable):  # it is deleted; a later checkpoint overwrites it
             self._writer.run_on_writer(self._store.scrub)
 
@@ -186,7 +195,8 @@ class PredictionLog:
             return 0
         limit = (now or self._clock()) - self._retention
         purged, seen = 0, 0
-        while (step := self._change(partial(_purge, limit=limit, after=seen))) is not None:
+        work = partial(changes.purge, limit=limit)
+        while (step := self._change(partial(work, after=seen))) is not None:
             seen, rows = step
             purged += rows
         return purged
@@ -297,63 +307,3 @@ def _must_be_id(text: str) -> None:
     """Raises UnknownPrediction: no text that a driver cannot take may look like an outage."""
     if not is_id(text):
         raise UnknownPrediction("no prediction has this id")
-
-
-def _touch(connection: Connection) -> None:
-    """Write what is there already: only that shows that the disk and the server take it."""
-    connection.execute(update(state).values(value=state.c.value))
-
-
-def _add(connection: Connection, name: str, rows: int) -> None:
-    connection.execute(update(state).where(state.c.name == name).values(value=state.c.value + rows))
-
-
-def _find(connection: Connection, prediction_id: str) -> None:
-    """Raises UnknownPrediction.
-
-    It is not locked: if another process changes it or its outcome meanwhile, a constraint of the tables
-    ends this transaction, and the next attempt finds what the other has done.
-    """
-    query = select(predictions.c.seq).where(predictions.c.id == prediction_id)
-    if connection.scalar(query) is None:
-        raise UnknownPrediction("no prediction has this id")
-
-
-def _record(
-    connection: Connection, prediction_id: str, row: dict[str, Any], replace: bool
-) -> Recorded:
-    _find(connection, prediction_id)
-    mine = outcomes.c.prediction_id == prediction_id
-    known = connection.execute(select(outcomes.c.outcome, outcomes.c.source).where(mine)).first()
-    if known is None:
-        connection.execute(insert(outcomes).values(prediction_id=prediction_id, **row))
-        return "created"
-    if known.outcome == row["outcome"] and (known.source == row["source"] or not replace):
-        return "same"
-    if not replace:
-        raise OutcomeConflict(f"the outcome is {known.outcome} already")
-    connection.execute(update(outcomes).where(mine).values(**row))
-    return "replaced"
-
-
-def _erase(connection: Connection, prediction_id: str) -> None:
-    _find(connection, prediction_id)
-    connection.execute(delete(outcomes).where(outcomes.c.prediction_id == prediction_id))
-    connection.execute(delete(predictions).where(predictions.c.id == prediction_id))
-    _add(connection, "erased", 1)
-
-
-def _purge(connection: Connection, limit: datetime, after: int) -> tuple[int, int] | None:
-    """One step through the log, oldest first: the last row seen and how many went; None at the end."""
-    seq, created_at = predictions.c.seq, predictions.c.created_at
-    window = select(seq, created_at).where(seq > after).order_by(seq).limit(PURGE_ROWS)
-    rows = connection.execute(window).all()
-    if not any(row.created_at < limit for row in rows):
-        return None  # the log is in the order of time, so what follows is newer still
-    last = rows[-1].seq
-    old = (seq > after) & (seq <= last) & (created_at < limit)
-    gone = connection.execute(
-        delete(predictions).where(old, predictions.c.id.not_in(select(outcomes.c.prediction_id)))
-    ).rowcount
-    _add(connection, "purged", gone)
-    return last, gone

@@ -78,6 +78,7 @@ class GroupCommitWriter:
         on_commit: Callable[[int, float], None],
     ) -> None:
         self.stats = Stats()
+        self.failed = False  # whether the database took no records when it was last given some
         self._store = store
         self._limit = queue_limit
         self._retry_after = retry_after
@@ -206,6 +207,8 @@ class GroupCommitWriter:
             failure = error
         if failure is None:
             self._report(len(records), perf_counter() - started)
+        if not isinstance(failure, LogRejected):
+            self.failed = failure is not None
         self._settle(requests, len(records), failure)
 
     def _insert(self, records: list[Record]) -> None:

@@ -82,8 +82,8 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 class Postgres:
     """A server of its own, reached through a socket in its folder; as root it runs as `postgres`."""
 
-    def __init__(self, programs: Path) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    def __init__(self, programs: Path, parent: Path | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=parent))
         self._programs = programs
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ import pytest
 
 from heart.predictions import log as log_module
 from heart.predictions.log import LogUnavailable, PredictionLog
+from tests.conftest import Require
 from tests.heart.predictions.logs import ROOT, Postgres, opened, records, sound, until
 
 ALL = 10**9
@@ -346,6 +348,8 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path) -> N
             with pytest.raises(LogUnavailable, match="full"):
                 _fill(log, acknowledged, 1)
             assert log.stats.failures == 2
+            for _ in range(20):
+                assert "full" in (log.ready() or "it says that it is ready")
 
             ballast.unlink()
             log.append_sync(batch := records(50))
@@ -364,10 +368,63 @@ def _fill(log: PredictionLog, acknowledged: list[str], rows: int) -> None:
         acknowledged += [record.id for record in batch]
 
 
+def test_a_full_disk_of_postgresql_is_not_ready_and_goes_on_when_there_is_room(
+    require: Require,
+) -> None:
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = require(programs[-1] if programs else None, "postgresql")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _small_disk(Path(folder) / "disk", "200m") as disk,
+    ):
+        Path(folder).chmod(0o755)  # as root, the server runs as another user
+        server = Postgres(initdb.parent, disk)
+        server.start()
+        try:
+            with opened(server.database(), retry_after=0.0) as log:
+                log.append_sync(records(1))
+                assert log.ready() is None
+                ballast = disk / "ballast"
+                _fill_up(ballast)
+                with pytest.raises(LogUnavailable, match="DiskFull"):
+                    _fill(log, [], 50)
+                with pytest.raises(LogUnavailable, match="DiskFull"):
+                    _fill(log, [], 1)
+                for _ in range(20):
+                    assert "DiskFull" in (log.ready() or "it says that it is ready")
+
+                ballast.unlink()
+                log.append_sync(records(1))
+
+                assert log.ready() is None
+        finally:
+            server.stop()
+
+
+def _fill_up(path: Path) -> None:
+    """Make a file as large as the disk lets it be."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def test_what_readiness_writes_is_never_seen(url: str) -> None:
+    with opened(url) as log:
+        log.append_sync(batch := records(3))
+        for _ in range(3):
+            assert log.ready() is None
+        log.append_sync(late := records(1))
+
+        assert log.count() == 4
+        assert log.last(ALL)["id"] == [record.id for record in (*late, *batch[::-1])]
+        # Rows are counted by all that ever came: the drift check ends at every tenth.
+        assert log.last(1, step=4)["id"] == [late[0].id]
+
+
 @contextmanager
-def _small_disk(folder: Path) -> Iterator[Path]:
+def _small_disk(folder: Path, size: str = "3m") -> Iterator[Path]:
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
@@ -456,7 +513,7 @@ def test_an_answer_that_never_comes_holds_up_nobody(
     url = postgres.database()
     with opened(url) as log:
         with psycopg.connect(url) as other:
-            other.execute("LOCK TABLE log_state")
+            other.execute("LOCK TABLE predictions")
 
             before = time.monotonic()
             assert log.ready() == "the database has not answered for 0.2 s"

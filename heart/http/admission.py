@@ -26,6 +26,7 @@ LONG_BODIES, SHORT = 8, 16 * 1024
 # OpenTelemetry would record what was refused, and that is what somebody wrote of a patient.
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 REFUSAL = json.dumps({"detail": "too many requests at once"}).encode()
+NOT_FOUND = json.dumps({"detail": "no path has a control character"}).encode()
 RETRY = (b"retry-after", b"1")
 CLOSE = (b"connection", b"close")  # before the connection is closed under a request on its way
 FAULT = json.dumps({"detail": "a fault of the service"}).encode()
@@ -142,6 +143,9 @@ class AdmissionControlMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+        elif not scope["path"].isprintable():
+            # A route's pattern takes "/metrics\n" for "/metrics", where a proxy may know only the latter.
+            await _answer(send, 404, NOT_FOUND)
         elif scope["method"] in READING:
             await self._observe(scope, receive, send)
         elif self.admission.full:

@@ -178,6 +178,14 @@ def test_who_waits_for_its_client_takes_no_place_but_must_find_one_then(
     assert "heart_requests_refused_total 1.0" in client.get("/metrics").text
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/model", "/health/live", "/docs"])
+def test_a_path_with_a_control_character_is_no_route(client: TestClient, path: str) -> None:
+    answers = [client.get(path + end) for end in ("", "%0a", "%0d", "%00", "%0a%0a", "%c2%85")]
+
+    assert [answer.status_code for answer in answers] == [200, *[404] * 5]
+    assert all("x-content-type-options" in answer.headers for answer in answers)
+
+
 def test_a_fault_is_told_without_what_it_was_about(
     app: FastAPI, client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -340,7 +340,7 @@ def test_what_is_erased_is_in_no_file_of_sqlite(tmp_path: Path) -> None:
 def test_the_purge_takes_what_is_old_and_has_no_outcome(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_changes, "PURGE_ROWS", 3)
+    monkeypatch.setattr(changes, "PURGE_ROWS", 3)
     times = [NOON - timedelta(days=days) for days in (40, 35, 31, 29, 1)]
     clock = iter(times)
     with opened(url, retention_days=30, clock=lambda: next(clock, NOON)) as log:

@@ -1,0 +1,159 @@
+"""The stack's own nginx.conf in a real nginx: what it lets through to the service, and what not."""
+
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serve.app import create_app
+from tests.conftest import Require
+from tests.heart.predictions.logs import until
+from tests.processes import free_port
+from tests.serve.small_service import parts
+from tests.stack.compose_file import ROOT
+
+# As a client may write it in its request line.
+METRICS = (
+    "/metrics", "/metrics?x", "/metrics/", "//metrics", "/metrics//", "/metrics%0a", "/metrics%0A%0a",
+    "/metrics%0d%0a", "/metrics%20", "/metrics%09", "/metrics;x", "/metrics;", "/metrics/x", "/metrics%2f",
+    "/%2fmetrics", "/%6detrics", "/%6D%65trics", "/metric%73%0a", "/Metrics", "/METRICS%0a", "/./metrics",
+    "/x/../metrics", "/x/..%2fmetrics", "/%2e/metrics", "/x/%2e%2e/metrics%0a", "/metrics#x", "/metrics.",
+    "/metrics%23", "/metrics%3fx", "http://heart/metrics", "http://heart/metrics%0a", "http://heart//metrics",
+)  # fmt: skip
+OTHERS = (
+    "/",
+    "/predict",
+    "/health/ready",
+    "/docs?metrics",
+    "/model/metrics",
+    "/gradio_api/metrics",
+)
+
+
+class Backend(BaseHTTPRequestHandler):
+    """It answers every path with a word of its own."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "7")
+        self.end_headers()
+        self.wfile.write(b"backend")
+
+    do_POST = do_HEAD = do_GET  # noqa: N815  # http.server's names
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def configuration(folder: Path, port: int, backend: int) -> str:
+    """The stack's, on the loopback and in front of this backend."""
+    text = (ROOT / "deploy/nginx/nginx.conf").read_text()
+    text = text.replace("/tmp/", f"{folder}/")  # noqa: S108  # of the container
+    text, servers = re.subn(r"server app:8000 resolve", f"server 127.0.0.1:{backend}", text)
+    text, listeners = re.subn(r"(?s)listen 8000;\s+listen 7860;", f"listen 127.0.0.1:{port};", text)
+    assert (servers, listeners) == (1, 1)
+    return text.replace("worker_processes auto", "worker_processes 1")
+
+
+@pytest.fixture(scope="module")
+def nginx(
+    require: Require, backend: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
+    """The port of an nginx."""
+    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    program = require(found, "nginx")
+    folder, port = tmp_path_factory.mktemp("nginx"), free_port()
+    (folder / "nginx.conf").write_text(configuration(folder, port, backend))
+    configured = str(folder / "nginx.conf")
+    command = [str(program), "-e", "stderr", "-c", configured, "-g", "daemon off;"]
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: process.poll() is not None or answers(port))
+        assert process.poll() is None, (folder / "output").read_text()
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def asked(port: int, target: str, method: str = "GET") -> tuple[int, bytes]:
+    """The answer to a request line, as it stands: a client library would tidy up the path."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        head = f"{method} {target} HTTP/1.1\r\nHost: heart\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode())
+        with connection.makefile("rb") as reader:
+            answer = reader.read()
+    return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize("target", METRICS)
+def test_the_metrics_are_not_let_out_however_their_path_is_written(nginx: int, target: str) -> None:
+    for method in ("GET", "HEAD", "POST"):
+        status, body = asked(nginx, target, method)
+
+        assert status in (400, 404)
+        assert body != b"backend"
+
+
+@pytest.mark.parametrize("target", OTHERS)
+def test_other_paths_reach_the_service(nginx: int, target: str) -> None:
+    assert asked(nginx, target) == (200, b"backend")
+
+
+def test_the_service_gives_its_metrics_at_their_own_path_only(tmp_path: Path) -> None:
+    app = create_app(*parts(tmp_path), with_page=False)
+    with TestClient(app) as client:
+        found = {target for target in METRICS if b"heart_requests" in served(client, target)}
+
+    assert {unquote(target.partition("?")[0]) for target in found} == {
+        "/metrics",
+        "http://heart/metrics",
+    }
+
+
+def served(client: TestClient, target: str) -> bytes:
+    """What the service answers to a path, decoded as uvicorn does it and no further."""
+    path, _, query = target.removeprefix("http://heart").partition("?")
+    scope = {
+        "type": "http", "method": "GET", "path": unquote(path), "query_string": query.encode(),
+        "headers": [], "http_version": "1.1", "scheme": "http", "server": ("heart", 80),
+        "root_path": "",
+    }  # fmt: skip
+    body = b""
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        nonlocal body
+        body += message.get("body", b"")
+
+    assert client.portal is not None
+    client.portal.call(client.app, scope, receive, send)
+    return body

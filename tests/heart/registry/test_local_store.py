@@ -433,6 +433,22 @@ def test_a_change_of_locations_that_is_cut_off_is_none(
     assert elsewhere(moved) == []
 
 
+def test_a_service_reads_what_a_killed_stage_has_left_half_written(original: Path) -> None:
+    path = original / "registry" / "mlflow.db"
+
+    def die() -> None:
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute("PRAGMA cache_size = 1")  # pages get to the disk before the commit
+        database.execute("BEGIN")
+        database.execute("UPDATE experiments SET name = hex(randomblob(100000))")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_processes(die) == [-9]
+    assert path.with_name("mlflow.db-journal").stat().st_size
+
+    assert version_of(served(original)) == "1"
+
+
 @pytest.mark.parametrize("name", ["original", "moved"])
 @pytest.mark.parametrize("table", ["experiments", "model_versions"])
 def test_a_store_that_is_not_whole_is_an_error_that_says_what_to_do(

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 
+from heart.predictions import changes
 from heart.predictions import log as log_module
 from heart.predictions import writer as log_writer
 from heart.predictions.log import (

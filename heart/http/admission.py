@@ -6,13 +6,11 @@ import logging
 import time
 import traceback
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from fastapi import HTTPException
+from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-if TYPE_CHECKING:  # who reads a body as the service does need not count as it does
-    from serve.metrics import Metrics
 
 CLIENT_SECONDS = 10.0  # for the body of a request to come, and for its answer to be taken
 READING = ("GET", "HEAD", "OPTIONS")  # cheap, or streams of the page, which last as long as its tab
@@ -121,6 +119,18 @@ class Admission:
         self.active -= 1
 
 
+class RequestMetrics(Protocol):
+    """What is counted of requests."""
+
+    refused: Counter
+
+    def turned_away(self, method: str) -> None:
+        """Count a request that is refused for load before its route is looked for."""
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+
+
 class Gate:
     """Refuses what is too much, times and counts every answer, and sets the security headers.
 
@@ -128,7 +138,7 @@ class Gate:
     is made here, before any route is looked for.
     """
 
-    def __init__(self, app: ASGIApp, admission: Admission, metrics: "Metrics") -> None:
+    def __init__(self, app: ASGIApp, admission: Admission, metrics: RequestMetrics) -> None:
         self.app = app
         self.admission = admission
         self.metrics = metrics

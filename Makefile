@@ -10,7 +10,7 @@ PEERS_DAY := 2026-11-20
 BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H%M%SZ)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
 
-.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack docs docs-serve docs-linkcheck backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -69,7 +69,7 @@ serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.
 	$(PIP_INSTALL) -r requirements/spark.txt
 	@touch $@
 
-score: .venv/score ## score tables: make score IN=patients.csv OUT=scores.csv (docs/scoring.md)
+score: .venv/score ## score tables: make score IN=patients.csv OUT=scores.csv (docs/batch_scoring.md)
 	python -m serve.batch "$(IN)" "$(OUT)" $(ARGS)
 
 ROWS ?= 500
@@ -87,10 +87,12 @@ drift-report: .venv/serve ## the drift of the last patients as one HTML file, re
 demo: .venv/pipeline .venv/serve ## all of it in some minutes: pipeline, drift, alert, retraining, gate, rollback
 	@python -m examples.demo
 
-test: .venv/dev ## format, lint, strict types and tests: all that must pass
+test: .venv/dev ## format, lint, import rules, strict types, generated files and tests: all that must pass
 	ruff format --check .
 	ruff check .
+	lint-imports
 	mypy
+	python -m docs.generate --check
 	pytest -n 2 -m "not heavy and not stack"
 
 test-heavy: .venv/dev .venv/spark ## the proofs that take longer
@@ -99,13 +101,30 @@ test-heavy: .venv/dev .venv/spark ## the proofs that take longer
 test-stack: .venv/dev ## build both images, run the stack and drive it; needs a Docker engine
 	pytest -m stack tests/stack
 
+.venv/docs: requirements/docs.txt .venv/score
+	$(PIP_INSTALL) -r requirements/docs.txt
+	@touch $@
+
+SPHINX := python -m sphinx -W --keep-going -n -q docs
+
+docs: .venv/docs ## build the documentation into docs/_build/html; a warning is an error
+	python -m docs.generate
+	rm -rf docs/library
+	$(SPHINX) docs/_build/html
+
+docs-serve: docs ## show the documentation on http://127.0.0.1:8080
+	python -m http.server 8080 --bind 127.0.0.1 --directory docs/_build/html
+
+docs-linkcheck: .venv/docs ## check the links of the documentation to other sites (needs the network)
+	$(SPHINX) docs/_build/linkcheck -b linkcheck
+
 backup: ## save the running stack's databases and buckets (BACKUP=FOLDER)
 	@COMPOSE="$(COMPOSE)" deploy/backup.sh "$(BACKUP)"
 
 restore: ## put them back, of BACKUP=FOLDER, and start the stack
 	@COMPOSE="$(COMPOSE)" deploy/restore.sh "$(BACKUP)"
 
-space: .venv/serve ## write the folder of a Hugging Face Space, with the champion in it (docs/hosting.md)
+space: .venv/serve ## write the folder of a Hugging Face Space, with the champion in it (docs/deployment.md)
 	@python -m deploy.space.build
 
 format: .venv/dev ## format the code and mend what the linter can

@@ -11,15 +11,16 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from docs import benchmark_tables, diagrams, figure_tables, reference_tables
+from docs import diagrams, figure_tables, performance_tables, quality_tables, reference_tables
 from heart.settings import lines
 
 ENV_EXAMPLE = Path(".env.example")
 STACK = "\n# The stack "  # begins what is written by hand
 PAGES = ("README.md", "docs/*.md")
 BLOCKS: dict[str, Callable[..., str]] = {
-    **benchmark_tables.BLOCKS,
     **figure_tables.BLOCKS,
+    **performance_tables.BLOCKS,
+    **quality_tables.BLOCKS,
     **reference_tables.BLOCKS,
 }
 MARKED = re.compile(r"(<!-- generated: ([^>]+) -->)\n(.*?)(<!-- end -->)", re.DOTALL)

@@ -10,9 +10,8 @@ from typing import Any
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; a vertical bar in a cell is escaped."""
     lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
-    )
+    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def code(text: str) -> str:
@@ -33,3 +32,8 @@ def figure(path: str, key: str, form: str = ".3f") -> str:
     for part in key.split("/"):
         value = value.get(part) if isinstance(value, dict) else None
     return "-" if value is None else format(value, form)
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds as milliseconds."""
+    return f"{1000 * seconds:.1f}"

@@ -43,7 +43,7 @@ class Metrics:
         )
         self.latency = Histogram(
             "heart_request_duration_seconds",
-            "Time from a request to its answer",
+            "Time from a request to its response",
             ["route"],
             buckets=LATENCIES,
             registry=registry,
@@ -54,16 +54,19 @@ class Metrics:
         )
         self._latencies = cache(self.latency.labels)
         self.refused = Counter(
-            "heart_requests_refused", "Requests refused for load", registry=registry
+            "heart_requests_refused", "Requests rejected for load", registry=registry
         )
         self.predicted = Predicted()
         registry.register(self.predicted)
         self.commit_rows = Histogram(
-            "heart_log_commit_rows", "Rows a commit", buckets=ROWS, registry=registry
+            "heart_log_commit_rows",
+            "Rows in a commit of the log",
+            buckets=ROWS,
+            registry=registry,
         )
         self.commit_latency = Histogram(
             "heart_log_commit_duration_seconds",
-            "Time of a commit",
+            "Time of a commit of the log",
             buckets=LATENCIES,
             registry=registry,
         )
@@ -73,7 +76,7 @@ class Metrics:
         self.erasures = Counter("heart_erasures", "Predictions erased", registry=registry)
         self.out_of_range = Counter(
             "heart_data_out_of_range",
-            "Values refused: outside the schema's bounds, units or categories",
+            "Values rejected: outside the schema's bounds, units or categories",
             ["feature"],
             registry=registry,
         )
@@ -172,8 +175,12 @@ class Predicted(Collector):
         yield made
         yield risks
         for name, help_text, counts in (
-            ("heart_missing_measurements", "Measurements not given", self._missing),
-            ("heart_out_of_training_range", "Numbers unlike training", self._unusual),
+            ("heart_missing_measurements", "Measurements that were not given", self._missing),
+            (
+                "heart_out_of_training_range",
+                "Numbers outside the range of the training patients",
+                self._unusual,
+            ),
         ):
             family = CounterMetricFamily(name, help_text, labels=["field"])
             for field in NAMES:
@@ -195,9 +202,15 @@ class ServiceCollector(Collector):
         """The metrics of this moment."""
         yield from self._champion()
         stats = self.service.log.stats
-        yield CounterMetricFamily("heart_log_commits", "Commits of the log", stats.commits)
-        yield CounterMetricFamily("heart_log_rows", "Rows written to the log", stats.rows)
-        yield CounterMetricFamily("heart_log_failures", "Commits that failed", stats.failures)
+        yield CounterMetricFamily(
+            "heart_log_commits", "Commits of the prediction log", stats.commits
+        )
+        yield CounterMetricFamily(
+            "heart_log_rows", "Rows written to the prediction log", stats.rows
+        )
+        yield CounterMetricFamily(
+            "heart_log_failures", "Commits of the prediction log that failed", stats.failures
+        )
         yield from self._labelled()
 
     def _champion(self) -> Iterator[Metric]:
@@ -205,18 +218,24 @@ class ServiceCollector(Collector):
         model = champion.current
         if model is not None:
             labels = {"version": model.version, "sha256": model.sha256}
-            yield InfoMetricFamily("heart_champion", "The model that answers", value=labels)
-            yield GaugeMetricFamily(
-                "heart_champion_from_cache", "1 while unconfirmed by the registry", model.from_cache
+            yield InfoMetricFamily(
+                "heart_champion", "Version and SHA-256 of the model that answers", value=labels
             )
-        yield CounterMetricFamily("heart_champion_reloads", "Models taken up", champion.reloads)
-        refusals = CounterMetricFamily("heart_champion_refusals", "Models refused", labels=["kind"])
+            yield GaugeMetricFamily(
+                "heart_champion_from_cache",
+                "1 while the model comes from the cache and the registry has not confirmed it",
+                model.from_cache,
+            )
+        yield CounterMetricFamily("heart_champion_reloads", "Models loaded", champion.reloads)
+        refusals = CounterMetricFamily(
+            "heart_champion_refusals", "Models rejected, by the check that failed", labels=["kind"]
+        )
         for kind in get_args(Kind):
             refusals.add_metric([kind], champion.refusals[kind])
         yield refusals
         yield CounterMetricFamily(
             "heart_registry_failures",
-            "Looks into the registry that failed",
+            "Polls of the registry that failed",
             champion.registry_failures,
         )
 
@@ -229,10 +248,10 @@ class ServiceCollector(Collector):
             return
         if model is None or found is None:
             return
-        for name, help_text in (("accuracy", "Share of right answers"), ("roc_auc", "ROC AUC")):
+        for name, help_text in (("accuracy", "Accuracy"), ("roc_auc", "ROC AUC")):
             gauge = GaugeMetricFamily(
                 f"heart_labelled_{name}_ratio",
-                f"{help_text} among labelled answers",
+                f"{help_text} on predictions with a recorded outcome",
                 labels=["model_version"],
             )
             gauge.add_metric([model.version], found[name])

@@ -33,14 +33,14 @@ class RivalCollector(Collector):
     def _shadow(self) -> Iterator[Metric]:
         shadow, challenger = self._service.shadow, self._service.champion.challenger.current
         rows = CounterMetricFamily(
-            "heart_shadow_rows", "Rows that a challenger scored", labels=VERSION
+            "heart_shadow_rows", "Rows scored by a challenger", labels=VERSION
         )
         for version in shadow.rows.keys() | ({challenger.version} if challenger else ()):
             rows.add_metric([version], shadow.rows[version])
         yield rows
         yield CounterMetricFamily(
             "heart_shadow_dropped",
-            "Rows that a challenger was to score and did not",
+            "Rows that a challenger did not score, because its queue was full or it failed",
             shadow.dropped,
         )
 
@@ -53,16 +53,19 @@ class RivalCollector(Collector):
         if model is None or found is None:
             return
         for name, help_text in (
-            ("difference_mean", "By how much the challenger's risks are higher in the mean"),
-            ("disagreement_ratio", "Share of patients for whom the challenger predicts another"),
+            ("difference_mean", "Mean difference of the risks, challenger minus champion"),
+            (
+                "disagreement_ratio",
+                "Share of patients for whom challenger and champion predict different outcomes",
+            ),
         ):
             if found[name] is not None:
                 gauge = GaugeMetricFamily(f"heart_shadow_{name}", help_text, labels=VERSION)
                 gauge.add_metric([found["version"]], found[name])
                 yield gauge
         for name, help_text in (
-            ("accuracy", "Share of right answers of both, same patients"),
-            ("brier", "Brier score of both, same patients"),
+            ("accuracy", "Accuracy of champion and challenger on the same patients"),
+            ("brier", "Brier score of champion and challenger on the same patients"),
         ):
             gauge = GaugeMetricFamily(
                 f"heart_shadow_labelled_{name}_ratio", help_text, labels=VERSION
@@ -75,19 +78,27 @@ class RivalCollector(Collector):
 
     def _judged(self) -> Iterator[Metric]:
         yield CounterMetricFamily(
-            "heart_guard_rollbacks", "Champions that were taken back", self._guard.rollbacks
+            "heart_guard_rollbacks", "Automatic rollbacks", self._guard.rollbacks
         )
         found = self._guard.judgement
         if found is None:
             return
         for name, help_text, value in (
-            ("labels", "Labelled answers that the guard compares on", found.labels),
+            (
+                "labels",
+                "Recorded outcomes on which champion and previous version are compared",
+                found.labels,
+            ),
             (
                 "worse_ratio",
-                "Evidence that the champion is worse, over its limit",
+                "Statistic of the champion guard over its threshold",
                 found.worse_ratio,
             ),
-            ("alarm", "1 while the champion is worse than the version before it", found.alarm),
+            (
+                "alarm",
+                "1 while the champion is significantly worse than the version before it",
+                found.alarm,
+            ),
         ):
             gauge = GaugeMetricFamily(f"heart_guard_{name}", help_text, labels=VERSION)
             gauge.add_metric([found.champion], value)

@@ -20,7 +20,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack docs docs-serve docs-linkcheck backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -38,30 +38,30 @@ help: ## list the targets
 	$(PIP_INSTALL) -r requirements/dev.txt
 	@touch $@
 
-install: .venv/pipeline ## make .venv with the locked versions that the pipeline needs
+install: .venv/pipeline ## create .venv with the locked packages of the pipeline
 
-repro: .venv/pipeline ## run the pipeline: from patients to a registered model
+repro: .venv/pipeline ## run the pipeline, register the model, print the figures
 	@python -c 'from heart.dataset import reader; from heart.errors import main_of; main_of(reader.input_files)'
 	python -m dvc repro
 	@$(MAKE) --no-print-directory register
 	@python -m heart.registry.summary
 
-collect: .venv/pipeline .venv/serve ## write the outcomes of the prediction log to data/production/labelled.csv
+collect: .venv/pipeline .venv/serve ## write the recorded outcomes to data/production/labelled.csv
 	@python -m monitoring.retraining.collect
 
-register: .venv/pipeline ## publish the model to MLflow unless the registry already holds it
+register: .venv/pipeline ## publish the model to MLflow unless it is registered already
 	@python -m stages.register
 
-retrain: .venv/pipeline .venv/serve ## learn from new outcomes; TRIGGER=TEXT says why, FORCE=1 though there are few
+retrain: .venv/pipeline .venv/serve ## retrain on recorded outcomes; TRIGGER=TEXT is the reason, FORCE=1 ignores their number
 	@python -m monitoring.retraining.run $${TRIGGER:+--trigger="$$TRIGGER"} $${FORCE:+--force} || [ $$? = 75 ]
 
-promote: .venv/pipeline ## make VERSION=n the champion, if it passed its gate
+promote: .venv/pipeline ## make VERSION=n the champion, if it passed the promotion gate
 	@python -m heart.registry.promote -- "$${VERSION:?make promote VERSION=n}"
 
-rollback: .venv/pipeline ## give the previous champion its place back
+rollback: .venv/pipeline ## make the previous version the champion again
 	@python -m heart.registry.promote --rollback
 
-challenger: .venv/pipeline ## have the service score with VERSION=n too, unseen; without a VERSION no more
+challenger: .venv/pipeline ## score with VERSION=n in shadow; without VERSION, stop
 	@if [ -n "$$VERSION" ]; then python -m heart.registry.promote --challenger="$$VERSION"; \
 	  else python -m heart.registry.promote --no-challenger; fi
 
@@ -69,7 +69,7 @@ challenger: .venv/pipeline ## have the service score with VERSION=n too, unseen;
 	$(PIP_INSTALL) -r requirements/serve.txt
 	@touch $@
 
-serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.0.1:8000
+serve: .venv/serve ## serve the champion: web page, API and metrics on http://127.0.0.1:8000
 	python -m serve
 
 .venv/score: requirements/score.txt .venv/serve
@@ -80,76 +80,95 @@ serve: .venv/serve ## serve the champion: page, API and metrics on http://127.0.
 	$(PIP_INSTALL) -r requirements/spark.txt
 	@touch $@
 
-score: .venv/score ## score tables: make score IN=patients.csv OUT=scores.csv (docs/scoring.md)
+score: .venv/score ## batch scoring: make score IN=patients.csv OUT=scores.csv (docs/batch_scoring.md)
 	@set -f; python -m serve.batch $$ARGS -- "$${IN:?make score IN=patients.csv OUT=scores.csv}" $${OUT:+"$$OUT"}
 
-simulate: .venv/serve ## send made-up patients to a running service: ROWS=500 SHIFT=none|older|... RATE=50 OUTCOMES=0 URL=...
+simulate: .venv/serve ## send simulated patients to a running service: ROWS=500 SHIFT=none|older|... RATE=50 OUTCOMES=0 URL=...
 	@python -m monitoring.simulate --rows="$$ROWS" --shift="$$SHIFT" --rate="$$RATE" --outcomes="$$OUTCOMES" --url="$$URL"
 
-drift-report: .venv/serve ## the drift of the last patients as one HTML file, reports/drift.html, and in MLflow
+drift-report: .venv/serve ## write the drift of the last patients to reports/drift.html, and to MLflow
 	@python -m monitoring.report
 
-demo: .venv/pipeline .venv/serve ## all of it in some minutes: pipeline, drift, alert, retraining, gate, rollback
+demo: .venv/pipeline .venv/serve ## the whole loop in some minutes: pipeline, drift, alert, retraining, promotion, rollback
 	@python -m examples.demo
 
-test: .venv/dev ## format, lint, strict types and tests: all that must pass
+test: .venv/dev ## format, lint, import rules, strict types, generated files and tests: all that must pass
 	ruff format --check .
 	ruff check .
+	lint-imports
 	mypy
+	python -m docs.generate --check
 	pytest -n 2 -m "not heavy and not stack"
 
-test-heavy: .venv/dev .venv/spark ## the proofs that take longer
+test-heavy: .venv/dev .venv/spark ## the tests that take longer
 	pytest -m heavy
 
-test-stack: .venv/dev ## build both images, run the stack and drive it; needs a Docker engine
+test-stack: .venv/dev ## build both images and test the stack; needs a Docker engine
 	pytest -m stack tests/stack
+
+.venv/docs: requirements/docs.txt .venv/score
+	$(PIP_INSTALL) -r requirements/docs.txt
+	@touch $@
+
+SPHINX := python -m sphinx -W --keep-going -n -q docs
+
+docs: .venv/docs ## build the documentation into docs/_build/html; a warning is an error
+	python -m docs.generate
+	rm -rf docs/library
+	$(SPHINX) docs/_build/html
+
+docs-serve: docs ## show the documentation on http://127.0.0.1:8080
+	python -m http.server 8080 --bind 127.0.0.1 --directory docs/_build/html
+
+docs-linkcheck: .venv/docs ## check the links of the documentation to other sites (needs the network)
+	$(SPHINX) docs/_build/linkcheck -b linkcheck
 
 # Compose as Docker's plugin, or the program that it was before.
 FIND_COMPOSE := COMPOSE="$${COMPOSE:-$$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)}"
 
-backup: ## save the running stack's databases and buckets (BACKUP=FOLDER)
+backup: ## back up the databases and buckets of the running stack (BACKUP=FOLDER)
 	@$(FIND_COMPOSE) deploy/backup.sh "$${BACKUP:-backups/$$(date -u +%Y-%m-%dT%H%M%SZ)}"
 
-restore: ## put them back, of BACKUP=FOLDER, and start the stack
+restore: ## restore BACKUP=FOLDER and start the stack
 	@$(FIND_COMPOSE) deploy/restore.sh "$${BACKUP:?make restore BACKUP=FOLDER}"
 
-space: .venv/serve ## write the folder of a Hugging Face Space, with the champion in it (docs/hosting.md)
+space: .venv/serve ## write the folder of a Hugging Face Space with the champion (docs/deployment.md)
 	@python -m deploy.space.build
 
-format: .venv/dev ## format the code and mend what the linter can
+format: .venv/dev ## format the code and fix what the linter can
 	ruff format .
 	ruff check --fix .
 
-lock: .venv/dev ## choose all versions anew and write requirements/lock.txt
+lock: .venv/dev ## resolve all versions again and write requirements/lock.txt
 	$(BIN)/python -m pip install --quiet uv
 	@{ head -1 requirements/lock.txt; uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --no-header --no-annotate --no-emit-index-url \
 	  $(filter-out requirements/lock.txt,$(wildcard requirements/*.txt)); } > requirements/lock.new
 	@mv requirements/lock.new requirements/lock.txt
 
-bench-model: .venv/pipeline ## nested cross-validation beside plain models, into benchmarks/model.json
+bench-model: .venv/pipeline ## nested cross-validation beside plain models
 	python -m benchmarks.model
 
-bench-gate: .venv/pipeline ## which challengers the gate refuses: good ones, other patients', shuffled outcomes
+bench-gate: .venv/pipeline ## which challengers the promotion gate rejects: good ones, other patients, shuffled outcomes
 	python -m benchmarks.gate
 
-bench-pipeline: .venv/pipeline ## the time of each stage, the share inside the fits, and the cost of no change
+bench-pipeline: .venv/pipeline ## time of each stage, share of the fits, cost of no change
 	python -m benchmarks.pipeline
 
-bench-million: .venv/dev ## the pipeline on a million made-up patients: seconds and memory of each stage
+bench-million: .venv/dev ## the pipeline on a million simulated patients: seconds and memory of each stage
 	python -m benchmarks.million
 
-bench-serve: .venv/dev .venv-peers/bentoml ## the service beside an endpoint that does nothing, `mlflow models serve` and BentoML
+bench-serve: .venv/dev .venv-peers/bentoml ## the service beside a constant endpoint, `mlflow models serve` and BentoML
 	python -m benchmarks.serve
 
-bench-drift: .venv/pipeline ## the drift check's false alarms and delays beside the usual rules, and its cost
+bench-drift: .venv/pipeline ## false alarms and delays of the drift check beside usual rules, and its cost
 	python -m benchmarks.drift
 
-bench-scale: .venv/dev .venv/spark ## scoring and drift of 10^6 to 10^8 rows, here and by Spark
+bench-scale: .venv/dev .venv/spark ## batch scoring and drift counts of 10^6 to 10^8 rows, local and with Spark
 	python -m benchmarks.scale
 
-# A peer in an environment of its own, in the versions of one day, which are apart from the lock's. One that
-# cannot be installed leaves the reason there; UV_TORCH_BACKEND=cpu spares sdv gigabytes on Linux.
+# A peer has an environment of its own, with the package versions of one day instead of the lock's. If it cannot be
+# installed, the reason is written there. UV_TORCH_BACKEND=cpu saves gigabytes for sdv on Linux.
 .venv-peers/%: benchmarks/peers/%.txt
 	@echo "Installing $*"
 	@rm -rf $@
@@ -161,8 +180,8 @@ bench-scale: .venv/dev .venv/spark ## scoring and drift of 10^6 to 10^8 rows, he
 bench-drift-peers: .venv/pipeline .venv-peers/evidently .venv-peers/nannyml .venv-peers/alibi_detect ## the drift check beside evidently, nannyml and alibi-detect
 	python -m benchmarks.drift_peers
 
-bench-synthesis: .venv/pipeline .venv-peers/sdv ## synthetic patients of five methods: their worth, and how far from copies
+bench-synthesis: .venv/pipeline .venv-peers/sdv ## synthetic rows of five methods: utility, and distance from copies
 	python -m benchmarks.synthesis
 
-clean: ## remove what the stages made; the cache, the registry and .venv stay
-	rm -rf data/*.csv models/*.json models/*.joblib models/*.onnx models/*.pkl plots dvc_plots
+clean: ## remove the outputs of the stages; cache, registry and .venv stay
+	rm -rf data/*.csv models/*.json models/*.onnx plots dvc_plots

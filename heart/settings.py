@@ -80,30 +80,30 @@ class SharedSettings(Variables):
 
     api_token: Secret | None = Field(
         None,
-        description="Bearer token of the API and password of the page: at least 16 characters, "
-        "ASCII, no spaces. Without it the service answers everyone who reaches it.",
+        description="Bearer token of the API and password of the page: at least 16 ASCII characters "
+        "without spaces. Without it anyone who reaches the service may use it.",
     )
     model: str = Field(
         "models:/heart-disease@champion",
-        description="What is served: models:/NAME@ALIAS, models:/NAME/3 (a version) or "
-        "models:/NAME/newest (the highest version, whether or not it passed its gate).",
+        description="Model version to serve: models:/NAME@ALIAS, models:/NAME/3 (a version) or "
+        "models:/NAME/newest (the highest version, even if the promotion gate rejected it).",
     )
     tracking_uri: str = Field(
         default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or REGISTRY,
         repr=False,
-        description="The MLflow registry. MLFLOW_TRACKING_URI counts if this is not set.",
+        description="URI of the MLflow registry. If not set, that of MLFLOW_TRACKING_URI.",
         json_schema_extra={"default": REGISTRY},
     )
     cache_dir: Path = Field(
         Path("registry/cache"),
-        description="Folder of the last good models, for a start while the registry is down. "
+        description="Folder of the last good versions, for a start while the registry is down. "
         "Replicas may share it if HEART_MODEL is the same for all.",
     )
     log_url: str = Field(
         "sqlite:///registry/predictions.db",
         repr=False,
-        description="The prediction log: sqlite:///PATH, or "
-        "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, which more than one process needs.",
+        description="Prediction log: sqlite:///PATH, or "
+        "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, required for more than one process.",
     )
 
     @field_validator("model")

@@ -24,18 +24,18 @@ class DriftCollector(Collector):
         snapshot = self._monitor.snapshot
         ratio = GaugeMetricFamily(
             "heart_drift_ratio",
-            "Largest drift score over its limit; above 1 is drift",
+            "Largest drift statistic over its threshold; above 1 is drift",
             labels=["feature", "model_version"],
         )
         rows = GaugeMetricFamily(
-            "heart_drift_window_rows", "Patients that were looked at", labels=["model_version"]
+            "heart_drift_window_rows", "Patients in the drift check", labels=["model_version"]
         )
         minimum = GaugeMetricFamily(
-            "heart_drift_minimum_rows", "Patients that a verdict needs", labels=[]
+            "heart_drift_minimum_rows", "Patients that a drift check requires", labels=[]
         )
         last_run = GaugeMetricFamily(
             "heart_drift_last_run_timestamp_seconds",
-            "Time of the last look for drift that succeeded",
+            "Time of the last drift check that succeeded",
             labels=[],
         )
         if snapshot is not None:
@@ -47,5 +47,5 @@ class DriftCollector(Collector):
             last_run.add_metric([], self._monitor.last_run)
         yield from (ratio, rows, minimum, last_run)
         yield CounterMetricFamily(
-            "heart_drift_failures", "Looks for drift that failed", self._monitor.failures
+            "heart_drift_failures", "Drift checks that failed", self._monitor.failures
         )

@@ -15,16 +15,15 @@ class DriftSettings(Variables):
     window: int | None = Field(
         None,
         ge=MIN_CELL_COUNT,
-        description="Look at no more than this number of last patients. If not set, at as many as "
-        "the longest window of the version's reference holds; longer windows are left out, never the "
-        "shortest.",
+        description="Maximum number of last patients in a check. If not set, the longest window of "
+        "the version's drift baseline. Longer windows are left out, but never the shortest.",
     )
     interval_seconds: float = Field(
-        10, gt=0, le=86400, description="Seconds between two looks for drift."
+        10, gt=0, le=86400, description="Seconds between two drift checks."
     )
     model_version: str | None = Field(
         None,
         pattern="^[0-9]+$",
-        description="Watch the patients of this version. If not set, those of the champion. The "
-        "service knows the champion and the one before.",
+        description="Check the patients of this version. If not set, those of the champion. The "
+        "service knows the champion and the version before it.",
     )

@@ -22,7 +22,7 @@ class Metrics:
         )
         self.latency = Histogram(
             "heart_request_duration_seconds",
-            "Time from a request to its answer",
+            "Time from a request to its response",
             ["route"],
             buckets=LATENCIES,
             registry=registry,
@@ -33,16 +33,19 @@ class Metrics:
         )
         self._latencies = cache(self.latency.labels)
         self.refused = Counter(
-            "heart_requests_refused", "Requests refused for load", registry=registry
+            "heart_requests_refused", "Requests rejected for load", registry=registry
         )
         self.patients = PatientMetrics()
         registry.register(self.patients)
         self.commit_rows = Histogram(
-            "heart_log_commit_rows", "Rows a commit", buckets=ROWS, registry=registry
+            "heart_log_commit_rows",
+            "Rows in a commit of the log",
+            buckets=ROWS,
+            registry=registry,
         )
         self.commit_latency = Histogram(
             "heart_log_commit_duration_seconds",
-            "Time of a commit",
+            "Time of a commit of the log",
             buckets=LATENCIES,
             registry=registry,
         )

@@ -24,11 +24,9 @@ class Settings(SharedSettings):
 
     host: str = Field(
         "127.0.0.1",
-        description="Address to listen on. One that other machines can reach needs HEART_API_TOKEN.",
+        description="Address to listen on. A non-loopback address requires HEART_API_TOKEN.",
     )
-    port: int = Field(
-        8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose a free one."
-    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free port.")
     allowed_hosts: HostNames = Field(
         (),
         description="Host names by which the service is called, separated by commas, beside "
@@ -37,10 +35,13 @@ class Settings(SharedSettings):
         json_schema_extra={"default": ""},
     )
     poll_seconds: float = Field(
-        30, gt=0, le=86400, description="Seconds between two looks into the registry."
+        30, gt=0, le=86400, description="Seconds between two polls of the registry."
     )
     log_retention_days: float | None = Field(
-        None, gt=0, description="Age in days at which predictions are deleted; never, if not set."
+        None,
+        gt=0,
+        description="Age in days at which predictions without an outcome are deleted; never if "
+        "not set.",
     )
     log_queue: int = Field(
         50_000,
@@ -50,29 +51,30 @@ class Settings(SharedSettings):
     )
     max_body_bytes: Count = Field(
         8 * 1024 * 1024,
-        description="Bytes of a batch. 10,000 patients, every measurement given, take 5.2 million as "
-        "indented JSON. Other bodies may have 16,384 bytes.",
+        description="Maximum size of a batch in bytes. 10,000 patients with every measurement take "
+        "5.2 million as indented JSON. Other bodies have at most 16,384 bytes.",
     )
     max_concurrent: Count = Field(
-        128, description="Requests in work at the same time before others are answered 503."
+        128, description="Requests in progress at which further ones are rejected with 503."
     )
 
     guard_labels: int = Field(
         50,
         ge=MIN_CELL_COUNT,
-        description="Answers with an outcome before the champion is compared with the version "
-        "before it on the same patients.",
+        description="Recorded outcomes from which on the champion is compared with the version "
+        "before it, on the same patients.",
     )
     guard_confidence: float = Field(
         0.99,
         gt=0.5,
         lt=1,
-        description="1 minus the probability that a champion that is no worse is ever called worse.",
+        description="1 minus the probability that a champion that is no worse is ever reported as "
+        "worse.",
     )
     guard_rollback: bool = Field(
         False,
-        description="true: a champion that is called worse is taken back, as by make rollback. "
-        "Otherwise only a metric says so.",
+        description="true: roll back, like make rollback, if the champion is reported as worse. "
+        "false: only report it as a metric.",
     )
 
     @model_validator(mode="after")

@@ -7,16 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from fastapi import HTTPException
 from fastapi.telemetry import TelemetryConfig
+from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heart.log_format import described
-
-if TYPE_CHECKING:  # who reads a body as the service does need not count as it does
-    from serve.metrics import Metrics
 
 CLIENT_SECONDS = 10.0  # for the body of a request to come, and for its answer to be taken
 READING = ("GET", "HEAD", "OPTIONS")  # cheap, or streams of the page, which last as long as its tab
@@ -128,14 +126,28 @@ class ConcurrencyLimiter:
         self.active -= 1
 
 
+class RequestMetrics(Protocol):
+    """What is counted of requests."""
+
+    refused: Counter
+
+    def shed(self, method: str) -> None:
+        """Count a request that is rejected for load before its route is looked for."""
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+
+
 class AdmissionControlMiddleware:
-    """Refuses what is too much, times and counts every answer.
+    """Rejects what is too much, times and counts every response.
 
     A refusal must be much cheaper than an answer, or refusing is all that is done under load: so it
     is made here, before any route is looked for.
     """
 
-    def __init__(self, app: ASGIApp, admission: ConcurrencyLimiter, metrics: "Metrics") -> None:
+    def __init__(
+        self, app: ASGIApp, admission: ConcurrencyLimiter, metrics: RequestMetrics
+    ) -> None:
         self.app = app
         self.admission = admission
         self.metrics = metrics

@@ -94,7 +94,7 @@ def connect() -> "MlflowClient":
             ) from error
         print(
             f"note: the server {said} keeps runs but no registered models ({tracking.URI}): it gets "
-            f"a copy of each run, and the registry is {own}; see docs/hosting.md",
+            f"a copy of each run, and the registry is {own}; see docs/deployment.md",
             file=sys.stderr,
         )
         client = _client(own)

@@ -1,6 +1,6 @@
 """A server that keeps runs but no registered models: it gets a copy of every run.
 
-The registry is the project's own store then; see docs/hosting.md.
+The registry is the project's own store then; see docs/deployment.md.
 """
 
 import os

@@ -28,12 +28,12 @@ def scoring(service: Service, route_class: type[APIRoute], secured: Sequence[Any
 
     @router.post("/predict", response_model=Prediction, responses=WITH_BODY)
     async def predict(patient: Patient, explain: bool = False) -> Response:
-        """The risk of one patient. The answer is in the prediction log before it is sent."""
+        """Predict the risk of one patient. The prediction is logged before the response is sent."""
         return _json((await service.predict([patient.__dict__], explain))[0])
 
     @router.post("/predict/batch", response_model=Predictions, responses=WITH_BODY)
     async def predict_batch(batch: Batch) -> Response:
-        """The risks of up to 10,000 patients, all or none of them in the log."""
+        """Predict the risks of up to 10,000 patients. All of them are logged, or none."""
         answers = await service.predict([patient.__dict__ for patient in batch.patients])
         return _json({"predictions": answers})
 
@@ -57,7 +57,7 @@ def records(service: Service, route_class: type[APIRoute], secured: Sequence[Any
         },
     )
     def feedback(given: Feedback) -> dict[str, str]:
-        """What a patient turned out to have: what the model is judged by and learns from."""
+        """Record the outcome of a patient: the model is evaluated and trained on it."""
         try:
             done = service.record_outcome(
                 given.prediction_id, given.outcome, given.source, given.replace
@@ -76,7 +76,7 @@ def records(service: Service, route_class: type[APIRoute], secured: Sequence[Any
         responses={**REFUSALS, 404: refusal("No such prediction")},
     )
     def erase(prediction_id: str) -> None:
-        """Erase a prediction and its outcome on the patient's request; aggregate figures stay."""
+        """Erase a prediction and its outcome, on the patient's request. Aggregate figures stay."""
         try:
             service.erase(prediction_id)
         except UnknownPrediction:
@@ -93,8 +93,8 @@ def findings(
 
     @router.get("/model", responses=REFUSALS)
     def model() -> dict[str, Any]:
-        """The model that answers: version, run, figures with intervals, the data it was made from;
-        beside the challenger, and beside the version before it.
+        """Describe the model that answers: version, run, figures with intervals, training data, and
+        the comparison with the challenger and with the version before it.
         """
         current, judgement = service.model(), guard.judgement
         return {
@@ -118,7 +118,7 @@ def findings(
         responses={**REFUSALS, 503: refusal("Nothing is known of drift yet", "Retry-After")},
     )
     def drift() -> Drift:
-        """Whether the last patients look like those that the model learnt from, by measurement."""
+        """Return the last drift check: whether the last patients differ from the training patients."""
         return drift_answer(service.drift())
 
     return router
@@ -132,7 +132,7 @@ def administration(
 
     @router.post("/admin/reload", response_model=Reloaded, responses=REFUSALS)
     def reload() -> Any:
-        """Look into the registry now instead of at the next poll, and try again what was refused."""
+        """Poll the registry now, and try a rejected version again."""
         try:
             return service.reload()
         except RegistryUnavailable as error:
@@ -147,12 +147,12 @@ def operations(service: Service, admission: ConcurrencyLimiter) -> APIRouter:
 
     @router.get("/health/live")
     async def live() -> dict[str, str]:
-        """The process answers."""
+        """Answer while the process runs."""
         return {"status": "live"}
 
     @router.get("/health/ready", responses={503: {"description": "Not ready, with the reasons"}})
     def ready(response: Response) -> dict[str, Any]:
-        """Whether predictions can be made now: a champion is loaded and the log can be written."""
+        """Report whether a model is loaded and the prediction log can be written."""
         state = service.champion.state()
         if admission.draining:
             reasons = ["stopping"]  # at once, whatever the log waits for

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.monitoring.configuration import (
-    MONITORING,
+    ROOT,
     alert_rules,
     documents,
     interpolate,
@@ -35,10 +35,10 @@ def variables() -> set[str]:
     return {match[1] for match in found if match}
 
 
-def in_readme() -> dict[str, str]:
-    """The variables that monitoring/README.md lists, with what they are where nothing is set."""
+def documented() -> dict[str, str]:
+    """The variables that docs/drift.md lists, with their values if they are not used."""
     rows = re.findall(
-        r"^\| `([A-Z_]+)` \| *(.*?) *\|", (MONITORING / "README.md").read_text(), re.MULTILINE
+        r"^\| `([A-Z_]+)` \| *(.*?) *\|", (ROOT / "docs/drift.md").read_text(), re.MULTILINE
     )
     return {name: default.strip("`") for name, default in rows}
 
@@ -87,7 +87,7 @@ def test_the_form_with_braces_would_spoil_a_secret() -> None:
 
 
 def test_what_stands_where_nothing_is_set_lets_grafana_start() -> None:
-    assert set(in_readme()) == variables()
+    assert set(documented()) == variables()
 
     assert refused({}) == {
         "heart-slack",
@@ -95,5 +95,5 @@ def test_what_stands_where_nothing_is_set_lets_grafana_start() -> None:
         "heart-retraining",
         "heart-github",
     }
-    assert refused(in_readme()) == set()
+    assert refused(documented()) == set()
     assert refused(dict.fromkeys(variables(), "http://example.org")) == set()

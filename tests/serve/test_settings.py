@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from docs.generate import SETTINGS, env_example
+from docs.generate import env_example
+from docs.reference_tables import SETTINGS
 from heart.schema import MEASUREMENTS
 from heart.settings import REGISTRY, Variables, reasons, variable
 from monitoring.settings import DriftSettings
@@ -285,43 +286,15 @@ def test_the_committed_example_begins_with_what_is_made_from_the_classes() -> No
     assert (ROOT / ".env.example").read_text().startswith(f"{env_example()}\n# The stack ")
 
 
-def test_the_example_is_made_anew_up_to_the_stack(tmp_path: Path) -> None:
-    example, committed = tmp_path / ".env.example", (ROOT / ".env.example").read_text()
-    _, start, stack = committed.partition("\n# The stack ")
-    example.write_text(f"# Old\n{start}{stack}")
-
-    assert main_of_settings() == ""
-
-    assert example.read_text() == committed
-
-
-def test_an_example_without_the_stack_is_left_as_it_is(tmp_path: Path) -> None:
-    example = tmp_path / ".env.example"
-    example.write_text("# Old\n")
-
-    assert main_of_settings().startswith("error: .env.example has no line '# The stack'")
-
-    assert example.read_text() == "# Old\n"
-
-
-def main_of_settings() -> str:
-    """What `python -m serve.settings` says where it is run."""
-    done = subprocess.run(
-        [sys.executable, "-m", "serve.settings"], check=False, stderr=subprocess.STDOUT,
-        stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    return done.stdout
-
-
 def test_the_example_explains_each_setting_and_names_its_default(tmp_path: Path) -> None:
     assigned = re.findall(r"(?m)^#(HEART_\w+)=(.*)$", env_example())
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in assigned))
 
     assert [name for name, _ in assigned] == [
-        variable(kind, name) for kind in SETTINGS for name in kind.model_fields
+        variable(kind, name) for kind in SETTINGS.values() for name in kind.model_fields
     ]
     assert Settings() == Settings(_env_file=None)
     assert DriftSettings() == DriftSettings(_env_file=None)
-    for kind in SETTINGS:
+    for kind in SETTINGS.values():
         assert all(field.description for field in kind.model_fields.values())
     assert ("HEART_TRACKING_URI", REGISTRY) in assigned

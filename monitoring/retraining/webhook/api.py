@@ -34,7 +34,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
     retrainer = Retrainer(settings, runs, metrics)
     token = settings.token.get_secret_value()
 
-    # No documentation: the only caller is Grafana, and the routes are in monitoring/README.md.
+    # No documentation: the only caller is Grafana, and the routes are in docs/retraining.md.
     app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
     app.add_middleware(
         SameOriginMiddleware,

@@ -16,7 +16,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.hooks = Counter(
             "heart_retrain_hooks",
-            "Alerts that came, by what was answered",
+            "Alerts received, by response",
             ["answer"],
             registry=self.registry,
         )

@@ -20,15 +20,18 @@ class RetrainerSettings(Variables):
     model_config = SettingsConfigDict(**COMMON, env_prefix="HEART_RETRAIN_")
 
     token: Secret = Field(
-        description="Bearer token of the receiver of Grafana's webhook, which does not start without "
-        "it: at least 16 characters, ASCII, no spaces.",
+        description="Bearer token of the receiver: at least 16 ASCII characters without spaces.",
     )
     secret: Secret = Field(
-        description="Key with which Grafana signs what it sends there; of the same form.",
+        description="Key with which Grafana signs its alerts: at least 16 ASCII characters without "
+        "spaces.",
     )
     host: str = Field("127.0.0.1", description="Address on which the receiver listens.")
     port: int = Field(
-        8001, ge=0, le=65535, description="Its port; 0 lets the system choose a free one."
+        8001,
+        ge=0,
+        le=65535,
+        description="Port on which the receiver listens; 0 takes any free port.",
     )
     allowed_hosts: HostNames = Field(
         (),
@@ -38,25 +41,27 @@ class RetrainerSettings(Variables):
     )
     command: str = Field(
         default_factory=lambda: shlex.join([sys.executable, "-m", "monitoring.retraining.run"]),
-        description="What retrains; --trigger and a text are appended. It is run without a shell.",
+        description="Command that retrains, run without a shell; --trigger and a text are appended.",
         json_schema_extra={"default": "python -m monitoring.retraining.run"},
     )
     folder: Path = Field(
         Path("registry/retrain"),
-        description="Folder of what is known of retrainings (runs.db) and of their logs.",
+        description="Folder of the run history (runs.db) and of the logs of retrainings.",
     )
     time_limit_seconds: Seconds = Field(
-        3600, description="Time after which a retraining is ended, with all processes it started."
+        3600, description="Seconds after which a retraining and all its processes are ended."
     )
     cooldown_seconds: float = Field(
         3600,
         ge=0,
         allow_inf_nan=False,
-        description="Time after the end of a retraining in which no alert starts another.",
+        description="Seconds after the end of a retraining during which no alert starts another.",
     )
-    kept_logs: int = Field(20, ge=1, description="Logs of retrainings that are kept.")
+    kept_logs: int = Field(20, ge=1, description="Number of logs of retrainings that are kept.")
     max_body_bytes: int = Field(
-        256 * 1024, ge=1, description="Bytes that an alert may have. One of 14 features has 20,000."
+        256 * 1024,
+        ge=1,
+        description="Maximum size of an alert in bytes. One of 14 features has 20,000.",
     )
 
     @field_validator("command")

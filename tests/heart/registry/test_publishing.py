@@ -152,7 +152,7 @@ def test_beside_a_server_that_keeps_runs_only_the_registry_is_the_own_one(
     assert said.startswith(
         f"note: the server {tracking_only} keeps runs but no registered models (MLFLOW_TRACKING_URI)"
     )
-    assert said.endswith("see docs/hosting.md\n")
+    assert said.endswith("see docs/deployment.md\n")
     assert "s3cret" not in said
 
 

@@ -1,0 +1,202 @@
+"""The tables of docs/benchmarks.md on drift, synthesis, model and promotion gate, and on the versions of peers."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from docs.markdown import figures, milliseconds, table
+
+Row = Sequence[str]
+
+DRIFTS = {
+    "age + 0.5 sd": "age + 0.5 sd",
+    "sex .68 -> .50 men": "men from 68 % to 50 %",
+    "30 % of thallium missing": "thallium missing in 30 %",
+    "another hospital": "another hospital",
+    "all numbers + 0.5 sd, sex": "all numbers + 0.5 sd, and sex",
+}
+HORIZON = 2000  # patients of a stream with drift
+SYNTHESIS = {
+    "tstr_auc": "AUC, synthetic rows alone",
+    "merged_auc": "AUC, with real rows",
+    "dcr_ratio": "distance",
+    "copied": "copies",
+    "invalid": "invalid",
+    "seconds": "seconds",
+}
+SCORES = {
+    "roc_auc": "ROC AUC",
+    "accuracy": "accuracy",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+}
+MODELS = {
+    "logistic_regression_c_0.1": "logistic regression, C = 0.1",
+    "random_forest_500": "random forest, 500 trees",
+}
+CHALLENGERS = (
+    "patients like the champion's",
+    "patients of another hospital",
+    "shuffled outcomes",
+    "inverted outcomes",
+)
+LEARNED = (60, 240)  # outcomes that a challenger has learned beside the champion's
+
+
+def drift() -> str:
+    """False alarms and delays of the drift check and of rules of single windows."""
+    promise = figures("benchmarks/drift.json")["promise"]
+    alarms = promise["false_alarms"]
+    late = "project, after 1000 patients without drift"
+
+    def rows() -> Iterator[Row]:
+        for rule in (*alarms, late):
+            run = alarms.get(rule)
+            share = _share(run) if run else "as above"
+            yield [_project(rule), share, *_delays(promise, rule)]
+
+    return table(["rule", "false alarms", *DRIFTS.values()], rows())
+
+
+def drift_peers() -> str:
+    """The same of libraries."""
+    promise = figures("benchmarks/drift_peers.json")["promise"]
+
+    def rows() -> Iterator[Row]:
+        for rule, run in promise["no drift"].items():
+            yield [_project(rule), f"{run['streams']}", _share(run), *_delays(promise, rule)]
+
+    return table(["rule", "streams", "false alarms", *DRIFTS.values()], rows())
+
+
+def drift_cost() -> str:
+    """Seconds of one check by library and number of patients."""
+    cost = figures("benchmarks/drift_peers.json")["cost"]
+    sizes = (200, 10_000, 1_000_000)
+    rows = [
+        [_project(name), *(f"{seconds[str(size)]:.4f}" for size in sizes)]
+        for name, seconds in cost.items()
+    ]
+    return table(["library", *(f"{size:,} patients" for size in sizes)], rows)
+
+
+def drift_own_cost() -> str:
+    """What the drift check of this project costs."""
+    cost = figures("benchmarks/drift.json")["cost"]
+    rows = [
+        ["check of the last 200 patients", f"{milliseconds(cost['last_200_seconds'])} ms"],
+        ["check of a million patients", f"{cost['window_of_1000000_seconds']:.2f} s"],
+        ["memory for a million patients", f"{cost['window_of_1000000_mebibytes']:.1f} MiB"],
+        [
+            "reading, log of 10,000 rows",
+            f"{milliseconds(cost['look_into_log_of_10000_seconds'])} ms",
+        ],
+        [
+            "reading, log of 10,240,000 rows",
+            f"{milliseconds(cost['look_into_log_of_10240000_seconds'])} ms",
+        ],
+    ]
+    return table(["step", "cost"], rows)
+
+
+def _project(rule: str) -> str:
+    return rule.replace("project", "this project").replace("_", "-")
+
+
+def _share(run: Mapping[str, float]) -> str:
+    return f"{run['share']:.3f} ({run['low']:.3f} to {run['high']:.3f})"
+
+
+def _delays(promise: Mapping[str, Any], rule: str) -> list[str]:
+    medians = [promise[name][rule]["median"] for name in DRIFTS]
+    return [f"{median:.0f}" if median else f"> {HORIZON}" for median in medians]
+
+
+def synthesis() -> str:
+    """Generators beside each other."""
+    measured = figures("benchmarks/synthesis.json")
+    methods = measured["methods"]
+    rows = [
+        [
+            method,
+            *(
+                f"{run['mean']:.3f} ({run['low']:.3f} to {run['high']:.3f})"
+                for run in (found[figure] for figure in SYNTHESIS)
+            ),
+        ]
+        for method, found in methods.items()
+    ]
+    rows.append(["real rows alone", f"{measured['real_auc']:.3f}", *[""] * (len(SYNTHESIS) - 1)])
+    return table(["method", *SYNTHESIS.values()], rows)
+
+
+def model() -> str:
+    """Nested cross-validation beside plain models."""
+    found = figures("benchmarks/model.json")
+
+    def difference(key: str) -> str:
+        mean, low, high = (found[f"difference_to_{key}{end}"] for end in ("", "_low", "_high"))
+        return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+
+    rows = [["this project", *(f"{found[f'nested_{score}']:.3f}" for score in SCORES)]]
+    for key, label in MODELS.items():
+        rows.append([label, *(f"{found[f'{key}_{score}']:.3f}" for score in SCORES)])
+        rows.append(["difference", *(difference(f"{key}_{score}") for score in SCORES)])
+    return table(["model", *SCORES.values()], rows)
+
+
+def gate() -> str:
+    """Which challengers the promotion gate rejects."""
+    found = figures("benchmarks/gate.json")
+
+    def rows() -> Iterator[Row]:
+        for challenger in CHALLENGERS:
+            for count in LEARNED:
+                run = found[f"{challenger}, {count}"]
+                either = run["either"]
+                interval = f"{either['share']:.1%} ({either['low']:.1%} to {either['high']:.1%})"
+                alone = [f"{run[score]['share']:.1%}" for score in ("roc_auc", "brier")]
+                yield [challenger, str(count), interval, *alone]
+
+    return table(["outcomes learned", "number", "rejected", "by ROC AUC", "by Brier score"], rows())
+
+
+def versions() -> str:
+    """The versions of what this project is compared with: those of the lock, then those measured apart."""
+    lock = Path("requirements/lock.txt").read_text()
+    locked = [
+        [name, *re.findall(rf"^{name}==(\S+)", lock, re.MULTILINE)]
+        for name in ("mlflow", "pyarrow", "pyspark", "scikit-learn")
+    ]
+    apart = [
+        [name.replace("_", "-"), version]
+        for file in ("serve", "drift_peers", "synthesis")
+        for name, version in figures(f"benchmarks/{file}.json").get("versions", {}).items()
+    ]
+    return table(["package", "version"], [*locked, *apart])
+
+
+def absent() -> str:
+    """The peers that were not measured, with the reason."""
+    files = ("serve", "drift_peers", "synthesis")
+    reasons = {
+        peer: reason
+        for name in files
+        for peer, reason in figures(f"benchmarks/{name}.json").get("absent", {}).items()
+    }
+    lines = [f"- {peer}: {reason}" for peer, reason in reasons.items()]
+    return "\n".join(lines or ["All peers were installed and measured."])
+
+
+BLOCKS = {
+    "benchmark-drift": drift,
+    "benchmark-drift-peers": drift_peers,
+    "benchmark-drift-cost": drift_cost,
+    "benchmark-drift-own-cost": drift_own_cost,
+    "benchmark-synthesis": synthesis,
+    "benchmark-model": model,
+    "benchmark-gate": gate,
+    "benchmark-versions": versions,
+    "benchmark-absent": absent,
+}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heart.locale.language import Language, translate
-from serve.spreadsheet import harmless
+from heart.spreadsheet import harmless
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 MAX_LENGTH = 64  # of a text in a field

@@ -12,12 +12,12 @@ from pyarrow import csv
 
 from heart.drift import detector as drift
 from heart.registry.model_version import Model
+from heart.spreadsheet import harmless
 from serve.batch.drift import Tally, judged
 from serve.batch.spreadsheet import harmless_column
 from serve.batch.storage import Place
 from serve.batch.tables import Part
 from serve.batch.work import TOGETHER, Job, Record
-from serve.spreadsheet import harmless
 
 BAD_ROWS, REPORT = "bad_rows.csv", "report.json"
 

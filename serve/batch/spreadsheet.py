@@ -1,9 +1,9 @@
-"""Columns of text that no spreadsheet takes for formulas: `serve.spreadsheet` for Arrow."""
+"""Columns of text that no spreadsheet takes for formulas: `heart.spreadsheet` for Arrow."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve.spreadsheet import BLANK, FORMULA, NUMBER
+from heart.spreadsheet import BLANK, FORMULA, NUMBER
 
 
 def harmless_column(column: pa.Array) -> pa.Array:

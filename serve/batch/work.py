@@ -16,12 +16,12 @@ from pyarrow import csv
 from heart.drift.baseline import Reference
 from heart.registry.onnx_model import OnnxModel
 from heart.schema import OUTCOME, Floats
+from heart.spreadsheet import harmless
 from serve.batch.cells import Encoder, Problem, Rows
 from serve.batch.drift import Tally
 from serve.batch.spreadsheet import harmless_column
 from serve.batch.storage import Place
 from serve.batch.tables import Part, Table
-from serve.spreadsheet import harmless
 
 # The last bits of a probability depend on a row's place among those that ONNX Runtime is given
 # together: it is the same place in every engine. So many rows stay in the processor's cache.

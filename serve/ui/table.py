@@ -9,8 +9,8 @@ from typing import Any
 
 from heart.locale.language import Language, expected, number, of, translate
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement, SchemaError
+from heart.spreadsheet import harmless
 from serve.api.models import MAX_BATCH
-from serve.spreadsheet import harmless
 
 ECHOED = ("patient_id", OUTCOME.name)  # columns of a table that are handed back unread
 

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.batch.errors import ScoreError
+from tests.heart.spreadsheet_reader import FORMULAS, NO_FORMULAS, formulas
 from tests.serve.batch.conftest import Score
 from tests.serve.batch.test_run import Dies
-from tests.serve.spreadsheet_reader import FORMULAS, NO_FORMULAS, formulas
 
 # A quoted line break is no part of a table that can be scored.
 TEXTS = [text for text in (*FORMULAS, *NO_FORMULAS) if "\r" not in text]

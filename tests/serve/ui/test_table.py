@@ -12,7 +12,7 @@ from heart.schema import NAMES
 from serve.api.models import MAX_BATCH
 from serve.ui.scores import scored_html, table_problems_html
 from serve.ui.table import read_form, read_table, scored_csv
-from tests.serve.spreadsheet_reader import FORMULAS, NO_FORMULAS, formulas
+from tests.heart.spreadsheet_reader import FORMULAS, NO_FORMULAS, formulas
 from tests.serve.ui.page_fixture import ID, a_table, an_answer
 
 

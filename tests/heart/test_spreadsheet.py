@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heart.spreadsheet import harmless
 from serve.batch.spreadsheet import harmless_column
-from serve.spreadsheet import harmless
-from tests.serve.spreadsheet_reader import FORMULAS, NO_FORMULAS, formulas
+from tests.heart.spreadsheet_reader import FORMULAS, NO_FORMULAS, formulas
 
 TEXTS = st.text(st.sampled_from(list("=+-@＝;,\t\r\n \"'aA1.")), max_size=8)  # noqa: RUF001
 

@@ -95,7 +95,7 @@ def test_every_setting_is_the_stacks_or_handed_on(service: str, kinds: tuple[Any
     given = services()[service]["environment"]
     image = {"HEART_HOST", "HEART_PORT"}
     # Ports and a folder that are nobody's business; and the app may not move an alias.
-    elsewhere = {"HEART_DRIFT_PORT", "HEART_RETRAIN_PORT", "HEART_RETRAIN_FOLDER"}
+    elsewhere = {"HEART_RETRAIN_PORT", "HEART_RETRAIN_FOLDER"}
     elsewhere |= {"HEART_GUARD_ROLLBACK"}
 
     for kind in kinds:

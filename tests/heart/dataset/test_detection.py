@@ -15,7 +15,7 @@ from heart.schema import NAMES, SchemaError
 
 Patient = Mapping[str, str]
 SETTING = "prepare.format"
-with (Path(__file__).parents[1] / files.RAW).open() as raw:
+with (Path(__file__).parents[3] / files.RAW).open() as raw:
     PATIENTS: list[Patient] = list(csv.DictReader(raw))
 SHORT = [
     "age",

@@ -67,7 +67,7 @@ class ModelManager:
         self.registry_down_since: datetime | None = None
         self.refused: Rejection | None = None
         self._registry = Registry(settings.tracking_uri, settings.model)
-        self._cache = Cache(settings.cache_dir, settings.model)
+        self._cache = Cache(settings.cache_dir, settings.model, self._count)
         self.challenger = AliasedModel(CHALLENGER, self._load)
         self.fallback = AliasedModel(PREVIOUS, self._load)
         self._poll_seconds = settings.poll_seconds
@@ -154,6 +154,7 @@ class ModelManager:
 
     def _take(self, version: Version, retry_refused: bool) -> bool:
         swapped = False
+        self._drop_contradicted(version)
         if self.current is not None and version.same(self.current):
             if self.current.from_cache:
                 self.current = replace(self.current, from_cache=False)
@@ -166,6 +167,15 @@ class ModelManager:
                 self._refuse(version.number, version.sha256, refusal)
         self._recover()
         return swapped
+
+    def _drop_contradicted(self, version: Version) -> None:
+        """Serve no longer what only the cache vouched for, if the registry knows the version otherwise."""
+        current = self.current
+        if current is None or not current.from_cache or version.same(current):
+            return
+        if (current.version, current.sha256) == (version.number, version.sha256):
+            logger.error("version %s in the cache is not what the registry says", current.version)
+            self.current = None
 
     def _look_beside(self, retry_refused: bool) -> None:
         try:
@@ -197,8 +207,11 @@ class ModelManager:
 
     def _refuse(self, version: str, sha256: str, refusal: VersionRejected) -> None:
         self.refused = Rejection(version, sha256, refusal.kind, str(refusal))
-        self.refusals[refusal.kind] += 1
         logger.error("version %s is refused (%s): %s", version, refusal.kind, refusal)
+        self._count(refusal)
+
+    def _count(self, refusal: VersionRejected) -> None:
+        self.refusals[refusal.kind] += 1
         self._on_event("refused", refusal.kind)
 
     def _fail(self, reason: str) -> None:

@@ -93,7 +93,10 @@ def write_texts(folder: Path, settings: Settings, model: Model) -> None:
     end = texts["Dockerfile.end"].substitute(known)
     (folder / "Dockerfile").write_text(f"{dockerfile()}\n{end}")
     # For who pushes by git: the hub takes no binary files otherwise.
-    (folder / ".gitattributes").write_text("*.onnx filter=lfs diff=lfs merge=lfs -text\n")
+    # And the hash of every other file of the model is known, line ends included.
+    (folder / ".gitattributes").write_text(
+        f"{MODEL}/** -text\n*.onnx filter=lfs diff=lfs merge=lfs -text\n"
+    )
     shutil.copy2(HERE / "start.sh", folder / "start.sh")
 
 

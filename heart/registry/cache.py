@@ -2,13 +2,14 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import logging
 import math
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from heart.registry.model_version import (
 from heart.registry.resolver import Registry, Version
 
 POINTER, PART = "current.json", ".part-"
+SUMS = "SHA256SUMS"  # of all other files of a folder, as sha256sum writes and checks them
 SECONDS_KEPT = 3600.0  # a replica may be reading a folder that this one no longer needs
 
 logger = logging.getLogger(__name__)
@@ -41,12 +43,23 @@ class Cache:
     """Versions that passed every check, a folder each, and a pointer to the one that was served.
 
     Folders and pointer appear whole or not at all, so that a start after a crash, or a replica
-    beside this one, never reads half of one. What is read is checked again.
+    beside this one, never reads half of one. What is read is checked again, every byte of it: a threshold
+    or a range that a disk fault or an editor has changed is as wrong as a changed model. Whoever may
+    write here can also write new sums, so that the registry is asked too, once it answers
+    (`Version.same`).
     """
 
-    def __init__(self, root: Path, reference: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        reference: str,
+        on_damage: Callable[[VersionRejected], None] = lambda _: None,
+    ) -> None:
+        """`on_damage` is told of a version that is no longer what it was, once for each."""
         self._root = root
         self._reference = reference
+        self._on_damage = on_damage
+        self._damaged: Path | None = None
 
     def folder(self, name: str, number: str, sha256: str) -> Path:
         """Where a version lies, or would."""
@@ -58,10 +71,16 @@ class Cache:
             pointer = json.loads((self._root / POINTER).read_bytes())
             if pointer["model"] != self._reference:
                 return None
-            folder = self.folder(pointer["name"], pointer["version"], pointer["sha256"])
+            version = pointer["name"], pointer["version"], pointer["sha256"]
+            folder = self.folder(*version)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return load(folder, from_cache=True)
+        self._damaged = folder
+        model = _load_sealed(folder, from_cache=True)
+        if (model.name, model.version, model.sha256) != version:
+            raise VersionRejected("hash", f"{folder.name} holds version {model.version}")
+        self._damaged = None
+        return model
 
     def load(self, version: Version) -> Model | None:
         """A version that was kept before; None if it is not there, or no longer what it was."""
@@ -69,13 +88,13 @@ class Cache:
         if not folder.exists():
             return None
         try:
-            model = load(folder)
+            return _load_registered(folder, version)
         except VersionRejected as refusal:
-            logger.warning("%s in the cache is no good, downloading again: %s", folder, refusal)
-        else:
-            if model.sha256 == version.sha256:
-                return model
-        shutil.rmtree(folder)
+            logger.warning("%s in the cache is refused, downloading again: %s", folder, refusal)
+            if folder != self._damaged:
+                self._on_damage(refusal)
+            self._damaged = None
+        shutil.rmtree(folder, ignore_errors=True)  # or a replica has done so
         return None
 
     def keep(self, version: Version, registry: Registry) -> Model:
@@ -90,6 +109,7 @@ class Cache:
             registry.download_figures(version, figures)
             _write(part / CARD, asdict(_card(version, part, figures)))
             model = load(part)
+            seal(part)
             try:
                 part.rename(folder)
             except OSError:
@@ -111,6 +131,39 @@ class Cache:
             with contextlib.suppress(FileNotFoundError):  # a replica forgets them too
                 if time.time() - other.stat().st_mtime > SECONDS_KEPT:
                     shutil.rmtree(other)
+
+
+def seal(folder: Path) -> None:
+    """Write down the hash of every file of a version."""
+    (folder / SUMS).write_text(_sums(folder))
+
+
+def _load_sealed(folder: Path, *, from_cache: bool = False) -> Model:
+    """The model in a folder, if each of its files is what it was. Raises VersionRejected."""
+    expected, found = read(folder / SUMS), _sums(folder).encode()
+    if expected != found:
+        different = set(expected.splitlines()) ^ set(found.splitlines())
+        names = sorted({line[66:].decode(errors="replace") for line in different})
+        raise VersionRejected("hash", f"{', '.join(names) or SUMS}: changed since it was kept")
+    return load(folder, from_cache=from_cache)
+
+
+def _load_registered(folder: Path, version: Version) -> Model:
+    """The model in a folder, if it is also what the registry says of the version. Raises VersionRejected."""
+    model = _load_sealed(folder)
+    if not version.same(model):
+        raise VersionRejected("hash", f"{CARD} is not what the registry says of the version")
+    return model
+
+
+def _sums(folder: Path) -> str:
+    files = {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    }
+    files.pop(SUMS, None)
+    return "".join(
+        f"{hashlib.sha256(read(files[name])).hexdigest()}  {name}\n" for name in sorted(files)
+    )
 
 
 def _card(version: Version, folder: Path, figures: Path) -> Card:

@@ -32,6 +32,7 @@ from heart.registry.model_version import (
     BESIDE,
     CALIBRATION,
     EVALUATE,
+    IDENTITY,
     MAX_BYTES,
     ONNX,
     SELF_TEST,
@@ -57,8 +58,12 @@ class Version:
         return tag if re.fullmatch(r"[0-9a-f]{64}", tag) else ""
 
     def same(self, known: Card | Rejection) -> bool:
-        """Whether that is this version, its content included."""
-        return (known.version, known.sha256) == (self.number, self.sha256)
+        """Whether that is this version, with all that its answers depend on."""
+        if (known.version, known.sha256) != (self.number, self.sha256):
+            return False
+        return isinstance(known, Rejection) or all(
+            known.tags.get(tag) == self.tags.get(tag) for tag in IDENTITY
+        )
 
 
 class Registry:

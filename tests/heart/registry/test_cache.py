@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,9 @@ import numpy as np
 import pytest
 
 from heart.ml.onnx_export import predict
+from heart.registry.cache import Cache, seal
+from heart.registry.errors import RegistryUnavailable, VersionRejected
+from heart.registry.resolver import Registry
 from serve.model_manager import ModelManager, State
 from tests.heart.registry.registry_fixture import NAME, ROWS, Shelf, serving, until, version_of
 
@@ -82,7 +86,7 @@ def test_a_known_version_is_not_downloaded_again(shelf: Shelf) -> None:
     champion.refresh()
 
     assert version_of(champion) == "1"
-    assert len(before) == 5
+    assert len(before) == 6
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -99,32 +103,137 @@ def cached_file(shelf: Shelf, name: str) -> Path:
     return next((shelf.folder / "cache").rglob(name))
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("model.onnx", "hash"),
-        ("standard_error.onnx", "hash"),
-        ("self_test.json", "unreadable"),
-        ("model.json", "unreadable"),
-    ],
-)
+FILES = (
+    "model.onnx", "model.json", "SHA256SUMS", "extra_files/self_test.json",
+    "extra_files/standard_error.onnx", "extra_files/training.json",
+)  # fmt: skip
+
+
+def folder_of(shelf: Shelf) -> Path:
+    (folder,) = (shelf.folder / "cache" / NAME).iterdir()
+    return folder
+
+
+def test_the_files_of_a_version_are_these(cached: Shelf) -> None:
+    folder = folder_of(cached)
+
+    assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == set(FILES)
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=False
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_a_cache_that_was_damaged_is_not_served_but_downloaded_again(
-    cached: Shelf, started: Callable[[ModelManager], ModelManager], name: str, kind: str
+    cached: Shelf, started: Callable[[ModelManager], ModelManager], name: str
 ) -> None:
-    path = cached_file(cached, name)
-    path.write_bytes(path.read_bytes()[:-10])
+    path = folder_of(cached) / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
     champion = started(ModelManager(cached.settings()))
 
     assert champion.current is None
-    assert champion.refusals == {kind: 1}
-    assert f"version in the cache was refused ({kind})" in champion.state().reasons[1:]
+    assert champion.refusals == {"hash": 1}
+    assert "version in the cache was refused (hash)" in champion.state().reasons[1:]
 
     cached.away.rename(cached.database)
 
     until(lambda: champion.state() == State((), ()))
     assert version_of(champion) == "1"
+    assert champion.refusals == {"hash": 1}
     assert version_of(started(ModelManager(cached.settings()))) == "1"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_byte_of_a_version_can_change(cached: Shelf, name: str) -> None:
+    path = folder_of(cached) / name
+    content = path.read_bytes()
+    step = max(1, len(content) // 50)
+    for position in {*range(0, len(content), step), len(content) - 1}:
+        path.write_bytes(
+            content[:position] + bytes([content[position] ^ 32]) + content[position + 1 :]
+        )
+        with pytest.raises(VersionRejected):
+            Cache(cached.folder / "cache", cached.settings().model).last()
+    path.write_bytes(content)
+    assert Cache(cached.folder / "cache", cached.settings().model).last()
+
+
+@pytest.mark.parametrize("change", ["removed", "added", "emptied", "cut"])
+def test_no_file_of_a_version_can_come_or_go(cached: Shelf, change: str) -> None:
+    path = folder_of(cached) / "extra_files" / "training.json"
+    if change == "removed":
+        path.unlink()
+    elif change == "added":
+        path.with_name("more.json").write_text("{}")
+    else:
+        path.write_bytes(path.read_bytes()[: 10 if change == "cut" else 0])
+
+    with pytest.raises(VersionRejected):
+        Cache(cached.folder / "cache", cached.settings().model).last()
+
+
+def with_threshold(shelf: Shelf, threshold: str, *, sealed: bool) -> None:
+    """Change the threshold in the cache, with or without new sums."""
+    path = folder_of(shelf) / "model.json"
+    card = json.loads(path.read_text())
+    card["tags"]["threshold"] = threshold
+    path.write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
+    if sealed:
+        seal(path.parent)
+
+
+def test_a_changed_threshold_is_not_served(
+    cached: Shelf, started: Callable[[ModelManager], ModelManager]
+) -> None:
+    with_threshold(cached, "0.9", sealed=False)
+
+    champion = started(ModelManager(cached.settings()))
+
+    assert champion.current is None
+    assert champion.refusals == {"hash": 1}
+    cached.away.rename(cached.database)
+    until(lambda: champion.current is not None)
+    assert serving(champion).threshold == 0.4
+
+
+def test_a_changed_threshold_with_its_own_sums_is_served_no_longer_than_the_registry_is_silent(
+    cached: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: object) -> None:
+        raise RegistryUnavailable("no artifacts")
+
+    with_threshold(cached, "0.9", sealed=True)
+    champion = ModelManager(cached.settings())
+    champion.start()
+    champion.stop()
+    assert serving(champion).threshold == 0.9
+    cached.away.rename(cached.database)
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "download", unavailable)
+        champion.refresh()
+        assert champion.current is None
+
+    champion.refresh()
+
+    assert serving(champion).threshold == 0.4
+    assert champion.refusals == {"hash": 1}
+
+
+def test_an_entry_in_the_place_of_another_is_not_served(shelf: Shelf) -> None:
+    champion = ModelManager(shelf.settings())
+    champion.refresh()
+    shelf.promote("2")
+    champion.refresh()
+    first, second = sorted((shelf.folder / "cache" / NAME).iterdir())
+    shutil.rmtree(second)
+    shutil.copytree(first, second)
+
+    with pytest.raises(VersionRejected):
+        Cache(shelf.folder / "cache", shelf.settings().model).last()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": 1}'])
@@ -145,6 +254,7 @@ def test_a_model_of_another_schema_in_the_cache_is_not_served(
     path = cached_file(cached, "model.json")
     card = json.loads(path.read_text())
     path.write_text(json.dumps(card | {"schema_fingerprint": "0" * 64}))
+    seal(path.parent)
 
     champion = started(ModelManager(cached.settings()))
 

@@ -70,7 +70,7 @@ class Figures:
     def published(self, key: Hashable, patients: int, figure: Any) -> Any:
         """The figure to publish, given the present one and a count of the patients that it is over."""
         with self._lock:
-            known = self._published.get(key)
-            if known is None or abs(patients - known[0]) >= MIN_CELL_COUNT:
-                known = self._published[key] = (patients, figure)
-            return known[1]
+            published = self._published.get(key)
+            if published is None or abs(patients - published[0]) >= MIN_CELL_COUNT:
+                published = self._published[key] = (patients, figure)
+            return published[1]

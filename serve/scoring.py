@@ -15,7 +15,7 @@ ABSENCE, PRESENCE = (choice.name for choice in OUTCOME.choices)
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredPatients:
     """Answers in the order of the patients, and what log, metrics and challenger get of them."""
 
     answers: list[dict[str, Any]]
@@ -24,7 +24,7 @@ class Scored:
     rows: Floats
 
 
-def score(model: Model, patients: Sequence[Mapping[str, Any]]) -> Scored:
+def score(model: Model, patients: Sequence[Mapping[str, Any]]) -> ScoredPatients:
     """The answers of a model for patients that are valid."""
     measured = [values_of(patient) for patient in patients]
     rows = encoded(measured)
@@ -50,4 +50,4 @@ def score(model: Model, patients: Sequence[Mapping[str, Any]]) -> Scored:
         for key, row, risk in zip(keys, measured, risks, strict=True)
     ]
     check(records)
-    return Scored(answers, records, tally(answers, out_of_range), rows)
+    return ScoredPatients(answers, records, tally(answers, out_of_range), rows)

@@ -140,9 +140,9 @@ def seal(folder: Path) -> None:
 
 def _load_sealed(folder: Path, *, from_cache: bool = False) -> Model:
     """The model in a folder, if each of its files is what it was. Raises VersionRejected."""
-    expected, found = read(folder / SUMS), _sums(folder).encode()
-    if expected != found:
-        different = set(expected.splitlines()) ^ set(found.splitlines())
+    expected, actual = read(folder / SUMS), _sums(folder).encode()
+    if expected != actual:
+        different = set(expected.splitlines()) ^ set(actual.splitlines())
         names = sorted({line[66:].decode(errors="replace") for line in different})
         raise VersionRejected("hash", f"{', '.join(names) or SUMS}: changed since it was kept")
     return load(folder, from_cache=from_cache)

@@ -44,7 +44,7 @@ class InvalidBody(Exception):
         self.complete = complete
 
 
-def validated(model: type[Model], body: bytes) -> Model:
+def validate_body(model: type[Model], body: bytes) -> Model:
     """A body of limited length as its model. Raises InvalidBody."""
     value, errors = _validate(model, body.removeprefix(BYTE_ORDER_MARK))
     if value is None:
@@ -52,7 +52,7 @@ def validated(model: type[Model], body: bytes) -> Model:
     return value
 
 
-def validated_batch(body: bytes) -> Batch:
+def validate_batch(body: bytes) -> Batch:
     """A body of any length as a batch. Raises InvalidBody."""
     reader = _BatchReader(body.removeprefix(BYTE_ORDER_MARK).strip(SPACE))
     while reader.read_piece() and reader.rows <= MAX_BATCH and len(reader.errors) < MAX_ERRORS:
@@ -161,8 +161,8 @@ def _errors_of_part(document: bytes) -> list[Error]:
 
 
 def _errors(error: ValidationError) -> list[Error]:
-    found = error.errors(include_url=False, include_context=False)
-    return [{**item, "loc": ("body", *item["loc"])} for item in found]
+    items = error.errors(include_url=False, include_context=False)
+    return [{**item, "loc": ("body", *item["loc"])} for item in items]
 
 
 def _rows(batch: Any) -> int:

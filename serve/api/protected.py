@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from heart.http.access import authenticate, require_json
 from heart.http.admission import SHORT, ConcurrencyLimiter, again, whole_body
-from serve.api.bodies import validated, validated_batch
+from serve.api.bodies import validate_batch, validate_body
 from serve.api.models import Batch
 from serve.offload import Offload
 
@@ -54,12 +54,12 @@ def protected(
             long = len(body) > LONG
             with admission.long_body() if long else nullcontext():
                 if long:
-                    given = await offload.run(validated_batch, body)
+                    value = await offload.run(validate_batch, body)
                 else:
-                    given = validated_batch(body) if model is Batch else validated(model, body)
+                    value = validate_batch(body) if model is Batch else validate_body(model, body)
                 if not direct or (scope["query_string"] and self.dependant.query_params):
                     return None
-                response: Response = await self.endpoint(given)
+                response: Response = await self.endpoint(value)
                 return response
 
     return Protected

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from heart.http.admission import LONG_BODIES, SHORT
 from serve import service
 from serve.api import bodies, protected
-from serve.api.bodies import MAX_ERRORS, MAX_PATIENT_BYTES, InvalidBody, validated_batch
+from serve.api.bodies import MAX_ERRORS, MAX_PATIENT_BYTES, InvalidBody, validate_batch
 from serve.api.models import EXAMPLE, MAX_BATCH, Batch
 from serve.api.protected import LONG
 from serve.app import create_app
@@ -80,7 +80,7 @@ def test_an_invalid_body_of_any_shape_takes_little_time_and_memory(shape: str) -
     before, start = peak_bytes(), time.process_time()
 
     with pytest.raises(InvalidBody) as refused:
-        validated_batch(body)
+        validate_batch(body)
 
     assert time.process_time() - start < 1  # usual are 10 to 100 ms, without pieces up to 30 s
     assert peak_bytes() - before < 32 * MIB
@@ -130,15 +130,15 @@ def test_a_full_batch_is_validated_and_scored_in_a_thread(
 ) -> None:
     app = create_app(*parts(tmp_path), with_page=False)
     threads: list[str] = []
-    for module, name in ((protected, "validated_batch"), (service, "score")):
+    for module, name in ((protected, "validate_batch"), (service, "score")):
         original = getattr(module, name)
 
-        def noted(*given: Any, original: Any = original) -> Any:
-            if len(given[-1]) > LARGE_ROWS:
+        def recorder(*arguments: Any, original: Any = original) -> Any:
+            if len(arguments[-1]) > LARGE_ROWS:
                 threads.append(threading.current_thread().name)
-            return original(*given)
+            return original(*arguments)
 
-        monkeypatch.setattr(module, name, noted)
+        monkeypatch.setattr(module, name, recorder)
 
     answer, _ = longest_wait(app, batch(*[json.dumps(EXAMPLE).encode()] * MAX_BATCH))
 
@@ -191,7 +191,7 @@ def test_in_pieces_a_body_is_what_it_is_as_a_whole() -> None:
             expected = None
 
         try:
-            found = validated_batch(body).patients
+            found = validate_batch(body).patients
         except InvalidBody:
             found = None
             if body.count(b'"patients"') > 1:  # pydantic takes the last list
@@ -207,7 +207,7 @@ def test_a_full_batch_is_valid_however_it_is_written() -> None:
     for indent in (None, 4):
         text = json.dumps({"patients": patients}, indent=indent)
 
-        found = validated_batch(b"\xef\xbb\xbf \n" + text.encode() + b"\n").patients
+        found = validate_batch(b"\xef\xbb\xbf \n" + text.encode() + b"\n").patients
 
         assert [patient.__dict__ for patient in found] == patients
 

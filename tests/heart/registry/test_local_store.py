@@ -60,6 +60,7 @@ def settings(checkout: Path, **changes: Any) -> Settings:
     """As `make serve` in that checkout."""
     uri = f"sqlite:///{checkout}/registry/mlflow.db"
     given: dict[str, Any] = {
+        "log_url": f"sqlite:///{checkout}/registry/predictions.db",
         "tracking_uri": uri,
         "cache_dir": checkout / "registry" / "cache",
         "_env_file": None,

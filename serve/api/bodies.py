@@ -24,6 +24,7 @@ Error = dict[str, Any]  # as pydantic's ErrorDetails; `loc` starts with "body"
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_ERRORS = 20
+MAX_KEPT = 1000  # errors that the last piece may add: a piece can hold 12,000
 PIECE_BYTES = 8 * 1024
 MAX_PATIENT_BYTES = 16 * 1024  # of a patient in a batch; indented JSON takes 520
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors write it; a parser may ignore it (RFC 8259)
@@ -40,8 +41,8 @@ class InvalidBody(Exception):
 
     def __init__(self, errors: list[Error], *, complete: bool) -> None:
         super().__init__(f"{len(errors)} errors")
-        self.errors = errors
-        self.complete = complete
+        self.errors = errors[:MAX_KEPT]
+        self.complete = complete and len(errors) <= MAX_KEPT
 
 
 def validate_body(model: type[Model], body: bytes) -> Model:

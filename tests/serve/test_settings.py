@@ -146,7 +146,8 @@ def test_a_misspelt_setting_is_refused_with_those_that_there_are(
 
     reason = refusal(**given)
 
-    assert reason.startswith("HEART_PROT is no setting; there are HEART_HOST, HEART_PORT, ")
+    assert reason.startswith("HEART_PROT is no setting; there are ")
+    assert "HEART_HOST, HEART_PORT, " in reason
 
 
 def test_settings_of_others_are_left_to_them(
@@ -172,7 +173,7 @@ def test_a_misspelt_setting_of_the_drift_monitor_is_refused_by_it(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("window", 10), ("interval_seconds", 0), ("model_version", "champion"), ("port", -1)],
+    [("window", 10), ("interval_seconds", 0), ("model_version", "champion")],
 )
 def test_the_drift_monitors_settings_have_bounds(name: str, value: object) -> None:
     assert refusal(DriftSettings, **{name: value}).startswith(f"HEART_DRIFT_{name.upper()}: ")

@@ -30,10 +30,14 @@ COMMON = SettingsConfigDict(
 
 
 class Variables(BaseSettings):
-    """Settings with a prefix. Variables with the prefix and then one of `others` are read elsewhere."""
+    """Settings with a prefix.
 
-    exhaustive: ClassVar[bool] = True  # whether an unknown variable with the prefix is an error
-    others: ClassVar[tuple[str, ...]] = ()
+    Others with the same prefix belong to another class: those that begin with one of `other_prefixes`,
+    and those in `other_names`.
+    """
+
+    other_prefixes: ClassVar[tuple[str, ...]] = ()
+    other_names: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
@@ -43,10 +47,9 @@ class Variables(BaseSettings):
         environment = {
             name[len(start) :].lower() for name in os.environ if name.upper().startswith(start)
         }
-        others = {name for name in environment | given.keys() if name.startswith(cls.others)}
-        unknown = sorted((environment | given.keys()) - others - cls.model_fields.keys())
-        if not cls.exhaustive:
-            return {name: value for name, value in given.items() if name in cls.model_fields}
+        names = environment | given.keys()
+        others = {name for name in names if name.startswith(cls.other_prefixes)} | cls.other_names
+        unknown = sorted(names - others - cls.model_fields.keys())
         if unknown:
             known = ", ".join(variable(cls, name) for name in cls.model_fields)
             raise ValueError(f"{variable(cls, unknown[0])} is no setting; there are {known}")
@@ -70,13 +73,29 @@ REGISTRY = "sqlite:///registry/mlflow.db"
 
 
 class SharedSettings(Variables):
-    """Settings of the service that other programs read too; they overlook the others with the prefix.
+    """Settings of the service that other programs read too.
 
     Relative paths, those of SQLite URLs too, start at the working directory.
     """
 
     model_config = SettingsConfigDict(**COMMON, env_prefix="HEART_")
-    exhaustive: ClassVar = False
+    other_prefixes: ClassVar = ("drift_", "retrain_", "test_")
+    # Of the service alone; listed here so that a misspelt name is an error in every program.
+    other_names: ClassVar = frozenset(
+        {
+            "host",
+            "port",
+            "allowed_hosts",
+            "poll_seconds",
+            "log_retention_days",
+            "log_queue",
+            "max_body_bytes",
+            "max_concurrent",
+            "guard_labels",
+            "guard_confidence",
+            "guard_rollback",
+        }
+    )
 
     api_token: Secret | None = Field(
         None,

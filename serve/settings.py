@@ -19,8 +19,7 @@ class Settings(SharedSettings):
     Relative paths, those of SQLite URLs too, start at the working directory.
     """
 
-    exhaustive: ClassVar = True
-    others: ClassVar = ("drift_", "retrain_", "test_")
+    other_names: ClassVar = frozenset()
 
     host: str = Field(
         "127.0.0.1",

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from docs.generate import env_example
 from docs.reference_tables import SETTINGS
 from heart.schema import MEASUREMENTS
-from heart.settings import REGISTRY, Variables, reasons, variable
+from heart.settings import REGISTRY, SharedSettings, Variables, reasons, variable
 from monitoring.settings import DriftSettings
 from serve.api.models import MAX_BATCH
 from serve.settings import Settings
@@ -299,3 +299,9 @@ def test_the_example_explains_each_setting_and_names_its_default(tmp_path: Path)
     for kind in SETTINGS.values():
         assert all(field.description for field in kind.model_fields.values())
     assert ("HEART_TRACKING_URI", REGISTRY) in assigned
+
+
+def test_shared_settings_know_the_names_of_the_services_own_settings() -> None:
+    own = Settings.model_fields.keys() - SharedSettings.model_fields.keys()
+
+    assert SharedSettings.other_names == own

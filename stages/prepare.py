@@ -197,9 +197,8 @@ def main() -> None:
     prepared, metrics = prepare([read(path) for path in paths], options)
     write(files.PREPARED, prepared)
     files.write_metrics("prepare", metrics)
-    for path, name in SOURCES.items():
-        if name in metrics["coding"]:
-            print(f"{path}: coding {metrics['coding'][name]}")
+    for path in paths:
+        print(f"{path}: coding {metrics['coding'][SOURCES[path]]}")
     if metrics["conflicting_outcomes"]:
         print(f"{metrics['conflicting_outcomes']} sets of equal measurements have both outcomes")
 

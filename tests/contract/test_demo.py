@@ -29,7 +29,7 @@ def demo(tmp_path: Path, command: Callable[..., Any]) -> Callable[..., str]:
         for section, values in CHANGES.items()
         for name, value in values.items()
     ]
-    words = [sys.executable, "-m", "demo", "--patients", str(tmp_path), *settings]
+    words = [sys.executable, "-m", "examples.demo", "--patients", str(tmp_path), *settings]
 
     def run(code: int, *more: str) -> str:
         root = Path(__file__).parents[2]

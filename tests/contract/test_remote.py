@@ -58,6 +58,7 @@ def outputs(project: Path) -> dict[str, bytes]:
         str(path.relative_to(project)): path.read_bytes()
         for kept in ("data/*.csv", "models/*", "plots/*")
         for path in project.glob(kept)
+        if path.name != ".gitignore"
     }
 
 

@@ -102,7 +102,7 @@ def longest_wait(app: FastAPI, body: bytes) -> tuple[httpx.Response, float]:
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
         ):
             await client.post("/predict/batch", content=batch(PATIENT), headers=JSON)
             beating = asyncio.create_task(beat())

@@ -215,7 +215,7 @@ import json, sys
 unpickled = []
 sys.addaudithook(lambda event, _: event == "pickle.find_class" and unpickled.append(event))
 import numpy as np
-from serve.model_manager import Champion
+from serve.model_manager import ModelManager
 from serve.settings import Settings
 
 def modules(*names):
@@ -224,7 +224,7 @@ def modules(*names):
 uri, full, empty = sys.argv[1:]
 rows = np.zeros((2, 13), dtype=np.float32)
 restarted, fresh = (
-    Champion(Settings(_env_file=None, tracking_uri=uri, cache_dir=cache, poll_seconds=60))
+    ModelManager(Settings(_env_file=None, tracking_uri=uri, cache_dir=cache, poll_seconds=60))
     for cache in (full, empty)
 )
 restarted.start()

@@ -239,7 +239,7 @@ def test_scripts_are_such(path: Path, command: Callable[..., Any]) -> None:
 
 
 def test_the_page_names_every_service_and_image() -> None:
-    page = (ROOT / "docs" / "stack.md").read_text()
+    page = (ROOT / "docs" / "deployment.md").read_text()
 
     for name, service in services().items():
         assert f"| `{name}` |" in page

@@ -97,7 +97,7 @@ def test_the_service_is_called_by_its_names_and_addresses() -> None:
 def test_every_setting_exists_and_the_page_names_the_secrets() -> None:
     known = {variable(Settings, name) for name in Settings.model_fields}
     given = {e["name"] for e in CONTAINER["env"] if e["name"].startswith("HEART_")}
-    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    page = (ROOT / "docs" / "deployment.md").read_text()
     secret = set(re.findall(r"--from-literal=([A-Z_]+)=", page))
 
     assert given <= known

@@ -142,7 +142,7 @@ def served(client: TestClient, target: str) -> bytes:
     path, _, query = target.removeprefix("http://heart").partition("?")
     scope = {
         "type": "http", "method": "GET", "path": unquote(path), "query_string": query.encode(),
-        "headers": [], "http_version": "1.1", "scheme": "http", "server": ("heart", 80),
+        "headers": [(b"host", b"localhost")], "http_version": "1.1", "scheme": "http", "server": ("heart", 80),
         "root_path": "",
     }  # fmt: skip
     body = b""

@@ -117,9 +117,14 @@ def assess(page: Any) -> tuple[str, dict[str, Any]]:
     page.get_by_role("tab").first.click()
     page.fill("#age input", "61")
     page.check("#sex input[value=female]")
+    before = page.evaluate("document.querySelector('.prediction-id')?.innerText ?? ''")
     with page.expect_request(f"**{PREDICT}") as sent:
         page.click("#predict")
-    page.wait_for_selector("data.risk")
+    sent.value.response()
+    page.wait_for_function(
+        "before => (document.querySelector('.prediction-id')?.innerText ?? before) !== before",
+        before,
+    )
     return page.inner_text(".prediction-id"), sent.value.post_data_json
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from sqlalchemy import (
     REAL,
@@ -38,12 +38,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from heart.predictions.sources import Source
 from heart.schema import MEASUREMENTS, OUTCOME
 
 # 1: predictions, outcomes, log_state; 2: shadow_predictions
 SCHEMA_VERSION = 2
 OUTCOMES = tuple(choice.name for choice in OUTCOME.choices)
-Source = Literal["angiography", "clinician", "registry"]  # that an outcome is known from
 SOURCES: tuple[str, ...] = get_args(Source)
 
 

@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core.core_schema import CoreSchema, chain_schema, int_schema
 
-from heart.predictions.tables import Source
+from heart.predictions.sources import Source
 from heart.registry.errors import Kind
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Floats, Measurement
 

@@ -246,4 +246,4 @@ def test_the_page_names_every_service_and_image() -> None:
         if name not in OWN:
             assert f"`{service['image']}`" in page
     targets = re.findall(r"(?m)^([a-z-]+):.*## ", (ROOT / "Makefile").read_text())
-    assert set(re.findall(r"make ([a-z-]+)", page)) <= set(targets)
+    assert set(re.findall(r"`make ([a-z-]+)", page)) <= set(targets)

@@ -123,7 +123,7 @@ def assess(page: Any) -> tuple[str, dict[str, Any]]:
     sent.value.response()
     page.wait_for_function(
         "before => (document.querySelector('.prediction-id')?.innerText ?? before) !== before",
-        before,
+        arg=before,
     )
     return page.inner_text(".prediction-id"), sent.value.post_data_json
 

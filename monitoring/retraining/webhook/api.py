@@ -36,11 +36,8 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
 
     # No documentation: the only caller is Grafana, and the routes are in docs/retraining.md.
     app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
-    app.add_middleware(
-        SameOriginMiddleware,
-        hosts=AllowedHosts((*settings.allowed_hosts, settings.host)),
-        setting="HEART_RETRAIN_ALLOWED_HOSTS",
-    )
+    hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
+    app.add_middleware(SameOriginMiddleware, hosts=hosts, setting="HEART_RETRAIN_ALLOWED_HOSTS")
     app.add_exception_handler(sqlite3.Error, _runs_unavailable)
     app.add_exception_handler(Overloaded, _full)
 

@@ -1,4 +1,4 @@
-"""Looks at a version's last patients again and again, beside whatever else the process does."""
+"""Checks a version's last patients for drift at regular intervals, in a thread."""
 
 import logging
 import threading
@@ -35,11 +35,11 @@ class Models(Protocol):
 class DriftMonitor:
     """Drift of the patients in the prediction log, computed by a thread of its own.
 
-    `look` is the newest, None until there is one or if the version has no reference. While the log
-    cannot be read it stays, and with it `last_run`, the time (seconds since 1970) of the last look
-    that succeeded; `failures` counts those that did not. Every process with the same log, version
-    and window sees the same patients: the looks end where the log was last a multiple of the
-    policy's step, which is also how often the limits assume a look.
+    `snapshot` is the newest drift check, None before the first or if the version has no baseline.
+    While the log cannot be read it stays, and with it `last_run`, the time (seconds since 1970) of the
+    last check that succeeded; `failures` counts those that did not. Every process with the same log,
+    version and window checks the same patients: a window ends where the log was last a multiple of the
+    policy's step, which is also how often the thresholds assume a check.
     """
 
     def __init__(self, champion: Models, log: PredictionLog, settings: DriftSettings) -> None:
@@ -53,17 +53,17 @@ class DriftMonitor:
         self._thread = threading.Thread(target=self._follow, name="drift", daemon=True)
 
     def start(self) -> None:
-        """Look from now on."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the thread."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(timeout=1)
 
     def missing(self) -> str | None:
-        """Why there is no look, in words; None if there is one."""
+        """Why there is no snapshot; None if there is one."""
         if self.snapshot is not None:
             return None
         model = self._model()
@@ -75,7 +75,7 @@ class DriftMonitor:
         return "the prediction log was not looked at yet"
 
     def refresh(self) -> None:
-        """Look once. What keeps the log from being read is counted and logged."""
+        """Check once. A failure is counted and logged."""
         model = self._model()
         if model is None or model.reference is None:
             self.snapshot = None

@@ -16,6 +16,7 @@ from heart.predictions.log import LogConfigurationError, LogUnavailable, Predict
 from heart.registry import local_store
 from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.loading import load
+from heart.schema import SchemaError
 from heart.settings import MODEL, SharedSettings, read
 from heart.web.drift import by_ratio, compared_html, drift_html
 from heart.web.markup import STYLE
@@ -70,6 +71,12 @@ def take_look(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
         rows, scores = last_patients(log, model.version, reference.policy)
     except LogUnavailable as error:
         raise ReportError(f"the prediction log cannot be read: {error}") from error
+    except SchemaError:
+        # Without its message and the traceback: it says which value of a patient it was.
+        raise ReportError(
+            f"the prediction log has a patient of version {model.version} whose values this schema "
+            "does not allow: use the log that this version wrote"
+        ) from None
     return take_snapshot(model.version, rows, scores, reference)
 
 

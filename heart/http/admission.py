@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 class ClientDeadline:
     """Ends what takes longer than `seconds`: a block under it raises TimeoutError.
 
-    `watch` looks at all of them once a second. A timer for each, as of `asyncio.timeout`, costs about
+    `enforce` checks all of them once a second. A timer for each, as of `asyncio.timeout`, costs about
     as much as scoring a patient.
     """
 
@@ -64,7 +64,7 @@ class ClientDeadline:
                 raise TimeoutError from None
 
     async def enforce(self) -> None:
-        """Look again and again, until cancelled."""
+        """Check once a second, until cancelled."""
         while True:
             await asyncio.sleep(min(1.0, self.seconds))
             self._end(time.monotonic() - self.seconds)
@@ -83,7 +83,7 @@ class Overloaded(Exception):
 
 
 class ConcurrencyLimiter:
-    """One bounded count of requests in work, and the patience with their clients.
+    """A bounded count of requests in progress, and the deadline for their clients.
 
     Who waits for its client takes nobody's place, but only some bytes, which are bounded too.
     """

@@ -41,7 +41,7 @@ help: ## list the targets
 install: .venv/pipeline ## create .venv with the locked packages of the pipeline
 
 repro: .venv/pipeline ## run the pipeline, register the model, print the figures
-	@python -c 'from heart.dataset import reader; from heart.errors import run_main; run_main(reader.input_files)'
+	@python -c 'from heart import files; from heart.errors import run_main; run_main(files.input_files)'
 	python -m dvc repro
 	@$(MAKE) --no-print-directory register
 	@python -m heart.registry.summary

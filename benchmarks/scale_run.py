@@ -20,6 +20,7 @@ from heart.registry.model_version import Model
 from heart.registry.publishing import fictional_rows
 from heart.schema import Floats
 from serve.batch import count, local, spark
+from serve.batch.layout import Choice
 from serve.batch.run import Options, run
 from serve.batch.storage import Place
 from serve.batch.tables import Part
@@ -33,7 +34,7 @@ SAID: dict[str, float] = {}  # what else an engine says
 def call(model: Model, onnx: bytes, what: str, source: str, *others: str) -> Callable[[], object]:
     """What is to be measured."""
     if what == "count":
-        return partial(count.run, Place.of(source), "auto", model, local.cores())
+        return partial(count.run, Place.of(source), Choice(), model, local.cores())
     if what in ("model", "read"):
         encoded = np.ascontiguousarray(fictional_rows(BATCH).T)
         csv_file = source if what == "read" else None
@@ -41,7 +42,7 @@ def call(model: Model, onnx: bytes, what: str, source: str, *others: str) -> Cal
     target, option = others
     local_engine = partial(local.run, threads=int(option)) if what == "local" else None
     engine = local_engine or partial(_by_spark, master=option, sha256=model.sha256)
-    options = Options(Place.of(source), Place.of(target), (), "auto", drift=False)
+    options = Options(Place.of(source), Place.of(target), Choice(), drift=False)
     return partial(run, options, model, onnx, engine)
 
 

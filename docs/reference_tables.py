@@ -14,7 +14,9 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from docs.markdown import code, table
-from heart.dataset.formats import ALIASES, CODINGS, COLUMNS
+from heart.dataset.codings import NUMBERED
+from heart.dataset.headings import ALIASES, COLUMNS, plain
+from heart.dataset.words import WORDS
 from heart.predictions.log import PredictionLog
 from heart.schema import MEASUREMENTS, OUTCOME
 from heart.settings import Variables, variable
@@ -188,23 +190,32 @@ def column_names() -> str:
     """The names by which files of other projects call the columns."""
     rows = []
     for column in COLUMNS:
-        others = [alias for alias, name in ALIASES.items() if name == column != alias]
+        others = [a for a, name in ALIASES.items() if name == column and a != plain(column)]
         rows.append([code(column), ", ".join(map(code, others))])
-    return table(["column", "also recognized, in any case"], rows)
+    return table(["column", "also recognized, whatever case, spaces and punctuation"], rows)
 
 
 def codings() -> str:
-    """The codes of each layout for the categories."""
-    coded = [m for m in (*MEASUREMENTS, OUTCOME) if m.choices or m.name == "major_vessels"]
-    others = [coding for coding in CODINGS.values() if coding.codes]
+    """The numbers of each coding for the categories in which codings differ."""
 
     def cell(codes: Mapping[str, str]) -> str:
         return ", ".join(f"{code(token)} {name or 'missing'}" for token, name in codes.items())
 
     rows: Iterable[list[str]] = (
-        [code(m.name), *(cell(coding.codes[m.name]) for coding in others)] for m in coded
+        [code(column), *(cell(coding[column]) for coding in NUMBERED.values())]
+        for column in NUMBERED["uci"]
     )
-    return table(["column", *(code(coding.name) for coding in others)], rows)
+    return table(["column", *map(code, NUMBERED)], rows)
+
+
+def category_words() -> str:
+    """The words that are read for each category, in every coding."""
+    rows = []
+    for column, words in WORDS.items():
+        for category in dict.fromkeys(words.values()):
+            alike = [word for word, name in words.items() if name == category]
+            rows.append([code(column), code(category), ", ".join(map(code, alike[1:]))])
+    return table(["column", "category", "also read, whatever case and punctuation"], rows)
 
 
 BLOCKS: dict[str, Callable[..., str]] = {
@@ -217,4 +228,5 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "measurements": measurements,
     "column-names": column_names,
     "codings": codings,
+    "category-words": category_words,
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from heart.errors import UserError
 from heart.schema import NAMES, OUTCOME, encode
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ PRIVATE, PUBLIC = 0o600, 0o666  # modes of new files, of which the umask may tak
 ALL = "all"  # the fold of rows from the generator that was fitted on all training rows
 # The column `source`: which file a row is from; no patient stands behind a synthetic one.
 RAW_SOURCE, PRODUCTION_SOURCE, SYNTHETIC_SOURCE = "raw", "production", "synthetic"
+KEPT = "kept_"  # what the name of a column starts with that was kept (prepare.keep)
 
 
 @contextlib.contextmanager
@@ -51,6 +53,15 @@ def replacing(path: Path, mode: int = PUBLIC) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def input_files() -> list[Path]:
+    """The files to read. Raises UserError when labelled answers are known but not here."""
+    if PRODUCTION.exists():
+        return [RAW, PRODUCTION]
+    if POINTER.exists():
+        raise UserError(f"{POINTER} is here but {PRODUCTION} is not: run `dvc pull` first")
+    return [RAW]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

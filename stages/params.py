@@ -14,18 +14,21 @@ Weight = Annotated[float, Field(ge=0, le=10)]
 MaxRows = Annotated[int, Field(ge=100)]  # of a subsample (heart/subsample.py)
 
 
+# The names of heart/dataset/codings.py, written out: only stage prepare depends on that module.
+Coding = Literal[
+    "words", "uci", "uci_from_0", "uci_from_0_thallium_from_1", "heart_csv", "heart_csv_from_1"
+]
+CodedColumn = Literal["chest_pain_type", "resting_ecg", "st_slope", "major_vessels", "thallium"]
+
+
 class Prepare(Section):
     stage = "prepare"
-    format: Literal[
-        "auto",
-        "project",
-        "uci",
-        "uci_from_0",
-        "uci_from_0_thallium_from_1",
-        "heart_csv",
-        "heart_csv_from_1",
-    ]
+    format: Literal["auto", Coding]
+    codings: dict[CodedColumn, Coding]
     invert_label: bool
+    keep: list[str]
+    ignore: list[str]
+    bad_rows: Literal["refuse", "drop"]
 
 
 class Split(Section):

@@ -1,12 +1,7 @@
-"""Stage prepare: bring every known layout into one coding, refuse what cannot be right.
-
-A cell is translated and checked once for each distinct text of its column, however many rows have it.
-"""
+"""Stage prepare: bring a file in any known layout and coding into the schema's, refuse what cannot be right."""
 
 import hashlib
-import re
-from collections.abc import Callable
-from functools import partial
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,67 +11,58 @@ import pyarrow as pa
 import pyarrow.csv
 
 from heart import files
-from heart.dataset import detection, formats
+from heart.dataset import codings, headings, reader, translation
+from heart.dataset.detection import Detected, Settings
+from heart.dataset.headings import PATIENT_ID
 from heart.dataset.label_check import check_both_outcomes, check_conflicts, check_direction
-from heart.dataset.reader import Lines, RawTable, input_files, listed, read
+from heart.dataset.likelihood import Cells
+from heart.dataset.reader import RawTable, listed, read
 from heart.errors import UserError, run_main
-from heart.schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
+from heart.schema import NAMES, OUTCOME
 from stages import params
 
 PART = 50_000  # rows that are written at once
+SHOWN_DROPPED = 1000  # dropped rows that are listed in metrics/
 SOURCES = {files.RAW: files.RAW_SOURCE, files.PRODUCTION: files.PRODUCTION_SOURCE}
 
 
-def translate(source: RawTable, coding: formats.Coding) -> pd.DataFrame:
-    """The table in the project's coding, every cell canonical text. Raises UserError for bad cells."""
-    problems: list[tuple[int, str]] = []
-    table = {}
-    for measurement in (*MEASUREMENTS, OUTCOME):
-        cells = source.columns[measurement.name]
+def translate(
+    source: RawTable, detected: Detected, options: params.Prepare
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The good rows of a file as the schema's texts, with their lines, and what was dropped.
 
-        def clean(token: str, measurement: Any = measurement) -> str:
-            text = coding.translate(measurement.name, token)
-            if not text and measurement.required:
-                raise SchemaError(f"{measurement.name} is missing, expected {measurement.expected}")
-            return str(measurement.text(measurement.parse(text)))
+    Raises UserError for bad rows unless they are to be dropped.
+    """
+    columns, problems = translation.translate(source, detected.coding)
+    if (problems or source.bad_lines) and options.bad_rows == "refuse":
+        texts = translation.described(problems, source)
+        raise UserError(
+            listed(source.name, texts) + "\ncorrect these rows, or leave them out with "
+            "prepare.bad_rows: drop"
+        )
+    bad = np.zeros(len(source.lines), dtype=bool)
+    for problem in problems:
+        bad[problem.rows] = True
+    if bad.all():
+        texts = translation.described(problems, source)
+        raise UserError(
+            f"{listed(source.name, texts)}\nno row is left, expected some without a problem"
+        )
+    table = {name: _categorical(columns[name]) for name in columns}
+    empty = _categorical(Cells([""], np.zeros(len(bad), dtype=np.int32)))
+    table |= {name: empty for name in NAMES if name not in table}
+    lines = [*source.lines[bad].tolist(), *(line for line, _ in source.bad_lines)]
+    by_column = Counter({p.column: len(p.rows) for p in problems})
+    dropped = {
+        "rows": len(lines),
+        "by_column": dict(sorted(by_column.items())) | {"(row)": len(source.bad_lines)},
+        "lines": sorted(lines)[:SHOWN_DROPPED],
+    }
+    return pd.DataFrame(table | {"line": source.lines})[~bad], dropped
 
-        table[measurement.name] = _each_category(cells, clean, source.lines, problems)
-    for name in formats.PROVENANCE:
-        if name in source.columns:
-            check = partial(_word, name)
-            table[name] = _each_category(source.columns[name], check, source.lines, problems)
-    if problems:
-        problems.sort(key=lambda problem: problem[0])
-        raise UserError(listed(source.path, [f"line {line}: {what}" for line, what in problems]))
-    return pd.DataFrame(table)
 
-
-def _word(column: str, token: str) -> str:
-    """An id, a source or a date: nothing that would need quotes in a CSV file. Raises SchemaError."""
-    if not re.fullmatch(r"[\w.:-]{0,64}", token.strip(), re.ASCII):
-        expected = "letters, digits, '_', '.', ':' or '-', at most 64"
-        raise SchemaError(f"{column} is {token!r}, expected {expected}")
-    return token.strip()
-
-
-def _each_category(
-    cells: "pd.Categorical[str]",
-    clean: Callable[[str], str],
-    lines: Lines,
-    problems: list[tuple[int, str]],
-) -> "pd.Categorical[str]":
-    """Apply `clean` to each distinct cell; what it refuses is noted with every line that has it."""
-    texts = []
-    for code, token in enumerate(cells.categories):
-        try:
-            texts.append(clean(token))
-        except SchemaError as error:
-            texts.append("")
-            problems.extend((int(line), str(error)) for line in lines[cells.codes == code])
-    distinct = sorted(set(texts))
-    position = {text: index for index, text in enumerate(distinct)}
-    codes = np.array([position[text] for text in texts], dtype=np.int32)
-    return pd.Categorical.from_codes(codes[cells.codes], categories=pd.Index(distinct))
+def _categorical(cells: Cells) -> "pd.Categorical[str]":
+    return pd.Categorical.from_codes(cells.positions, categories=pd.Index(list(cells.texts)))
 
 
 def _remedy(raw: bool, inverted: bool) -> str:
@@ -109,9 +95,9 @@ def patient_ids(table: pd.DataFrame, hashes: "np.ndarray[Any, Any]") -> "np.ndar
     split, whatever their source. The id of a production row is that of an answer, not of a patient:
     of two answers with the same measurements, the one whose outcome is told first would decide.
     """
-    if "patient_id" not in table:
+    if PATIENT_ID not in table:
         return hashes
-    own = table["patient_id"].to_numpy(dtype=object)
+    own = table[PATIENT_ID].to_numpy(dtype=object)
     own = np.where(table["source"] == files.RAW_SOURCE, own, "")
     _, first, row = np.unique(hashes, return_index=True, return_inverse=True)
     ids = np.where(own[first] == "", hashes[first], own[first])
@@ -119,30 +105,20 @@ def patient_ids(table: pd.DataFrame, hashes: "np.ndarray[Any, Any]") -> "np.ndar
 
 
 def prepare(
-    sources: list[RawTable], options: params.Prepare
+    sources: list[tuple[Path, RawTable]], options: params.Prepare
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The patients of all sources in one coding, without duplicates, and the counts for metrics/."""
-    tables, codings, signs = [], {}, {}  # by source
-    for source in sources:
-        raw = source.path == files.RAW
-        coding = _coding(source, options.format if raw else formats.PROJECT.name)
-        table = translate(source, coding)
-        if raw and options.invert_label:
-            table[OUTCOME.name] = table[OUTCOME.name].astype(str).map(_INVERTED)
-        if raw:
-            check_both_outcomes(table, source.columns[OUTCOME.name].categories, source.path)
-        remedy = _remedy(raw, options.invert_label)
-        signs[SOURCES[source.path]] = check_direction(table, source.path, remedy)
-        tables.append(table.assign(source=SOURCES[source.path]))
-        codings[SOURCES[source.path]] = coding.name
-    table = tables[0]
-    if len(tables) > 1:
-        table = pd.concat([t.astype(object) for t in tables], ignore_index=True).fillna("")
+    tables, figures = [], {}
+    for path, source in sources:
+        table, figures[SOURCES[path]] = _prepare_source(path, source, options)
+        tables.append(table.assign(source=SOURCES[path]))
+    table = _together(tables)
     hashes = measurement_hashes(table)
-    check_conflicts(hashes, table[OUTCOME.name], [source.path for source in sources])
-    table["patient_id"] = patient_ids(table, hashes)
-    kept = table.drop_duplicates([*formats.COLUMNS])
-    prepared = kept[["patient_id", "source", *formats.COLUMNS]]
+    check_conflicts(hashes, table, [path for path, _ in sources])
+    table[PATIENT_ID] = patient_ids(table, hashes)
+    unique = table.drop_duplicates([*headings.COLUMNS])
+    kept = [name for name in table if str(name).startswith(files.KEPT)]
+    prepared = unique[[PATIENT_ID, "source", *headings.COLUMNS, *kept]]
     return prepared, {
         "rows_in": len(table),
         "rows_out": len(prepared),
@@ -151,30 +127,53 @@ def prepare(
         "missing": {name: int((prepared[name] == "").sum()) for name in NAMES},
         "presence": int((prepared[OUTCOME.name] == "presence").sum()),
         "absence": int((prepared[OUTCOME.name] == "absence").sum()),
-        "coding": codings,
+        "sources": figures,
+    }
+
+
+def _together(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all tables; a column that one lacks is empty there."""
+    if len(tables) == 1:
+        return tables[0]
+    columns = list(dict.fromkeys(name for table in tables for name in table))
+    whole = [
+        table.assign(**{str(name): "" for name in columns if name not in table}).astype(object)
+        for table in tables
+    ]
+    return pd.concat(whole, ignore_index=True)
+
+
+def _prepare_source(
+    path: Path, source: RawTable, options: params.Prepare
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The patients of one file, and what is to be known of it. Raises UserError."""
+    raw = path == files.RAW
+    settings = (
+        Settings(options.format, dict(options.codings.items())) if raw else Settings(codings.WORDS)
+    )
+    detected = translation.coding_of(source, settings)
+    table, dropped = translate(source, detected, options)
+    if raw and options.invert_label:
+        table[OUTCOME.name] = table[OUTCOME.name].astype(str).map(_INVERTED)
+    if raw:
+        check_both_outcomes(table, source.columns[OUTCOME.name].texts, path)
+    signs = check_direction(table, path, _remedy(raw, options.invert_label))
+    table = table.rename(
+        columns={name: f"{files.KEPT}{headings.plain(name)}" for name in options.keep}
+    )
+    return table, {
+        "layout": source.layout,
+        "coding": detected.coding.name,
+        "coding_by_column": dict(detected.coding.columns),
+        "coding_log10_odds": dict(detected.evidence),
+        "columns_missing": headings.missing_columns(source.columns),
+        "columns_ignored": source.matched.ignored,
+        "dropped": dropped,
         "clinical_signs_z": signs,
     }
 
 
 _INVERTED = {"absence": "presence", "presence": "absence"}
-
-
-def _coding(source: RawTable, wanted: str) -> formats.Coding:
-    """The coding of a file, with what its label means. Raises UserError if it cannot be told."""
-    coding = _detected(source) if wanted == "auto" else formats.CODINGS[wanted]
-    return formats.with_label_of(coding, source.columns[OUTCOME.name].categories)
-
-
-def _detected(source: RawTable) -> formats.Coding:
-    columns = {
-        name: detection.Cells(list(cells.categories), cells.codes)
-        for name, cells in source.columns.items()
-        if name in NAMES
-    }
-    try:
-        return detection.detect(columns, "prepare.format")
-    except SchemaError as error:
-        raise UserError(f"{source.path}: {error}") from None
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
@@ -191,16 +190,35 @@ def write(path: Path, table: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    options, paths = params.Prepare.load(), input_files()
+    options, paths = params.Prepare.load(), files.input_files()
     if files.PRODUCTION in paths:
         files.close_folders()
-    prepared, metrics = prepare([read(path) for path in paths], options)
+    to_read = {files.RAW: reader.Options(keep=tuple(options.keep), ignore=tuple(options.ignore))}
+    sources = [(path, read(path, to_read.get(path, reader.TO_TRAIN))) for path in paths]
+    prepared, metrics = prepare(sources, options)
     write(files.PREPARED, prepared)
     files.write_metrics("prepare", metrics)
     for path in paths:
-        print(f"{path}: coding {metrics['coding'][SOURCES[path]]}")
+        print("\n".join(_summary(path, metrics["sources"][SOURCES[path]])))
     if metrics["conflicting_outcomes"]:
         print(f"{metrics['conflicting_outcomes']} sets of equal measurements have both outcomes")
+
+
+def _summary(path: Path, figures: dict[str, Any]) -> list[str]:
+    """How a file was read, for the one who runs the stage."""
+    lines = [f"{path}: {figures['layout']}; coding {figures['coding']}"]
+    if figures["coding_log10_odds"]:
+        odds = figures["coding_log10_odds"].items()
+        lines.append(
+            "  evidence, log10 odds: " + ", ".join(f"{c} {value:.1f}" for c, value in odds)
+        )
+    if figures["columns_missing"]:
+        lines.append(f"  no column, so missing: {', '.join(figures['columns_missing'])}")
+    if figures["columns_ignored"]:
+        lines.append(f"  ignored columns: {', '.join(map(repr, figures['columns_ignored']))}")
+    if figures["dropped"]["rows"]:
+        lines.append(f"  dropped rows: {figures['dropped']['rows']}, see metrics/prepare.json")
+    return lines
 
 
 if __name__ == "__main__":

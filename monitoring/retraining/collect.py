@@ -12,8 +12,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from heart import files
-from heart.dataset.formats import PROVENANCE
-from heart.dataset.reader import input_files
+from heart.dataset.headings import PROVENANCE
 from heart.errors import UserError, run_main
 from heart.predictions.log import LogError, PredictionLog
 from heart.schema import NAMES, OUTCOME, SchemaError, decode, encode
@@ -83,7 +82,7 @@ def write(table: pd.DataFrame, erased: int) -> Change:
     `erased` is how many predictions were ever erased from the log. Raises UserError if more rows
     would be lost: then it is another log than the one the file came from.
     """
-    input_files()  # refuses a version that is known but not here
+    files.input_files()  # refuses a version that is known but not here
     before, now = _known(), set(table[PATIENT])
     lost = len(before - now)
     if lost > erased:

@@ -6,6 +6,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
+from heart.dataset.codings import AUTO, NAMES
 from heart.drift.detector import Report
 from heart.registry import loading as models
 from heart.registry.errors import RegistryUnavailable, VersionRejected
@@ -13,7 +14,7 @@ from heart.registry.model_version import Model
 from heart.settings import reasons
 from serve.batch import count, local, spark
 from serve.batch.errors import ScoreError
-from serve.batch.layout import AUTO, CODINGS
+from serve.batch.layout import Choice
 from serve.batch.run import Engine, Options, run
 from serve.batch.storage import Place
 from serve.settings import Settings
@@ -26,11 +27,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         model, onnx = models.load(Settings(**({"model": given.model} if given.model else {})))
         source = Place.of(given.input)
+        choice = Choice(given.keep, given.ignore, given.coding)
         if not given.output:
-            _say(count.run(source, given.coding, model, given.threads, given.keep))
+            _say(count.run(source, choice, model, given.threads))
             return
         target = Place.of(given.output)
-        options = Options(source, target, given.keep, given.coding, given.drift, given.raw_text)
+        options = Options(source, target, choice, given.drift, given.raw_text)
         report = run(options, model, onnx, _engine(given, model))
     except ValidationError as error:
         sys.exit("\n".join(["error: the settings do not fit:", *reasons(Settings, error)]))
@@ -45,6 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     if report.drift:
         _say(report.drift)
+    if report.rows and report.bad_rows == report.rows:
+        sys.exit("error: no row has a score: the bad rows are listed beside the scores")
 
 
 def _say(report: Report) -> None:
@@ -72,8 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("output", nargs="?", help="a folder, a .csv or .parquet file, or s3://...")
     parser.add_argument("--keep", type=_names, default=(), metavar="COLUMN,...",
                         help="columns to write beside the score; patient_id always is")  # fmt: skip
-    parser.add_argument("--coding", choices=CODINGS, default=AUTO,
-                        help="of categories in the tables; told from the codes if not set")  # fmt: skip
+    parser.add_argument("--ignore", type=_names, default=(), metavar="COLUMN,...",
+                        help="further columns that are no measurements")  # fmt: skip
+    parser.add_argument("--coding", default=AUTO, metavar="CODING,COLUMN=CODING,...",
+                        help=f"of categories, recognized if not set: {', '.join(NAMES)}")  # fmt: skip
     parser.add_argument("--model", help="instead of HEART_MODEL, such as models:/heart-disease/3")
     parser.add_argument("--drift", action="store_true",
                         help="report drift too; without an output, of the measurements alone")  # fmt: skip

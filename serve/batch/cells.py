@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import types
 
-from heart.dataset.formats import CODINGS, Coding
+from heart.dataset.codings import Coding
 from heart.schema import MEASUREMENTS, Floats, Measurement, SchemaError
 
 Numbers = npt.NDArray[Any]
@@ -37,8 +37,8 @@ def is_readable(kind: pa.DataType) -> bool:
 class Encoder:
     """Encodes the batches of one table; distinct texts are remembered from batch to batch."""
 
-    def __init__(self, coding: str) -> None:
-        self._cells = [_Cells(measurement, CODINGS[coding]) for measurement in MEASUREMENTS]
+    def __init__(self, coding: Coding) -> None:
+        self._cells = [_Cells(measurement, coding) for measurement in MEASUREMENTS]
 
     def __call__(self, batch: pa.RecordBatch) -> tuple[Floats, list[Problem]]:
         """The encoded columns [13, n] of a batch, and its problems; the values there are NaN.

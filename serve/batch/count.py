@@ -8,19 +8,17 @@ from heart.drift.detector import Counts, Report
 from heart.registry.model_version import Model
 from serve.batch import local
 from serve.batch.drift import Tally, judged
+from serve.batch.layout import Choice
 from serve.batch.run import progress, reference_of
 from serve.batch.storage import Place
 from serve.batch.tables import Part, Table, find, parts, print_codings
 from serve.batch.work import bad_rows, rows_of
 
 
-def run(source: Place, coding: str, model: Model, threads: int, keep: Sequence[str] = ()) -> Report:
-    """Compare the measurements in tables with the training patients. Raises ScoreError.
-
-    `keep` are columns that the tables have besides; nothing is done with them.
-    """
+def run(source: Place, choice: Choice, model: Model, threads: int) -> Report:
+    """Compare the measurements in tables with the training patients. Raises ScoreError."""
     reference = reference_of(model)
-    tables = find(source, keep, coding)
+    tables = find(source, choice)
     print_codings(tables)
     todo = parts(tables)
     tally = Tally(reference)

@@ -1,16 +1,17 @@
-"""CSV files, cut at bytes and read by lines."""
+"""Files of text: CSV is cut at bytes and read by lines, other layouts and spreadsheets are read whole."""
 
-import csv
-import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pyarrow as pa
 
+from heart.dataset import headings, reader
+from heart.dataset import layout as text_layout
+from heart.errors import UserError
 from serve.batch import csv_lines
 from serve.batch.cells import Problem
 from serve.batch.errors import ScoreError
-from serve.batch.layout import Layout, layout
+from serve.batch.layout import Choice, Layout, match
 from serve.batch.storage import Place
 
 PART_BYTES = 1 << 25
@@ -18,28 +19,51 @@ HEAD_BYTES = 1 << 20
 STEP = 1 << 16  # bytes in which the end of a line is looked for
 
 
-def look(place: Place, keep: Sequence[str], telling: Collection[str]) -> tuple[Layout, pa.Table]:
-    """The layout by the heading, and the telling columns of the first rows. Raises ScoreError."""
+def look(place: Place, choice: Choice, deciding: Collection[str]) -> tuple[Layout, pa.Table]:
+    """The layout by the heading, and the deciding columns of the first rows. Raises ScoreError."""
     with place.open() as file:
-        head = file.read(HEAD_BYTES)
-        complete = head if file.size() <= HEAD_BYTES else head[: head.rfind(b"\n") + 1]
-    if not head.strip():
-        raise ScoreError(f"{place}: the file is empty, expected a heading")
-    first, _, rest = complete.partition(b"\n")
+        head, size = file.read(HEAD_BYTES), file.size()
     try:
-        heading = next(csv.reader(io.StringIO(first.decode("utf-8-sig"))), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ScoreError(f"{place}, line 1: not CSV in UTF-8: {error}") from None
-    found = layout([cell.strip() for cell in heading], keep, f"{place}, line 1")
-    sample, _ = csv_lines.parse(complete if found.headless else rest, found, telling)
-    return found, sample
+        if head.startswith(reader.SPREADSHEET_MARKS):
+            head = reader.sheet_as_csv(_whole(place), str(place))
+        found = text_layout.tell(head, str(place))
+    except UserError as error:
+        raise ScoreError(str(error)) from None
+    cells = found.heading or headings.COLUMNS[: found.width]
+    layout = match(cells, choice, f"{place}, line {found.first_line - bool(found.heading)}", found)
+    if found.simple and len(head) < size:
+        head = head[: head.rfind(b"\n") + 1]
+    sample, _ = csv_lines.parse(_patients(head, found), layout, deciding)
+    return layout, sample
 
 
-def cut(place: Place) -> list[tuple[int, int]]:
+def _whole(place: Place) -> bytes:
+    with place.open() as file:
+        content: bytes = file.read()
+    return content
+
+
+def _patients(data: bytes, found: text_layout.Layout) -> bytes:
+    """The lines of patients in the start of a file, as CSV."""
+    data = (
+        data.removeprefix(b"\xef\xbb\xbf") if found.simple else text_layout.plain_csv(data, found)
+    )
+    for _ in range(found.first_line - 1):
+        data = data.partition(b"\n")[2]
+    return data if found.simple else data.rstrip(b"\n") + b"\n"
+
+
+def cut(place: Place, found: Layout) -> list[tuple[int, int]]:
     """The bytes from and up to which parts go: a line belongs to the part in which it starts."""
     with place.open() as file:
         size = _end(file)
+    if not _is_simple(found):
+        return [(0, size)]
     return [(start, min(start + PART_BYTES, size)) for start in range(0, size, PART_BYTES)]
+
+
+def _is_simple(found: Layout) -> bool:
+    return found.text is not None and found.text.simple
 
 
 def _end(file: Any) -> int:
@@ -58,11 +82,15 @@ def batches(
     place: Place, found: Layout, start: int, stop: int
 ) -> Iterator[tuple[pa.RecordBatch, list[Problem]]]:
     """The rows of a part, with those problems that are of the line as a whole."""
-    data = _lines(place, start, stop)
+    assert found.text is not None
+    if _is_simple(found):
+        data = _lines(place, start, stop)
+    else:
+        data = _whole(place)
+        if data.startswith(reader.SPREADSHEET_MARKS):
+            data = reader.sheet_as_csv(data, str(place))
     if start == 0:
-        data = data.removeprefix(b"\xef\xbb\xbf")
-        if not found.headless:
-            data = data.partition(b"\n")[2]
+        data = _patients(data, found.text)
     table, problems = csv_lines.parse(data, found, found.used)
     at = 0
     for batch in table.to_batches():

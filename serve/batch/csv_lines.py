@@ -30,7 +30,9 @@ def parse(data: bytes, layout: Layout, wanted: Collection[str]) -> tuple[pa.Tabl
             return table, problems
         reason = "not one row of a table"  # a quotation mark that is not closed, a lone CR
     except pa.ArrowInvalid as error:
-        reason = f"not CSV in UTF-8: {str(error).rpartition(': ')[2]}"
+        if lines == 1 and "invalid UTF8" in str(error):
+            return parse(data.decode("latin-1").encode(), layout, wanted)
+        reason = f"not a row as text: {str(error).rpartition(': ')[2]}"
     if lines > 1:
         return _joined(parse(piece, layout, wanted) for piece in _pieces(data, lines))
     only = np.zeros(1, dtype=np.int64)
@@ -51,13 +53,18 @@ def _read(data: bytes, layout: Layout, columns: list[str]) -> tuple[pa.Table, li
         odd.append((row.number - 1, row.actual_columns))
         return "skip"
 
-    names = [ours or str(at) for at, ours in enumerate(layout.columns)]
+    names = [name or f"\0{place}" for place, name in enumerate(layout.columns)]
     table = csv.read_csv(
         pa.BufferReader(data),
         # One thread: only then does Arrow know the number of the line.
         read_options=csv.ReadOptions(column_names=names, use_threads=False, block_size=BLOCK),
         # An empty line is a row of empty cells: it counts as a line.
-        parse_options=csv.ParseOptions(invalid_row_handler=skip, ignore_empty_lines=False),
+        parse_options=csv.ParseOptions(
+            delimiter=layout.text.delimiter if layout.text else ",",
+            quote_char=layout.text.quote if layout.text else '"',
+            invalid_row_handler=skip,
+            ignore_empty_lines=False,
+        ),
         convert_options=csv.ConvertOptions(
             include_columns=columns,
             column_types={field.name: field.type for field in _types(columns)},

@@ -1,85 +1,106 @@
 """Which column of a table is which measurement, and in which coding its cells are."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from heart.dataset import detection as coding_detection
-from heart.dataset import formats
-from heart.schema import MEASUREMENTS, NAMES, SchemaError
+from heart.dataset import headings, reader
+from heart.dataset import layout as text_layout
+from heart.dataset.codings import AUTO, WORDS, Coding, named, parse_setting
+from heart.dataset.detection import Detected, Settings, detect
+from heart.dataset.headings import PATIENT_ID, Columns
+from heart.dataset.likelihood import Columns as Cells
+from heart.schema import NAMES, SchemaError
 from serve.batch.errors import ScoreError
 
-AUTO = "auto"
-CODINGS = (AUTO, *formats.CODINGS)
-PATIENT_ID = "patient_id"
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user says of tables: extra columns to keep or to ignore, and the coding."""
+
+    keep: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    coding: str = AUTO
+
+    @property
+    def settings(self) -> Settings:
+        """What detection is given. Raises ScoreError."""
+        try:
+            name, columns = parse_setting(self.coding)
+        except SchemaError as error:
+            raise ScoreError(f"--coding: {error}") from None
+        return Settings(name, columns, "--coding", "--coding {}", "{}={}")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A table's columns by position: a measurement's name, the name of one to keep, or "".
+    """A table's columns, how its text is laid out (None for Parquet), and its coding.
 
-    `heading` are the names in the file; a CSV file of UCI's has none.
+    Of the columns, measurements, the patient's id and those to keep have a name.
     """
 
-    heading: tuple[str, ...]
-    columns: tuple[str, ...]
-    headless: bool
-    coding: str
+    matched: Columns
+    text: text_layout.Layout | None
+    detected: Detected
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The name of each column by position, "" for one that is not read."""
+        return self.matched.names
 
     @property
     def used(self) -> dict[str, str]:
-        """The names in the file of those columns that are read, by the project's name."""
-        pairs = zip(self.columns, self.heading, strict=True)
-        return {ours: theirs for ours, theirs in pairs if ours}
+        """The headings of those columns that are read, by name."""
+        return self.matched.used
+
+    @property
+    def coding(self) -> Coding:
+        """How its categories are written."""
+        return self.detected.coding
 
 
-def layout(heading: Sequence[str], keep: Collection[str], place: str) -> Layout:
+def match(
+    cells: Sequence[str], choice: Choice, place: str, text: text_layout.Layout | None = None
+) -> Layout:
     """The columns of a heading, before the coding is known. Raises ScoreError."""
-    if headless(heading):
-        heading = formats.COLUMNS[: len(heading)]
-        found = layout(heading, keep, place)
-        return Layout(found.heading, found.columns, True, AUTO)
-    names = [_name(cell, keep) for cell in heading]
-    problems = _problems(heading, names, keep)
-    if problems:
-        raise ScoreError(
-            f"{place}: {'; '.join(problems)}; expected {', '.join(NAMES)}, or the names that UCI or "
-            "the circulating files have for them; name other columns with --keep"
-        )
-    measured = {*NAMES, PATIENT_ID, *keep}
-    columns = tuple(name if name in measured else "" for name in names)
-    return Layout(tuple(heading), columns, False, AUTO)
-
-
-def headless(cells: Sequence[str]) -> bool:
-    """UCI's own files start with a patient: numbers and question marks only."""
-    return len(cells) in (len(NAMES), len(formats.COLUMNS)) and all(
-        cell in ("", "?") or cell.replace(".", "").lstrip("-").isdigit() for cell in cells
-    )
-
-
-def _name(cell: str, keep: Collection[str]) -> str:
-    return cell if cell in keep else formats.ALIASES.get(cell.strip().lower(), "")
-
-
-def _problems(heading: Sequence[str], names: Sequence[str], keep: Collection[str]) -> list[str]:
-    required = [m.name for m in MEASUREMENTS if m.required]
-    times = Counter(name for name in names if name)
-    return [
-        *(f"column {c!r} is unknown" for c, name in zip(heading, names, strict=True) if not name),
-        *(f"column {name} is missing" for name in (*required, *keep) if name not in times),
-        *(f"column {name} occurs more than once" for name, n in times.items() if n > 1),
-    ]
-
-
-def coding(wanted: str, columns: coding_detection.Columns, place: str) -> str:
-    """The name of the coding: the wanted one, or what the first rows of a table tell.
-
-    Raises ScoreError if they do not.
-    """
-    if wanted != AUTO:
-        return wanted
     try:
-        return coding_detection.detect(columns, "--coding").name
+        matched = headings.match(
+            cells,
+            required=reader.TO_SCORE.required,
+            keep=choice.keep,
+            ignore=choice.ignore,
+            settings=("--keep", "--ignore"),
+        )
+    except SchemaError as error:
+        problems = "; ".join(str(error).split("\n"))
+        raise ScoreError(
+            f"{place}: {problems}; expected {', '.join(NAMES)}, or other names of them"
+        ) from None
+    read = {*NAMES, PATIENT_ID, *choice.keep}
+    names = tuple(name if name in read else "" for name in matched.names)
+    return Layout(replace(matched, names=names), text, Detected(named(WORDS), {}))
+
+
+def with_coding(found: Layout, columns: Cells, choice: Choice, place: str) -> Layout:
+    """The layout with the coding that is chosen, or that the first rows of the table show.
+
+    Raises ScoreError.
+    """
+    settings = choice.settings
+    if settings.format != AUTO:
+        return replace(found, detected=Detected(named(settings.format, settings.columns), {}))
+    headings_of_file = [headings.plain(cell) for cell in found.matched.headings]
+    try:
+        return replace(found, detected=detect(columns, settings, headings_of_file))
     except SchemaError as error:
         raise ScoreError(f"{place}: {error}") from None
+
+
+def description(found: Layout) -> str:
+    """How a table is read, such as "semicolons; coding uci"."""
+    kind = found.text.description if found.text else "Parquet"
+    return f"{kind}; coding {found.coding.name}"
+
+
+def only(columns: Collection[str], found: Layout) -> list[str]:
+    """Those of some columns that a table has, in its order."""
+    return [name for name in found.columns if name and name in columns]

@@ -14,9 +14,10 @@ from heart.drift import detector as drift
 from heart.registry.model_version import Model
 from heart.spreadsheet import harmless
 from serve.batch.drift import Tally, judged
+from serve.batch.layout import description
 from serve.batch.spreadsheet import harmless_column
 from serve.batch.storage import Place
-from serve.batch.tables import Part
+from serve.batch.tables import Part, Table
 from serve.batch.work import TOGETHER, Job, Record
 
 BAD_ROWS, REPORT = "bad_rows.csv", "report.json"
@@ -24,10 +25,10 @@ BAD_ROWS, REPORT = "bad_rows.csv", "report.json"
 
 @dataclass(frozen=True)
 class Report:
-    """What was scored, in which codings, by which model, and how many rows could not be."""
+    """What was scored, how each table was read, by which model, and how many rows could not be."""
 
     tables: int
-    codings: tuple[str, ...]
+    read_as: dict[str, dict[str, Any]]
     rows: int
     bad_rows: int
     model: str
@@ -66,7 +67,7 @@ def finish(job: Job, parts: Sequence[Part], target: Place, model: Model) -> Repo
     records = [Record.of(job.record(part).read()) for part in parts]
     report = Report(
         tables=len(job.tables),
-        codings=tuple(sorted({table.layout.coding for table in job.tables})),
+        read_as=_read_as(job.tables),
         rows=sum(record.rows for record in records),
         bad_rows=sum(record.bad for record in records),
         model=model.name,
@@ -86,6 +87,24 @@ def finish(job: Job, parts: Sequence[Part], target: Place, model: Model) -> Repo
     else:
         _publish_folder(job, target, beside)
     return report
+
+
+def _read_as(tables: Sequence[Table]) -> dict[str, dict[str, Any]]:
+    """By how tables are read: how many, the first of them, and its evidence for the coding."""
+    ways: dict[str, dict[str, Any]] = {}
+    for table in tables:
+        detected = table.layout.detected
+        way = ways.setdefault(
+            description(table.layout),
+            {
+                "tables": 0,
+                "first": table.shown,
+                "coding_by_column": dict(detected.coding.columns),
+                "coding_log10_odds": dict(detected.evidence),
+            },
+        )
+        way["tables"] += 1
+    return ways
 
 
 def _drift(job: Job, records: Sequence[Record]) -> drift.Report | None:

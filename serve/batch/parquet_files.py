@@ -1,7 +1,7 @@
 """Parquet files, cut at row groups and read in batches."""
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ from pyarrow import types
 from heart.schema import NAMES
 from serve.batch.cells import Problem, is_readable, is_text
 from serve.batch.errors import ScoreError
-from serve.batch.layout import Layout, layout
+from serve.batch.layout import Choice, Layout, match
 from serve.batch.storage import Place
 
 PART_ROWS = 1 << 20
@@ -19,21 +19,21 @@ BATCH = 1 << 16  # rows that are in memory at a time
 HEAD_ROWS = 1 << 14
 
 
-def look(place: Place, keep: Sequence[str], telling: Collection[str]) -> tuple[Layout, pa.Table]:
-    """The layout by the columns, and the telling ones of the first rows. Raises ScoreError."""
+def look(place: Place, choice: Choice, deciding: Collection[str]) -> tuple[Layout, pa.Table]:
+    """The layout by the columns, and the deciding ones of the first rows. Raises ScoreError."""
     with _opened(place) as file:
         kinds = {field.name: field.type for field in file.schema_arrow}
-        found = layout(list(kinds), keep, str(place))
-        for ours, theirs in found.used.items():
-            kind = kinds[theirs]
-            if not (is_readable(kind) if ours in NAMES else _has_text(kind)):
-                raise ScoreError(f"{place}: column {theirs} is {kind}, expected text or numbers")
-        used = {ours: theirs for ours, theirs in found.used.items() if ours in telling}
+        found = match(list(kinds), choice, str(place))
+        for name, heading in found.used.items():
+            kind = kinds[heading]
+            if not (is_readable(kind) if name in NAMES else _has_text(kind)):
+                raise ScoreError(f"{place}: column {heading} is {kind}, expected text or numbers")
+        used = {name: heading for name, heading in found.used.items() if name in deciding}
         first = next(_batches(file, used, HEAD_ROWS, list(range(file.num_row_groups))), None)
         return found, pa.table({}) if first is None else pa.table(first)
 
 
-def cut(place: Place) -> list[tuple[int, int]]:
+def cut(place: Place, _: Layout) -> list[tuple[int, int]]:
     """The row groups from and up to which parts go."""
     with _opened(place) as file:
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]

@@ -11,12 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from heart.dataset.headings import PATIENT_ID
 from heart.drift.baseline import Reference
 from heart.registry.model_version import BESIDE, REFERENCE, Model
 from heart.schema import fingerprint
 from serve.batch import outcome
 from serve.batch.errors import ScoreError
-from serve.batch.layout import PATIENT_ID
+from serve.batch.layout import Choice
 from serve.batch.storage import Place
 from serve.batch.tables import Part, Table, find, parts, print_codings
 from serve.batch.work import PREDICTION, PROBABILITY, WORK, Job, Record
@@ -29,15 +30,14 @@ Engine = Callable[[Job, Sequence[Part]], Iterator[int]]  # yields how many more 
 
 @dataclass(frozen=True)
 class Options:
-    """What to score to where; `keep` are columns to write beside the score, `drift` asks for a report.
+    """What to score to where; `choice` is how to read it, `drift` asks for a report.
 
     With `raw_text` a CSV file has them as they are, though a spreadsheet may take them for formulas.
     """
 
     source: Place
     target: Place
-    keep: tuple[str, ...]
-    coding: str
+    choice: Choice
     drift: bool
     raw_text: bool = False
 
@@ -46,7 +46,7 @@ def run(options: Options, model: Model, onnx: bytes, engine: Engine) -> outcome.
     """Score all tables, or what an earlier run has left of them. Raises ScoreError."""
     target = options.target
     _check_free(target)
-    _check_keep(options.keep)
+    _check_keep(options.choice.keep)
     job = _job(options, model, onnx)
     print_codings(job.tables)
     with _alone(job):
@@ -85,9 +85,10 @@ def _check_keep(keep: Sequence[str]) -> None:
 
 
 def _job(options: Options, model: Model, onnx: bytes) -> Job:
-    tables = tuple(find(options.source, options.keep, options.coding))
+    tables = tuple(find(options.source, options.choice))
+    keep = options.choice.keep
     named = any(PATIENT_ID in table.layout.columns for table in tables)
-    kept = (PATIENT_ID,) * (named and PATIENT_ID not in options.keep) + options.keep
+    kept = (PATIENT_ID,) * (named and PATIENT_ID not in keep) + keep
     return Job(
         tables=tables,
         kept=kept,
@@ -129,7 +130,7 @@ def _manifest(options: Options, job: Job, model: Model) -> dict[str, Any]:
     """All that the scores depend on."""
     return {
         "format": FORMAT,
-        "input": [[t.shown, t.size, t.changed, t.layout.coding] for t in job.tables],
+        "input": [[t.shown, t.size, t.changed, t.layout.coding.name] for t in job.tables],
         "model": model.sha256,
         "schema": fingerprint(),
         "threshold": model.threshold,

@@ -2,23 +2,23 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
-from heart.dataset.detection import Cells
-from heart.dataset.formats import PROJECT
+from heart.dataset.likelihood import Cells
 from heart.schema import NAMES
 from serve.batch import csv_files, parquet_files
 from serve.batch.cells import Problem, with_texts
 from serve.batch.errors import ScoreError
-from serve.batch.layout import AUTO, Layout, coding
+from serve.batch.layout import Choice, Layout, description, with_coding
 from serve.batch.storage import Place
 
-KINDS: dict[str, ModuleType] = {".csv": csv_files, ".parquet": parquet_files}
+TEXT = (".csv", ".tsv", ".txt", ".data", ".dat", ".arff", ".xlsx", ".xls", ".ods")
+KINDS: dict[str, ModuleType] = {**dict.fromkeys(TEXT, csv_files), ".parquet": parquet_files}
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Table:
     @property
     def first_line(self) -> int:
         """The number of its first row for people: in a CSV file its line."""
-        return 2 if self.place.suffix == ".csv" and not self.layout.headless else 1
+        return self.layout.text.first_line if self.layout.text else 1
 
     @property
     def cuts(self) -> list[tuple[int, int]]:
         """Where its parts start and stop, in bytes of a CSV file or row groups of Parquet."""
-        found: list[tuple[int, int]] = KINDS[self.place.suffix].cut(self.place)
+        found: list[tuple[int, int]] = KINDS[self.place.suffix].cut(self.place, self.layout)
         return found
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[pa.RecordBatch, list[Problem]]]:
@@ -58,7 +58,7 @@ class Part:
     stop: int
 
 
-def find(source: Place, keep: Sequence[str], wanted: str) -> list[Table]:
+def find(source: Place, choice: Choice) -> list[Table]:
     """The tables in a file or folder, by path; only their beginnings are read. Raises ScoreError."""
     info = source.info()
     if info.type == fs.FileType.NotFound:
@@ -67,8 +67,8 @@ def find(source: Place, keep: Sequence[str], wanted: str) -> list[Table]:
     root = source.path if folder else source.path.rpartition("/")[0]
     found = [(i, i.path.removeprefix(root).lstrip("/")) for i in _files(source, folder, info)]
     if not found:
-        raise ScoreError(f"{source}: no .csv or .parquet file in this folder")
-    return [_table(Place(source.system, i.path), i, shown, keep, wanted) for i, shown in found]
+        raise ScoreError(f"{source}: no file in this folder, expected some in {', '.join(KINDS)}")
+    return [_table(Place(source.system, i.path), i, shown, choice) for i, shown in found]
 
 
 def _files(source: Place, folder: bool, info: Any) -> list[Any]:
@@ -82,20 +82,16 @@ def _files(source: Place, folder: bool, info: Any) -> list[Any]:
     ]
 
 
-def _table(place: Place, info: Any, shown: str, keep: Sequence[str], wanted: str) -> Table:
+def _table(place: Place, info: Any, shown: str, choice: Choice) -> Table:
     if place.suffix not in KINDS:
-        raise ScoreError(f"{place}: expected a file in {' or '.join(KINDS)}")
-    found, first = KINDS[place.suffix].look(place, keep, NAMES)
-    return Table(
-        place, shown, info.size, info.mtime_ns or 0, _with_coding(found, wanted, first, place)
-    )
-
-
-def _with_coding(found: Layout, wanted: str, first: pa.Table, place: Place) -> Layout:
-    if not first.num_rows:  # nothing to tell it from, and nothing to translate
-        return replace(found, coding=PROJECT.name if wanted == AUTO else wanted)
-    columns = {name: _cells(first.column(name)) for name in first.column_names}
-    return replace(found, coding=coding(wanted, columns, str(place)))
+        raise ScoreError(f"{place}: expected a file in {', '.join(KINDS)}")
+    layout, first = KINDS[place.suffix].look(place, choice, NAMES)
+    if (
+        first.num_rows
+    ):  # otherwise there is nothing to tell the coding from, and nothing to translate
+        columns = {name: _cells(first.column(name)) for name in first.column_names}
+        layout = with_coding(layout, columns, choice, str(place))
+    return Table(place, shown, info.size, info.mtime_ns or 0, layout)
 
 
 def _cells(column: pa.ChunkedArray) -> Cells:
@@ -106,13 +102,17 @@ def _cells(column: pa.ChunkedArray) -> Cells:
 
 
 def print_codings(tables: Sequence[Table]) -> None:
-    """Print a line for each coding: which of the tables are read by it."""
-    names = defaultdict[str, list[str]](list)
+    """Print how tables are read, a line for each way: which of the tables, and the evidence."""
+    names = defaultdict[str, list[Table]](list)
     for table in tables:
-        names[table.layout.coding].append(table.shown)
-    for name, shown in names.items():
-        others = f" and {len(shown) - 1} more" if len(shown) > 1 else ""
-        print(f"{shown[0]}{others}: coding {name}", flush=True)
+        names[description(table.layout)].append(table)
+    for name, alike in names.items():
+        others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        print(f"{alike[0].shown}{others}: {name}", flush=True)
+        evidence = alike[0].layout.detected.evidence.items()
+        if evidence:
+            odds = ", ".join(f"{column} {value:.1f}" for column, value in evidence)
+            print(f"  evidence, log10 odds: {odds}", flush=True)
 
 
 def parts(tables: Sequence[Table]) -> list[Part]:

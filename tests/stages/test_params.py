@@ -83,10 +83,27 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     assert "split.sede is unknown" in message
 
 
+@pytest.mark.parametrize("codings", [{"thallium": "excel"}, {"thalium": "uci"}])
+def test_a_wrong_coding_of_a_column_is_named(codings: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match=r"excel|thalium"):
+        params.Prepare.model_validate(
+            {
+                "format": "auto",
+                "codings": codings,
+                "invert_label": False,
+                "keep": [],
+                "ignore": [],
+                "bad_rows": "drop",
+            }
+        )
+
+
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
         ("prepare", "format", "excel"),
+        ("prepare", "bad_rows", "ignore"),
+        ("prepare", "keep", "dataset"),
         ("prepare", "invert_label", "maybe"),
         ("prepare", "invert_label", 2),
         ("split", "test_fraction", 0.0),

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy.stats import hypergeom
 
 from heart import files
+from heart.dataset import codings, translation
 from heart.dataset import label_check as direction
-from heart.dataset.formats import COLUMNS, PROJECT
+from heart.dataset.headings import COLUMNS
 from heart.dataset.reader import read
 from heart.errors import UserError
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME
@@ -46,7 +48,7 @@ def _lay(path: Path, content: Content) -> None:
 
 
 def _lay_params(**options: Any) -> None:
-    section = {"format": "auto", "invert_label": False} | options
+    section = yaml.safe_load((ROOT / "params.yaml").read_text())["prepare"] | options
     Path("params.yaml").write_text(json.dumps({"prepare": section}))
 
 
@@ -98,8 +100,8 @@ def test_the_projects_file_is_prepared_in_its_order() -> None:
     assert set(prepared["source"]) == {"raw"}
     assert metrics["rows_in"] == metrics["rows_out"] == len(PATIENTS)
     assert metrics["presence"] + metrics["absence"] == len(PATIENTS)
-    assert all(z > 3 for z in metrics["clinical_signs_z"]["raw"].values())
-    assert len(metrics["clinical_signs_z"]["raw"]) == len(direction.DIRECTIONS)
+    assert all(z > 3 for z in metrics["sources"]["raw"]["clinical_signs_z"].values())
+    assert len(metrics["sources"]["raw"]["clinical_signs_z"]) == len(direction.DIRECTIONS)
 
 
 def test_equal_inputs_give_equal_files() -> None:
@@ -215,16 +217,21 @@ BAD_CELLS = {
     "above the bound": ("resting_bp", "999", "a whole number from 60 to 260 mm Hg"),
     "below the bound": ("age", "17", "a whole number from 18 to 110 years"),
     "no whole number": ("age", "54.5", "a whole number from 18 to 110 years"),
-    "negative": ("st_depression", "-0.5", "a number from 0 to 10 mm"),
 }
 BAD_TEXTS = {
     "infinite": ("cholesterol", "inf", "a whole number from 80 to 700 mg/dl"),
     "no number": ("age", "sixty", "a whole number from 18 to 110 years"),
-    "not available": ("major_vessels", "N/A", "a whole number from 0 to 3 vessels"),
-    "unknown category": ("sex", "unknown", "one of female, male"),
-    "code in a file of words": ("exercise_angina", "1", "one of no, yes"),
-    "another spelling": ("thallium", "Normal", "one of normal, fixed_defect, reversible_defect"),
-    "unknown label": ("heart_disease", "maybe", "one of absence, presence"),
+    "unknown category": ("sex", "unknown", "one of 0 (female), 1 (male), female, male"),
+    "code in a column of words": (
+        "thallium",
+        "1",
+        "one of normal, fixed_defect, reversible_defect",
+    ),
+    "unknown label": (
+        "heart_disease",
+        "maybe",
+        "one of 0 (absence), 1 (presence), 2 (presence), 3 (presence), 4 (presence), absence, presence",
+    ),
 }
 
 
@@ -234,14 +241,16 @@ def test_a_number_out_of_place_is_named_with_its_place(
 ) -> None:
     message = _refusal(_with(6, column, cell))
 
-    assert message == f"{files.RAW}: 1 problem\n  line 6: {column} is {cell}, expected {expected}"
+    problem = f"{files.RAW}: 1 problem\n  line 6: {column} is {cell}, expected {expected}\n"
+    assert message.startswith(problem)
 
 
 @pytest.mark.parametrize(("column", "cell", "expected"), BAD_TEXTS.values(), ids=BAD_TEXTS.keys())
 def test_a_text_out_of_place_is_named_with_its_place(column: str, cell: str, expected: str) -> None:
     message = _refusal(_with(6, column, cell))
 
-    assert message == f"{files.RAW}: 1 problem\n  line 6: {column} is {cell!r}, expected {expected}"
+    problem = f"{files.RAW}: 1 problem\n  line 6: {column} is {cell!r}, expected {expected}\n"
+    assert message.startswith(problem)
 
 
 @pytest.mark.parametrize("nothing", ["", " ", "?"])
@@ -258,19 +267,17 @@ def test_a_missing_label_is_refused(nothing: str) -> None:
 def test_a_row_with_too_few_or_too_many_columns_is_refused(row: str, width: int) -> None:
     message = _refusal([*LINES[:9], row, *LINES[9:]])
 
-    assert message == f"{files.RAW}: 1 problem\n  line 10: {width} columns, expected 14"
+    assert message.startswith(f"{files.RAW}: 1 problem\n  line 10: {width} columns, expected 14\n")
 
 
 HEADINGS = {
-    "unknown": (_with(1, "sex", "gender"), ["column 'gender' is unknown", "column sex is missing"]),
+    "unknown": (_with(1, "sex", "sexe"), ["column 'sexe' is unknown", "column sex is missing"]),
     "extra": ([f"{line},x" for line in LINES], ["column 'x' is unknown"]),
-    "missing": (_without("thallium"), ["column thallium is missing"]),
     "label missing": (_without("heart_disease"), ["column heart_disease is missing"]),
     "twice": (
         [f"{HEADING},cp", *(f"{row},asymptomatic" for row in PATIENTS)],
         ["column chest_pain_type occurs more than once"],
     ),
-    "other separator": ([line.replace(",", ";") for line in LINES], ["column age is missing"]),
 }
 
 
@@ -305,7 +312,6 @@ def test_binary_data_are_refused() -> None:
     message = _refusal(HEADING.encode() + b"\n\x00\x01\x02")
 
     assert f"{files.RAW}: binary data (a NUL at byte {len(HEADING) + 1})" in message
-    assert "expected a CSV file" in message
 
 
 def test_binary_data_far_into_the_file_are_refused() -> None:
@@ -314,15 +320,13 @@ def test_binary_data_far_into_the_file_are_refused() -> None:
     assert "line 1214: resting_bp is '1\\x0045', expected a whole number" in message
 
 
-@pytest.mark.parametrize("line", [1, 8])
-def test_text_that_is_not_utf_8_is_refused(line: int) -> None:
-    latin_1 = "\n".join(_with(line, "thallium", "d\xe9faut")).encode("latin-1")
+@pytest.mark.parametrize("line", [8, 2000])
+def test_text_in_latin_1_is_read(line: int) -> None:
+    lines = [HEADING, *PATIENTS * 8]
 
-    message = _refusal(latin_1)
+    message = _refusal("\n".join(_with(line, "thallium", "d\xe9faut", lines)).encode("latin-1"))
 
-    assert message.startswith(f"{files.RAW}")
-    assert "UTF-8" in message
-    assert f"line {line}" in message or f"Row #{line}" in message
+    assert f"line {line}: thallium is 'd\xe9faut'" in message
 
 
 def test_an_unclosed_quote_is_refused() -> None:
@@ -337,7 +341,7 @@ def test_all_bad_cells_of_a_row_are_named_in_the_order_of_lines() -> None:
 
     message = _refusal(lines)
 
-    places = [line.split(" is ")[0].strip() for line in message.splitlines()]
+    places = [line.split(" is ")[0].strip() for line in message.splitlines()[:-1]]
     assert places == [
         f"{files.RAW}: 3 problems",
         "line 4: thallium",
@@ -356,7 +360,7 @@ def test_the_first_twenty_bad_rows_are_listed(number: int, fault: str) -> None:
         else:
             lines = [*lines[: line - 1], "1,2", *lines[line:]]
 
-    first, *listed = _refusal(lines).splitlines()
+    first, *listed, _ = _refusal(lines).splitlines()
 
     assert first == f"{files.RAW}: {number} problems"
     assert [line.split(":")[0] for line in listed[:20]] == [f"  line {n}" for n in range(11, 31)]
@@ -377,8 +381,12 @@ def test_line_numbers_are_those_of_an_editor(
 
     message = _refusal(mark + newline.join(lines).encode())
 
-    places = [line.split(":")[0].strip() for line in message.splitlines()[1:]]
-    assert places == [f"line {n}" for n, line in enumerate(lines, start=1) if line == bad]
+    places = re.search(r"\n  lines ([\d, ]+):", message)
+    if fault == "columns":  # each has a problem of its own
+        numbers = re.findall(r"\n  line (\d+):", message)
+    else:
+        numbers = places[1].split(", ") if places else []
+    assert list(map(int, numbers)) == [n for n, line in enumerate(lines, start=1) if line == bad]
 
 
 def test_line_numbers_hold_beyond_the_first_block_of_a_long_file() -> None:
@@ -390,10 +398,7 @@ def test_line_numbers_hold_beyond_the_first_block_of_a_long_file() -> None:
     assert "line 39001: 13 columns" in _refusal(lines)
 
     lines[39_000] = lines[39_002] = _with(1, "age", "7", [PATIENTS[0]])[0]
-    assert _refusal(lines).splitlines()[1:] == [
-        "  line 39001: age is 7, expected a whole number from 18 to 110 years",
-        "  line 39003: age is 7, expected a whole number from 18 to 110 years",
-    ]
+    assert "\n  lines 39001, 39003: age is 7, expected" in _refusal(lines)
 
 
 def test_a_refusal_leaves_an_earlier_result_alone() -> None:
@@ -413,7 +418,7 @@ def test_a_refusal_leaves_an_earlier_result_alone() -> None:
 def test_an_inverted_label_is_refused_with_the_evidence_and_the_remedy() -> None:
     message = _refusal(_inverted(LINES))
 
-    assert "the label looks inverted: 6 of 6 clinical signs" in message
+    assert "the label looks inverted: 8 of 8 clinical signs" in message
     for column, _ in direction.DIRECTIONS:
         assert f"  {column}: z = -" in message
     assert "set prepare.invert_label: true" in message
@@ -458,6 +463,8 @@ CONTRADICTIONS: dict[str, Callable[[str], str]] = {
     "major_vessels": lambda cell: cell and str(3 - int(cell)),
     "st_depression": lambda cell: f"{10 - float(cell):g}",
     "max_heart_rate": lambda cell: str(280 - int(cell)),
+    "sex": _swap("female", "male"),
+    "st_slope": _swap("upsloping", "flat"),
 }
 
 
@@ -465,7 +472,7 @@ CONTRADICTIONS: dict[str, Callable[[str], str]] = {
 def test_a_sign_that_contradicts_the_outcome_by_itself_is_refused_by_name(column: str) -> None:
     message = _refusal(_changed(column, CONTRADICTIONS[column]))
 
-    assert message.startswith(f"{files.RAW}: 1 of 6 clinical signs contradict")
+    assert message.startswith(f"{files.RAW}: 1 of 8 clinical signs contradict")
     assert f"\n  {column}: " in message
 
 
@@ -473,7 +480,7 @@ def test_a_column_that_is_emptied_contradicts_nothing() -> None:
     prepared, metrics = _prepared(_changed("chest_pain_type", lambda _: ""))
 
     assert len(prepared) == len(PATIENTS)
-    assert len(metrics["clinical_signs_z"]["raw"]) == 5
+    assert len(metrics["sources"]["raw"]["clinical_signs_z"]) == 7
 
 
 @pytest.mark.parametrize("size", [10, 30, 100, 250])
@@ -502,7 +509,7 @@ def test_copies_of_rows_are_no_evidence_against_a_sign() -> None:
     prepared, metrics = _prepared([HEADING, *few[1:] * 40])
 
     assert len(prepared) == 8
-    assert metrics["clinical_signs_z"]["raw"]["exercise_angina"] < -3
+    assert metrics["sources"]["raw"]["clinical_signs_z"]["exercise_angina"] < -3
 
 
 def test_the_only_patient_with_a_sign_is_no_evidence() -> None:
@@ -548,7 +555,7 @@ def test_statlogs_label_of_1_and_2_is_absence_and_presence() -> None:
 
     assert prepared[OUTCOME.name].tolist() == ["presence", "presence", "absence", "absence"]
     assert prepared["chest_pain_type"].tolist()[1:3] == ["asymptomatic", "typical_angina"]
-    assert metrics["coding"]["raw"] == "uci, label 1 and 2"
+    assert metrics["sources"]["raw"]["coding"] == "uci, label 1 and 2"
 
 
 def test_the_direction_of_statlogs_label_is_checked() -> None:
@@ -577,20 +584,20 @@ def _opposite(rows: list[str]) -> list[str]:
 def test_a_file_and_its_inverted_copy_are_refused() -> None:
     message = _refusal([*LINES, *_opposite(PATIENTS)])
 
-    assert message.startswith(f"{files.RAW}: 303 of 303 sets of rows with the same measurements")
+    assert message.startswith(f"{files.RAW}: 303 sets of rows with the same measurements")
 
 
 def test_inverted_copies_of_a_tenth_of_the_patients_are_refused() -> None:
     message = _refusal([*LINES, *_opposite(PATIENTS[:30])])
 
-    assert "30 of 30 sets" in message
-    assert "at most 15" in message
+    assert "30 sets of rows" in message
+    assert "\n  lines 2, 305\n" in message
 
 
 def test_an_inverted_copy_with_copies_is_refused() -> None:
     message = _refusal([*LINES, *_opposite(PATIENTS * 3)], invert_label=True)
 
-    assert "303 of 303 sets" in message
+    assert "303 sets" in message
 
 
 @pytest.mark.parametrize("number", [1, 5])
@@ -622,7 +629,7 @@ def test_conflicts_between_the_files_name_both() -> None:
 
     message = _refusal(LINES)
 
-    assert message.startswith(f"{files.RAW} and {files.PRODUCTION}: 14 of 14 sets")
+    assert message.startswith(f"{files.RAW} and {files.PRODUCTION}: 14 sets")
 
 
 # The coding
@@ -639,14 +646,14 @@ def test_a_coding_that_cannot_be_told_is_refused_with_the_file_and_the_parameter
     prepared, _ = _prepared(small, format="uci_from_0_thallium_from_1")
 
     assert message.startswith(f"{files.RAW}: cannot tell the coding: ")
-    assert "Set prepare.format to one of " in message
+    assert "set prepare.format to one of " in message
     assert prepared["thallium"].tolist() == ["reversible_defect", "normal"]
     assert prepared["chest_pain_type"].tolist() == ["asymptomatic", "typical_angina"]
 
 
 def test_one_bad_cell_does_not_hide_the_coding() -> None:
-    assert "line 3: thallium is 'NA', expected one of 3, 6, 7" in _refusal(
-        [STATLOG[0], STATLOG[1], STATLOG[3].replace(",3,1", ",NA,1")]
+    assert "line 3: thallium is 'x', expected one of 3 (normal), 6" in _refusal(
+        [STATLOG[0], STATLOG[1], STATLOG[3].replace(",3,1", ",x,1")]
     )
 
 
@@ -655,10 +662,9 @@ def test_the_coding_of_each_file_is_printed(capsys: pytest.CaptureFixture[str]) 
 
     _prepared(STATLOG)
 
-    assert capsys.readouterr().out.splitlines() == [
-        f"{files.RAW}: coding uci, label 1 and 2",
-        f"{files.PRODUCTION}: coding project",
-    ]
+    output = capsys.readouterr().out
+    assert f"{files.RAW}: commas; coding uci, label 1 and 2\n" in output
+    assert f"{files.PRODUCTION}: commas; coding words\n" in output
 
 
 # Labelled answers from production
@@ -675,7 +681,7 @@ def test_production_rows_join_with_the_hash_of_their_measurements_as_id() -> Non
     assert re.fullmatch("[0-9a-f]{24}", last["patient_id"])
     assert (last["major_vessels"], last["thallium"]) == ("", "")
     assert list(prepared.columns) == ["patient_id", "source", *COLUMNS]
-    assert metrics["coding"] == {"raw": "project", "production": "project"}
+    assert {source["coding"] for source in metrics["sources"].values()} == {"words"}
 
 
 def test_production_rows_leave_the_raw_ones_as_they_were() -> None:
@@ -783,7 +789,8 @@ def test_production_rows_are_in_the_projects_coding_whatever_the_raw_file_is_in(
     prepared, metrics = _prepared([UCI_PATIENT, other], format="uci")
 
     assert prepared["sex"].tolist() == ["male", "male", "female"]
-    assert metrics["coding"] == {"raw": "uci", "production": "project"}
+    assert metrics["sources"]["raw"]["coding"] == "uci"
+    assert metrics["sources"]["production"]["coding"] == "words"
 
 
 def test_a_bad_production_row_is_refused_with_its_file() -> None:
@@ -844,7 +851,7 @@ def test_the_command_fails_with_the_message_alone() -> None:
 
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == (
+    assert done.stderr.startswith(
         f"error: {files.RAW}: 1 problem\n"
         "  line 6: resting_bp is 999, expected a whole number from 60 to 260 mm Hg\n"
     )
@@ -902,13 +909,14 @@ def test_inverted_outcomes_from_production_are_refused() -> None:
 
     message = _refusal(LINES)
 
-    assert message.startswith(f"{files.PRODUCTION}: the label looks inverted: 6 of 6")
+    assert message.startswith(f"{files.PRODUCTION}: the label looks inverted: 8 of 8")
     assert "correct the outcomes in this file" in message
 
 
 def test_shuffled_labels_are_seldom_taken_for_inverted() -> None:
     _lay(files.RAW, LINES)
-    source = prepare.translate(read(files.RAW), PROJECT)
+    columns, _ = translation.translate(read(files.RAW), codings.named("words"))
+    source = pd.DataFrame({n: np.array(c.texts)[c.positions] for n, c in columns.items()})
     random = np.random.default_rng(0)
 
     together = [

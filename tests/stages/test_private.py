@@ -1,6 +1,5 @@
 """Rows of patients are for their owner: tables that stages write, and the folders that hold them."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -26,9 +25,7 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files.RAW.parent.mkdir(parents=True)
     files.RAW.write_bytes(RAW.read_bytes())
     Path(".dvc").mkdir()
-    Path("params.yaml").write_text(
-        json.dumps({"prepare": {"format": "auto", "invert_label": False}})
-    )
+    Path("params.yaml").write_text((Path(__file__).parents[2] / "params.yaml").read_text())
 
 
 def label(count: int) -> None:

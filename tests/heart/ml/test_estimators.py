@@ -33,7 +33,7 @@ RAW = Path(__file__).parents[3] / "data/raw/heart.csv"
 @pytest.fixture(scope="module")
 def patients() -> tuple[Array, npt.NDArray[np.int64]]:
     prepare.SOURCES.setdefault(RAW, "raw")
-    table, _ = prepare.prepare([read(RAW)], Prepare(format="auto", invert_label=False))
+    table, _ = prepare.prepare([(RAW, read(RAW))], Prepare.load(RAW.parents[2] / "params.yaml"))
     rows, outcome = files.encoded(table)
     return rows.astype(np.float64), outcome
 

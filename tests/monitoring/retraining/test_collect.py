@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from heart import files
-from heart.dataset import formats
-from heart.dataset.reader import input_files, read
+from heart.dataset import codings, translation
+from heart.dataset.reader import read
 from heart.errors import UserError
 from heart.predictions.log import PredictionLog, Record, new_ids
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME
@@ -89,8 +89,9 @@ def test_every_category_and_bound_is_what_prepare_reads(log: PredictionLog) -> N
 
     written = collected()
 
-    again = prepare.translate(read(files.PRODUCTION), formats.PROJECT)
-    assert again.astype(str)[list(written.columns)].equals(written)
+    columns, _ = translation.translate(read(files.PRODUCTION), codings.named("words"))
+    again = {name: [c.texts[at] for at in c.positions] for name, c in columns.items()}
+    assert again == written.to_dict("list")
 
 
 def test_a_corrected_outcome_is_the_one_that_counts(log: PredictionLog) -> None:
@@ -260,11 +261,11 @@ def test_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_row_stays_on_its_side_of_the_split_whatever_comes_later(log: PredictionLog) -> None:
     files.RAW.parent.mkdir(parents=True)
     files.RAW.write_bytes(RAW.read_bytes())
-    options = params.Prepare(format="auto", invert_label=False)
+    options = params.Prepare.load(Path(__file__).parents[3] / "params.yaml")
 
     def sides() -> dict[str, bool]:
         """Of each patient: whether it is held out."""
-        prepared, _ = prepare.prepare([read(path) for path in input_files()], options)
+        prepared, _ = prepare.prepare([(path, read(path)) for path in files.input_files()], options)
         train, test = split(prepared.astype(object), 0.2, 5, 0)
         return dict.fromkeys(train["patient_id"], False) | dict.fromkeys(test["patient_id"], True)
 

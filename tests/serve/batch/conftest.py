@@ -12,6 +12,7 @@ import pytest
 from heart.registry.publishing import fictional_rows
 from heart.schema import MEASUREMENTS, decode
 from serve.batch import local
+from serve.batch.layout import Choice
 from serve.batch.outcome import Report
 from serve.batch.run import Engine, Options, run
 from serve.batch.storage import Place
@@ -23,7 +24,7 @@ TWO_THREADS = partial(local.run, threads=2)
 
 
 def table(rows: Any = ROWS) -> pa.Table:
-    """Patients as a table of text and numbers, in the project's coding."""
+    """Patients as a table of text and numbers, in the schema's words."""
     texts = decode(rows)
     return pa.table(
         {
@@ -49,6 +50,7 @@ def score(onnx: bytes) -> Score:
         source: Path | str,
         target: Path | str,
         keep: Sequence[str] = (),
+        ignore: Sequence[str] = (),
         coding: str = "auto",
         drift: bool = False,
         raw_text: bool = False,
@@ -56,7 +58,8 @@ def score(onnx: bytes) -> Score:
         **known: Any,
     ) -> Report:
         places = Place.of(str(source)), Place.of(str(target))
-        options = Options(*places, tuple(keep), coding, drift, raw_text)
+        choice = Choice(tuple(keep), tuple(ignore), coding)
+        options = Options(*places, choice, drift, raw_text)
         return run(options, replace(model(), **known), onnx, engine)
 
     return scored

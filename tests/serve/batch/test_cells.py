@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from heart.dataset import formats
+from heart.dataset import codings
 from heart.schema import MEASUREMENTS, NAMES, SchemaError
 from serve.batch.cells import Encoder
 from tests.serve.batch.conftest import ROWS, table
@@ -12,8 +12,8 @@ from tests.serve.batch.conftest import ROWS, table
 AGE, SEX, BP = (NAMES.index(name) for name in ("age", "sex", "resting_bp"))
 
 
-def encoded(coding: str = "project", **columns: Any) -> tuple[Any, list[tuple[list[int], str]]]:
-    found, problems = Encoder(coding)(pa.record_batch(columns))
+def encoded(coding: str = "words", **columns: Any) -> tuple[Any, list[tuple[list[int], str]]]:
+    found, problems = Encoder(codings.named(coding))(pa.record_batch(columns))
     return found, [(rows.tolist(), reason) for rows, reason in problems]
 
 
@@ -46,10 +46,29 @@ def test_texts_numbers_and_dictionaries_mean_the_same() -> None:
         assert encoded("uci", sex=sex)[0][SEX].tolist() == [0, 1]
 
 
-TOKENS = ["", "?", "0", "1", "2", "3", "4", "6", "7", "2.0", "57", "57.5", "-0", "999", "inf", "x"]
+TOKENS = [
+    "",
+    "?",
+    "NA",
+    "-9",
+    "0",
+    "1",
+    "2",
+    "3",
+    "4",
+    "6",
+    "7",
+    "2.0",
+    "57",
+    "57.5",
+    "-0",
+    "999",
+    "inf",
+    "x",
+]
 
 
-@pytest.mark.parametrize("coding", formats.CODINGS)
+@pytest.mark.parametrize("coding", codings.NAMES)
 def test_every_cell_is_translated_and_refused_as_in_prepare(coding: str) -> None:
     for position, measurement in enumerate(MEASUREMENTS):
         if measurement.required:
@@ -59,7 +78,7 @@ def test_every_cell_is_translated_and_refused_as_in_prepare(coding: str) -> None
         told = {row: reason for rows, reason in problems for row in rows}
         for row, token in enumerate(TOKENS):
             try:
-                text = formats.CODINGS[coding].translate(measurement.name, token)
+                text = codings.named(coding).translate(measurement.name, token)
                 expected, reason = measurement.parse(text), None
             except SchemaError as error:
                 expected, reason = np.nan, str(error)
@@ -67,7 +86,7 @@ def test_every_cell_is_translated_and_refused_as_in_prepare(coding: str) -> None
             assert np.array_equal(found[position, row], np.float32(expected), equal_nan=True)
 
 
-@pytest.mark.parametrize("coding", formats.CODINGS)
+@pytest.mark.parametrize("coding", codings.NAMES)
 def test_numbers_are_translated_and_refused_as_their_text_is(coding: str) -> None:
     numbers = [0, 1, 2, 3, 4, 6, 7, 57, 57.5, -1, 1e9, 0.5]
     for position, measurement in enumerate(MEASUREMENTS):
@@ -98,11 +117,11 @@ def test_a_blood_pressure_of_zero_was_not_measured() -> None:
 
 
 def test_what_is_refused_is_said_by_row() -> None:
-    _, problems = encoded(age=[17, 50, 50.5, float("inf")], sex=["male", "m", "male", "female"])
+    _, problems = encoded(age=[17, 50, 50.5, float("inf")], sex=["male", "mal", "male", "female"])
 
     assert problems == [
         ([0], "age is 17, expected a whole number from 18 to 110 years"),
         ([2], "age is 50.5, expected a whole number from 18 to 110 years"),
         ([3], "age is 'inf', expected a whole number from 18 to 110 years"),
-        ([1], "sex is 'm', expected one of female, male"),
+        ([1], "sex is 'mal', expected one of 0 (female), 1 (male), female, male"),
     ]

@@ -47,7 +47,7 @@ def test_tables_are_scored_by_the_version_that_is_asked_for(
     main([str(source), str(tmp_path / "2.csv"), "--model", f"models:/{NAME}/2"])
 
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == out[2] == "patients.csv: coding project"
+    assert out[0] == out[2] == "patients.csv: commas; coding words"
     assert out[1].endswith(f"champion.csv: 500 of 500 rows scored by {NAME} version 1, 0 bad")
     assert out[3].endswith(f"2.csv: 500 of 500 rows scored by {NAME} version 2, 0 bad")
     assert (tmp_path / "champion.csv").read_bytes() != (tmp_path / "2.csv").read_bytes()
@@ -73,7 +73,7 @@ def test_drift_is_said_with_the_scores_and_without_them(
 
     out = capsys.readouterr().out.splitlines()
     said = [line for line in out if " in 500 rows" in line]
-    assert len(said) == out.count("patients.csv: coding project") == 2
+    assert len(said) == out.count("patients.csv: commas; coding words") == 2
     assert said[0].replace(", score", "") == said[1]
 
 
@@ -150,7 +150,10 @@ def test_a_model_whose_hash_is_not_its_tag_scores_nothing(
         (["no.csv", "out"], "error: .*no.csv: no such file or folder"),
         (["patients.csv", "out", "--model", "x"], "error: .*HEART_MODEL: expected models:/NAME@"),
         (["patients.csv", "out", "--model", f"models:/{NAME}/9"], "error: .*version=9.* not found"),
-        (["patients.csv", "out", "--keep", "mrn"], "error: .*: column mrn is missing"),
+        (
+            ["patients.csv", "out", "--keep", "mrn"],
+            "error: .*: column 'mrn', named in --keep, is missing",
+        ),
         (["nfs://a/b", "out"], "error: nfs://a/b: .*, expected a path or s3://BUCKET/KEY"),
     ],
 )

@@ -15,6 +15,7 @@ from heart.schema import Floats
 from serve.batch import count
 from serve.batch import drift as score_drift
 from serve.batch.errors import ScoreError
+from serve.batch.layout import Choice
 from serve.batch.storage import Place
 from tests.serve.batch.conftest import ROWS, Score, table
 from tests.serve.small_service import model
@@ -56,7 +57,7 @@ def test_a_table_has_the_drift_of_its_good_rows(tmp_path: Path, score: Score, on
         pq.write_table(table(part), source / f"{number}.parquet")
 
     report = score(source, tmp_path / "out", drift=True, reference=known).drift
-    alone = count.run(Place.of(str(source)), "auto", replace(model(), reference=known), 2)
+    alone = count.run(Place.of(str(source)), Choice(), replace(model(), reference=known), 2)
 
     assert report == score_drift.judged(drift.count(rows, OnnxModel(onnx)(rows), known), known)
     assert report is not None

@@ -17,10 +17,10 @@ def test_what_is_written_is_for_its_owner(name: str, tmp_path: Path, score: Scor
     (tmp_path / "to").mkdir(mode=0o700)
     with open_to_all():
         with pytest.raises(KeyboardInterrupt):
-            score(tmp_path / "in.csv", tmp_path / "to" / name, coding="project", engine=Dies(0))
+            score(tmp_path / "in.csv", tmp_path / "to" / name, coding="words", engine=Dies(0))
         assert not_private(tmp_path / "to") == {}
 
-        score(tmp_path / "in.csv", tmp_path / "to" / name, coding="project")
+        score(tmp_path / "in.csv", tmp_path / "to" / name, coding="words")
 
     assert (tmp_path / "to" / name).exists()
     assert not_private(tmp_path / "to") == {}

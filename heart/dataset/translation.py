@@ -1,0 +1,112 @@
+"""From the cells of a file to the schema's texts, and what is wrong with them.
+
+A cell is translated and checked once for each distinct text of its column, however many rows have it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from heart.dataset import codings, detection
+from heart.dataset.codings import Coding
+from heart.dataset.detection import Detected, Settings
+from heart.dataset.likelihood import Cells
+from heart.dataset.reader import Lines, RawTable
+from heart.errors import UserError
+from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement, SchemaError
+
+SHOWN_LINES = 3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with some rows [k], given by position, or with cells of a column in them."""
+
+    rows: "np.ndarray[tuple[int], np.dtype[np.int64]]"
+    column: str
+    text: str
+
+
+def coding_of(table: RawTable, settings: Settings) -> Detected:
+    """The coding of a table, also of its outcome. Raises UserError if it cannot be told."""
+    measured = {name: cells for name, cells in table.columns.items() if name in NAMES}
+    if settings.format == codings.AUTO:
+        try:
+            found = detection.detect(measured, settings, table.headings)
+        except SchemaError as error:
+            raise UserError(f"{table.name}: {error}") from None
+    else:
+        found = Detected(codings.named(settings.format, settings.columns), {})
+    if OUTCOME.name not in table.columns:
+        return found
+    labels = table.columns[OUTCOME.name].texts
+    return Detected(codings.with_label_of(found.coding, labels), found.evidence)
+
+
+def translate(table: RawTable, coding: Coding) -> tuple[dict[str, Cells], list[Problem]]:
+    """The columns of a table as the schema's texts, and their problems; a bad cell is empty.
+
+    Columns that are kept are texts without characters that a CSV file would have to quote.
+    """
+    problems: list[Problem] = []
+    columns = {}
+    for measurement in (*MEASUREMENTS, OUTCOME):
+        if measurement.name in table.columns:
+            clean = partial(_measured, coding, measurement)
+            cells = table.columns[measurement.name]
+            columns[measurement.name] = _each(cells, clean, measurement.name, problems)
+    for name, cells in table.columns.items():
+        if name not in columns:
+            columns[name] = _each(cells, partial(_word, name), name, problems)
+    return columns, problems
+
+
+def _measured(coding: Coding, measurement: Measurement, cell: str) -> str:
+    text = coding.translate(measurement.name, cell)
+    if not text and measurement.required:
+        raise SchemaError(f"{measurement.name} is missing, expected {measurement.expected}")
+    return measurement.text(measurement.parse(text))
+
+
+def _word(column: str, cell: str) -> str:
+    """An id, a source or a date: nothing that would need quotes in a CSV file. Raises SchemaError."""
+    text = " ".join(cell.split())
+    if not re.fullmatch(r"[\w .:()/+-]{0,64}", text):
+        expected = "letters, digits, spaces or any of _ . : ( ) / + -, at most 64"
+        raise SchemaError(f"{column} is {cell.strip()!r}, expected {expected}")
+    return text
+
+
+def _each(cells: Cells, clean: Callable[[str], str], column: str, problems: list[Problem]) -> Cells:
+    """Apply `clean` to each distinct cell; what it refuses becomes a problem of all rows that have it."""
+    texts = []
+    for position, cell in enumerate(cells.texts):
+        try:
+            texts.append(clean(cell))
+        except SchemaError as error:
+            texts.append("")
+            rows = np.flatnonzero(cells.positions == position)
+            if len(rows):
+                problems.append(Problem(rows, column, str(error)))
+    distinct = sorted(set(texts))
+    place = {text: index for index, text in enumerate(distinct)}
+    positions = np.array([place[text] for text in texts], dtype=np.int32)
+    return Cells(distinct, positions[cells.positions])
+
+
+def described(problems: Sequence[Problem], table: RawTable) -> list[str]:
+    """A text for each problem, those of lines that are no row included, in the order of the lines."""
+    texts = [(line, f"line {line}: {reason}") for line, reason in table.bad_lines]
+    for problem in problems:
+        lines = table.lines[problem.rows]
+        texts.append((int(lines[0]), f"{_lines(lines)}: {problem.text}"))
+    return [text for _, text in sorted(texts, key=lambda pair: pair[0])]
+
+
+def _lines(lines: Lines) -> str:
+    shown = ", ".join(map(str, lines[:SHOWN_LINES].tolist()))
+    more = f" and {len(lines) - SHOWN_LINES} more" if len(lines) > SHOWN_LINES else ""
+    return f"line{'s' if len(lines) > 1 else ''} {shown}{more}"

@@ -208,7 +208,7 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
         version = registry.find(client, name, package)
         if version is not None and VERDICT in version.tags:
             return dict(json.loads(version.tags[VERDICT]))
-        champion = registry.to_beat(client, name, version)
+        champion = registry.version_to_beat(client, name, version)
         rival = None
         if champion is not None and champion.tags.get(SCHEMA) == fingerprint():
             rival = registry.load(champion)

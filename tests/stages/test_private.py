@@ -11,7 +11,7 @@ from heart.predictions.log import Record, new_ids
 from heart.schema import NAMES
 from monitoring.retraining import collect
 from stages import prepare
-from tests.heart.predictions.logs import GIVEN, opened
+from tests.heart.predictions.logs import VALUES, opened
 from tests.private import not_private, open_to_all
 
 RAW = Path(__file__).parents[2] / files.RAW
@@ -34,7 +34,7 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def label(count: int) -> None:
     """Predictions of a service with an outcome."""
     with opened("sqlite:///log.db") as log:
-        made = [Record(key, "7", 0.5, list(GIVEN)) for key in new_ids(count)]
+        made = [Record(key, "7", 0.5, list(VALUES)) for key in new_ids(count)]
         log.append_sync(made)
         for record in made:
             log.record_outcome(record.id, "presence", "registry")

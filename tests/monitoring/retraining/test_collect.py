@@ -18,7 +18,7 @@ from heart.schema import MEASUREMENTS, NAMES, OUTCOME
 from monitoring.retraining import collect
 from stages import params, prepare
 from stages.split import split
-from tests.heart.predictions.logs import GIVEN, opened, records
+from tests.heart.predictions.logs import VALUES, opened, records
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RAW = Path(__file__).parents[3] / files.RAW
@@ -35,7 +35,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PredictionL
 
 def predict(log: PredictionLog, count: int, risk: float = 0.25, **given: Any) -> list[str]:
     """The ids of new predictions; `given` measurements take the place of the usual ones."""
-    measurements = [given.get(name, value) for name, value in zip(NAMES, GIVEN, strict=True)]
+    measurements = [given.get(name, value) for name, value in zip(NAMES, VALUES, strict=True)]
     made = [Record(key, "7", risk, measurements) for key in new_ids(count)]
     log.append_sync(made)
     return [record.id for record in made]

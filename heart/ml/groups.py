@@ -1,4 +1,4 @@
-"""Groups of patients that a model is judged on one by one: sex, age band and source."""
+"""Groups of patients on which a model is evaluated: sex, age band and source."""
 
 import numpy as np
 import numpy.typing as npt

@@ -53,9 +53,7 @@ def test_fewer_rows_than_the_minimum_give_no_verdict_and_say_so(
     assert report.summary == f"{number} patients, 20 are needed: no verdict"
 
 
-def test_rows_older_than_the_longest_window_count_for_nothing(
-    reference: Reference, drawn: Draw
-) -> None:
+def test_rows_older_than_the_longest_window_are_ignored(reference: Reference, drawn: Draw) -> None:
     rows, scores = drawn(400)
     other, others = drawn(1000, seed=1)
     other[:] = np.nan
@@ -65,7 +63,7 @@ def test_rows_older_than_the_longest_window_count_for_nothing(
     )
 
 
-def test_all_patients_so_far_are_looked_at_until_the_longest_window_is_full(
+def test_all_patients_so_far_are_checked_until_the_longest_window_is_full(
     reference: Reference, drawn: Draw
 ) -> None:
     rows, scores = drawn(390)
@@ -80,7 +78,7 @@ def test_all_patients_so_far_are_looked_at_until_the_longest_window_is_full(
     )
 
 
-def test_a_drift_is_seen_soonest_in_the_window_that_fits_it(
+def test_a_finding_is_of_the_window_with_the_largest_ratio(
     reference: Reference, drawn: Draw
 ) -> None:
     rows, scores = drawn(400)
@@ -95,7 +93,7 @@ def test_a_drift_is_seen_soonest_in_the_window_that_fits_it(
     )
 
 
-# What changed, in words
+# Summaries
 
 
 @pytest.mark.parametrize(("years", "direction"), [(8, "higher"), (-8, "lower")])
@@ -111,7 +109,7 @@ def test_a_shift_has_a_direction(
     assert report.features["age"].summary.startswith(f"age {direction}: above 56 years in ")
 
 
-def test_a_wider_spread_is_seen_in_the_shares(reference: Reference, drawn: Draw) -> None:
+def test_a_wider_spread_is_detected_in_the_shares(reference: Reference, drawn: Draw) -> None:
     rows, scores = drawn(400)
     middle = np.median(rows[:, AGE])
     rows[:, AGE] = np.clip(middle + 2.5 * (rows[:, AGE] - middle), 29, 77)
@@ -123,7 +121,7 @@ def test_a_wider_spread_is_seen_in_the_shares(reference: Reference, drawn: Draw)
     assert "lower" not in finding.summary
 
 
-def test_missing_values_are_said_to_be_missing(reference: Reference, drawn: Draw) -> None:
+def test_the_summary_names_missing_values(reference: Reference, drawn: Draw) -> None:
     rows, scores = drawn(200)
     rows[:68, THALLIUM] = np.nan
     rows = rows[np.random.default_rng(0).permutation(200)]
@@ -170,13 +168,13 @@ def test_one_patient_of_a_new_category_is_no_alarm_and_several_are(
 ) -> None:
     rows, scores = drawn(40)
 
-    found = []
+    findings = []
     for number in (1, 10):
         rows[-number:, CHEST_PAIN] = 9
-        found.append(check(rows, scores, reference).features["chest_pain_type"])
+        findings.append(check(rows, scores, reference).features["chest_pain_type"])
 
-    assert [finding.drifted for finding in found] == [False, True]
-    assert "chest pain type in no known category in 50 % of the last 20" in found[1].summary
+    assert [finding.drifted for finding in findings] == [False, True]
+    assert "chest pain type in no known category in 50 % of the last 20" in findings[1].summary
 
 
 def test_values_that_no_training_patient_had_are_drift(reference: Reference, drawn: Draw) -> None:
@@ -191,7 +189,7 @@ def test_values_that_no_training_patient_had_are_drift(reference: Reference, dra
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1.0, 0.5])
 @pytest.mark.parametrize("column", [AGE, SEX, THALLIUM])
-def test_a_column_of_anything_is_drift_and_no_crash(
+def test_a_column_of_any_invalid_value_is_drift(
     value: float, column: int, reference: Reference, drawn: Draw
 ) -> None:
     rows, scores = drawn(20)
@@ -227,9 +225,9 @@ def test_a_column_that_was_constant_in_training(sample: Sample, drawn: Draw) -> 
 
 
 def test_a_column_that_was_all_missing_in_training(sample: Sample, drawn: Draw) -> None:
-    blind = sample.rows.copy()
-    blind[:, [AGE, THALLIUM]] = np.nan
-    reference = fit(blind, sample.scores, SMALL)
+    rows_without = sample.rows.copy()
+    rows_without[:, [AGE, THALLIUM]] = np.nan
+    reference = fit(rows_without, sample.scores, SMALL)
     rows, scores = drawn(40)
 
     known = check(rows, scores, reference)
@@ -255,14 +253,14 @@ def test_any_window_of_any_floats_has_finite_findings(reference: Reference) -> N
 
 
 @pytest.mark.parametrize(("rows", "scores"), [((20, 12), 20), ((20, 13), 19), ((13,), 13)])
-def test_tables_that_do_not_fit_are_refused(
+def test_tables_of_other_shapes_are_rejected(
     rows: tuple[int, ...], scores: int, reference: Reference
 ) -> None:
     with pytest.raises(ValueError, match=r"expected \(n, 13\) and \(n,\)"):
         check(np.zeros(rows, np.float32), np.zeros(scores, np.float32), reference)
 
 
-def test_too_few_training_patients_are_refused(drawn: Draw) -> None:
+def test_too_few_training_patients_are_rejected(drawn: Draw) -> None:
     with pytest.raises(ValueError, match="10 training patients, expected at least 11"):
         fit(*drawn(10), SMALL)
 
@@ -292,7 +290,7 @@ def test_the_reference_holds_counts_of_its_rows(sample: Sample, reference: Refer
         if m.choices:
             assert column.counts == (*((values == c).sum() for c in range(len(m.choices))), 0)
         else:
-            # The values of the schema's steps are on the side of an edge that their text is.
+            # Values at the steps of the schema are on the same side of an edge as their decimal text.
             above = [(values > np.float32(edge)).sum() for edge in column.edges]
             assert above == list(np.cumsum(column.counts[::-1])[::-1][1:])
             assert column.counts[0] == column.counts[-1] == 0
@@ -300,10 +298,10 @@ def test_the_reference_holds_counts_of_its_rows(sample: Sample, reference: Refer
 
 def test_a_policy_of_another_size_has_other_limits(sample: Sample) -> None:
     strict = replace(SMALL, false_alarms=0.001)
-    few = fit(sample.rows[:100], sample.scores[:100], SMALL)
-    many, stricter = (fit(sample.rows, sample.scores, policy) for policy in (SMALL, strict))
+    smaller = fit(sample.rows[:100], sample.scores[:100], SMALL)
+    usual, stricter = (fit(sample.rows, sample.scores, policy) for policy in (SMALL, strict))
 
-    limits = [reference.columns[AGE].limits.shift for reference in (many, stricter, few)]
+    limits = [reference.columns[AGE].limits.shift for reference in (usual, stricter, smaller)]
 
     assert (np.array(limits[1]) > limits[0]).all()
     assert limits[2] != limits[0]

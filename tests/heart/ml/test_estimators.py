@@ -225,7 +225,7 @@ def test_fits_repeat_exactly(patients: tuple[Array, npt.NDArray[np.int64]]) -> N
 
 
 def test_only_candidates_are_exported() -> None:
-    with pytest.raises(TypeError, match="object is no candidate"):
+    with pytest.raises(TypeError, match="object is not a candidate"):
         export(object())
 
 

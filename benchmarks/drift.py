@@ -207,19 +207,26 @@ def main() -> None:
 
 def show(report: dict[str, Any]) -> None:
     """Print the tables."""
-    table = report["promise"]
-    print("\nstreams of 10,000 patients without drift that raise an alarm (95 % interval)")
-    for rule, rate in table["false_alarms"].items():
-        print(f"  {rule:<46} {rate['share']:.4f} ({rate['low']:.4f} to {rate['high']:.4f})")
-    for name in DRIFTS:
-        print(f"\n{name}: patients until the first alarm, median (95 % interval)")
-        for rule, delay in table[name].items():
-            texts = [f">{HORIZON}" if n is None else f"{n:g}" for n in delay.values()]
-            print(f"  {rule:<46} {texts[0]} ({texts[1]} to {texts[2]})")
+    show_streams(report["promise"]["false_alarms"], report["promise"])
     print()
     for name, value in report["cost"].items():
         print(f"{name}: {value:.3g}")
     print("->", OUT)
+
+
+def show_streams(false_alarms: dict[str, Any], delays: dict[str, Any]) -> None:
+    """Print the rates of false alarms by rule, and the delays by drift and rule."""
+    print("\nstreams of 10,000 patients without drift that raise an alarm (95 % interval)")
+    for rule, rate in false_alarms.items():
+        interval = f"{rate['share']:.4f} ({rate['low']:.4f} to {rate['high']:.4f})"
+        print(f"  {rule:<46} {interval} of {rate['streams']}")
+    for name in DRIFTS:
+        print(f"\n{name}: patients until the first alarm, median (95 % interval)")
+        for rule, delay in delays[name].items():
+            # By name: a report that was read from JSON has its keys in another order.
+            numbers = [delay[key] for key in ("median", "low", "high")]
+            texts = [f">{HORIZON}" if n is None else f"{n:g}" for n in numbers]
+            print(f"  {rule:<46} {texts[0]} ({texts[1]} to {texts[2]})")
 
 
 if __name__ == "__main__":

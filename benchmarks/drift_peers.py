@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from benchmarks import peer
-from benchmarks.drift import DRIFTS, HORIZON, ROWS, SEED, median, scored, share
+from benchmarks.drift import DRIFTS, HORIZON, ROWS, SEED, median, scored, share, show_streams
 from benchmarks.drift_cost import longer, seconds
 from heart import files
 from heart.drift.baseline import Policy
@@ -149,15 +149,7 @@ def main() -> None:
 
 def show(report: dict[str, Any]) -> None:
     """Print the tables."""
-    print("\nstreams of 10,000 patients without drift that raise an alarm (95 % interval)")
-    for rule, rate in report["promise"][BEFORE].items():
-        interval = f"{rate['share']:.4f} ({rate['low']:.4f} to {rate['high']:.4f})"
-        print(f"  {rule:<46} {interval} of {rate['streams']}")
-    for name in DRIFTS:
-        print(f"\n{name}: patients until the first alarm, median (95 % interval)")
-        for rule, delay in report["promise"][name].items():
-            texts = [f">{HORIZON}" if n is None else f"{n:g}" for n in delay.values()]
-            print(f"  {rule:<46} {texts[0]} ({texts[1]} to {texts[2]})")
+    show_streams(report["promise"][BEFORE], report["promise"])
     print("\nseconds of a check, by rows")
     for name, times in report["cost"].items():
         print(f"  {name:<46} {', '.join(f'{rows}: {s:.3g}' for rows, s in times.items())}")

@@ -24,7 +24,7 @@ def evaluate(
     """Every score with its 95 % bootstrap interval, for all patients and by group."""
     if len(np.unique(outcome)) < 2:
         raise UserError(
-            f"{files.TEST}: all {len(test)} outcomes are equal, expected both; adjust the section split of params.yaml"
+            f"{files.TEST}: all {len(test)} outcomes are equal, expected both (section split)"
         )
     figures = _scores(outcome, probability, options) | {"threshold": options.threshold}
     figures["groups"] = {

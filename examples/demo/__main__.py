@@ -76,6 +76,15 @@ def expect(condition: object, failure: str) -> None:
         raise DemoFailed(failure)
 
 
+def first_model(demo: Demo, variables: dict[str, str]) -> None:
+    demo.log("pipeline:")
+    run([sys.executable, "-m", "dvc", "repro"], demo.folder, variables, demo.log_stage)
+    run([sys.executable, "-m", "heart.registry.summary"], demo.folder, variables, _figures(demo))
+    verdict = json.loads((demo.folder / "metrics" / "register.json").read_text())
+    failure = f"the promotion gate rejected the first model: {verdict['reasons']}"
+    expect(verdict["verdict"] == PASSED, failure)
+
+
 def normal_patients(demo: Demo, client: httpx.Client) -> None:
     demo.log(f"{NORMAL} patients like those of the training")
     demo.send(client, demo.draw("none", NORMAL, 0))
@@ -185,14 +194,7 @@ def run_demo(demo: Demo, changes: dict[str, str]) -> None:
         HEART_RETRAIN_TOKEN=token,
         HEART_RETRAIN_SECRET=secret,
     )
-    demo.log("pipeline:")
-    run([sys.executable, "-m", "dvc", "repro"], demo.folder, variables, demo.log_stage)
-    run([sys.executable, "-m", "heart.registry.summary"], demo.folder, variables, _figures(demo))
-    verdict = json.loads((demo.folder / "metrics" / "register.json").read_text())
-    expect(
-        verdict["verdict"] == PASSED,
-        f"the promotion gate rejected the first model: {verdict['reasons']}",
-    )
+    first_model(demo, variables)
     url, retrainer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{hooks}"
     with (
         serving("serve", demo.folder, variables, url, "/health/ready") as client,

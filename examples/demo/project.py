@@ -23,7 +23,7 @@ class DemoFailed(Exception):
 
 
 def copy(folder: Path, changes: Mapping[str, str]) -> None:
-    """Copy the files of this checkout that git does not ignore, and commit them; `changes` are for params.yaml."""
+    """Copy the files of this checkout that git does not ignore, change parameters, and commit."""
     listing = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,

@@ -41,7 +41,7 @@ ANCHOR = 0.002
 
 @lru_cache(maxsize=64)
 def limits(rows: int, policy: Policy, rate: float, exponent: float) -> tuple[float, ...]:
-    """Limits that the share `rate` of streams without drift exceeds in any check, one for each view of `maxima`.
+    """Limits that the share `rate` of streams without drift exceeds, one for each view of `maxima`.
 
     `rows` is the number of patients of the reference.
     """

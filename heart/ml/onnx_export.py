@@ -5,7 +5,7 @@ Graphs use standard operators only, so that any ONNX runtime computes the same w
 - Logistic regression (`_export_chained`): a table with the weights of all 2^13 patterns of missing values.
   `IsNaN` gives the missing flags, their product with powers of two is the row of the table, `GatherND`
   takes its weights, and the sum of terms times weights goes through `Sigmoid`.
-- Trees (`_export_trees`): the ensemble as converted by skl2onnx, with -1 for missing values, then Platt scaling.
+- Trees (`_export_trees`): the ensemble as converted by skl2onnx, -1 for missing values, then Platt scaling.
 - Standard error (`_chain`): sqrt(x' S x) by the delta method, with x the standardized terms, missing ones at
   their conditional means, and S the covariance of the coefficients. S = L L' makes it the norm of x' L.
 
@@ -81,7 +81,8 @@ def export(estimator: Any) -> ModelProto:
 def export_error(estimator: Any) -> ModelProto:
     """The ONNX model of the standard error of the logit [n, 1]; NaN where the candidate has none.
 
-    It is the uncertainty of the coefficients, not of missing values. The interval of a probability p is expit(logit(p) -+ 1.96 standard errors).
+    It is the uncertainty of the coefficients, not of missing values. The interval of a probability p is
+    expit(logit(p) -+ 1.96 standard errors).
     """
     graph = Graph()
     if isinstance(estimator, ChainedLogisticRegression):
@@ -125,7 +126,7 @@ def _terms(graph: Graph) -> tuple[str, str, list[int]]:
 def _chain(graph: Graph, estimator: ChainedLogisticRegression) -> str:
     """The node of the standardized terms [n, k], those of missing measurements at their conditional means."""
     missing, terms, order = _terms(graph)
-    centered = graph.add("Sub", [terms, graph.constant("mean", estimator.mean_[order])], "centered")
+    centered = graph.add("Sub", [terms, graph.constant("mean", estimator.mean_[order])], "centred")
     scaled = graph.add(
         "Div", [centered, graph.constant("scale", estimator.scale_[order])], "scaled_terms"
     )

@@ -24,7 +24,7 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def weighted_roc_auc(y: Array, p: Array, weights: Array) -> Array:
-    """The probability that a patient with presence has a higher score than one with absence; ties count half."""
+    """The probability that a positive patient has a higher score than a negative one; ties count half."""
     order = np.argsort(p, kind="stable")
     positive, negative = order[y[order] == 1], order[y[order] == 0]
     lower_weight = np.zeros((len(weights), len(negative) + 1))  # of negatives with lower scores

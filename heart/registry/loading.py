@@ -9,7 +9,7 @@ from heart.settings import SharedSettings
 
 
 def load(settings: SharedSettings) -> tuple[Model, bytes]:
-    """The version that HEART_MODEL names now, and its ONNX file. Raises VersionRejected, RegistryUnavailable."""
+    """The version that HEART_MODEL names, and its ONNX file. Raises VersionRejected, RegistryUnavailable."""
     registry = Registry(settings.tracking_uri, settings.model)
     cache = Cache(settings.cache_dir, settings.model)
     version = registry.resolve()

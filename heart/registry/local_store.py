@@ -225,15 +225,20 @@ def _path(uri: str) -> Path:
     return Path(unquote(uri.removeprefix("file://")))
 
 
+def open_database(path: Path, timeout: float) -> sqlite3.Connection:
+    """A connection to a file that exists; it waits `timeout` seconds for locks of other processes.
+
+    It is not read-only: only a connection that may write rolls back the transaction of a killed process.
+    """
+    uri = f"file:{quote(str(path))}?mode=rw"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout)
+
+
 @contextlib.contextmanager
 def _connected(database: Path) -> Iterator[sqlite3.Connection]:
     """A connection to a database that exists. Raises StoreError if it cannot be used."""
-    # Not read-only: only a connection that may write rolls back the transaction of a killed process.
-    path = f"file:{quote(str(database))}?mode=rw"
     try:
-        with contextlib.closing(
-            sqlite3.connect(path, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
-        ) as connection:
+        with contextlib.closing(open_database(database, BUSY_SECONDS)) as connection:
             yield connection
     except sqlite3.Error as error:
         # Only missing tables and files that are no database are beyond repair; a busy file is not.

@@ -7,12 +7,10 @@ import contextlib
 import logging
 import os
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from heart.registry import local_store
 from heart.registry.aliases import (
@@ -40,6 +38,8 @@ from heart.registry.model_version import (
     Card,
 )
 from heart.settings import MODEL
+
+BUSY_SECONDS = 5.0  # limit of the wait for a lock that another process holds on a SQLite file
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Registry:
             raise RegistryUnavailable(without_password(first_line(error))) from error
 
     def _probe(self) -> None:
-        """Raises RegistryUnavailable for a SQLite file that is absent or empty: MLflow would create its tables."""
+        """Raises RegistryUnavailable for a missing or empty SQLite file, in which MLflow would create tables."""
         path = local_store.sqlite_path(self._uri)
         if path is None:
             return
@@ -170,10 +170,7 @@ class Registry:
             raise RegistryUnavailable(
                 f"{path} does not exist: `make register` creates it; if its folder was renamed, restart"
             )
-        # Not read-only: only a connection that may write rolls back the transaction of a killed process.
-        with contextlib.closing(
-            sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)
-        ) as file:
+        with contextlib.closing(local_store.open_database(path, BUSY_SECONDS)) as file:
             if not file.execute("SELECT 1 FROM registered_models LIMIT 1").fetchone():
                 raise RegistryUnavailable("the registry holds no model")
 

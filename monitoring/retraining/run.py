@@ -74,7 +74,7 @@ def new_outcomes(labelled: pd.DataFrame, since: datetime | None) -> NewOutcomes:
 
 
 def run_pipeline(change: collect.Change, run: Run) -> dict[str, Any]:
-    """Version the rows, run the pipeline and the promotion gate; the verdict. Raises UserError if a command fails."""
+    """Version the rows, run the pipeline; returns the verdict. Raises UserError if a command fails."""
     if change.rows:
         _succeed(run, *DVC, "add", str(files.PRODUCTION))
     _succeed(run, *DVC, "repro")

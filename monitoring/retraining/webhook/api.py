@@ -32,7 +32,6 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
     metrics = Metrics()
     admission = ConcurrencyLimiter(CONNECTIONS, settings.max_body_bytes)
     retrainer = Retrainer(settings, runs, metrics)
-    token = settings.token.get_secret_value()
 
     # No OpenAPI: the only client is Grafana, and docs/retraining.md lists the routes.
     app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
@@ -57,7 +56,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
 
     @app.get("/status")
     async def status(request: Request) -> dict[str, Any]:
-        authenticate(request.scope, token)
+        authenticate(request.scope, settings.token.get_secret_value())
         return {
             "running": retrainer.running,
             "cooldown_seconds_left": round(retrainer.cooldown_left()),

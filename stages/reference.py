@@ -18,9 +18,8 @@ from heart.errors import UserError, run_main
 from heart.subsample import subsample
 from stages import params
 
-SIGNIFICANCE = (
-    0.025  # of an exact test of the rate; with few streams Wilson's interval is too narrow
-)
+# Of an exact test of the rate of false alarms; with few streams Wilson's interval is too narrow.
+SIGNIFICANCE = 0.025
 
 
 def policy_of(options: params.Reference) -> Policy:

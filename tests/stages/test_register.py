@@ -279,7 +279,9 @@ def test_frozen_and_recent_patients_are_checked_separately() -> None:
     assert failed(not_worse(worse_here, OPTIONS)) == [ROC_AUC, BRIER]
 
 
-@pytest.mark.parametrize(("presence", "checked"), [(24, False), (25, True), (35, True), (36, False)])
+@pytest.mark.parametrize(
+    ("presence", "checked"), [(24, False), (25, True), (35, True), (36, False)]
+)
 def test_recent_patients_are_checked_if_there_are_enough_of_both(
     presence: int, checked: bool
 ) -> None:

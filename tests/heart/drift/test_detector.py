@@ -27,9 +27,9 @@ def drifted(report: drift.Report) -> list[str]:
 
 
 def test_patients_like_the_training_patients_are_no_drift(
-    reference: Reference, drawn: Draw
+    reference: Reference, draw_patients: Draw
 ) -> None:
-    report = check(*drawn(400), reference)
+    report = check(*draw_patients(400), reference)
 
     assert report.drifted is False
     assert (report.window_rows, report.minimum_rows) == (400, 20)
@@ -42,9 +42,9 @@ def test_patients_like_the_training_patients_are_no_drift(
 
 @pytest.mark.parametrize("number", [0, 1, 19])
 def test_fewer_rows_than_the_minimum_give_no_verdict_and_say_so(
-    number: int, reference: Reference, drawn: Draw
+    number: int, reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(number)
+    rows, scores = draw_patients(number)
     rows[:, THALLIUM] = np.nan
 
     report = check(rows, scores, reference)
@@ -53,9 +53,11 @@ def test_fewer_rows_than_the_minimum_give_no_verdict_and_say_so(
     assert report.summary == f"{number} patients, 20 are needed: no verdict"
 
 
-def test_rows_older_than_the_longest_window_are_ignored(reference: Reference, drawn: Draw) -> None:
-    rows, scores = drawn(400)
-    other, others = drawn(1000, seed=1)
+def test_rows_older_than_the_longest_window_are_ignored(
+    reference: Reference, draw_patients: Draw
+) -> None:
+    rows, scores = draw_patients(400)
+    other, others = draw_patients(1000, seed=1)
     other[:] = np.nan
 
     assert check(np.vstack([other, rows]), np.append(others, scores), reference) == check(
@@ -64,9 +66,9 @@ def test_rows_older_than_the_longest_window_are_ignored(reference: Reference, dr
 
 
 def test_all_patients_so_far_are_checked_until_the_longest_window_is_full(
-    reference: Reference, drawn: Draw
+    reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(390)
+    rows, scores = draw_patients(390)
     rows[:, SEX] = np.arange(390) % 25 < 11  # 44 % men instead of 68 %
 
     report = check(rows, scores, reference)
@@ -79,9 +81,9 @@ def test_all_patients_so_far_are_checked_until_the_longest_window_is_full(
 
 
 def test_a_finding_is_of_the_window_with_the_largest_ratio(
-    reference: Reference, drawn: Draw
+    reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(400)
+    rows, scores = draw_patients(400)
     rows[-40:, THALLIUM] = np.nan
 
     finding = check(rows, scores, reference).features["thallium"]
@@ -98,9 +100,9 @@ def test_a_finding_is_of_the_window_with_the_largest_ratio(
 
 @pytest.mark.parametrize(("years", "direction"), [(8, "higher"), (-8, "lower")])
 def test_a_shift_has_a_direction(
-    years: int, direction: str, reference: Reference, drawn: Draw
+    years: int, direction: str, reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(400)
+    rows, scores = draw_patients(400)
     rows[:, AGE] += years
 
     report = check(rows, scores, reference)
@@ -109,8 +111,10 @@ def test_a_shift_has_a_direction(
     assert report.features["age"].summary.startswith(f"age {direction}: above 56 years in ")
 
 
-def test_a_wider_spread_is_detected_in_the_shares(reference: Reference, drawn: Draw) -> None:
-    rows, scores = drawn(400)
+def test_a_wider_spread_is_detected_in_the_shares(
+    reference: Reference, draw_patients: Draw
+) -> None:
+    rows, scores = draw_patients(400)
     middle = np.median(rows[:, AGE])
     rows[:, AGE] = np.clip(middle + 2.5 * (rows[:, AGE] - middle), 29, 77)
 
@@ -121,8 +125,8 @@ def test_a_wider_spread_is_detected_in_the_shares(reference: Reference, drawn: D
     assert "lower" not in finding.summary
 
 
-def test_the_summary_names_missing_values(reference: Reference, drawn: Draw) -> None:
-    rows, scores = drawn(200)
+def test_the_summary_names_missing_values(reference: Reference, draw_patients: Draw) -> None:
+    rows, scores = draw_patients(200)
     rows[:68, THALLIUM] = np.nan
     rows = rows[np.random.default_rng(0).permutation(200)]
 
@@ -136,9 +140,9 @@ def test_the_summary_names_missing_values(reference: Reference, drawn: Draw) -> 
 
 
 def test_shares_of_values_are_of_the_patients_in_whom_they_are_known(
-    reference: Reference, drawn: Draw
+    reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(400)
+    rows, scores = draw_patients(400)
     rows[:, CHEST_PAIN] = 3
     rows[::8, CHEST_PAIN] = np.nan
 
@@ -150,8 +154,8 @@ def test_shares_of_values_are_of_the_patients_in_whom_they_are_known(
     )
 
 
-def test_the_score_is_a_feature(reference: Reference, drawn: Draw) -> None:
-    rows, scores = drawn(400)
+def test_the_score_is_a_feature(reference: Reference, draw_patients: Draw) -> None:
+    rows, scores = draw_patients(400)
 
     report = check(rows, np.minimum(scores + np.float32(0.1), 1), reference)
 
@@ -164,9 +168,9 @@ def test_the_score_is_a_feature(reference: Reference, drawn: Draw) -> None:
 
 
 def test_one_patient_of_a_new_category_is_no_alarm_and_several_are(
-    reference: Reference, drawn: Draw
+    reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(40)
+    rows, scores = draw_patients(40)
 
     findings = []
     for number in (1, 10):
@@ -177,8 +181,10 @@ def test_one_patient_of_a_new_category_is_no_alarm_and_several_are(
     assert "chest pain type in no known category in 50 % of the last 20" in findings[1].summary
 
 
-def test_values_that_no_training_patient_had_are_drift(reference: Reference, drawn: Draw) -> None:
-    rows, scores = drawn(40)
+def test_values_that_no_training_patient_had_are_drift(
+    reference: Reference, draw_patients: Draw
+) -> None:
+    rows, scores = draw_patients(40)
     rows[-10:, CHOLESTEROL] = 5.2  # mmol/l
 
     finding = check(rows, scores, reference).features["cholesterol"]
@@ -190,9 +196,9 @@ def test_values_that_no_training_patient_had_are_drift(reference: Reference, dra
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1.0, 0.5])
 @pytest.mark.parametrize("column", [AGE, SEX, THALLIUM])
 def test_a_column_of_any_invalid_value_is_drift(
-    value: float, column: int, reference: Reference, drawn: Draw
+    value: float, column: int, reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(20)
+    rows, scores = draw_patients(20)
     rows[:, column] = value
 
     report = check(rows, scores, reference)
@@ -201,8 +207,8 @@ def test_a_column_of_any_invalid_value_is_drift(
     assert np.isfinite(report.features[NAMES[column]].ratio)
 
 
-def test_scores_that_are_missing_are_drift(reference: Reference, drawn: Draw) -> None:
-    rows, scores = drawn(20)
+def test_scores_that_are_missing_are_drift(reference: Reference, draw_patients: Draw) -> None:
+    rows, scores = draw_patients(20)
 
     report = check(rows, np.full_like(scores, np.nan), reference)
 
@@ -210,11 +216,11 @@ def test_scores_that_are_missing_are_drift(reference: Reference, drawn: Draw) ->
     assert "predicted risk missing in 100 %" in report.features[SCORE].summary
 
 
-def test_a_column_that_was_constant_in_training(sample: Sample, drawn: Draw) -> None:
+def test_a_column_that_was_constant_in_training(sample: Sample, draw_patients: Draw) -> None:
     constant = sample.rows.copy()
     constant[:, [AGE, SEX]] = 50, 1
     reference = fit(constant, sample.scores, SMALL)
-    rows, scores = drawn(40)
+    rows, scores = draw_patients(40)
 
     changed = check(rows, scores, reference)
     rows[:, [AGE, SEX]] = 50, 1
@@ -224,11 +230,11 @@ def test_a_column_that_was_constant_in_training(sample: Sample, drawn: Draw) -> 
     assert not same.drifted
 
 
-def test_a_column_that_was_all_missing_in_training(sample: Sample, drawn: Draw) -> None:
+def test_a_column_that_was_all_missing_in_training(sample: Sample, draw_patients: Draw) -> None:
     rows_without = sample.rows.copy()
     rows_without[:, [AGE, THALLIUM]] = np.nan
     reference = fit(rows_without, sample.scores, SMALL)
-    rows, scores = drawn(40)
+    rows, scores = draw_patients(40)
 
     known = check(rows, scores, reference)
     rows[:, [AGE, THALLIUM]] = np.nan
@@ -260,16 +266,18 @@ def test_tables_of_other_shapes_are_rejected(
         check(np.zeros(rows, np.float32), np.zeros(scores, np.float32), reference)
 
 
-def test_too_few_training_patients_are_rejected(drawn: Draw) -> None:
+def test_too_few_training_patients_are_rejected(draw_patients: Draw) -> None:
     with pytest.raises(ValueError, match="10 training patients, expected at least 11"):
-        fit(*drawn(10), SMALL)
+        fit(*draw_patients(10), SMALL)
 
 
 # Counts
 
 
-def test_counts_add_up(reference: Reference, drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, scores = drawn(500)
+def test_counts_add_up(
+    reference: Reference, draw_patients: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, scores = draw_patients(500)
     rows[::7, THALLIUM] = np.nan
     whole = count(rows, scores, reference)
 

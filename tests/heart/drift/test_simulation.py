@@ -74,9 +74,9 @@ def test_patients_are_drawn_in_proportion_to_their_weights(sample: Sample) -> No
     weights = np.zeros(len(sample.rows))
     weights[[3, 5]] = 1, 3
 
-    drawn = replace(sample, weights=weights).draw(np.random.default_rng(0), 1000)
+    patients = replace(sample, weights=weights).draw(np.random.default_rng(0), 1000)
 
-    rows = [row.tobytes() for row in drawn.rows]
+    rows = [row.tobytes() for row in patients.rows]
     third, fifth = (rows.count(sample.rows[i].tobytes()) for i in (3, 5))
-    assert third + fifth == len(drawn.scores) == 1000
+    assert third + fifth == len(patients.scores) == 1000
     assert fifth == pytest.approx(750, abs=60)

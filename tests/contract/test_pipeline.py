@@ -206,7 +206,7 @@ def test_a_deleted_database_gets_the_model_again(
 # The gate, as the stage
 
 
-def test_a_worse_model_is_refused_without_an_error(
+def test_a_worse_model_is_rejected_without_an_error(
     project: Path, here: Any, model_of: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = here(project)
@@ -215,8 +215,8 @@ def test_a_worse_model_is_refused_without_an_error(
     run_main(main)
 
     verdict = json.loads((project / "metrics" / "register.json").read_text())
-    assert (verdict["verdict"], verdict["version"]) == ("refused", 2)
-    assert f"{NAME}: version 2, refused; roc_auc against the champion" in capsys.readouterr().out
+    assert (verdict["verdict"], verdict["version"]) == ("rejected", 2)
+    assert f"{NAME}: version 2, rejected; roc_auc against the champion" in capsys.readouterr().out
     assert aliases(client) == {"champion": 1}
     assert SHA256 in versions(client)[1].tags
 
@@ -297,7 +297,7 @@ def test_a_misspelt_parameter_is_refused_with_the_known_ones(
     assert "Traceback" not in output.stdout
 
 
-def test_a_misspelt_parameter_of_an_experiment_is_refused(project: Path, command: Command) -> None:
+def test_a_misspelled_parameter_of_an_experiment_is_rejected(project: Path, command: Command) -> None:
     output = command("dvc exp run -S train.modell=x", project, code=None)
 
     assert output.returncode != 0
@@ -357,7 +357,7 @@ def test_a_server_takes_the_place_of_the_own_registry_by_its_uri_alone(
     (project / "models" / "model.onnx").write_bytes(model_of(shuffled=True))
     output = command("python -m stages.register", project, MLFLOW_TRACKING_URI=server).stdout
 
-    assert f"{NAME}: version 2, refused; roc_auc against the champion" in output
+    assert f"{NAME}: version 2, rejected; roc_auc against the champion" in output
     client = mlflow.MlflowClient(server)
     assert len(versions(client)) == len(runs(client)) == 2
     assert aliases(client) == {"champion": "1"}

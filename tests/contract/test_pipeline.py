@@ -297,7 +297,9 @@ def test_a_misspelt_parameter_is_refused_with_the_known_ones(
     assert "Traceback" not in output.stdout
 
 
-def test_a_misspelled_parameter_of_an_experiment_is_rejected(project: Path, command: Command) -> None:
+def test_a_misspelled_parameter_of_an_experiment_is_rejected(
+    project: Path, command: Command
+) -> None:
     output = command("dvc exp run -S train.modell=x", project, code=None)
 
     assert output.returncode != 0

@@ -1,1 +1,1 @@
-"""Figures that a command prints: `make bench-...` runs one."""
+"""Benchmarks: `make bench-NAME` runs one and writes its figures."""

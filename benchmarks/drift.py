@@ -1,9 +1,9 @@
-"""The drift check's promise over streams, beside rules of single windows, and what a check costs.
+"""False alarms and delays of the drift check on streams, beside rules of single windows; cost of a check.
 
-Everyone stands for the same patients: 303 real ones with the model's scores. For each stream a
-reference of 242 is drawn from them with replacement, and so is the stream, which is looked at every
-10 patients. A drift begins with the stream's first patient, or after 1,000 without drift. All rules
-see the same buckets; a rule of single windows alarms at the first window that it finds different.
+All patients are drawn from the same 303 real ones with the model's scores. Each stream has a reference of
+242 drawn with replacement, and is checked every 10 patients. A drift begins with the stream's first
+patient, or after 1,000 without drift. All rules use the same buckets; a rule of single windows alarms at
+the first window that it rejects.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from stages import params
 from stages.reference import policy_of
 
 OUT = Path("benchmarks/drift.json")
-ROWS, QUIET, LOUD, SINGLE, SEED = 242, 10_000, 1000, 200, 1
+ROWS, NO_DRIFT, WITH_DRIFT, SINGLE, SEED = 242, 10_000, 1000, 200, 1  # patients; streams
 HORIZON, LATE, CHUNK = 2000, 1000, 50
 
 Array = npt.NDArray[Any]
@@ -41,13 +41,13 @@ Array = npt.NDArray[Any]
 
 
 def scored(rows: Floats, weights: Array | None = None) -> Sample:
-    """Patients with the scores that the model gives them."""
+    """Patients with the scores of the model."""
     model = files.ONNX.read_bytes()
     return Sample(rows, predict(model, rows).astype(np.float32).ravel(), weights)
 
 
 def older(rows: Floats) -> Sample:
-    """Half a standard deviation older, in whole years."""
+    """Patients who are older by half a standard deviation, in whole years."""
     age = NAMES.index("age")
     moved = rows.copy()
     moved[:, age] += np.round(rows[:, age].std() / 2)
@@ -55,7 +55,7 @@ def older(rows: Floats) -> Sample:
 
 
 def more_women(rows: Floats) -> Sample:
-    """As many women as men, each like the women and men of before."""
+    """As many women as men, with unchanged measurements in each sex."""
     men = rows[:, NAMES.index("sex")] == 1
     return scored(rows, np.where(men, 0.5 / men.mean(), 0.5 / (1 - men.mean())))
 
@@ -64,26 +64,26 @@ def withheld(rows: Floats, shares: dict[str, float]) -> Sample:
     """Measurements that are missing in shares of the patients, independently of each other."""
     parts, weights = [rows], [np.ones(len(rows))]
     for name, share in shares.items():
-        blind = [part.copy() for part in parts]
-        for part in blind:
+        copies = [part.copy() for part in parts]
+        for part in copies:
             part[:, NAMES.index(name)] = np.nan
         weights = [w * (1 - share) for w in weights] + [w * share for w in weights]
-        parts += blind
+        parts += copies
     return scored(np.vstack(parts), np.concatenate(weights))
 
 
 def other_hospital(rows: Floats) -> Sample:
-    """Older, nearly all men, and seldom a second examination: the shares of UCI's other hospitals."""
+    """Older, nearly all men, and rarely with further tests: the shares of UCI's other hospitals."""
     moved = older(rows).rows
-    blind = withheld(moved, {"major_vessels": 0.97, "thallium": 0.65, "st_slope": 0.4})
-    men = blind.rows[:, NAMES.index("sex")] == 1
+    sample = withheld(moved, {"major_vessels": 0.97, "thallium": 0.65, "st_slope": 0.4})
+    men = sample.rows[:, NAMES.index("sex")] == 1
     return replace(
-        blind, weights=blind.weights * np.where(men, 0.9 / men.mean(), 0.1 / (1 - men.mean()))
+        sample, weights=sample.weights * np.where(men, 0.9 / men.mean(), 0.1 / (1 - men.mean()))
     )
 
 
 def all_shifted(rows: Floats) -> Sample:
-    """Every number half a standard deviation higher, nothing missing, as many women as men."""
+    """Every number half a standard deviation higher, and as many women as men."""
     moved = rows.copy()
     for column, m in enumerate(MEASUREMENTS):
         if not m.choices:
@@ -136,10 +136,10 @@ def in_chunks(job: Callable[..., Any], streams: int, description: str) -> Array:
     return np.concatenate(list(tqdm(running, total=len(jobs), desc=description)))
 
 
-def ours(
+def project_job(
     before: Sample, after: Sample, policy: Policy, patients: int, start: int
 ) -> Callable[..., Array]:
-    """A job: the delays of some streams under the project's own rule."""
+    """A job: the delays of some streams with the project's drift check."""
 
     def job(first: int, end: int) -> Array:
         return delays(before, after, ROWS, policy, patients, end - first, SEED + first, start)
@@ -147,8 +147,10 @@ def ours(
     return job
 
 
-def theirs(before: Sample, after: Sample, policy: Policy, patients: int) -> Callable[..., Array]:
-    """A job: the delays of some streams under each rule of single windows [streams, rules]."""
+def single_window_job(
+    before: Sample, after: Sample, policy: Policy, patients: int
+) -> Callable[..., Array]:
+    """A job: the delays of some streams with each rule of single windows [streams, rules]."""
 
     def job(first: int, end: int) -> Array:
         streams = range(first, end)
@@ -163,51 +165,68 @@ def promise(policy: Policy) -> dict[str, Any]:
     """False alarms and delays of all rules."""
     rows, _ = files.encoded(files.read_table(files.PREPARED))
     before = scored(rows)
-    quiet = in_chunks(ours(before, before, policy, policy.stream, 0), QUIET, "no drift")
-    single = in_chunks(theirs(before, before, policy, policy.stream), SINGLE, "single windows")
+    unchanged = in_chunks(
+        project_job(before, before, policy, policy.stream, 0), NO_DRIFT, "no drift"
+    )
+    single = in_chunks(
+        single_window_job(before, before, policy, policy.stream), SINGLE, "single windows"
+    )
     names = [rule.name for rule in RULES]
-    report: dict[str, Any] = {"false_alarms": {"project": share(quiet)}}
+    report: dict[str, Any] = {"false_alarms": {"project": share(unchanged)}}
     report["false_alarms"] |= {name: share(single[:, i]) for i, name in enumerate(names)}
     for name, drift in DRIFTS.items():
         after = drift(rows)
         rates = {
-            "project": median(in_chunks(ours(before, after, policy, HORIZON, 0), LOUD, name)),
+            "project": median(
+                in_chunks(project_job(before, after, policy, HORIZON, 0), WITH_DRIFT, name)
+            ),
             f"project, after {LATE} patients without drift": median(
-                in_chunks(ours(before, after, policy, HORIZON, LATE), LOUD, f"{name}, later")
+                in_chunks(
+                    project_job(before, after, policy, HORIZON, LATE), WITH_DRIFT, f"{name}, later"
+                )
             ),
         }
-        single = in_chunks(theirs(before, after, policy, HORIZON), SINGLE, "single windows")
+        single = in_chunks(
+            single_window_job(before, after, policy, HORIZON), SINGLE, "single windows"
+        )
         report[name] = rates | {rule: median(single[:, i]) for i, rule in enumerate(names)}
     return report
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.drift", description=__doc__)
-    parser.add_argument("--cost", action="store_true", help="measure the cost alone, anew")
-    alone = parser.parse_args().cost
+    parser.add_argument("--cost", action="store_true", help="measure only the cost again")
+    only_cost = parser.parse_args().cost
     policy = policy_of(params.Reference.load())
     rows, _ = files.encoded(files.read_table(files.PREPARED))
-    kept = json.loads(OUT.read_text())["promise"] if alone else promise(policy)
-    report = {"promise": kept, "cost": costs(policy, scored(rows))}
+    streams = json.loads(OUT.read_text())["promise"] if only_cost else promise(policy)
+    report = {"promise": streams, "cost": costs(policy, scored(rows))}
     files.write_json(OUT, report)
     show(report)
 
 
 def show(report: dict[str, Any]) -> None:
-    """The tables, as text."""
-    table = report["promise"]
-    print("\nstreams of 10,000 patients without drift that raise an alarm (95 % interval)")
-    for rule, rate in table["false_alarms"].items():
-        print(f"  {rule:<46} {rate['share']:.4f} ({rate['low']:.4f} to {rate['high']:.4f})")
-    for name in DRIFTS:
-        print(f"\n{name}: patients until the first alarm, median (95 % interval)")
-        for rule, found in table[name].items():
-            texts = [f">{HORIZON}" if n is None else f"{n:g}" for n in found.values()]
-            print(f"  {rule:<46} {texts[0]} ({texts[1]} to {texts[2]})")
+    """Print the tables."""
+    show_streams(report["promise"]["false_alarms"], report["promise"])
     print()
     for name, value in report["cost"].items():
         print(f"{name}: {value:.3g}")
     print("->", OUT)
+
+
+def show_streams(false_alarms: dict[str, Any], delays: dict[str, Any]) -> None:
+    """Print the rates of false alarms by rule, and the delays by drift and rule."""
+    print("\nstreams of 10,000 patients without drift that raise an alarm (95 % interval)")
+    for rule, rate in false_alarms.items():
+        interval = f"{rate['share']:.4f} ({rate['low']:.4f} to {rate['high']:.4f})"
+        print(f"  {rule:<46} {interval} of {rate['streams']}")
+    for name in DRIFTS:
+        print(f"\n{name}: patients until the first alarm, median (95 % interval)")
+        for rule, delay in delays[name].items():
+            # By name: a report that was read from JSON has its keys in another order.
+            numbers = [delay[key] for key in ("median", "low", "high")]
+            texts = [f">{HORIZON}" if n is None else f"{n:g}" for n in numbers]
+            print(f"  {rule:<46} {texts[0]} ({texts[1]} to {texts[2]})")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a check for drift costs: by rows in the window, and by rows in the prediction log."""
+"""The cost of a drift check, by rows in the window and by rows in the prediction log."""
 
 import sqlite3
 import statistics
@@ -26,7 +26,7 @@ LOGS = (10_000, 10_240_000)
 
 
 def longer(reference: Reference, window: int) -> Reference:
-    """The reference with one more window; its limits are of no interest here."""
+    """The reference with one more window, whose limits do not matter here."""
     policy = replace(reference.policy, windows=(*reference.policy.windows, window), stream=window)
     columns = []
     for column in reference.columns:
@@ -36,15 +36,15 @@ def longer(reference: Reference, window: int) -> Reference:
 
 
 def costs(policy: Policy, sample: Sample) -> dict[str, float]:
-    """Seconds of checks and looks, and MiB of a check of a large window. A look reads the log too."""
+    """Seconds of checks without and with the log, and MiB of a check of a large window."""
     reference = fit(sample.rows, sample.scores, policy)
     return {**of_windows(reference, sample), **of_logs(reference, sample)}
 
 
 def of_windows(reference: Reference, sample: Sample) -> dict[str, float]:
     """A check of the last 200 rows, and of a window of a million."""
-    many = np.random.default_rng(0).integers(len(sample.rows), size=LARGE)
-    large, scores = sample.rows[many], sample.scores[many]
+    indices = np.random.default_rng(0).integers(len(sample.rows), size=LARGE)
+    large, scores = sample.rows[indices], sample.scores[indices]
     wide = longer(reference, len(large))
     last = statistics.median(seconds(lambda: check(large[-200:], scores[-200:], reference), 100))
     million = statistics.median(seconds(lambda: check(large, scores, wide), 5))
@@ -60,7 +60,7 @@ def of_windows(reference: Reference, sample: Sample) -> dict[str, float]:
 
 
 def of_logs(reference: Reference, sample: Sample) -> dict[str, float]:
-    """A look at the last patients in a short log, and in the same log grown long."""
+    """A check of the last patients in a short log, and in the same log after it has grown."""
     timings = {}
     with (
         TemporaryDirectory() as folder,
@@ -80,29 +80,29 @@ def of_logs(reference: Reference, sample: Sample) -> dict[str, float]:
 
 
 def records(sample: Sample, count: int) -> list[Record]:
-    """Patients of the sample as the log keeps them."""
-    drawn = np.random.default_rng(0).integers(len(sample.rows), size=count)
+    """Patients of the sample as records of the log."""
+    indices = np.random.default_rng(0).integers(len(sample.rows), size=count)
     return [
         Record(key, "1", float(sample.scores[i]), list(patient(sample.rows[i]).values()))
-        for key, i in zip(new_ids(count), drawn, strict=True)
+        for key, i in zip(new_ids(count), indices, strict=True)
     ]
 
 
 def grow(path: Path, size: int) -> None:
-    """Double the rows of a log until there are so many; by the API it would take minutes."""
+    """Double the rows of a log until it has this size; through the API it would take minutes."""
     with closing(sqlite3.connect(path)) as database:
-        (have,) = database.execute("SELECT count(*) FROM predictions").fetchone()
+        (rows,) = database.execute("SELECT count(*) FROM predictions").fetchone()
         names = [row[1] for row in database.execute("PRAGMA table_info(predictions)")]
-        kept = ", ".join(names[2:])  # all but seq and id
-        with tqdm(total=size, initial=have, unit=" rows", desc="a log") as progress:
-            while have < size:
+        columns = ", ".join(names[2:])  # all but seq and id
+        with tqdm(total=size, initial=rows, unit=" rows", desc="a log") as progress:
+            while rows < size:
                 with database:
                     database.execute(
-                        f"INSERT INTO predictions (id, {kept}) "  # noqa: S608  # the table's own names
-                        f"SELECT printf('ff%030x', seq + {have}), {kept} FROM predictions"
+                        f"INSERT INTO predictions (id, {columns}) "  # noqa: S608  # the table's own names
+                        f"SELECT printf('ff%030x', seq + {rows}), {columns} FROM predictions"
                     )
-                progress.update(have)
-                have *= 2
+                progress.update(rows)
+                rows *= 2
 
 
 def seconds(call: Callable[[], object], times: int) -> list[float]:

@@ -1,9 +1,9 @@
-"""The drift check beside libraries, each with its own defaults, on streams as those of `benchmarks.drift`.
+"""The drift check beside libraries, each with its defaults, on streams as in `benchmarks.drift`.
 
-References and patients are drawn as there, by seeds of their own; a stream is the same for everyone. A
-library looks at each full window once; the project looks every 10 patients, which gives it more chances
-to be wrong. Libraries take seconds where the project's simulation takes milliseconds: they get fewer
-streams, and the intervals say so. A category that is missing is one more category to them.
+References and patients are drawn as there, with other seeds; each stream is the same for all. A library
+checks each full window once; the project checks every 10 patients, which gives it more chances of a false
+alarm. Libraries take seconds where the project's simulation takes milliseconds, so that they get fewer
+streams and have wider intervals. For them a missing category is one more category.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from benchmarks import peer
-from benchmarks.drift import DRIFTS, HORIZON, ROWS, SEED, median, scored, share
+from benchmarks.drift import DRIFTS, HORIZON, ROWS, SEED, median, scored, share, show_streams
 from benchmarks.drift_cost import longer, seconds
 from heart import files
 from heart.drift.baseline import Policy
@@ -33,7 +33,7 @@ from stages.reference import policy_of
 
 OUT = Path("benchmarks/drift_peers.json")
 STREAMS = {"evidently": 20, "nannyml": 100, "alibi_detect": 100}
-OWN = 1000
+PROJECT_STREAMS = 1000
 WINDOWS = (100, 400)
 LARGE = (200, 10_000, 1_000_000)
 
@@ -44,8 +44,8 @@ BEFORE = "no drift"
 # The same streams, as tables
 
 
-def drawn(before: Sample, after: Sample, patients: int, stream: int) -> list[Array]:
-    """The reference and the patients of a stream, in their order: what `delays` and `single_delays` count."""
+def draw_stream(before: Sample, after: Sample, patients: int, stream: int) -> list[Array]:
+    """The reference and the patients of a stream in their order, as for `delays` and `single_delays`."""
     random = np.random.default_rng([SEED, stream])
     reference = table(before)[random.integers(len(before.rows), size=ROWS)]
     return [reference, table(after.draw(random, patients))]
@@ -60,15 +60,15 @@ def table(sample: Sample) -> Array:
 
 
 def continuous() -> list[int]:
-    """The columns that are no categories: those of stage synthesize, and the score."""
+    """The columns that are not categories: those of stage synthesize, and the score."""
     return [*(NAMES.index(name) for name in CONTINUOUS), len(MEASUREMENTS)]
 
 
-# What the libraries say
+# The libraries
 
 
-def told(name: str, windows: Sequence[int], **tables: Any) -> dict[str, Any]:
-    """What a library makes of streams, or of large windows."""
+def run_library(name: str, windows: Sequence[int], **tables: Any) -> dict[str, Any]:
+    """The output of a library for streams, or for large windows."""
     with TemporaryDirectory() as folder:
         source = Path(folder, "tables.npz")
         np.savez(source, continuous=continuous(), **tables)
@@ -76,13 +76,13 @@ def told(name: str, windows: Sequence[int], **tables: Any) -> dict[str, Any]:
 
 
 def first_alarms(name: str, before: Sample, after: Sample, patients: int) -> dict[str, Array]:
-    """After how many patients each rule of a library alarms in each stream; infinity for never."""
-    pairs = [drawn(before, after, patients, stream) for stream in range(STREAMS[name])]
+    """The number of patients until each rule of a library alarms in each stream; infinity for never."""
+    pairs = [draw_stream(before, after, patients, stream) for stream in range(STREAMS[name])]
     references, streams = map(np.stack, zip(*pairs, strict=True))
-    found = told(name, WINDOWS, references=references, streams=streams)["alarms"]
+    by_rule = run_library(name, WINDOWS, references=references, streams=streams)["alarms"]
     return {
         rule: np.array([np.inf if alarm is None else alarm for alarm in alarms])
-        for rule, alarms in found.items()
+        for rule, alarms in by_rule.items()
     }
 
 
@@ -91,21 +91,23 @@ def promise(policy: Policy, names: list[str]) -> dict[str, Any]:
     rows, _ = files.encoded(files.read_table(files.PREPARED))
     samples = {BEFORE: scored(rows)} | {name: drift(rows) for name, drift in DRIFTS.items()}
     before = samples[BEFORE]
-    found: dict[str, dict[str, Array]] = {drift: {} for drift in samples}
+    by_drift: dict[str, dict[str, Array]] = {drift: {} for drift in samples}
     jobs = list(product(names, samples))
     patients = {drift: policy.stream if drift == BEFORE else HORIZON for drift in samples}
     running = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
         delayed(first_alarms)(name, before, samples[drift], patients[drift]) for name, drift in jobs
     )
     for (_, drift), alarms in zip(jobs, tqdm(running, total=len(jobs)), strict=True):
-        found[drift] |= alarms
+        by_drift[drift] |= alarms
     for drift, after in samples.items():
-        found[drift]["project"] = delays(before, after, ROWS, policy, patients[drift], OWN, SEED)
+        by_drift[drift]["project"] = delays(
+            before, after, ROWS, policy, patients[drift], PROJECT_STREAMS, SEED
+        )
     return {
         drift: {
             rule: (share if drift == BEFORE else median)(alarms) for rule, alarms in rules.items()
         }
-        for drift, rules in found.items()
+        for drift, rules in by_drift.items()
     }
 
 
@@ -115,20 +117,20 @@ def costs(policy: Policy, names: list[str]) -> dict[str, dict[str, float]]:
     sample = scored(rows)
     reference = table(sample)[None, :ROWS]
     random = np.random.default_rng(SEED)
-    picked = [random.integers(len(rows), size=size) for size in LARGE]
-    large = {f"large{i}": table(sample)[order] for i, order in enumerate(picked)}
+    orders = [random.integers(len(rows), size=size) for size in LARGE]
+    large = {f"large{i}": table(sample)[order] for i, order in enumerate(orders)}
     empty = np.empty((0, *reference.shape[1:]))
-    found = {
-        name: told(name, (), references=reference, streams=empty, **large)["seconds"]
+    report = {
+        name: run_library(name, (), references=reference, streams=empty, **large)["seconds"]
         for name in names
     }
-    own = fit(sample.rows[:ROWS], sample.scores[:ROWS], policy)
-    found["project"] = {}
-    for order in picked:
-        wide = longer(own, len(order)) if len(order) > max(policy.windows) else own
-        took = seconds(partial(check, sample.rows[order], sample.scores[order], wide), 5)
-        found["project"][str(len(order))] = float(np.median(took))
-    return found
+    project = fit(sample.rows[:ROWS], sample.scores[:ROWS], policy)
+    report["project"] = {}
+    for order in orders:
+        wide = longer(project, len(order)) if len(order) > max(policy.windows) else project
+        times = seconds(partial(check, sample.rows[order], sample.scores[order], wide), 5)
+        report["project"][str(len(order))] = float(np.median(times))
+    return report
 
 
 def main() -> None:
@@ -146,19 +148,11 @@ def main() -> None:
 
 
 def show(report: dict[str, Any]) -> None:
-    """The tables, as text."""
-    print("\nstreams of 10,000 patients without drift that raise an alarm (95 % interval)")
-    for rule, found in report["promise"][BEFORE].items():
-        interval = f"{found['share']:.4f} ({found['low']:.4f} to {found['high']:.4f})"
-        print(f"  {rule:<46} {interval} of {found['streams']}")
-    for name in DRIFTS:
-        print(f"\n{name}: patients until the first alarm, median (95 % interval)")
-        for rule, found in report["promise"][name].items():
-            said = [f">{HORIZON}" if n is None else f"{n:g}" for n in found.values()]
-            print(f"  {rule:<46} {said[0]} ({said[1]} to {said[2]})")
+    """Print the tables."""
+    show_streams(report["promise"][BEFORE], report["promise"])
     print("\nseconds of a check, by rows")
-    for name, found in report["cost"].items():
-        print(f"  {name:<46} {', '.join(f'{rows}: {s:.3g}' for rows, s in found.items())}")
+    for name, times in report["cost"].items():
+        print(f"  {name:<46} {', '.join(f'{rows}: {s:.3g}' for rows, s in times.items())}")
     print("->", OUT)
 
 

@@ -1,9 +1,9 @@
-"""What the gate's comparison with the champion lets through, over challengers whose worth is known.
+"""The rates at which the promotion gate rejects good and bad challengers in its comparison with the champion.
 
-In each draw a fifth of the 303 patients is held out and a champion fitted on the others: no limit is
-tried on the hold-out that it is meant for. A challenger learns some outcomes more, of patients like
-them, of others, or wrong ones, which the generator of `dvc repro` draws: it has learned from most of the
-held-out patients too. The figures are shares of draws in which it is refused.
+In each draw a fifth of the 303 patients is held out and a champion fitted on the others, so that the limits
+are not measured on the hold-out of the pipeline. A challenger is also fitted on further outcomes: of similar
+patients, of other patients, or wrong ones. The generator of `dvc repro` draws these patients; it was fitted
+on most of the held-out patients too. The figures are shares of draws in which the challenger is rejected.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,8 @@ from stages.register import not_worse
 
 OUT = Path("benchmarks/gate.json")
 DRAWS, HELD_OUT, BOOTSTRAP, SEED = 400, 0.2, 500, 0
-OUTCOMES = (60, 240)  # that a challenger has learned beside the champion's
-C = 0.1  # what stage train chooses for these patients
+OUTCOMES = (60, 240)  # further outcomes of the challenger
+C = 0.1  # the choice of stage train for these patients
 
 Labels = npt.NDArray[np.int64]
 Sample = tuple[Array, Labels]  # encoded patients [n, 13] and their outcomes 0 or 1 [n]
@@ -46,7 +46,7 @@ def inverted(outcome: Labels, _: Random) -> Labels:
     return 1 - outcome
 
 
-# Who came (a shift of `make simulate`), and what was reported of them.
+# The shift of the patients (as in `make simulate`), and the change of their outcomes.
 CHALLENGERS: dict[str, tuple[str, Callable[[Labels, Random], Labels]]] = {
     "patients like the champion's": ("none", truthful),
     "patients of another hospital": ("other-hospital", truthful),
@@ -55,25 +55,25 @@ CHALLENGERS: dict[str, tuple[str, Callable[[Labels, Random], Labels]]] = {
 }
 
 
-def came(people: SimulatedPatients, shift: str, count: int, random: Random) -> Sample:
-    some = SHIFTS[shift](people, random)
-    chosen = random.choice(len(some.rows), size=count, p=some.weights)
-    positive = np.array(some.outcomes)[chosen] == OUTCOME.choices[1].name
-    return some.rows[chosen].astype(np.float64), positive.astype(np.int64)
+def draw(patients: SimulatedPatients, shift: str, count: int, random: Random) -> Sample:
+    shifted = SHIFTS[shift](patients, random)
+    indices = random.choice(len(shifted.rows), size=count, p=shifted.weights)
+    positive = np.array(shifted.outcomes)[indices] == OUTCOME.choices[1].name
+    return shifted.rows[indices].astype(np.float64), positive.astype(np.int64)
 
 
-def fitted(rows: Array, outcome: Labels) -> ChainedLogisticRegression:
+def fit(rows: Array, outcome: Labels) -> ChainedLogisticRegression:
     return ChainedLogisticRegression(C=C).fit(rows, outcome)
 
 
-def refusals(
-    known: Sample, held_out: Sample, learned: Sample, options: params.Register
+def rejections(
+    training: Sample, held_out: Sample, further: Sample, options: params.Register
 ) -> set[str]:
-    """The scores for which a challenger is refused that has learned some outcomes more."""
+    """The scores for which a challenger with further outcomes is rejected."""
     held_out_rows, truth = held_out
-    champion = fitted(*known).predict_proba(held_out_rows)[:, 1]
-    more = np.vstack([known[0], learned[0]]), np.concatenate([known[1], learned[1]])
-    challenger = fitted(*more).predict_proba(held_out_rows)[:, 1]
+    champion = fit(*training).predict_proba(held_out_rows)[:, 1]
+    rows, outcome = (np.concatenate(parts) for parts in zip(training, further, strict=True))
+    challenger = fit(rows, outcome).predict_proba(held_out_rows)[:, 1]
     scores = paired(truth.astype(float), challenger, champion, options)
     return {c.name.split()[0] for c in not_worse({ALL: scores}, options) if not c.passed}
 
@@ -81,7 +81,7 @@ def refusals(
 def main() -> None:
     encoded, outcome = files.encoded(files.read_table(files.RAW))
     rows = encoded.astype(np.float64)
-    people = load(Path())
+    simulated = load(Path())
     options = params.Register.load().model_copy(update={"bootstrap": BOOTSTRAP})
     report: dict[str, Any] = {"draws": DRAWS, "margins": options.margins.model_dump()}
     for name, (shift, reported) in CHALLENGERS.items():
@@ -90,28 +90,28 @@ def main() -> None:
             failures = []
             for _ in tqdm(range(DRAWS), desc=name, leave=False):
                 side = random.random(len(rows)) < HELD_OUT
-                new, had = came(people, shift, count, random)
+                new, outcomes = draw(simulated, shift, count, random)
                 failures.append(
-                    refusals(
+                    rejections(
                         (rows[~side], outcome[~side]),
                         (rows[side], outcome[side]),
-                        (new, reported(had, random)),
+                        (new, reported(outcomes, random)),
                         options,
                     )
                 )
-            by = {
-                score: wilson(sum(score in one for one in failures), DRAWS)
+            rates = {
+                score: wilson(sum(score in failed for failed in failures), DRAWS)
                 for score in ("roc_auc", "brier")
             }
-            report[f"{name}, {count}"] = by | {"either": wilson(sum(map(bool, failures)), DRAWS)}
-            print(f"{name}, {count} outcomes: {told(report[f'{name}, {count}'])}")
+            report[f"{name}, {count}"] = rates | {"either": wilson(sum(map(bool, failures)), DRAWS)}
+            print(f"{name}, {count} outcomes: {describe(report[f'{name}, {count}'])}")
     files.write_json(OUT, report)
 
 
-def told(rates: dict[str, Any]) -> str:
+def describe(rates: dict[str, Any]) -> str:
     either = rates["either"]
     return (
-        f"refused in {either['share']:.1%} of draws ({either['low']:.1%} to {either['high']:.1%}); "
+        f"rejected in {either['share']:.1%} of draws ({either['low']:.1%} to {either['high']:.1%}); "
         f"by ROC AUC {rates['roc_auc']['share']:.1%}, by Brier score {rates['brier']['share']:.1%}"
     )
 

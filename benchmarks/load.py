@@ -1,4 +1,4 @@
-"""A load generator: connections that are kept, one request on each at a time, raw HTTP/1.1."""
+"""A load generator: persistent connections with one request at a time, in raw HTTP/1.1."""
 
 import asyncio
 import json
@@ -15,10 +15,10 @@ PERCENTILES = (50, 90, 99, 99.9)
 
 @dataclass(frozen=True)
 class Load:
-    """What came of a load.
+    """The result of a load.
 
-    Answers a second (status 200); their latencies in seconds, by the percentiles of PERCENTILES, and
-    those of refusals (503); how many there were of each status.
+    Responses with status 200 in a second; their latencies in seconds by the percentiles of PERCENTILES,
+    those of rejections (503), and the number of responses by status.
     """
 
     per_second: float
@@ -38,9 +38,9 @@ def request(path: str, body: Any, port: int) -> bytes:
 
 
 class Client(asyncio.Protocol):
-    """One connection: sends the request, takes the time to the end of the answer, and again.
+    """One connection: it repeats the request and measures the time to the end of each response.
 
-    A protocol without streams or tasks: the generator must cost less than what it measures.
+    A protocol without streams or tasks, so that the generator costs less than the server.
     """
 
     def __init__(self, data: bytes, wait: float, latencies: dict[str, list[float]]) -> None:
@@ -53,16 +53,16 @@ class Client(asyncio.Protocol):
         self._transport = transport
 
     def run(self, end: float) -> "asyncio.Future[None]":
-        """Send until the clock says `end`; at least once."""
+        """Send until the time `end`, at least once."""
         self._end, self._done = end, self._loop.create_future()
         self._send()
         return self._done
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
+        head, separator, body = self._received.partition(b"\r\n\r\n")
         length = _LENGTH.search(head)
-        if not found or not length or len(body) < int(length[1]):
+        if not separator or not length or len(body) < int(length[1]):
             return
         self._received = b""
         status = head[9:12].decode()
@@ -91,9 +91,9 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
 async def run(port: int, data: bytes, connections: int, seconds: float, wait: float) -> Load:
-    """Send the same request over and over, on so many connections, for so long.
+    """Repeat a request on a number of connections for some seconds.
 
-    A connection that is refused waits so many seconds before its next request.
+    After a rejection a connection waits `wait` seconds before its next request.
     """
     latencies: dict[str, list[float]] = {}
     loop = asyncio.get_running_loop()
@@ -102,7 +102,7 @@ async def run(port: int, data: bytes, connections: int, seconds: float, wait: fl
         _, client = await loop.create_connection(
             lambda: Client(data, wait, latencies), "127.0.0.1", port
         )
-        await client.run(end=0)  # a kept connection is what is measured, not the making of it
+        await client.run(end=0)  # the time to connect is not measured
         clients.append(client)
     latencies.clear()
     latencies |= {"200": [], "503": []}
@@ -110,14 +110,14 @@ async def run(port: int, data: bytes, connections: int, seconds: float, wait: fl
     await asyncio.gather(*(client.run(end) for client in clients))
     for client in clients:
         client.close()
-    statuses = {status: len(found) for status, found in latencies.items() if found}
+    statuses = {status: len(times) for status, times in latencies.items() if times}
     answered, refused = map(_percentiles, (latencies["200"], latencies["503"]))
     return Load(len(latencies["200"]) / seconds, answered, refused, statuses)
 
 
 def _percentiles(latencies: list[float]) -> dict[str, float]:
-    found = np.percentile(latencies, PERCENTILES) if latencies else np.zeros(len(PERCENTILES))
-    return {f"p{share:g}": float(value) for share, value in zip(PERCENTILES, found, strict=True)}
+    values = np.percentile(latencies, PERCENTILES) if latencies else np.zeros(len(PERCENTILES))
+    return {f"p{share:g}": float(value) for share, value in zip(PERCENTILES, values, strict=True)}
 
 
 def main() -> None:

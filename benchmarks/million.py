@@ -1,11 +1,10 @@
-"""The whole pipeline on a million patients: time and most memory by stage, and what comes out.
+"""The whole pipeline on a million patients: time and peak memory by stage, and the figures of the model.
 
-`python -m benchmarks.million 100000` takes another number. The patients are made up: each is a real
-one, drawn at random, whose numbers are moved by some of their spread and some of whose categories are
-those of another. The outcome is drawn from the risk that a logistic regression of the real patients
-gives, so the best possible ROC AUC is known, and a logistic regression can reach it: what is measured
-is time and memory, not which candidate suits real patients. Works in a clone of the last commit in a
-temporary folder, with a DVC cache and a registry of its own.
+`python -m benchmarks.million 100000` takes another number. The patients are simulated: each is a real one,
+drawn at random, with noise added to its numbers and some of its categories taken from others. The outcome
+is drawn from the risk of a logistic regression on the real patients, so that the best possible ROC AUC is
+known and a logistic regression can reach it: the benchmark measures time and memory, not the choice of a
+candidate. It works in a clone of the last commit in a temporary folder, with its own DVC cache and registry.
 """
 
 import contextlib
@@ -37,11 +36,11 @@ OUT = Path("benchmarks/million.json")
 ROWS, SEED = 1_000_000, 1
 MOVED, SWAPPED = 0.3, 0.2  # of a standard deviation; of the categories
 LIMIT_SECONDS, LIMIT_MEBIBYTES = 20 * 60, 8 * 1024
-LOOK_SECONDS = 0.5
+SAMPLE_SECONDS = 0.5
 
 
 def patients(real: Floats, rows: int, random: np.random.Generator) -> Floats:
-    """So many patients [rows, 13] that are like the real ones and hardly ever equal."""
+    """Patients [rows, 13] that are similar to the real ones and rarely equal to one."""
     simulated = real[random.integers(len(real), size=rows)]
     for column, measurement in enumerate(MEASUREMENTS):
         known = real[~np.isnan(real[:, column]), column]
@@ -57,7 +56,7 @@ def patients(real: Floats, rows: int, random: np.random.Generator) -> Floats:
 
 
 def table(rows: Floats, outcomes: Array) -> pa.Table:
-    """Encoded patients [n, 13] and outcomes [n] as the project's own layout has them."""
+    """Encoded patients [n, 13] and outcomes [n] in the project's own layout."""
     columns = {}
     for values, measurement in zip([*rows.T, outcomes], [*MEASUREMENTS, OUTCOME], strict=True):
         missing = np.isnan(values)
@@ -71,7 +70,7 @@ def table(rows: Floats, outcomes: Array) -> pa.Table:
 
 
 def write_patients(path: Path, rows: int) -> float:
-    """Write so many patients; the ROC AUC of the risks that their outcomes were drawn from."""
+    """Write patients; returns the ROC AUC of the risks from which their outcomes were drawn."""
     real, outcome = files.encoded(files.read_table(ROOT / files.RAW))
     random = np.random.default_rng(SEED)
     simulated = patients(real, rows, random)
@@ -82,25 +81,25 @@ def write_patients(path: Path, rows: int) -> float:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the processes that this one started had at a time."""
+class Usage:
+    """Memory and processor time of the child processes at a time."""
 
     at: float
     mebibytes: float
     cpu_seconds: float
 
 
-class Watch:
-    """Resident memory and processor time of the processes that this one starts, looked at again and again.
+class UsageMonitor:
+    """Samples of the resident memory and the processor time of child processes.
 
-    Pages that processes share count once for each of them, so memory is an upper bound. Processor time
-    is that of the commands that the started process has waited for: of a stage once it is done.
+    Shared pages count once for each process, so that memory is an upper bound. Processor time is that of
+    the commands that a child process has waited for, which includes a stage only after its end.
     """
 
     def __init__(self) -> None:
-        self.looks = [Look(time.time(), 0.0, 0.0)]
+        self.samples = [Usage(time.time(), 0.0, 0.0)]
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -110,22 +109,28 @@ class Watch:
         self._ended.set()
         self._thread.join()
 
-    def most(self, start: float, end: float) -> float:
-        """The most MiB between two times."""
-        return max((look.mebibytes for look in self.looks if start <= look.at <= end), default=0.0)
+    def peak(self, start: float, end: float) -> float:
+        """The largest MiB between two times."""
+        return max(
+            (sample.mebibytes for sample in self.samples if start <= sample.at <= end), default=0.0
+        )
 
     def cpu_seconds(self, start: float, end: float) -> float:
-        """The processor time that was added up between two times."""
-        # What ended just before a time is seen at one of the next looks.
+        """The processor time between two times."""
+        # A process that ended just before a time is in one of the next samples.
         before, after = (
-            max(look.cpu_seconds for look in self.looks if look.at <= at + 2 * LOOK_SECONDS)
+            max(
+                sample.cpu_seconds
+                for sample in self.samples
+                if sample.at <= at + 2 * SAMPLE_SECONDS
+            )
             for at in (start, end)
         )
         return after - before
 
-    def _watch(self) -> None:
+    def _sample(self) -> None:
         this = psutil.Process()
-        while not self._ended.wait(LOOK_SECONDS):
+        while not self._ended.wait(SAMPLE_SECONDS):
             resident, waited = 0, 0.0
             for process in this.children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -133,11 +138,11 @@ class Watch:
                     if process.ppid() == this.pid:
                         times = process.cpu_times()
                         waited += times.children_user + times.children_system
-            self.looks.append(Look(time.time(), resident / 2**20, waited))
+            self.samples.append(Usage(time.time(), resident / 2**20, waited))
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """What the stages say of the rows and of the model."""
+    """The figures of the stages on rows and model."""
     metrics = {
         stage: json.loads((folder / files.METRICS / f"{stage}.json").read_text())
         for stage in ("prepare", "synthesize", "train", "reference", "evaluate", "register")
@@ -168,12 +173,12 @@ def main() -> None:
         best = write_patients(clone / files.RAW, rows)
         env = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-        with Watch() as watch:
+        with UsageMonitor() as monitor:
             stages = repro(clone, env)
         metrics = figures(clone)
     seconds = {name: end - start for name, (start, end) in stages.items()}
-    cpu_seconds = {name: watch.cpu_seconds(*span) for name, span in stages.items()}
-    mebibytes = {name: watch.most(*span) for name, span in stages.items()}
+    cpu_seconds = {name: monitor.cpu_seconds(*span) for name, span in stages.items()}
+    mebibytes = {name: monitor.peak(*span) for name, span in stages.items()}
     total, most = sum(seconds.values()), max(mebibytes.values())
     print(f"{'stage':12} {'seconds':>8} {'of cores':>8} {'MiB':>8}")
     for name in stages:

@@ -1,10 +1,10 @@
-"""The pipeline's recipe beside plain scikit-learn models: repeated nested cross-validation.
+"""The procedure of the pipeline beside plain scikit-learn models, by repeated nested cross-validation.
 
-All 303 patients, 5 x 10 stratified folds, the same for every model. The recipe chooses its candidate
-and settings anew inside each training part, by the cross-validation of stage train, without
-synthetic rows (a generator for each of the 50 x 5 inner folds would take hours). Intervals are those
-of the corrected resampled t-test (Nadeau and Bengio 2003): folds share patients, and an interval
-that took them for independent would be too narrow.
+All 303 patients, 5 x 10 stratified folds, the same for every model. The procedure (`recipe`) chooses a
+candidate and its settings inside each training part, by the cross-validation of stage train, without
+synthetic rows (a generator for each of the 50 x 5 inner folds would take hours). Intervals are those of the
+corrected resampled t-test (Nadeau and Bengio 2003): folds share patients, and an interval that assumes
+independent folds would be too narrow.
 """
 
 import json
@@ -38,7 +38,7 @@ Labels = npt.NDArray[np.int64]
 
 
 def plain_models() -> dict[str, Pipeline]:
-    """What a careful practitioner would try first: imputed, scaled and one-hot encoded."""
+    """Usual first models, with imputation, scaling and one-hot encoding."""
     nominal = [i for i, m in enumerate(MEASUREMENTS) if len(m.choices) > 2]
     other = [i for i in range(len(MEASUREMENTS)) if i not in nominal]
 
@@ -63,7 +63,7 @@ def plain_models() -> dict[str, Pipeline]:
 
 
 def recipe(x: Array, y: Labels, options: params.Train) -> tuple[str, Any]:
-    """The candidate that the pipeline would choose on these rows, and its fit on all of them."""
+    """The candidate that the pipeline chooses on these rows, fitted on all of them."""
     fold = np.empty(len(y), dtype=object)
     inner = StratifiedKFold(INNER_FOLDS, shuffle=True, random_state=SEED)
     for number, (_, held_out) in enumerate(inner.split(x, y)):
@@ -77,9 +77,9 @@ def recipe(x: Array, y: Labels, options: params.Train) -> tuple[str, Any]:
 def one_fold(
     x: Array, y: Labels, train: Labels, test: Labels, options: params.Train
 ) -> dict[str, Any]:
-    """The scores of all models on one fold, and the name of the candidate that was chosen."""
-    name, chosen = recipe(x[train], y[train], options)
-    fitted = {"recipe": chosen}
+    """The scores of all models on one fold, and the name of the chosen candidate."""
+    name, model = recipe(x[train], y[train], options)
+    fitted = {"recipe": model}
     fitted |= {name: clone(m).fit(x[train], y[train]) for name, m in plain_models().items()}
     figures: dict[str, Any] = {
         model: scores(y[test], m.predict_proba(x[test])[:, 1]) for model, m in fitted.items()

@@ -1,4 +1,4 @@
-"""An endpoint with the request and response models of /predict that does nothing: the measure."""
+"""The baseline: an endpoint with the request and response models of /predict that does nothing else."""
 
 import sys
 
@@ -21,7 +21,7 @@ ANSWER = Prediction(
 
 @app.post("/predict")
 async def predict(patient: Patient, explain: bool = False) -> Prediction:  # noqa: ARG001
-    """Validate, and answer the same."""
+    """Validate the request; the response is always the same."""
     return ANSWER
 
 

@@ -1,8 +1,8 @@
-"""Peers that run in environments of their own, apart from the project's versions.
+"""Peers: libraries that run in environments of their own, with other versions than the project's.
 
-`make .venv-peers/NAME` installs what benchmarks/peers/NAME.txt names, and benchmarks/peers/NAME.py is run
-there. It imports nothing of the project but its neighbours, is told what to do by its arguments, reads
-and writes files, and prints one JSON object.
+`make .venv-peers/NAME` installs the requirements of benchmarks/peers/NAME.txt and benchmarks/peers/NAME.py
+runs there. The script imports nothing of the project outside its folder, gets arguments, reads and writes
+files, and prints one JSON object.
 """
 
 import json
@@ -13,45 +13,45 @@ from typing import Any
 from heart.errors import UserError
 
 ENVIRONMENTS = Path(".venv-peers")
-SAID = 300  # characters of an installer's reasons, of a failed script's last words
+REASON_LENGTH = 300  # characters of the output of a failed installation or script
 
 
-def why_not(name: str) -> str | None:
-    """Why a peer is not there to be measured; None if it is."""
+def reason_of_absence(name: str) -> str | None:
+    """The reason why a peer is not installed; None if it is."""
     folder = ENVIRONMENTS / name
     if not folder.exists():
         return f"{folder} does not exist: make {folder}"
     reason = folder / "not-installed.txt"
-    return " ".join(reason.read_text().split())[:SAID] if reason.exists() else None
+    return " ".join(reason.read_text().split())[:REASON_LENGTH] if reason.exists() else None
 
 
 def absent(names: tuple[str, ...]) -> dict[str, str]:
-    """Those of some peers that are not there, with the reasons, which are printed."""
-    found = {name: why for name in names if (why := why_not(name))}
-    for name, why in found.items():
-        print(f"{name} is left out: {why}")
-    return found
+    """The peers that are not installed, with the reasons, which are printed."""
+    reasons = {name: reason for name in names if (reason := reason_of_absence(name))}
+    for name, reason in reasons.items():
+        print(f"{name} is left out: {reason}")
+    return reasons
 
 
 def command(name: str, *arguments: object) -> list[str]:
-    """A peer's script in its environment."""
+    """The command of a peer's script in its environment."""
     python = (ENVIRONMENTS / name / "bin/python").absolute()
     return [str(python), "-m", f"benchmarks.peers.{name}", *map(str, arguments)]
 
 
 def run(name: str, *arguments: object) -> dict[str, Any]:
-    """What a peer's script printed. Raises UserError with its last words."""
+    """The output of a peer's script. Raises UserError with the end of its errors."""
     done = subprocess.run(command(name, *arguments), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"benchmarks/peers/{name}.py: {done.stderr.strip()[-SAID:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        raise UserError(f"benchmarks/peers/{name}.py: {done.stderr.strip()[-REASON_LENGTH:]}")
+    output: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return output
 
 
 def version(name: str) -> str:
     """The installed version of a peer."""
-    translate = f"from importlib.metadata import version; print(version({name!r}))"
+    program = f"from importlib.metadata import version; print(version({name!r}))"
     python = command(name)[0]
     return subprocess.run(
-        [python, "-c", translate], capture_output=True, text=True, check=True
+        [python, "-c", program], capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -1,7 +1,7 @@
-"""The time of `dvc repro` from an empty cache, by stage, and the share that is spent in the fits.
+"""The time of `dvc repro` with an empty cache, by stage, and the share of fits in it.
 
-Works in a clone of the last commit in a temporary folder, with a DVC cache and a registry of its
-own. Fits that run side by side count once: the union of their intervals.
+It works in a clone of the last commit in a temporary folder, with a DVC cache and a registry of its
+own. Concurrent fits count once, by the union of their intervals.
 """
 
 import os
@@ -23,7 +23,7 @@ Spans = list[tuple[float, float]]
 
 
 def union(spans: Spans) -> float:
-    """The length of what is covered by at least one interval."""
+    """The length of the union of the intervals."""
     covered, end = 0.0, float("-inf")
     for start, stop in sorted(spans):
         covered += max(0.0, stop - max(start, end))
@@ -37,7 +37,7 @@ def within(spans: Spans, start: float, stop: float) -> Spans:
 
 
 def repro(folder: Path, env: dict[str, str]) -> dict[str, tuple[float, float]]:
-    """Run `dvc repro`: when each stage started and ended, in seconds of the clock."""
+    """Run `dvc repro`; returns the start and the end of each stage, in seconds since 1970."""
     starts: dict[str, float] = {"dvc itself": time.time()}
     with subprocess.Popen(
         ["dvc", "repro"],
@@ -50,8 +50,8 @@ def repro(folder: Path, env: dict[str, str]) -> dict[str, tuple[float, float]]:
         output = []
         for line in process.stdout or ():
             output.append(line)
-            if found := re.match(r"Running stage '(\w+)'", line):
-                starts[found[1]] = time.time()
+            if match := re.match(r"Running stage '(\w+)'", line):
+                starts[match[1]] = time.time()
     if process.returncode:
         raise UserError("dvc repro failed:\n" + "".join(output[-20:]))
     ends = [*list(starts.values())[1:], time.time()]
@@ -59,7 +59,7 @@ def repro(folder: Path, env: dict[str, str]) -> dict[str, tuple[float, float]]:
 
 
 def shortest(command: list[str], folder: Path, env: dict[str, str]) -> float:
-    """The time of the least disturbed of some runs."""
+    """The shortest time of some runs."""
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()

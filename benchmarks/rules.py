@@ -1,4 +1,4 @@
-"""Rules of single windows, the usual ones: each alarms at the first window that it finds different."""
+"""Usual rules of single windows: each alarms at the first window that it rejects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from heart.drift.baseline import COLUMNS, Policy, Reference
-from heart.drift.simulation import Sample, counted, draw_reference
+from heart.drift.simulation import Sample, count_steps, draw_reference
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is done with the last `window` patients: `alarm` of their counts and the reference's."""
+    """A rule for the last `window` patients: `alarm` of their counts and those of the reference."""
 
     name: str
     window: int
@@ -24,14 +24,14 @@ class Rule:
 
 
 def psi(window: Array, training: Array) -> Array:
-    """The population stability index of counts [looks, buckets]; empty buckets count as 1e-4."""
+    """The population stability index of counts [checks, buckets]; empty buckets count as 1e-4."""
     p = np.maximum(window / window.sum(axis=1, keepdims=True), 1e-4)
     q = np.maximum(training / training.sum(), 1e-4)
     return np.asarray(((p - q) * np.log(p / q)).sum(axis=1))
 
 
 def homogeneity(window: Array, training: Array) -> Array:
-    """The p-value of the chi-squared test that both have the same shares [looks]."""
+    """The p-value of the chi-squared test that both have the same shares [checks]."""
     total = window + training
     rows, before = window.sum(axis=1, keepdims=True), training.sum()
     with np.errstate(invalid="ignore"):
@@ -72,34 +72,36 @@ RULES = [
 
 
 def grouped(reference: Reference) -> list[Array]:
-    """For each column its buckets [buckets, groups]: ten quantiles, no bucket that training left empty."""
+    """For each column a matrix [buckets, groups] that joins buckets to ten quantiles, none empty in training."""
     matrices = []
     for column in reference.columns:
         size = column.buckets
-        to = np.arange(size)
-        if column.edges:  # the values beyond the training patients join the outer quantiles
-            to = np.append(np.clip(to[:-1] - 1, 0, len(column.counts) - 3), len(column.counts) - 2)
-        matrices.append(np.eye(size)[to])
+        group = np.arange(size)
+        if column.edges:  # values beyond the training patients join the outer quantiles
+            group = np.append(
+                np.clip(group[:-1] - 1, 0, len(column.counts) - 3), len(column.counts) - 2
+            )
+        matrices.append(np.eye(size)[group])
     return matrices
 
 
 def single_delays(
     before: Sample, after: Sample, rows: int, policy: Policy, patients: int, seed: list[int]
 ) -> Array:
-    """After how many patients each of RULES raises its first alarm in one stream; infinity for none.
+    """The number of patients until the first alarm of each of RULES in one stream; infinity for none.
 
-    The reference is of so many `rows` from `before`, as for the project's own rule.
+    The reference has `rows` patients from `before`, as for the project's drift check.
     """
     random = np.random.default_rng(seed)
     reference = draw_reference(before, random, rows, policy)
-    sums = np.cumsum(counted(after.draw(random, patients), reference), axis=0)
+    sums = np.cumsum(count_steps(after.draw(random, patients), reference), axis=0)
     sums = np.vstack([np.zeros_like(sums[:1]), sums])
     groups, starts = grouped(reference), np.cumsum([0, *(c.buckets for c in reference.columns)])
     training = [[*c.counts, c.missing] @ g for c, g in zip(reference.columns, groups, strict=True)]
     rows_to_alarm = []
     for rule in RULES:
-        looks = rule.window // policy.step
-        counts = np.split(sums[looks:] - sums[:-looks], starts[1:-1], axis=1)
+        steps = rule.window // policy.step
+        counts = np.split(sums[steps:] - sums[:-steps], starts[1:-1], axis=1)
         alarm = rule.alarm([c @ g for c, g in zip(counts, groups, strict=True)], training)
-        rows_to_alarm.append((alarm.argmax() + looks) * policy.step if alarm.any() else np.inf)
+        rows_to_alarm.append((alarm.argmax() + steps) * policy.step if alarm.any() else np.inf)
     return np.array(rows_to_alarm, dtype=np.float64)

@@ -1,9 +1,8 @@
 """Scoring and drift of tables of a million to a hundred million rows, on this machine.
 
-A million patients are drawn from the real ones, each measurement for itself, and written again and
-again: as Parquet (numbers as float32, categories as text) and as CSV. The columns that are read and
-written are all that counts. `cpu_seconds` are those of all processors together: on a machine that
-others use too, they say what a row costs.
+A million patients are drawn from the real ones, each measurement independently, and written repeatedly as
+Parquet (numbers as float32, categories as text) and as CSV. Only the columns matter for the cost.
+`cpu_seconds` are the sum over all processors, the cost of a row also on a machine with other load.
 """
 
 import json
@@ -28,38 +27,38 @@ from serve.batch import local
 OUT, PLOT = Path("benchmarks/scale.json"), Path("docs/images/scale.png")
 SIZES = (1_000_000, 10_000_000, 100_000_000)
 CSV_ROWS, SPARK_ROWS, SEED, BATCH = 5_000_000, 20_000_000, 1, 1 << 16
-REPEATS = 3  # of measurements that take seconds; the median counts
+REPEATS = 3  # of measurements that take seconds; the median is reported
 
-Found = dict[str, float]
+Figures = dict[str, float]
 
 
 def patients(rows: int) -> pa.Table:
-    """Patients with the values of the real ones, each measurement drawn for itself."""
+    """Patients with the values of the real ones, each measurement drawn independently."""
     real, _ = files.encoded(files.read_table(files.PREPARED))
-    chance = np.random.default_rng(SEED)
+    random = np.random.default_rng(SEED)
     columns = {}
     for position, measurement in enumerate(MEASUREMENTS):
-        drawn = chance.choice(real[:, position], rows)
+        values = random.choice(real[:, position], rows)
         if measurement.choices:
             names = [choice.name for choice in measurement.choices]
-            codes = pa.array(np.nan_to_num(drawn).astype(np.int8), mask=np.isnan(drawn))
+            codes = pa.array(np.nan_to_num(values).astype(np.int8), mask=np.isnan(values))
             columns[measurement.name] = pa.DictionaryArray.from_arrays(codes, names)
         else:
-            columns[measurement.name] = pa.array(drawn, from_pandas=True)
+            columns[measurement.name] = pa.array(values, from_pandas=True)
     return pa.table(columns)
 
 
 def write_parquet(path: Path, million: pa.Table, rows: int) -> None:
-    """Write a table again and again, in row groups of its length."""
+    """Write a table repeatedly, in row groups of its length."""
     with pq.ParquetWriter(path, million.schema) as writer:
         for _ in range(rows // len(million)):
             writer.write_table(million)
 
 
-def measure(*arguments: object, repeats: int = 1) -> Found:
+def measure(*arguments: object, repeats: int = 1) -> Figures:
     """The median of some runs of benchmarks.scale_run, each in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.scale_run", *map(str, arguments)]
-    runs: list[Found] = []
+    runs: list[Figures] = []
     with TemporaryDirectory(dir=Path(str(arguments[1])).parent) as folder:
         for number in range(repeats):
             line = [part.replace("TARGET", f"{folder}/{number}") for part in command]
@@ -71,7 +70,7 @@ def measure(*arguments: object, repeats: int = 1) -> Found:
 
 
 def parquet(folder: Path, million: pa.Table) -> dict[str, Any]:
-    """Scores and counts of Parquet by number of rows; a file is gone before the next is written."""
+    """Scoring and counting of Parquet by number of rows; each file is deleted before the next is written."""
     report: dict[str, Any] = {}
     for rows in SIZES:
         path = folder / f"{rows}.parquet"
@@ -85,8 +84,8 @@ def parquet(folder: Path, million: pa.Table) -> dict[str, Any]:
     return report
 
 
-def text(folder: Path, million: pa.Table) -> dict[str, Found]:
-    """Scores of CSV, beside reading it by pyarrow and scoring as many rows."""
+def text(folder: Path, million: pa.Table) -> dict[str, Figures]:
+    """Scoring of CSV, beside reading it with pyarrow and scoring as many rows."""
     path = folder / "patients.csv"
     with csv.CSVWriter(path, million.schema) as writer:
         for _ in range(CSV_ROWS // len(million)):
@@ -97,8 +96,8 @@ def text(folder: Path, million: pa.Table) -> dict[str, Found]:
     }
 
 
-def by_spark(folder: Path, million: pa.Table) -> dict[str, Found]:
-    """Seconds by Spark on one core and on two, as if all parts had taken as long as those after the first."""
+def by_spark(folder: Path, million: pa.Table) -> dict[str, Figures]:
+    """Seconds of Spark on one core and on two, extrapolated from the parts after the first."""
     path = folder / "patients.parquet"
     write_parquet(path, million, SPARK_ROWS)
     report = {}
@@ -109,8 +108,8 @@ def by_spark(folder: Path, million: pa.Table) -> dict[str, Found]:
     return report
 
 
-def model_alone(folder: Path, _: pa.Table) -> Found:
-    """The model, given rows that are encoded already."""
+def model_alone(folder: Path, _: pa.Table) -> Figures:
+    """The model alone, on encoded rows."""
     return measure("model", folder / "nothing", math.ceil(SIZES[1] / BATCH), repeats=REPEATS)
 
 
@@ -118,7 +117,7 @@ SECTIONS = {"model": model_alone, "parquet": parquet, "csv": text, "spark": by_s
 
 
 def main() -> None:
-    """Measure all, or only the sections that are named."""
+    """Measure all sections, or the named ones."""
     sections = sys.argv[1:] or list(SECTIONS)
     if unknown := set(sections) - set(SECTIONS):
         raise UserError(f"section {min(unknown)!r}, expected some of {', '.join(SECTIONS)}")
@@ -133,7 +132,7 @@ def main() -> None:
 
 
 def plot(report: dict[str, Any]) -> None:
-    """What a row costs, and the most memory, by the number of rows."""
+    """Plot the cost of a row and the peak memory by the number of rows."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -141,13 +140,13 @@ def plot(report: dict[str, Any]) -> None:
 
     figure, (cost, memory) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for name, label in (("local", "scores"), ("drift", "drift counts")):
-        each = [report[f"{rows}"][name] for rows in SIZES]
+        runs = [report[f"{rows}"][name] for rows in SIZES]
         nanoseconds = [
-            1e9 * run["cpu_seconds"] / rows for run, rows in zip(each, SIZES, strict=True)
+            1e9 * run["cpu_seconds"] / rows for run, rows in zip(runs, SIZES, strict=True)
         ]
         cost.plot(SIZES, nanoseconds, "o-", label=label)
-        memory.plot(SIZES, [run["mebibytes"] for run in each], "o-", label=label)
-    for axes, what in ((cost, "processor time a row, ns"), (memory, "most memory, MiB")):
+        memory.plot(SIZES, [run["mebibytes"] for run in runs], "o-", label=label)
+    for axes, what in ((cost, "processor time a row, ns"), (memory, "peak memory, MiB")):
         axes.set(xscale="log", xlabel="rows of Parquet", ylabel=what, ylim=(0, None))
         axes.legend()
     PLOT.parent.mkdir(parents=True, exist_ok=True)
@@ -155,21 +154,21 @@ def plot(report: dict[str, Any]) -> None:
 
 
 def show(report: dict[str, Any]) -> None:
-    """The table, as text."""
+    """Print the table."""
     print(f"{'':24} {'rows':>12} {'rows/s':>12} {'rows/cpu-s':>12} {'seconds':>8} {'MiB':>6}")
     for rows in SIZES:
-        for name, found in report["parquet"][f"{rows}"].items():
-            _line(f"Parquet, {name}", rows, found)
+        for name, run in report["parquet"][f"{rows}"].items():
+            _line(f"Parquet, {name}", rows, run)
     _line("model alone", SIZES[1], report["model"])
-    for name, found in report["csv"].items():
-        _line(f"CSV, {name}", CSV_ROWS, found)
-    for name, found in report["spark"].items():
-        print(f"Spark {name:18} {SPARK_ROWS:12,} {SPARK_ROWS / found['seconds']:12,.0f}"
-              f" {'':12} {found['seconds']:8.1f}")  # fmt: skip
+    for name, run in report["csv"].items():
+        _line(f"CSV, {name}", CSV_ROWS, run)
+    for name, run in report["spark"].items():
+        print(f"Spark {name:18} {SPARK_ROWS:12,} {SPARK_ROWS / run['seconds']:12,.0f}"
+              f" {'':12} {run['seconds']:8.1f}")  # fmt: skip
     print("->", OUT, PLOT)
 
 
-def _line(name: str, rows: int, run: Found) -> None:
+def _line(name: str, rows: int, run: Figures) -> None:
     print(f"{name:24} {rows:12,} {rows / run['seconds']:12,.0f} {rows / run['cpu_seconds']:12,.0f}"
           f" {run['seconds']:8.1f} {run['mebibytes']:6.0f}")  # fmt: skip
 

@@ -1,7 +1,7 @@
 """One measurement, in a process of its own: `python -m benchmarks.scale_run WHAT SOURCE ARGUMENT...`.
 
-Prints seconds, seconds of all processors, and the most memory that the process ever had, as JSON;
-the start and the loading of the model do not count.
+It prints seconds, the sum of seconds of all processors, and the peak memory of the process as JSON. The
+start and the loading of the model are not measured.
 """
 
 import json
@@ -28,11 +28,11 @@ from serve.batch.work import Job, predict
 from serve.settings import Settings
 
 BATCH = 1 << 16
-SAID: dict[str, float] = {}  # what else an engine says
+ENGINE_FIGURES: dict[str, float] = {}  # further figures of an engine
 
 
 def call(model: Model, onnx: bytes, what: str, source: str, *others: str) -> Callable[[], object]:
-    """What is to be measured."""
+    """The call to measure."""
     if what == "count":
         return partial(count.run, Place.of(source), Choice(), model, local.cores())
     if what in ("model", "read"):
@@ -47,17 +47,17 @@ def call(model: Model, onnx: bytes, what: str, source: str, *others: str) -> Cal
 
 
 def _by_spark(job: Job, parts: Sequence[Part], master: str, sha256: str) -> Iterator[int]:
-    """The Spark engine; says how long each part took once the first was done, and Spark started."""
+    """The Spark engine; it records the time of a part after the first, when Spark has started."""
     done: list[tuple[float, int]] = []
-    for more in spark.run(job, parts, master, sha256):
-        done.append((time.perf_counter(), more))
-        yield more
+    for number in spark.run(job, parts, master, sha256):
+        done.append((time.perf_counter(), number))
+        yield number
     seconds = done[-1][0] - done[0][0]
-    SAID["seconds_a_part"] = seconds / sum(more for _, more in done[1:])
+    ENGINE_FIGURES["seconds_a_part"] = seconds / sum(number for _, number in done[1:])
 
 
 def _read_and_score(model: Model, source: str | None, encoded: Floats, batches: int) -> None:
-    """What scoring is made of, and no more: pyarrow reads a CSV file, and as many rows are scored."""
+    """The steps of scoring alone: pyarrow reads a CSV file, and the same number of rows is scored."""
     if source:
         csv.read_csv(source)
     with ThreadPoolExecutor(local.cores()) as pool:
@@ -72,7 +72,7 @@ def main() -> None:
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - processors
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     run = {"seconds": seconds, "cpu_seconds": cpu_seconds, "mebibytes": peak}
-    print(json.dumps(run | SAID))
+    print(json.dumps(run | ENGINE_FIGURES))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Servers on loopback, one of them under load, or two in turns."""
+"""Servers on loopback, under load one by one or two in turns."""
 
 import contextlib
 import json
@@ -21,14 +21,14 @@ SECONDS, ROUNDS = 5, 5
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers, and how many seconds that took from its start."""
+    """A server that answers, and the seconds from its start to the first response."""
 
     port: int
     pid: int
     seconds: float
 
     def memory(self) -> float:
-        """What it holds in memory, in MiB."""
+        """The resident memory in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
         return int(line.split()[1]) / 1024
@@ -56,7 +56,7 @@ def server(
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -70,13 +70,13 @@ def _answers(port: int, path: str, body: Any) -> bool:
 
 
 def post(port: int, path: str, body: Any) -> bytes:
-    """The answer to one request; `body` is JSON, or what is to be made into it."""
+    """The response to one request; `body` is JSON as bytes, or a value to convert to JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", content, {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-        return bytes(answer.read())
+    with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+        return bytes(response.read())
 
 
 Target = tuple[int, str, Any]  # port, path and body
@@ -85,7 +85,7 @@ Target = tuple[int, str, Any]  # port, path and body
 def load(
     target: Target, connections: int, seconds: float = SECONDS, wait: float | None = None
 ) -> dict[str, Any]:
-    """One load, by a process of its own; without `wait` a refusal is an error."""
+    """One load, by a process of its own; without `wait` a rejection is an error."""
     port, path, body = target
     command = [
         *(sys.executable, "-m", "benchmarks.load", str(port), path),
@@ -94,25 +94,27 @@ def load(
     done = subprocess.run(
         command, input=json.dumps(body), capture_output=True, text=True, check=True
     )
-    found: dict[str, Any] = json.loads(done.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
     allowed = {"200"} if wait is None else {"200", "503"}
-    if not set(found["statuses"]) <= allowed:
-        raise UserError(f"port {port}{path}: {found['statuses']} by status, expected {allowed}")
-    return found
+    if not set(result["statuses"]) <= allowed:
+        raise UserError(f"port {port}{path}: {result['statuses']} by status, expected {allowed}")
+    return result
 
 
-def beside(ours: Target, theirs: Target, connections: int, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Our answers a second over theirs, our p99 over theirs, and both sides' latencies: the medians of
-    some paired rounds.
+def beside(
+    project: Target, other: Target, connections: int, rounds: int = ROUNDS
+) -> dict[str, Any]:
+    """The ratios of responses in a second and of p99 of the project to those of another server, and the
+    latencies of both: the medians of some paired rounds.
     """
-    found, latencies, their_latencies = [], [], []
+    figures, latencies, other_latencies = [], [], []
     for number in range(rounds):
-        # In turns, as what comes first may leave the disk something to do.
+        # In turns, since the first load may leave writes for the disk.
         if number % 2:
-            b, a = load(theirs, connections), load(ours, connections)
+            b, a = load(other, connections), load(project, connections)
         else:
-            a, b = load(ours, connections), load(theirs, connections)
-        found.append(
+            a, b = load(project, connections), load(other, connections)
+        figures.append(
             {
                 "per_second": a["per_second"],
                 "ratio": a["per_second"] / b["per_second"],
@@ -120,14 +122,14 @@ def beside(ours: Target, theirs: Target, connections: int, rounds: int = ROUNDS)
             }
         )
         latencies.append(a["answered"])
-        their_latencies.append(b["answered"])
-    return medians(found) | {
-        "p99_ratios": sorted(one["p99_ratio"] for one in found),
+        other_latencies.append(b["answered"])
+    return medians(figures) | {
+        "p99_ratios": sorted(round_["p99_ratio"] for round_ in figures),
         "latency": medians(latencies),
-        "their_latency": medians(their_latencies),
+        "their_latency": medians(other_latencies),
     }
 
 
 def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
     """The median of each figure."""
-    return {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}
+    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}

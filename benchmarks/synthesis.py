@@ -1,12 +1,12 @@
-"""Generators of synthetic patients beside each other: what their patients are worth, how far from copies.
+"""Generators of synthetic patients: utility of their patients for a model, and distance from real ones.
 
-As in stage synthesize, a method learns from the training rows outside of a fold, and its patients train
-the pipeline's model, which is scored on the fold's real rows. The frozen test rows are not read. All
-methods get the same complete rows, and what they draw becomes patients in the same way: rows that the
-schema does not allow and copies are counted and drawn again, missing values are put back. A bootstrap
-of the real rows shows the two ends: nothing is lost, and nobody is protected.
+As in stage synthesize, a method is fitted on the training rows outside of a fold, the pipeline's model is
+fitted on its patients and scored on the fold's real rows. The frozen test rows are not read. All methods get
+the same complete rows, and their rows are processed in the same way: invalid rows and copies are counted and
+drawn again, and missing values are restored. A bootstrap of the real rows is the reference with full utility
+and no privacy.
 
-Intervals are over seeds (Student's t), of the same patients and folds: they hold the luck of a
+Intervals are over seeds (Student's t) of the same patients and folds: they include the variance of a
 generator, not that of the patients.
 """
 
@@ -36,7 +36,7 @@ from stages import params
 
 OUT = Path("benchmarks/synthesis.json")
 SEEDS = range(5)
-SPARE = 5  # times as many rows as are needed are drawn by a peer, some of which may be invalid
+SPARE = 5  # a peer draws this multiple of the required rows, since some may be invalid
 REAL = "bootstrap of real rows"
 FIGURES = {
     "tstr_auc": "AUC",
@@ -49,27 +49,27 @@ FIGURES = {
 
 
 @dataclass
-class Drawn:
-    """A generator, the processor seconds of its fit, and how many rows it has drawn."""
+class FittedGenerator:
+    """A generator, the processor seconds of its fit, and the number of rows that it has drawn."""
 
     generator: Any
     seconds: float
     rows: int = 0
 
     def set_random_state(self, seed: int) -> None:
-        """Draw the same rows again for the same seed."""
+        """Make the draws depend on a seed."""
         self.generator.set_random_state(seed)
 
     def sample(self, rows: int) -> pd.DataFrame:
-        """So many new rows."""
+        """New rows."""
         self.rows += rows
-        drawn: pd.DataFrame = self.generator.sample(rows)
-        return drawn
+        table: pd.DataFrame = self.generator.sample(rows)
+        return table
 
 
 @dataclass
 class Replay:
-    """Rows that a peer has drawn already."""
+    """The rows of a peer, which has drawn them in advance."""
 
     table: pd.DataFrame
 
@@ -79,45 +79,47 @@ class Replay:
     def sample(self, rows: int) -> pd.DataFrame:
         """The next rows."""
         if len(self.table) < rows:
-            raise UserError(f"a peer's rows are used up, though it drew {SPARE} times as many")
+            raise UserError(
+                f"a peer has drawn {SPARE} times the required rows, expected enough valid ones: raise SPARE"
+            )
         part, self.table = self.table.head(rows), self.table.iloc[rows:]
         return part.reset_index(drop=True)
 
 
-# Methods: complete rows, the number of rows that will be drawn and a seed -> what draws
+# Methods: complete rows, the number of rows to draw and a seed -> a fitted generator
 
 
-def own(real: pd.DataFrame, _rows: int, seed: int) -> Drawn:
-    """CTGAN, or whatever params.yaml says."""
+def own(real: pd.DataFrame, _rows: int, seed: int) -> FittedGenerator:
+    """The generator of params.yaml."""
     options = params.Synthesize.load().model_copy(update={"seed": seed})
     start = time.process_time()
     generator = fit_generator(real, options, lambda: None)
-    return Drawn(generator, time.process_time() - start)
+    return FittedGenerator(generator, time.process_time() - start)
 
 
-def at_defaults(name: str) -> Callable[[pd.DataFrame, int, int], Drawn]:
-    """CTGAN or TVAE as the library makes it."""
+def at_defaults(name: str) -> Callable[[pd.DataFrame, int, int], FittedGenerator]:
+    """CTGAN or TVAE with the defaults of the library."""
 
-    def fitted(real: pd.DataFrame, _rows: int, seed: int) -> Drawn:
+    def fitted(real: pd.DataFrame, _rows: int, seed: int) -> FittedGenerator:
         import ctgan
 
         generator = getattr(ctgan, name)(enable_gpu=False)
         generator.set_random_state(seed)
         start = time.process_time()
         generator.fit(real, DISCRETE)
-        return Drawn(generator, time.process_time() - start)
+        return FittedGenerator(generator, time.process_time() - start)
 
     return fitted
 
 
-def copula(real: pd.DataFrame, rows: int, seed: int) -> Drawn:
+def copula(real: pd.DataFrame, rows: int, seed: int) -> FittedGenerator:
     """The Gaussian copula of sdv."""
     with TemporaryDirectory() as folder:
         source, out = Path(folder, "real.csv"), Path(folder, "drawn.csv")
         files.write_table(source, real)
-        found = peer.run("sdv", source, out, SPARE * rows, seed, ",".join(CONTINUOUS))
-        drawn = files.read_table(out).astype(dict.fromkeys(CONTINUOUS, float))
-    return Drawn(Replay(drawn), found["seconds"])
+        output = peer.run("sdv", source, out, SPARE * rows, seed, ",".join(CONTINUOUS))
+        table = files.read_table(out).astype(dict.fromkeys(CONTINUOUS, float))
+    return FittedGenerator(Replay(table), output["seconds"])
 
 
 METHODS = {
@@ -134,11 +136,11 @@ METHODS = {
 def patients(
     name: str, train: pd.DataFrame, fold: str, rows: int, seed: int
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """What a method that never saw a fold draws for it, and what it took."""
+    """The patients of a method that was fitted without a fold, and the figures of its draws."""
     real = train[train["fold"] != fold].reset_index(drop=True)
     if name == REAL:
-        drawn = real.sample(rows, replace=True, random_state=seed)
-        return drawn.assign(fold=fold), {"copied": 1.0, "invalid": 0.0, "seconds": 0.0}
+        table = real.sample(rows, replace=True, random_state=seed)
+        return table.assign(fold=fold), {"copied": 1.0, "invalid": 0.0, "seconds": 0.0}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # from the mixture models inside, on constant columns
         fitted = METHODS[name](complete(real, seed), rows, seed)
@@ -151,11 +153,11 @@ def patients(
 
 
 def figures(train: pd.DataFrame, parts: list[tuple[pd.DataFrame, Any]]) -> dict[str, float]:
-    """The figures of one method and seed, from what it drew for each fold."""
+    """The figures of one method and seed, over all folds."""
     synthetic = pd.concat([table for table, _ in parts], ignore_index=True)
     means = utility(train, synthetic) | privacy(train, synthetic)
     for name in ("copied", "invalid", "seconds"):
-        means[name] = float(np.mean([taken[name] for _, taken in parts]))
+        means[name] = float(np.mean([draws[name] for _, draws in parts]))
     return means
 
 
@@ -166,7 +168,7 @@ def interval(values: list[float]) -> dict[str, float]:
     return {"mean": float(mean), "low": float(mean - width), "high": float(mean + width)}
 
 
-def measured(names: list[str]) -> dict[str, Any]:
+def measure(names: list[str]) -> dict[str, Any]:
     """The figures of all methods; `real_auc` is that of the real training rows."""
     train, rows = files.read_table(files.TRAIN), params.Synthesize.load().rows
     folds = sorted(train["fold"].unique())
@@ -174,9 +176,9 @@ def measured(names: list[str]) -> dict[str, Any]:
     running = Parallel(n_jobs=-1, return_as="generator")(
         delayed(patients)(name, train, fold, rows, seed) for name, seed, fold in jobs
     )
-    drawn = dict(zip(jobs, tqdm(running, total=len(jobs), desc="generators"), strict=True))
+    parts = dict(zip(jobs, tqdm(running, total=len(jobs), desc="generators"), strict=True))
     runs = {
-        (name, seed): figures(train, [drawn[name, seed, fold] for fold in folds])
+        (name, seed): figures(train, [parts[name, seed, fold] for fold in folds])
         for name, seed in product(names, SEEDS)
     }
     return {
@@ -193,7 +195,7 @@ def measured(names: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     absent = peer.absent(("sdv",))
-    report = measured([n for n in (*METHODS, REAL) if not (absent and METHODS.get(n) is copula)])
+    report = measure([n for n in (*METHODS, REAL) if not (absent and METHODS.get(n) is copula)])
     report["versions"] = {"ctgan": version("ctgan")}
     if not absent:
         report["versions"]["sdv"] = peer.version("sdv")
@@ -202,11 +204,11 @@ def main() -> None:
 
 
 def show(report: dict[str, Any]) -> None:
-    """The table, as text."""
+    """Print the table."""
     print(f"\nreal rows alone: AUC {report['real_auc']:.4f}; means and 95 % intervals over seeds")
     print(f"{'':32}" + "".join(f"{title:26}" for title in FIGURES.values()))
-    for name, found in report["methods"].items():
-        cells = [f"{f['mean']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in found.values()]
+    for name, figures_ in report["methods"].items():
+        cells = [f"{f['mean']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in figures_.values()]
         print(f"{name:32}" + "".join(f"{cell:26}" for cell in cells))
     print("->", OUT)
 

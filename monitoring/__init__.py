@@ -1,1 +1,1 @@
-"""Watching production: drift of the measurements, of their missingness and of the model's score."""
+"""Monitoring: drift of the measurements, of their missing values and of the model's score; retraining."""

@@ -1,4 +1,4 @@
-"""What Prometheus sees of drift: ratios and counts of patients, never a value of one."""
+"""The metrics of the drift check: ratios and counts of patients, never the value of a patient."""
 
 from collections.abc import Iterator
 
@@ -10,17 +10,17 @@ from monitoring.monitor import DriftMonitor
 
 
 class DriftCollector(Collector):
-    """The newest look as metrics. Of too few patients for a verdict only their number is told."""
+    """The newest drift check as metrics; below the minimum of patients only their number."""
 
     def __init__(self, monitor: DriftMonitor) -> None:
         self._monitor = monitor
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: what there is depends on the look."""
+        """Nothing: the metrics depend on the newest check."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of this moment."""
+        """The current metrics."""
         snapshot = self._monitor.snapshot
         ratio = GaugeMetricFamily(
             "heart_drift_ratio",

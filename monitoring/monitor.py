@@ -14,7 +14,7 @@ from heart.registry.model_version import Model
 from heart.schema import NAMES, Floats, SchemaError, encode
 from monitoring.settings import DriftSettings
 
-# Without a model, look this often: it will come any moment.
+# The interval without a model, which may be loaded at any moment.
 SECONDS_WITHOUT_MODEL = 1.0
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class DriftMonitor:
         self._log = log
         self._settings = settings
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="drift", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -71,8 +71,8 @@ class DriftMonitor:
             version = self._settings.model_version
             return f"version {version} is not loaded here" if version else "no model is loaded yet"
         if model.reference is None:
-            return f"version {model.version} came without a drift reference"
-        return "the prediction log was not looked at yet"
+            return f"version {model.version} has no drift baseline"
+        return "there was no drift check yet"
 
     def refresh(self) -> None:
         """Check once. A failure is counted and logged."""
@@ -85,31 +85,31 @@ class DriftMonitor:
             rows, scores = last_patients(self._log, model.version, reference.policy)
         except (LogUnavailable, SchemaError) as error:
             self.failures += 1
-            # A SchemaError says which value of a patient it was.
+            # The message of a SchemaError has the value of a patient.
             reason = error if isinstance(error, LogUnavailable) else type(error).__name__
-            logger.warning("no look for drift: %s", reason)
+            logger.warning("drift check failed: %s", reason)
             return
         self.snapshot = take_snapshot(model.version, rows, scores, reference)
         self.last_run = time.time()
 
     def _model(self) -> Model | None:
-        """The version that is watched, if the champion is it, or the one before."""
+        """The monitored version, if it is the champion or the version before."""
         champion, version = self._champion, self._settings.model_version
         if version is None:
             return champion.current
-        known = (champion.current, champion.previous)
-        return next((model for model in known if model and model.version == version), None)
+        loaded = (champion.current, champion.previous)
+        return next((model for model in loaded if model and model.version == version), None)
 
-    def _follow(self) -> None:
+    def _run(self) -> None:
         interval = self._settings.interval_seconds
         pause = min(SECONDS_WITHOUT_MODEL, interval)
         while not self._stopped.wait(pause):
             try:
                 self.refresh()
             except Exception:
-                # Were it to end, nobody would watch any more.
+                # The thread must continue, whatever fails.
                 self.failures += 1
-                logger.exception("looking for drift failed")
+                logger.exception("drift check failed")
             pause = interval if self._model() else min(SECONDS_WITHOUT_MODEL, interval)
 
 

@@ -1,6 +1,6 @@
 """`python -m monitoring.report`: the drift of the champion's last patients as one HTML file, and in MLflow.
 
-What the page's tab shows, for every feature; the file fetches nothing.
+The content of the page's tab, for every feature; the file loads nothing from elsewhere.
 """
 
 import argparse
@@ -24,10 +24,10 @@ from monitoring.monitor import last_patients
 from monitoring.settings import DriftSettings
 
 EXPERIMENT = "heart-disease-drift"
-PATH = Path("reports/drift.html")  # not in plots/, whose files go with a version of the model
+PATH = Path("reports/drift.html")  # not in plots/, whose files belong to a model version
 
-# What the page's theme calls the colours of style.css.
-COLOURS = """:root { --border-color-primary: #e2e8f0; --background-fill-primary: #fff;
+# The color variables of the page's theme, which style.css uses.
+COLORS = """:root { --border-color-primary: #e2e8f0; --background-fill-primary: #fff;
   --background-fill-secondary: #f8fafc; --body-text-color: #1e293b;
   --body-text-color-subdued: #475569; }
 body { font-family: system-ui, sans-serif; color: var(--body-text-color); max-width: 60rem;
@@ -36,24 +36,24 @@ body { font-family: system-ui, sans-serif; color: var(--body-text-color); max-wi
 
 
 class ReportError(Exception):
-    """What keeps the report from being made, in words."""
+    """The report cannot be made; the message gives the reason."""
 
 
 def html(snapshot: DriftSnapshot, language: Language) -> str:
-    """The whole report: the verdict, then each feature compared, the most drifted first."""
+    """The report: the verdict, then each feature, the largest ratio first."""
     features = "".join(compared_html(snapshot, name, language) for name in by_ratio(snapshot))
     title = translate("drift_title", language)
     return f"""<!doctype html>
 <html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<style>{COLOURS}
+<style>{COLORS}
 {STYLE}</style></head>
 <body>{drift_html(snapshot, language)}<div class="all">{features}</div></body></html>
 """
 
 
-def take_look(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
-    """Look at the last patients in the log once. Raises ReportError."""
+def check(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
+    """Check the last patients in the log. Raises ReportError."""
     try:
         log = PredictionLog(settings.log_url)
     except LogConfigurationError as error:
@@ -65,14 +65,14 @@ def take_look(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
     except (VersionRejected, RegistryUnavailable) as error:
         raise ReportError(str(error)) from error
     if model.reference is None:
-        raise ReportError(f"version {model.version} came without a drift reference")
+        raise ReportError(f"version {model.version} has no drift baseline")
     reference = narrowed(model.reference, drift.window)
     try:
         rows, scores = last_patients(log, model.version, reference.policy)
     except LogUnavailable as error:
         raise ReportError(f"the prediction log cannot be read: {error}") from error
     except SchemaError:
-        # Without its message and the traceback: it says which value of a patient it was.
+        # Without its message and traceback, which contain the value of a patient.
         raise ReportError(
             f"the prediction log has a patient of version {model.version} whose values this schema "
             "does not allow: use the log that this version wrote"
@@ -87,7 +87,7 @@ def _of_version(settings: SharedSettings, number: str) -> SharedSettings:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises ReportError."""
+    """Write a file atomically. Raises ReportError."""
     try:
         with files.replacing(path) as part:
             part.write_text(text, encoding="utf-8")
@@ -97,19 +97,19 @@ def write(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Tracking:
-    """The MLflow server, or the project's own store, whose artifacts lie beside its database."""
+    """The MLflow server, or the project's own store."""
 
     uri: str
 
     def log(self, snapshot: DriftSnapshot, path: Path) -> str:
-        """Log a report as a run of its own; its id. Raises ReportError."""
+        """Log a report as a run of its own; returns the run's id. Raises ReportError."""
         try:
             return self._log(self._client(), snapshot, path)
         except local_store.StoreError as error:
             raise ReportError(str(error)) from error
         except Exception as error:
-            # Whatever store it is, its client has an exception of its own: one message for all.
-            raise ReportError(f"MLflow does not take it: {type(error).__name__}") from error
+            # Each kind of store has exceptions of its own: one message for all.
+            raise ReportError(f"MLflow cannot log {path}: {type(error).__name__}") from error
 
     def _client(self) -> Any:
         local_store.prepare(self.uri)
@@ -141,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     settings, drift = read(SharedSettings), read(DriftSettings)
     try:
-        snapshot = take_look(settings, drift)
+        snapshot = check(settings, drift)
         write(options.path, html(snapshot, options.language))
         print(f"{options.path}: version {snapshot.version}, {snapshot.report.summary}")
         run_id = Tracking(settings.tracking_uri).log(snapshot, options.path)

@@ -1,4 +1,4 @@
-"""What can be set of the drift monitor, in environment variables HEART_DRIFT_... or a file .env."""
+"""The settings of the drift monitor: environment variables HEART_DRIFT_... or a file .env."""
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -8,7 +8,7 @@ from heart.settings import COMMON, Variables
 
 
 class DriftSettings(Variables):
-    """Read when it is made, which only `main` does; whoever needs a setting is given it."""
+    """Read once, in `main`; other functions get it as an argument."""
 
     model_config = SettingsConfigDict(**COMMON, env_prefix="HEART_DRIFT_")
 

@@ -1,4 +1,4 @@
-"""`python -m monitoring.simulate`: sends made-up patients to a running service, so that anyone can see drift."""
+"""`python -m monitoring.simulate`: sends simulated patients to a running service, to demonstrate drift."""
 
 import argparse
 import sys
@@ -16,11 +16,11 @@ from tqdm import tqdm
 from heart.settings import SharedSettings, read
 from monitoring.simulated_patients import SHIFTS, NoPatients, draw, load
 
-ATTEMPTS = 5  # at a service that says 503
+ATTEMPTS = 5  # at a service that answers 503
 
 
 class SimulationError(Exception):
-    """What keeps patients from being sent, in words."""
+    """Patients cannot be sent; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,26 @@ class Sender:
     random: np.random.Generator
 
     def send(self, patients: Iterator[tuple[dict[str, Any], str]], count: int) -> Counter[str]:
-        """How many were answered, refused, and given an outcome. Raises SimulationError."""
-        counts: Counter[str] = Counter(answered=0, refused=0, outcomes=0)
+        """The numbers of answered patients, rejected patients and outcomes. Raises SimulationError."""
+        counts: Counter[str] = Counter(answered=0, rejected=0, outcomes=0)
         start = time.monotonic()
         with tqdm(patients, total=count, unit=" patients") as progress:
             for number, (patient, outcome) in enumerate(progress):
                 if self.rate:
                     time.sleep(max(0.0, start + number / self.rate - time.monotonic()))
                 answer = self._post("/predict", patient)
-                counts["refused" if answer is None else "answered"] += 1
+                counts["rejected" if answer is None else "answered"] += 1
                 if answer is not None and self.random.random() < self.outcomes:
-                    self._tell(answer["prediction_id"], outcome)
+                    self._record(answer["prediction_id"], outcome)
                     counts["outcomes"] += 1
         return counts
 
-    def _tell(self, prediction_id: str, outcome: str) -> None:
-        known = {"prediction_id": prediction_id, "outcome": outcome, "source": "clinician"}
-        self._post("/feedback", known)
+    def _record(self, prediction_id: str, outcome: str) -> None:
+        body = {"prediction_id": prediction_id, "outcome": outcome, "source": "clinician"}
+        self._post("/feedback", body)
 
     def _post(self, route: str, body: Mapping[str, Any]) -> Any:
-        """The answer; None where the service refuses the values."""
+        """The response; None if the service rejects the values."""
         for _ in range(ATTEMPTS):
             try:
                 response = self.client.post(route, json=body)
@@ -64,7 +64,7 @@ class Sender:
         if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
             return None
         if response.status_code == httpx.codes.UNAUTHORIZED:
-            raise SimulationError("the service wants its token: set HEART_API_TOKEN")
+            raise SimulationError(f"{self.client.base_url} requires a token: set HEART_API_TOKEN")
         if not response.is_success:
             text = response.text[:200]
             raise SimulationError(f"{route} answers {response.status_code}: {text}")
@@ -74,17 +74,22 @@ class Sender:
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m monitoring.simulate",
-        description="Send made-up patients to a running service. They stay in its prediction log, "
-        "and outcomes would be learnt from: take a service whose log can be thrown away.",
+        description="Send simulated patients to a running service. They stay in its prediction log, and a "
+        "retraining would use their outcomes: take a service whose log can be deleted.",
     )
     parser.add_argument("--rows", type=_at_least(1, int), default=500, help="patients to send")
-    parser.add_argument("--shift", choices=SHIFTS, default="none", help="how they differ")
+    parser.add_argument(
+        "--shift", choices=SHIFTS, default="none", help="how they differ from the training patients"
+    )
     parser.add_argument(
         "--rate", type=_at_least(0, float), default=50, help="patients a second; 0: no pause"
     )
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the service")
     parser.add_argument(
-        "--outcomes", type=_at_least(0, float), default=0, help="share whose outcome is told too"
+        "--outcomes",
+        type=_at_least(0, float),
+        default=0,
+        help="share of patients whose outcome is sent too",
     )
     parser.add_argument("--seed", type=int, help="for the same patients again")
     options = parser.parse_args(argv)
@@ -97,7 +102,7 @@ def _at_least(least: int, kind: Callable[[str], Any]) -> Callable[[str], Any]:
     def number(text: str) -> Any:
         value = kind(text)
         if not least <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not a number from {least} on")
+            raise argparse.ArgumentTypeError(f"{text} is not a number of at least {least}")
         return value
 
     number.__name__ = kind.__name__
@@ -110,14 +115,14 @@ def main() -> None:
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
     random = np.random.default_rng(options.seed)
     try:
-        people = SHIFTS[options.shift](load(Path()), random)
+        patients = SHIFTS[options.shift](load(Path()), random)
         with httpx.Client(base_url=options.url, headers=headers, timeout=30) as client:
             sender = Sender(client, options.rate, options.outcomes, random)
-            counts = sender.send(draw(people, options.rows, random), options.rows)
+            counts = sender.send(draw(patients, options.rows, random), options.rows)
     except (NoPatients, SimulationError) as error:
         sys.exit(f"error: {error}")
     print(
-        f"{counts['answered']} patients answered, {counts['refused']} refused (422), "
+        f"{counts['answered']} patients answered, {counts['rejected']} rejected (422), "
         f"{counts['outcomes']} outcomes recorded. See {options.url}/drift"
     )
 

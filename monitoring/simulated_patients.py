@@ -1,8 +1,8 @@
-"""Made-up patients: CTGAN's of data/synthetic.csv, and how they may differ from the training patients.
+"""Simulated patients: those of CTGAN in data/synthetic.csv, and shifts that make them differ.
 
-As they are, the drift check tells CTGAN's patients from real ones: it blurs that doctors round a
-blood pressure to tens. So each number is replaced by that of the training patient with the same
-rank; how the measurements go together stays CTGAN's.
+CTGAN does not reproduce, for example, that doctors round a blood pressure to tens, which the drift check
+detects. Each number is therefore replaced by that of the training patient with the same rank; the
+dependence between measurements remains CTGAN's.
 """
 
 import csv
@@ -16,7 +16,7 @@ import numpy as np
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Floats
 
 SYNTHETIC, TRAIN = Path("data/synthetic.csv"), Path("data/train.csv")
-MMOL_PER_MG = 1 / 38.67  # of cholesterol, a decilitre against a litre
+MMOL_PER_MG = 1 / 38.67  # of cholesterol, from mg/dl to mmol/l
 
 Random = np.random.Generator
 AGE, SEX, CHOLESTEROL, SLOPE, VESSELS, THALLIUM = map(
@@ -25,12 +25,12 @@ AGE, SEX, CHOLESTEROL, SLOPE, VESSELS, THALLIUM = map(
 
 
 class NoPatients(Exception):
-    """There is no table to take them from; the message says why."""
+    """The tables of patients cannot be read; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class SimulatedPatients:
-    """Encoded patients [n, 13], what they turned out to have, and how likely each is to come."""
+    """Encoded patients [n, 13], their outcomes, and the probability with which each is drawn."""
 
     rows: Floats
     outcomes: tuple[str, ...]
@@ -38,7 +38,7 @@ class SimulatedPatients:
 
 
 def load(folder: Path) -> SimulatedPatients:
-    """CTGAN's patients, each number brought to the training patients'. Raises NoPatients."""
+    """CTGAN's patients with the numbers of training patients. Raises NoPatients."""
     rows, outcomes = _table(folder / SYNTHETIC, fold="all")
     training, _ = _table(folder / TRAIN)
     for column, measurement in enumerate(MEASUREMENTS):
@@ -54,16 +54,16 @@ def _table(path: Path, fold: str | None = None) -> tuple[Floats, list[str]]:
         columns = [[m.parse(row[m.name]) for row in rows] for m in MEASUREMENTS]
         outcomes = [row[OUTCOME.name] for row in rows]
     except OSError as error:
-        raise NoPatients(f"{path}: {error.strerror}; `make repro` makes it") from error
+        raise NoPatients(f"{path}: {error.strerror}; run `make repro`") from error
     except (KeyError, ValueError, csv.Error) as error:
         raise NoPatients(f"{path}: not a table of the pipeline: {error}") from error
     if not rows:
-        raise NoPatients(f"{path}: no patient in it")
+        raise NoPatients(f"{path}: expected at least one patient")
     return np.array(columns, dtype=np.float32).T, outcomes
 
 
 def _by_rank(values: Floats, training: Floats) -> Floats:
-    """Each value replaced by the training value of the same rank; missing ones stay missing."""
+    """Each value replaced by the training value of the same rank; missing values stay missing."""
     known, real = np.flatnonzero(~np.isnan(values)), np.sort(training[~np.isnan(training)])
     matched = values.copy()
     order = known[np.argsort(values[known], kind="stable")]
@@ -71,45 +71,45 @@ def _by_rank(values: Floats, training: Floats) -> Floats:
     return matched
 
 
-def as_they_are(people: SimulatedPatients, _: Random) -> SimulatedPatients:
-    return people
+def unchanged(patients: SimulatedPatients, _: Random) -> SimulatedPatients:
+    return patients
 
 
-def older(people: SimulatedPatients, _: Random) -> SimulatedPatients:
-    """By half a standard deviation."""
-    return _changed(people, {AGE: people.rows[:, AGE] + 0.5 * people.rows[:, AGE].std()})
+def older(patients: SimulatedPatients, _: Random) -> SimulatedPatients:
+    """Older by half a standard deviation."""
+    return _changed(patients, {AGE: patients.rows[:, AGE] + 0.5 * patients.rows[:, AGE].std()})
 
 
-def more_women(people: SimulatedPatients, _: Random) -> SimulatedPatients:
-    """As many women as men, of whom there are twice as many in training."""
-    return replace(people, weights=_balanced(people.rows[:, SEX] == 1, 0.5))
+def more_women(patients: SimulatedPatients, _: Random) -> SimulatedPatients:
+    """As many women as men; in training there are twice as many men."""
+    return replace(patients, weights=_balanced(patients.rows[:, SEX] == 1, 0.5))
 
 
-def missing_thallium(people: SimulatedPatients, random: Random) -> SimulatedPatients:
-    return _changed(people, {THALLIUM: _without(people.rows[:, THALLIUM], 0.3, random)})
+def missing_thallium(patients: SimulatedPatients, random: Random) -> SimulatedPatients:
+    return _changed(patients, {THALLIUM: _without(patients.rows[:, THALLIUM], 0.3, random)})
 
 
-def other_hospital(people: SimulatedPatients, random: Random) -> SimulatedPatients:
-    """Where the second examination is rare and three in four are ill, as at other hospitals of the UCI data."""
-    rows = people.rows
+def other_hospital(patients: SimulatedPatients, random: Random) -> SimulatedPatients:
+    """Further tests are rare and three in four patients have the disease, as at other hospitals of UCI."""
+    rows = patients.rows
     missing = {VESSELS: 0.97, THALLIUM: 0.6, SLOPE: 0.4}
     changes = {
         column: _without(rows[:, column], share, random) for column, share in missing.items()
     }
     changes |= {AGE: rows[:, AGE] + 5, CHOLESTEROL: rows[:, CHOLESTEROL] - 30}
-    ill = np.array(people.outcomes) == OUTCOME.choices[1].name
-    return replace(_changed(people, changes), weights=_balanced(ill, 0.75))
+    positive = np.array(patients.outcomes) == OUTCOME.choices[1].name
+    return replace(_changed(patients, changes), weights=_balanced(positive, 0.75))
 
 
-def wrong_units(people: SimulatedPatients, _: Random) -> SimulatedPatients:
-    """Cholesterol in mmol/l, which the service refuses."""
-    wrong = people.rows.copy()
+def wrong_units(patients: SimulatedPatients, _: Random) -> SimulatedPatients:
+    """Cholesterol in mmol/l, which the service rejects."""
+    wrong = patients.rows.copy()
     wrong[:, CHOLESTEROL] = np.round(wrong[:, CHOLESTEROL] * MMOL_PER_MG, 1)
-    return replace(people, rows=wrong)
+    return replace(patients, rows=wrong)
 
 
 SHIFTS: Mapping[str, Callable[[SimulatedPatients, Random], SimulatedPatients]] = {
-    "none": as_they_are,
+    "none": unchanged,
     "older": older,
     "more-women": more_women,
     "missing-thallium": missing_thallium,
@@ -123,14 +123,14 @@ def _without(values: Floats, share: float, random: Random) -> Floats:
 
 
 def _balanced(chosen: Any, share: float) -> Any:
-    """Weights with which this share of those who come are chosen ones [n]."""
+    """Weights [n] with which this share of the drawn patients is from `chosen`."""
     weights = np.where(chosen, share / max(chosen.sum(), 1), (1 - share) / max((~chosen).sum(), 1))
     return weights / weights.sum()
 
 
-def _changed(people: SimulatedPatients, columns: Mapping[int, Floats]) -> SimulatedPatients:
-    """People with other values in some columns, whole and within the bounds of the schema."""
-    rows = people.rows.copy()
+def _changed(patients: SimulatedPatients, columns: Mapping[int, Floats]) -> SimulatedPatients:
+    """Patients with other values in some columns, rounded and within the bounds of the schema."""
+    rows = patients.rows.copy()
     for column, values in columns.items():
         measurement = MEASUREMENTS[column]
         rows[:, column] = (
@@ -138,23 +138,22 @@ def _changed(people: SimulatedPatients, columns: Mapping[int, Floats]) -> Simula
             if measurement.choices
             else np.clip(np.rint(values), measurement.low, measurement.high)
         )
-    return replace(people, rows=rows)
+    return replace(patients, rows=rows)
 
 
 def draw(
-    people: SimulatedPatients, count: int, random: Random
+    patients: SimulatedPatients, count: int, random: Random
 ) -> Iterator[tuple[dict[str, Any], str]]:
-    """So many patients for the API, each with what it turned out to have."""
-    for row in random.choice(len(people.rows), size=count, p=people.weights):
-        yield patient(people.rows[row]), people.outcomes[row]
+    """Patients for the API, each with its outcome."""
+    for row in random.choice(len(patients.rows), size=count, p=patients.weights):
+        yield patient(patients.rows[row]), patients.outcomes[row]
 
 
 def patient(row: Floats) -> dict[str, Any]:
-    """An encoded row as the API takes it; None where it was not measured."""
+    """An encoded row as a request of the API; None for a missing value."""
     values: dict[str, Any] = {}
     for measurement, code in zip(MEASUREMENTS, row.tolist(), strict=True):
-        known = (
-            measurement.choices[int(code)].name if measurement.choices and code == code else code
-        )
-        values[measurement.name] = None if code != code else known
+        missing = code != code
+        value = measurement.choices[int(code)].name if measurement.choices and not missing else code
+        values[measurement.name] = None if missing else value
     return values

@@ -1,1 +1,1 @@
-"""The stages of the pipeline: `python -m stages.NAME` runs one, `dvc repro` runs what is out of date."""
+"""The pipeline: one script for each stage of dvc.yaml."""

@@ -1,4 +1,4 @@
-"""Stage evaluate: the ONNX model on real held-out patients, with bootstrap intervals, and plots."""
+"""Stage evaluate: scores of the ONNX model on real held-out patients, bootstrap intervals, and plots."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from heart.ml.scores import Array, roc_auc, with_intervals
 from heart.schema import NAMES
 from stages import params
 
-POINTS = 1000  # of a curve: nobody sees more
+POINTS = 1000  # of a curve; more are not visible
 
 
 def evaluate(
@@ -23,7 +23,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Every score with its 95 % bootstrap interval, for all patients and by group."""
     if len(np.unique(outcome)) < 2:
-        raise UserError(f"{files.TEST}: all {len(test)} outcomes are equal, expected both")
+        raise UserError(
+            f"{files.TEST}: all {len(test)} outcomes are equal, expected both (section split)"
+        )
     figures = _scores(outcome, probability, options) | {"threshold": options.threshold}
     figures["groups"] = {
         name: _scores(outcome[rows], probability[rows], options)
@@ -41,16 +43,17 @@ def _scores(outcome: Array, probability: Array, options: params.Evaluate) -> dic
 
 
 def importance(model: bytes, rows: npt.NDArray[np.float32], outcome: Array) -> pd.DataFrame:
-    """How much ROC AUC is lost when one measurement is withheld from every patient."""
+    """The decrease of ROC AUC when one measurement is withheld from every patient."""
     full = roc_auc(outcome, predict(model, rows))
-    lost = []
+    rows_of_table = []
     for column, name in enumerate(NAMES):
-        without = rows.copy()
-        without[:, column] = np.nan
-        lost.append(
-            {"measurement": name, "roc_auc_lost": full - roc_auc(outcome, predict(model, without))}
-        )
-    return pd.DataFrame(lost).sort_values("roc_auc_lost", ascending=False, ignore_index=True)
+        incomplete = rows.copy()
+        incomplete[:, column] = np.nan
+        decrease = full - roc_auc(outcome, predict(model, incomplete))
+        rows_of_table.append({"measurement": name, "roc_auc_lost": decrease})
+    return pd.DataFrame(rows_of_table).sort_values(
+        "roc_auc_lost", ascending=False, ignore_index=True
+    )
 
 
 def curves(outcome: Array, probability: Array, options: params.Evaluate) -> dict[str, pd.DataFrame]:
@@ -62,8 +65,8 @@ def curves(outcome: Array, probability: Array, options: params.Evaluate) -> dict
     label = {0.0: "absence", 1.0: "presence"}
     predicted = (probability >= options.threshold).astype(float)
     return {
-        "roc": _thinned(pd.DataFrame({"false_positive_rate": fpr, "true_positive_rate": tpr})),
-        "precision_recall": _thinned(pd.DataFrame({"recall": recall, "precision": precision})),
+        "roc": _thin(pd.DataFrame({"false_positive_rate": fpr, "true_positive_rate": tpr})),
+        "precision_recall": _thin(pd.DataFrame({"recall": recall, "precision": precision})),
         "calibration": calibration(outcome, probability, options.bins),
         "confusion": pd.DataFrame(
             {"actual": [label[v] for v in outcome], "predicted": [label[v] for v in predicted]}
@@ -72,10 +75,10 @@ def curves(outcome: Array, probability: Array, options: params.Evaluate) -> dict
     }
 
 
-def _thinned(curve: pd.DataFrame) -> pd.DataFrame:
-    """At most POINTS points of a curve, both ends among them."""
-    kept = np.linspace(0, len(curve) - 1, min(len(curve), POINTS)).round().astype(int)
-    return curve.iloc[kept]
+def _thin(curve: pd.DataFrame) -> pd.DataFrame:
+    """At most POINTS points of a curve, with both ends."""
+    indices = np.linspace(0, len(curve) - 1, min(len(curve), POINTS)).round().astype(int)
+    return curve.iloc[indices]
 
 
 def calibration(outcome: Array, probability: Array, bins: int) -> pd.DataFrame:
@@ -92,7 +95,7 @@ def calibration(outcome: Array, probability: Array, bins: int) -> pd.DataFrame:
 
 
 def decision(outcome: Array, probability: Array) -> pd.DataFrame:
-    """Net benefit over thresholds, of the model and of treating all (Vickers and Elkin 2006)."""
+    """Net benefit by threshold of the model, of treating all and of treating none (Vickers and Elkin 2006)."""
     thresholds = np.arange(1, 20) / 20
     policies = {
         "model": probability[None] >= thresholds[:, None],

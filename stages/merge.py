@@ -1,6 +1,6 @@
-"""Stage merge: real and synthetic training rows in one table, each saying where it came from.
+"""Stage merge: real and synthetic training rows in one table, with their source.
 
-Its figures say what the synthetic rows are worth to a model.
+Its figures measure the utility of the synthetic rows for a model.
 """
 
 import pandas as pd
@@ -12,15 +12,15 @@ from heart.schema import NAMES, OUTCOME
 from heart.subsample import subsample
 from stages import params
 
-MAX_ROWS = 5000  # real patients on which synthetic ones are judged; of more, a stratified subsample
+MAX_ROWS = 5000  # real patients for the figures; of more, a stratified subsample
 COLUMNS = ["patient_id", "source", "fold", *NAMES, OUTCOME.name]
 
 
 def merge(train: pd.DataFrame, synthetic: pd.DataFrame, rows: int) -> pd.DataFrame:
     """All real rows and the first `rows` synthetic ones of each generator.
 
-    A real row's `fold` is the one that it belongs to; a synthetic row's is the one that its
-    generator has not seen, or `all`.
+    The `fold` of a real row is its own; that of a synthetic row is the one that its generator was fitted
+    without, or `all`.
     """
     smallest = int(synthetic["fold"].value_counts().min())
     if rows > smallest:
@@ -34,7 +34,7 @@ def main() -> None:
     options = params.Merge.load()
     train, synthetic = files.read_table(files.TRAIN), files.read_table(files.SYNTHETIC)
     merged = merge(train, synthetic, options.rows)
-    judged = train[subsample(train, MAX_ROWS, seed=0)]
+    sample = train[subsample(train, MAX_ROWS, seed=0)]
     files.write_table(files.MERGED, merged)
     files.write_metrics(
         "merge",
@@ -44,7 +44,7 @@ def main() -> None:
             "presence_by_source": merged.groupby("source")[OUTCOME.name]
             .apply(lambda outcome: float((outcome == "presence").mean()))
             .to_dict(),
-            **utility(judged, synthetic),
+            **utility(sample, synthetic),
         },
     )
 

@@ -1,7 +1,7 @@
-"""Stage register: publish the model to MLflow; a gate decides whether it becomes the champion.
+"""Stage register: publish the model to MLflow; the promotion gate decides whether it becomes the champion.
 
-Idempotent: a model that the registry already holds, known by its hash, is judged no second time.
-In a `dvc exp run` the model is logged as a run of the experiments and never registered.
+Idempotent: a model whose hash is in the registry already keeps its verdict. In a `dvc exp run` the model
+is logged as a run of an experiment and never registered.
 """
 
 import json
@@ -36,14 +36,14 @@ from stages import params
 
 RECORD = registry.FOLDER / "registered.json"
 GROUP_ROWS = 10
-# Groups of held-out patients: those that every version is judged on, and those of the service.
+# Groups of held-out patients: those on which every version is evaluated, and those of the service.
 FROZEN, RECENT = source_group(files.RAW_SOURCE), source_group(files.PRODUCTION_SOURCE)
 EXPERIMENT = "experiment"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One condition of the gate: `value` must be at least (or, for `at_most`, at most) `limit`."""
+    """One condition of the promotion gate: `value` must be at least (`at_most`: at most) `limit`."""
 
     name: str
     value: float
@@ -52,22 +52,22 @@ class Check:
 
 
 def at_least(name: str, value: float | None, limit: float) -> Check:
-    """A check that a value reaches a limit; a value that could not be computed does not."""
-    known = float("nan") if value is None else value
-    return Check(f"{name} at least", known, limit, known >= limit)
+    """A check that a value is at least a limit; a value that cannot be computed fails."""
+    number = float("nan") if value is None else value
+    return Check(f"{name} at least", number, limit, number >= limit)
 
 
 def at_most(name: str, value: float | None, limit: float) -> Check:
-    """A check that a value stays under a limit; a value that could not be computed does not."""
-    known = float("nan") if value is None else value
-    return Check(f"{name} at most", known, limit, known <= limit)
+    """A check that a value is at most a limit; a value that cannot be computed fails."""
+    number = float("nan") if value is None else value
+    return Check(f"{name} at most", number, limit, number <= limit)
 
 
 def floors(figures: Mapping[str, Any], limits: params.Floors) -> list[Check]:
-    """What a model must reach on the held-out rows, on the frozen hold-out and in each group.
+    """The floors of scores on the frozen hold-out and in each group of held-out patients.
 
-    A group counts against a model only if its whole interval lies below the floor. One without both
-    outcomes, or with fewer patients than GROUP_ROWS, says nothing.
+    A group fails only if its whole interval is below the floor. A group without both outcomes, or with
+    fewer patients than GROUP_ROWS, is not checked.
     """
     whole = figures["groups"].get(FROZEN, figures)
     checks = [
@@ -83,12 +83,11 @@ def floors(figures: Mapping[str, Any], limits: params.Floors) -> list[Check]:
 
 
 def not_worse(against: Mapping[str, Any], options: params.Register) -> list[Check]:
-    """Whether the challenger is worse by less than the margins, as `compare` found.
+    """Checks that the challenger is worse by less than the margins, from the figures of `compare`.
 
-    In ROC AUC, and in Brier score too: outcomes that are partly wrong pull every risk to the middle,
-    which leaves the ROC AUC as it was. On the frozen hold-out, and on held-out patients of the service
-    once there are enough: with fewer, even an equal challenger would fail for the width of the
-    interval alone.
+    For the ROC AUC and the Brier score: partly wrong outcomes move every risk to the middle, which does
+    not change the ROC AUC. On the frozen hold-out, and on held-out patients of the service if there are
+    enough: with fewer, the width of the interval alone would reject even an equal challenger.
     """
     frozen, recent = against.get(FROZEN, against[ALL]), against.get(RECENT)
     checks = _within("", frozen, options.margins)
@@ -109,14 +108,14 @@ def _smaller_class(figures: Mapping[str, Any]) -> int:
     return int(min(figures["presence"], figures["rows"] - figures["presence"]))
 
 
-def judge(
+def evaluate_gate(
     model: bytes,
     test: pd.DataFrame,
     figures: Mapping[str, Any],
     champion: bytes | None,
     options: params.Register,
 ) -> dict[str, Any]:
-    """The verdict of the gate, with every check. `champion` is None where there is none to beat."""
+    """The verdict of the promotion gate, with every check. `champion` is None if there is none to beat."""
     checks = floors(figures, options.floors)
     against: dict[str, Any] = {}
     if champion is not None:
@@ -135,11 +134,11 @@ def judge(
 def package(
     model: bytes, figures: Mapping[str, Any], trained: Mapping[str, Any]
 ) -> registry.Package:
-    """Everything that is published, with where it came from."""
-    named = {"evaluate": figures, "train": trained}
+    """The version to publish, with the origin of its data."""
+    by_stage = {"evaluate": figures, "train": trained}
     metrics = {
         f"{stage}.{name}": float(value)
-        for stage, content in named.items()
+        for stage, content in by_stage.items()
         for name, value in content.items()
         if isinstance(value, int | float)
     }
@@ -160,19 +159,19 @@ def package(
         metrics,
         {
             "git_commit": git_commit(),
-            # As in dvc.lock, where the rows of every model can be looked up.
+            # The hashes in dvc.lock, by which the rows of every model can be found.
             "train_md5": files.md5(files.TRAIN),
             "test_md5": files.md5(files.TEST),
             "requirements_md5": files.md5(files.LOCK),
         },
-        # Not metrics/register.json: it tells of another model until this one is judged.
+        # Not metrics/register.json: it is of another model until the promotion gate has run.
         [files.METRICS / f"{stage}.json" for stage in params.SECTIONS if stage != "register"]
         + sorted(files.PLOTS.iterdir()),
     )
 
 
 def training(train: pd.DataFrame) -> dict[str, Any]:
-    """What the service may know of the training patients: ranges and quantiles, never a row."""
+    """Ranges and quantiles of the training patients for the service, never a row."""
     numbers = {}
     for measurement in MEASUREMENTS:
         if not measurement.choices:
@@ -187,7 +186,7 @@ def training(train: pd.DataFrame) -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    """The commit that is checked out, with a mark if files differ from it; empty outside of git."""
+    """The current commit, with a suffix if files differ from it; empty outside of git."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
@@ -200,25 +199,25 @@ def git_commit() -> str:
 
 def register(package: registry.Package, figures: Mapping[str, Any], trained: Mapping[str, Any],
              test: pd.DataFrame, options: params.Register) -> dict[str, Any]:  # fmt: skip
-    """Publish, judge, and promote if the gate says so. Returns the verdict, kept with the version."""
+    """Publish a version, and promote it if it passes the gate. Returns the verdict, a tag of the version."""
     client = registry.connect()
     name = options.model_name
-    # Two at once would each find no version of this model, and each publish one.
+    # Without the lock, two processes could each publish a version of this model.
     with registry.exclusive(client):
         version = registry.find(client, name, package)
         if version is not None and VERDICT in version.tags:
             return dict(json.loads(version.tags[VERDICT]))
-        champion = registry.to_beat(client, name, version)
-        rival = None
+        champion = registry.version_to_beat(client, name, version)
+        model = None
         if champion is not None and champion.tags.get(SCHEMA) == fingerprint():
-            rival = registry.load(champion)
-        verdict = judge(package.model, test, figures, rival, options)
+            model = registry.load(champion)
+        verdict = evaluate_gate(package.model, test, figures, model, options)
         if version is None:
             experiment = local_store.experiment(client, name)
             text = card.model_card(figures, trained, verdict, package)
             version = registry.publish(client, name, experiment, package, text)
         verdict |= {"model": name, "version": int(version.version)}
-        verdict["rival"] = int(champion.version) if champion is not None and rival else None
+        verdict["rival"] = int(champion.version) if champion is not None and model else None
         if verdict["verdict"] == PASSED:
             set_champion(client, name, version.version)
         client.set_model_version_tag(name, version.version, VERDICT, json.dumps(verdict))
@@ -226,16 +225,16 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
 
 
 def log_experiment(package: registry.Package, options: params.Register) -> dict[str, Any]:
-    """Log the model of a `dvc exp run` as a run of its own experiment; nothing is registered."""
+    """Log the model of a `dvc exp run` as a run of the experiments; nothing is registered."""
     client = registry.connect()
     experiment = local_store.experiment(client, f"{options.model_name}-experiments")
     name = os.environ.get("DVC_EXP_NAME", "")
     tags = {"dvc_experiment": name, "mlflow.runName": name}
-    named = replace(package, tags={**package.tags, **tags})
-    with registry.run(experiment, named):
+    named_package = replace(package, tags={**package.tags, **tags})
+    with registry.run(experiment, named_package):
         pass
     return {"verdict": EXPERIMENT, "model": options.model_name, "reasons": [
-        "an experiment is never registered: `dvc exp apply` it, commit, then `make register`"
+        "experiments are not registered: run `dvc exp apply`, commit, then `make register`"
     ]}  # fmt: skip
 
 

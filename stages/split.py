@@ -1,7 +1,7 @@
 """Stage split: test rows and training folds, by a hash of the patient.
 
-A patient's side depends on nothing but the patient's id: rows that come later never move it, and
-rows of one patient (or of two with the same measurements) are never on both sides.
+The side depends only on the patient's id: later rows never move a patient, and rows of one patient (or of
+two with the same measurements) are never on both sides.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from stages import params
 
 
 def draw(patient_id: str, seed: int) -> float:
-    """A number in [0, 1) that a patient keeps for ever."""
+    """A number in [0, 1) that depends only on patient and seed."""
     digest = hashlib.sha256(f"{seed}:{patient_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -39,10 +39,10 @@ def split(
 
 
 def _folds(train: pd.DataFrame, draws: pd.Series, folds: int) -> pd.Series:
-    """Deal the patients of each outcome out to the folds in the order of their draws."""
+    """Assign the patients of each outcome to the folds in turn, in the order of their draws."""
     first = train.assign(draw=draws).drop_duplicates("patient_id").sort_values("draw")
-    dealt = first.groupby(OUTCOME.name).cumcount() % folds
-    return train["patient_id"].map(dict(zip(first["patient_id"], dealt, strict=True)))
+    folds_of_first = first.groupby(OUTCOME.name).cumcount() % folds
+    return train["patient_id"].map(dict(zip(first["patient_id"], folds_of_first, strict=True)))
 
 
 def main() -> None:

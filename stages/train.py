@@ -1,11 +1,11 @@
 """Stage train: choose the model and the weight of synthetic rows by cross-validation on real rows.
 
-Synthetic rows help to score a held-out fold only if they come from the generator that was fitted
-without that fold. They get a weight only if they earn it: the best weight must beat none by more
-than one standard error of the paired difference over the folds.
+A model for a held-out fold uses only synthetic rows of the generator that was fitted without that fold.
+Synthetic rows are used only if their best weight improves the cross-validated loss by more than one standard
+error of the paired difference over the folds.
 
-Of very many real rows a subsample decides. The logistic regression is then fitted on all of them;
-trees, which take long and whose ONNX graph grows with the rows, on the subsample.
+For very large tables, the choice uses a subsample of the real rows. The logistic regression is then fitted
+on all rows; trees, which take long and whose ONNX graph grows with the rows, on the subsample.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +26,8 @@ from heart.schema import NAMES, SECOND_EXAM
 from heart.subsample import subsample
 from stages import params
 
-PARITY = 1e-5
-PART = 100_000  # rows that are compared at once
+PARITY = 1e-5  # limit of the difference between scikit-learn's and ONNX probabilities
+PART = 100_000  # rows of one comparison
 SCORES = ("roc_auc", "accuracy", "brier", "log_loss")
 
 
@@ -58,7 +58,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Choice:
-    """What cross-validation chose: a candidate, its settings and the weight of synthetic rows."""
+    """The result of the choice: a candidate with its settings, and the weight of synthetic rows."""
 
     name: str
     model: Any
@@ -79,13 +79,16 @@ def rows_of(merged: pd.DataFrame) -> Rows:
 def fit(model: Any, rows: Rows, synthetic_weight: float, generator: str) -> Any:
     """A fitted copy of the model: real rows, and those of one generator at `synthetic_weight`.
 
-    The weight is that of all its rows together against all real ones.
+    The weight is that of all synthetic rows together, relative to all real ones.
     """
-    drawn = rows.synthetic & (rows.fold == generator)
-    used = ~rows.synthetic | (drawn if synthetic_weight > 0 else False)
-    if synthetic_weight > 0 and not drawn.any():
-        raise UserError(f"{files.MERGED}: no synthetic row of generator {generator!r}")
-    real_rows, synthetic_rows = int((~rows.synthetic).sum()), max(int(drawn.sum()), 1)
+    synthetic = rows.synthetic & (rows.fold == generator)
+    used = ~rows.synthetic | (synthetic if synthetic_weight > 0 else False)
+    if synthetic_weight > 0 and not synthetic.any():
+        raise UserError(
+            f"{files.MERGED}: no synthetic row of generator {generator!r}, expected some for each fold: "
+            "run `dvc repro`"
+        )
+    real_rows, synthetic_rows = int((~rows.synthetic).sum()), max(int(synthetic.sum()), 1)
     weight = np.where(rows.synthetic, synthetic_weight * real_rows / synthetic_rows, 1.0)
     return clone(model).fit(rows.x[used], rows.y[used], weight[used])
 
@@ -93,8 +96,8 @@ def fit(model: Any, rows: Rows, synthetic_weight: float, generator: str) -> Any:
 def losses(model: Any, rows: Rows, synthetic_weight: float) -> Array:
     """The loss on each fold of models fitted without it [folds].
 
-    The mean of the log losses with all measurements and with the second examination withheld: the
-    product must be good in both cases.
+    It is the mean of the log losses with all measurements and without the further tests (slope, vessels,
+    thallium): the model must predict well in both cases.
     """
     fold_losses = []
     for fold in rows.folds():
@@ -108,22 +111,22 @@ def losses(model: Any, rows: Rows, synthetic_weight: float) -> Array:
 
 
 def decision_subset(merged: pd.DataFrame, max_rows: int, seed: int) -> npt.NDArray[np.bool_]:
-    """Which rows [n] decide: all synthetic ones, and at most `max_rows` of the real ones."""
+    """The rows [n] for the choice: all synthetic ones, and at most `max_rows` of the real ones."""
     synthetic = (merged["source"] == files.SYNTHETIC_SOURCE).to_numpy()
-    chosen = synthetic.copy()
-    chosen[~synthetic] = subsample(merged[~synthetic], max_rows, seed)
-    return chosen
+    subset = synthetic.copy()
+    subset[~synthetic] = subsample(merged[~synthetic], max_rows, seed)
+    return subset
 
 
-def out_of_fold(choice: Choice, learnt: Rows, rows: Rows) -> Array:
-    """The probability of presence of each real row [n], by a model that was fitted without its fold.
+def out_of_fold(choice: Choice, training: Rows, rows: Rows) -> Array:
+    """The probability of presence of each real row [n], from a model that was fitted without its fold.
 
-    The models are fitted on rows of `learnt`, all of `rows` or a part of them.
+    The models are fitted on `training`, which is `rows` or a part of them.
     """
     real = np.flatnonzero(~rows.synthetic)
     probability = np.empty(len(real))
     for fold in rows.folds():
-        fitted = fit(choice.model, learnt.without(fold), choice.synthetic_weight, fold)
+        fitted = fit(choice.model, training.without(fold), choice.synthetic_weight, fold)
         probability[rows.fold[real] == fold] = fitted.predict_proba(rows.real(fold).x)[:, 1]
     return probability
 
@@ -137,14 +140,14 @@ def scores(y: npt.ArrayLike, p: npt.ArrayLike) -> dict[str, float]:
 def choose(
     rows: Rows, models: Mapping[str, Sequence[Any]], weights: Iterable[float]
 ) -> tuple[Choice, dict[str, float], dict[float, Array]]:
-    """The best candidate on real rows alone, then the weight of synthetic rows that it earns.
+    """The best candidate on real rows alone, then the weight of synthetic rows.
 
-    Also the mean loss of each candidate, and the losses on the folds at each weight.
+    Also returns the mean loss of each candidate, and the losses on the folds for each weight.
     """
-    tried = [(name, model, losses(model, rows, 0.0)) for name in models for model in models[name]]
-    name, model, plain = min(tried, key=lambda item: float(item[2].mean()))
+    results = [(name, model, losses(model, rows, 0.0)) for name in models for model in models[name]]
+    name, model, plain = min(results, key=lambda item: float(item[2].mean()))
     by_candidate: dict[str, float] = {}
-    for candidate, _, loss in tried:
+    for candidate, _, loss in results:
         by_candidate[candidate] = min(float(loss.mean()), by_candidate.get(candidate, np.inf))
     by_weight = {0.0: plain}
     by_weight |= {weight: losses(model, rows, weight) for weight in weights if weight > 0}
@@ -154,7 +157,7 @@ def choose(
 
 
 def improves_beyond_se(plain: Array, merged: Array) -> bool:
-    """Whether losses [folds] with synthetic rows beat those without by more than a standard error."""
+    """Whether losses [folds] with synthetic rows are smaller than without by more than a standard error."""
     gain = plain - merged
     return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
 
@@ -162,11 +165,11 @@ def improves_beyond_se(plain: Array, merged: Array) -> bool:
 def cross_validate(
     rows: Rows, models: Mapping[str, Sequence[Any]], weights: Sequence[float]
 ) -> dict[str, float]:
-    """Scores of the whole recipe on real rows: the choice is made anew without each fold.
+    """Mean scores over the folds of the whole procedure: the choice is repeated without each fold.
 
-    Synthetic rows that take part in that choice are drawn by generators of other folds, which saw this
-    one; those that a model is fitted on are not. The mean over the folds. `..._without_second_exam` withholds those measurements from the fitted
-    model; `reference_..._without_second_exam` is a model of the same kind that never had them.
+    In that choice, synthetic rows are from generators of other folds, which were fitted with this one;
+    the rows on which a model is fitted are not. `..._without_second_exam` withholds the further tests from
+    the fitted model; `reference_..._without_second_exam` is the same model fitted without them.
     """
     names = ("full", "withheld", "reference")
     folds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
@@ -174,8 +177,8 @@ def cross_validate(
         inside, held_out = rows.without(fold), rows.real(fold)
         choice, _, _ = choose(inside, models, weights)
         fitted = fit(choice.model, inside, choice.synthetic_weight, fold)
-        blind = Rows(withhold(inside.x), inside.y, inside.fold, inside.synthetic)
-        reference = fit(choice.model, blind, choice.synthetic_weight, fold)
+        incomplete = Rows(withhold(inside.x), inside.y, inside.fold, inside.synthetic)
+        reference = fit(choice.model, incomplete, choice.synthetic_weight, fold)
         for name, model, x in (
             ("full", fitted, held_out.x),
             ("withheld", fitted, withhold(held_out.x)),
@@ -197,7 +200,7 @@ def cross_validate(
 
 
 def parity(fitted: Any, onnx_model: bytes, x: Array) -> float:
-    """The largest difference between the two forms of the model. Raises UserError if it matters."""
+    """The largest difference between the two forms of the model. Raises UserError from PARITY on."""
     parts = np.split(x, range(PART, len(x), PART))
     difference = float(np.max([_gap(fitted, onnx_model, part) for part in parts]))
     if not difference < PARITY:
@@ -223,20 +226,20 @@ def main() -> None:
     )
     if options.model != "auto":
         models = {options.model: models[options.model]}
-    deciding = rows.take(decision_subset(merged, options.max_rows, options.seed))
-    choice, by_candidate, by_weight = choose(deciding, models, options.synthetic_weights)
-    learnt = rows if isinstance(choice.model, ChainedLogisticRegression) else deciding
-    fitted = fit(choice.model, learnt, choice.synthetic_weight, files.ALL)
+    subset = rows.take(decision_subset(merged, options.max_rows, options.seed))
+    choice, by_candidate, by_weight = choose(subset, models, options.synthetic_weights)
+    training = rows if isinstance(choice.model, ChainedLogisticRegression) else subset
+    fitted = fit(choice.model, training, choice.synthetic_weight, files.ALL)
     onnx_model = export(fitted).SerializeToString(deterministic=True)
-    figures = cross_validate(deciding, models, options.synthetic_weights)
+    figures = cross_validate(subset, models, options.synthetic_weights)
     difference = parity(fitted, onnx_model, rows.x)
     with files.replacing(files.ONNX) as part:
         part.write_bytes(onnx_model)
     with files.replacing(files.ERROR) as part:
         part.write_bytes(export_error(fitted).SerializeToString(deterministic=True))
     real = pd.DataFrame({"patient_id": merged["patient_id"][~rows.synthetic]})
-    blind = out_of_fold(choice, learnt, rows)
-    files.write_table(files.OUT_OF_FOLD, real.assign(probability=blind.round(8)))
+    probability = out_of_fold(choice, training, rows)
+    files.write_table(files.OUT_OF_FOLD, real.assign(probability=probability.round(8)))
     files.write_metrics(
         "train",
         {
@@ -249,8 +252,8 @@ def main() -> None:
             "onnx_difference": difference,
             "second_exam": list(SECOND_EXAM),
             "real_rows": int((~rows.synthetic).sum()),
-            "real_rows_used": int((~deciding.synthetic).sum()),  # by the choice, and its figures
-            "real_rows_fitted": int((~learnt.synthetic).sum()),
+            "real_rows_used": int((~subset.synthetic).sum()),  # for the choice and its figures
+            "real_rows_fitted": int((~training.synthetic).sum()),
         },
     )
 

@@ -1,4 +1,4 @@
-"""A server on the loopback that answers as a test says."""
+"""A server on the loopback with responses from a function."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# Of a request, whose `path`, `command` and `headers` it may ask, and its body: the status and the content.
+# From the handler of a request (`path`, `command`, `headers`) and its body to status and content.
 Answer = Callable[[BaseHTTPRequestHandler, bytes], tuple[int, bytes]]
 
 
 @contextmanager
 def answering(answer: Answer) -> Iterator[str]:
-    """The address of a server that answers so."""
+    """The address of the server."""
 
     class Handler(BaseHTTPRequestHandler):
         def reply(self) -> None:

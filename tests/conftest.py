@@ -1,6 +1,5 @@
-"""What several test files share: commands in a folder, a registry of its own, and a small pipeline."""
+"""Shared fixtures: commands in a folder, a registry, and a small pipeline."""
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 
 from heart import files
 from heart.ml.estimators import ChainedLogisticRegression
@@ -28,7 +28,7 @@ pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.drift"]
 ROOT = Path(__file__).parents[1]
 Require = Callable[[str | Path | None, str], Path]
 
-# A generator of one epoch, few rows and one kind of model: every stage does its work in seconds.
+# A generator of one epoch, a small number of rows and one kind of model: every stage takes seconds.
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "split": {"folds": 3},
     "synthesize": {"epochs": 1, "rows": 60, "batch_size": 100},
@@ -47,14 +47,14 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of commands: this one's programs, and nothing of the caller's settings."""
-    kept = {
+    """The environment of commands: the programs of this Python, without settings of the caller."""
+    others = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PYTHON", "MLFLOW_", "DVC_", "GIT_", "AWS_", "MAKE"))
     }
     return {
-        **kept,
+        **others,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "DVC_NO_ANALYTICS": "1",
@@ -67,9 +67,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def require() -> Require:
-    """The path of a program; a skip where it is not, which is a failure if programs are required."""
+    """The path of a program; without it a skip, or a failure if programs are required."""
 
-    def found(program: str | Path | None, package: str) -> Path:
+    def path_of(program: str | Path | None, package: str) -> Path:
         if program:
             return Path(program)
         reason = f"a program is not installed: apt-get install {package}"
@@ -77,12 +77,12 @@ def require() -> Require:
             pytest.fail(reason)
         pytest.skip(reason)
 
-    return found
+    return path_of
 
 
 @pytest.fixture(scope="session")
 def command(environment: dict[str, str]) -> Callable[..., Any]:
-    """Run a program in a folder and expect its exit code, if one is expected."""
+    """Run a program in a folder and check its exit code, unless `code` is None."""
 
     def run(
         line: str | list[str], folder: Path, code: int | None = 0, **settings: str
@@ -100,15 +100,14 @@ def command(environment: dict[str, str]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A folder that the first test process which needs it makes, for all of them; only to read."""
+    """A folder that one test process creates for all of them; only to read."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
 
     def folder(name: str, make: Callable[[Path], None]) -> Path:
         base = shared / name
-        with (shared / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(shared / f"{name}.lock"):
             if not (base / "done").exists():
                 shutil.rmtree(base, ignore_errors=True)
                 base.mkdir()
@@ -157,20 +156,20 @@ def project(small_pipeline: Path, tmp_path: Path) -> Path:
 
 
 def copied(clone: Path, target: Path) -> Path:
-    """A copy of a clone in which another process may ask git something meanwhile."""
-    passing = shutil.ignore_patterns("index.lock")
-    return Path(shutil.copytree(clone, target, symlinks=True, ignore=passing))
+    """A copy of a clone, while another process may run git in it."""
+    ignored = shutil.ignore_patterns("index.lock")
+    return Path(shutil.copytree(clone, target, symlinks=True, ignore=ignored))
 
 
 @pytest.fixture(scope="session")
 def patients() -> pd.DataFrame:
-    """The real patients as a stage would read them."""
+    """The real patients as a stage reads them."""
     return files.read_table(ROOT / files.RAW).assign(source="raw")
 
 
 @pytest.fixture(scope="session")
 def model_of(patients: pd.DataFrame) -> Callable[..., bytes]:
-    """ONNX models of two thirds of the patients; with `shuffled` outcomes they know nothing."""
+    """ONNX models of two thirds of the patients; with `shuffled` outcomes they are useless."""
 
     @cache
     def fit(strength: float = 0.1, shuffled: bool = False) -> bytes:
@@ -185,7 +184,7 @@ def model_of(patients: pd.DataFrame) -> Callable[..., bytes]:
 
 @pytest.fixture(scope="session")
 def empty_store(made_once: Callable[..., Path]) -> Path:
-    """A folder with an empty registry: its tables are made once, not in every test."""
+    """A folder with an empty registry, whose tables are created once for all tests."""
 
     def make(base: Path) -> None:
         (base / "store").mkdir()
@@ -199,9 +198,9 @@ def empty_store(made_once: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def watched(empty_store: Path, made_once: Callable[..., Path]) -> Path:
-    """A folder with a registry whose champion has a drift reference; only to read."""
-    given = reference().to_json().encode()
-    return made_once("watched-registry", partial(fill, empty_store, (0.1,), reference=given))
+    """A folder with a registry whose champion has a drift baseline; only to read."""
+    content = reference().to_json().encode()
+    return made_once("watched-registry", partial(fill, empty_store, (0.1,), reference=content))
 
 
 @pytest.fixture
@@ -214,14 +213,14 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def _own_store(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.chdir(folder)
-    # Set, then removed: MLflow sets it by itself, and only so it is forgotten afterwards.
+    # Set, then removed, so that the patch also removes the value that MLflow sets.
     patch.setenv("MLFLOW_TRACKING_URI", "")
     patch.delenv("MLFLOW_TRACKING_URI")
 
 
 @pytest.fixture
 def package_of(tmp_path: Path) -> Callable[[bytes], Package]:
-    """What stage register publishes, around any model."""
+    """Packages as in stage register, with any model."""
     (tmp_path / "metrics").mkdir()
     figures = tmp_path / "metrics" / "evaluate.json"
     figures.write_text("{}\n")

@@ -1,4 +1,4 @@
-"""Which modules a module of the project imports, read from its text."""
+"""The modules that a module of the project imports, from its source."""
 
 import ast
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ ROOT = Path(__file__).parents[1]
 
 @cache
 def names(path: Path) -> frozenset[str]:
-    """All that a module imports anywhere in its text, for the type checker too, as dotted names."""
-    found = set()
+    """The dotted names that a module imports anywhere, for the type checker too."""
+    imports = set()
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(found)
+            imports |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(imports)
 
 
 @cache
 def imported(path: Path) -> frozenset[Path]:
-    """The project's modules that a module imports; of packages those that hold more than a docstring."""
-    return frozenset(found for name in names(path) for found in _modules(name))
+    """The modules of the project that a module imports; packages only if they have more than a docstring."""
+    return frozenset(module for name in names(path) for module in _modules(name))
 
 
 def _modules(name: str) -> Iterator[Path]:
@@ -39,10 +39,10 @@ def _modules(name: str) -> Iterator[Path]:
 
 
 def needed(path: Path) -> set[Path]:
-    """The project's modules that run when a script runs, with the script."""
-    found: set[Path] = set()
-    waiting = {path}
-    while waiting:
-        found |= waiting
-        waiting = {other for one in waiting for other in imported(one)} - found
-    return found
+    """The modules of the project that run with a script, and the script."""
+    modules: set[Path] = set()
+    queue = {path}
+    while queue:
+        modules |= queue
+        queue = {other for module in queue for other in imported(module)} - modules
+    return modules

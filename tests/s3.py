@@ -26,7 +26,7 @@ def s3_server() -> Iterator[str]:
     ):
         pass
     yield address
-    # Its buckets are the process's: the next server would have them too.
+    # Buckets belong to the process: the next server would have them too.
     reset = urllib.request.Request(f"{address}/moto-api/reset", method="POST")  # noqa: S310
     urllib.request.urlopen(reset).close()  # noqa: S310
     server.stop()

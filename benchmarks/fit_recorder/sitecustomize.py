@@ -1,7 +1,7 @@
-"""Notes in the file FIT_LOG when each outermost fit of an estimator or a generator starts and ends.
+"""Write the start and the end of each outermost fit of an estimator or a generator to the file FIT_LOG.
 
-Python imports a module of this name at its start: with this folder in PYTHONPATH the stages, and the
-processes that they start, are timed without knowing it.
+Python imports a module of this name at its start: with this folder in PYTHONPATH the fits of the stages, and
+of the processes that they start, are recorded without changes to the stages.
 """
 
 import functools
@@ -24,7 +24,7 @@ running = threading.local()
 
 
 def record(owner: Any) -> None:
-    """Wrap `owner.fit`; a fit inside another fit counts as part of it."""
+    """Wrap `owner.fit`; a fit inside another fit is part of it."""
     fit = owner.fit
 
     @functools.wraps(fit)
@@ -43,7 +43,7 @@ def record(owner: Any) -> None:
 
 
 class Finder:
-    """Wraps the fits of a module of FITS as soon as it has been executed."""
+    """Wraps the fits of a module of FITS after it has been executed."""
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
         if name not in FITS:

@@ -1,1 +1,1 @@
-"""One script a peer, each run in its own environment (`benchmarks/peer.py`), and what to install there."""
+"""One script and one file of requirements for each peer, which has its own environment (`benchmarks/peer.py`)."""

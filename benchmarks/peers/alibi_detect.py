@@ -1,10 +1,10 @@
-"""The decisions of alibi-detect, at its defaults (`windows.py` says what it is given)."""
+"""The decisions of alibi-detect, with its defaults (`windows.py` describes its input)."""
 
 from typing import Any
 
 from alibi_detect.cd import TabularDrift
 
-from benchmarks.peers.windows import quiet, tell
+from benchmarks.peers.windows import ignore_warnings, print_results
 
 
 def fit(reference: Any, continuous: list[int], _window: int) -> TabularDrift:
@@ -19,5 +19,5 @@ def alarms(detector: TabularDrift, window: Any) -> dict[str, list[bool]]:
 
 
 if __name__ == "__main__":
-    quiet()
-    tell(lambda rows, _: rows, fit, alarms)
+    ignore_warnings()
+    print_results(lambda rows, _: rows, fit, alarms)

@@ -1,4 +1,4 @@
-"""The decisions of evidently, at its defaults (`windows.py` says what it is given)."""
+"""The decisions of evidently, with its defaults (`windows.py` describes its input)."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from evidently import DataDefinition, Dataset, Report
 from evidently.metrics import DriftedColumnsCount
 
 from benchmarks.peers.frames import frame, names
-from benchmarks.peers.windows import quiet, tell
+from benchmarks.peers.windows import ignore_warnings, print_results
 
-SHARE = 0.5  # of the columns: from here on the dataset has drifted
+SHARE = 0.5  # of the columns from which the dataset has drifted
 
 
 def prepare(rows: Any, continuous: list[int]) -> Dataset:
-    """A dataset with its kinds of columns."""
+    """A dataset with the kinds of its columns."""
     table = frame(rows, continuous)
     numbers = names(continuous)
     return Dataset.from_pandas(
@@ -26,8 +26,8 @@ def prepare(rows: Any, continuous: list[int]) -> Dataset:
 
 def alarms(reference: Dataset, window: Dataset) -> dict[str, list[bool]]:
     """Whether half of the columns have drifted, and whether any has."""
-    found = Report([DriftedColumnsCount()]).run(window, reference).dict()
-    share = found["metrics"][0]["value"]["share"]
+    report = Report([DriftedColumnsCount()]).run(window, reference).dict()
+    share = report["metrics"][0]["value"]["share"]
     return {
         "evidently, half of the columns": [share >= SHARE],
         "evidently, any column": [share > 0],
@@ -35,5 +35,5 @@ def alarms(reference: Dataset, window: Dataset) -> dict[str, list[bool]]:
 
 
 if __name__ == "__main__":
-    quiet()
-    tell(prepare, lambda reference, *_: reference, alarms)
+    ignore_warnings()
+    print_results(prepare, lambda reference, *_: reference, alarms)

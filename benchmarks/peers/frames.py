@@ -1,4 +1,4 @@
-"""Rows as the data frame that evidently and nannyml take: numbers, and categories as texts."""
+"""Rows as a data frame for evidently and nannyml: numbers, and categories as texts."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def names(columns: list[int]) -> list[str]:
 
 
 def frame(rows: Any, continuous: list[int]) -> pd.DataFrame:
-    """The columns of rows [n, columns] by name."""
+    """Rows [n, columns] as a data frame."""
     columns = names(list(range(rows.shape[1])))
     kinds = {n: float if i in continuous else str for i, n in enumerate(columns)}
     return pd.DataFrame(rows, columns=columns).astype(kinds)

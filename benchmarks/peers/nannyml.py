@@ -1,4 +1,4 @@
-"""The decisions of nannyml, at its defaults (`windows.py` says what it is given)."""
+"""The decisions of nannyml, with its defaults (`windows.py` describes its input)."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import pandas as pd
 from nannyml import UnivariateDriftCalculator, disable_usage_logging
 
 from benchmarks.peers.frames import frame, names
-from benchmarks.peers.windows import quiet, tell
+from benchmarks.peers.windows import ignore_warnings, print_results
 
 
 def fit(reference: pd.DataFrame, continuous: list[int], window: int) -> Any:
-    """Thresholds are set by the reference in chunks as large as a window."""
+    """Thresholds from the reference, in chunks of the size of a window."""
     columns = list(reference.columns)
     categories = [n for n in columns if n not in names(continuous)]
     calculator = UnivariateDriftCalculator(
@@ -21,12 +21,12 @@ def fit(reference: pd.DataFrame, continuous: list[int], window: int) -> Any:
 
 def alarms(calculator: Any, patients: pd.DataFrame) -> dict[str, list[bool]]:
     """Whether any column alerts, by chunk."""
-    found = calculator.calculate(patients).filter(period="analysis").to_df()
-    alerts = found[[column for column in found.columns if column[-1] == "alert"]]
+    results = calculator.calculate(patients).filter(period="analysis").to_df()
+    alerts = results[[column for column in results.columns if column[-1] == "alert"]]
     return {"nannyml, any column": alerts.any(axis=1).tolist()}
 
 
 if __name__ == "__main__":
-    quiet()
+    ignore_warnings()
     disable_usage_logging()
-    tell(frame, fit, alarms, at_once=100)
+    print_results(frame, fit, alarms, at_once=100)

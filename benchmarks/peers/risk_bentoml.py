@@ -17,13 +17,13 @@ class Risk:
 
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
-        # As in the project's service: more threads cost more than they bring for so few rows.
+        # As in the project's service: more threads only add overhead for a single row.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(os.environ["MODEL"], options)
 
     @bentoml.api  # type: ignore[untyped-decorator]
     def predict(self, rows: list[list[float]]) -> list[float]:
         """The probability of presence of each encoded row."""
-        given = {"measurements": np.asarray(rows, dtype=np.float32)}
-        found: list[float] = self._session.run(None, given)[0][:, 0].tolist()
-        return found
+        inputs = {"measurements": np.asarray(rows, dtype=np.float32)}
+        risks: list[float] = self._session.run(None, inputs)[0][:, 0].tolist()
+        return risks

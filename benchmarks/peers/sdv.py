@@ -1,4 +1,4 @@
-"""A Gaussian copula by sdv, at its defaults: TRAIN.csv OUT.csv ROWS SEED CONTINUOUS,COLUMNS."""
+"""A Gaussian copula of sdv with its defaults: TRAIN.csv OUT.csv ROWS SEED CONTINUOUS,COLUMNS."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from sdv.single_table import GaussianCopulaSynthesizer
 
 
 def main(source: str, out: str, rows: str, seed: str, continuous: str) -> None:
-    """Write so many drawn rows, and print the processor seconds of the fit."""
+    """Write drawn rows, and print the processor seconds of the fit."""
     warnings.simplefilter("ignore")
     numbers = continuous.split(",")
     table = pd.read_csv(source, dtype=str).astype(dict.fromkeys(numbers, float))
@@ -23,10 +23,10 @@ def main(source: str, out: str, rows: str, seed: str, continuous: str) -> None:
     start = time.process_time()
     synthesizer.fit({"patients": table})
     seconds = time.process_time() - start
-    # A fitted synthesizer always draws the same rows first: another seed takes those that follow.
+    # A fitted synthesizer always draws the same sequence of rows: each seed takes another part of it.
     count = int(rows)
-    drawn = synthesizer.sample((int(seed) + 1) * count)["patients"].tail(count)
-    drawn.to_csv(out, index=False)
+    synthetic = synthesizer.sample((int(seed) + 1) * count)["patients"].tail(count)
+    synthetic.to_csv(out, index=False)
     print(json.dumps({"seconds": seconds}))
 
 

@@ -1,1 +1,1 @@
-"""The whole life cycle in some minutes, as a program that fails if any part of it does."""
+"""The life cycle of a model in some minutes, as a program that fails if any part fails."""

@@ -1,8 +1,8 @@
-"""`python -m examples.demo`: from an empty directory to a better champion, and back.
+"""`python -m examples.demo`: from an empty directory to a better champion, and a rollback.
 
-Pipeline, service, patients like those of the training, patients of another hospital with outcomes,
-the alarm, the webhook as Grafana sends it, a retraining, the gate, the new champion under traffic, its
-worth on fresh patients, a rollback. Ends with exit code 1 and the reason if any of this fails.
+Pipeline, service, patients like those of the training, patients of another hospital with outcomes, the
+alarm, the webhook in Grafana's format, a retraining, the promotion gate, the new champion under traffic, its
+scores on new patients, a rollback. Ends with exit code 1 and the reason if any step fails.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import httpx
 import numpy as np
 from tqdm import tqdm
 
-from examples.demo.clients import Patients, Stream, ask, ill, send_alert
+from examples.demo.clients import Patients, Stream, outcomes_of, predict_all, send_alert
 from examples.demo.project import DemoFailed, copy, environment, free_port, run, serving, wait
 from heart.ml.comparison import paired
 from heart.ml.onnx_export import predict
@@ -34,81 +34,95 @@ from monitoring.simulated_patients import SHIFTS, SimulatedPatients, draw, load
 from serve.api.models import Patient
 from stages import params
 
-QUIET, OTHERS, FRESH = 200, 80, 500  # patients
+NORMAL, OTHER, NEW = 200, 80, 500  # patients
 RETRAINING_SECONDS = 1200
 
 
 @dataclass
 class Demo:
-    """One run in a folder, told as it goes on."""
+    """One run in a folder, with its progress printed."""
 
     folder: Path
     patients: Path  # the folder whose tables the patients are drawn from
     start: float = field(default_factory=time.monotonic)
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
 
-    def translate(self, text: str) -> None:
-        """One line, with the time since the start."""
+    def log(self, text: str) -> None:
+        """Print a line with the time since the start."""
         minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
         tqdm.write(f"{minutes:2}:{seconds:02}  {text}")
 
-    def stages(self, line: str) -> None:
-        """Tell of a stage that starts."""
+    def log_stage(self, line: str) -> None:
+        """Print the name of a stage that starts."""
         if line.startswith("Running stage"):
-            self.translate(f"  {line.split(chr(39))[1]}")
+            self.log(f"  {line.split(chr(39))[1]}")
 
-    def drawn(self, shift: str, count: int, half: int) -> Patients:
-        """Patients of one half of the table: nobody is in both."""
-        people = load(self.patients)
-        part = SimulatedPatients(people.rows[half::2], people.outcomes[half::2])
+    def draw(self, shift: str, count: int, half: int) -> Patients:
+        """Patients from one half of the table; the halves have no patient in common."""
+        table = load(self.patients)
+        part = SimulatedPatients(table.rows[half::2], table.outcomes[half::2])
         return list(draw(SHIFTS[shift](part, self.random), count, self.random))
 
-    def send(self, client: httpx.Client, patients: Patients, tell: bool = False) -> list[float]:
-        """The risks that the service gives, with a progress bar."""
-        return list(tqdm(ask(client, patients, tell), total=len(patients), unit=" patients"))
+    def send(self, client: httpx.Client, patients: Patients, record: bool = False) -> list[float]:
+        """The risks from the service, with a progress bar."""
+        return list(
+            tqdm(predict_all(client, patients, record), total=len(patients), unit=" patients")
+        )
 
 
-def expect(holds: object, otherwise: str) -> None:
-    """Raises DemoFailed with what is so otherwise."""
-    if not holds:
-        raise DemoFailed(otherwise)
+def expect(condition: object, failure: str) -> None:
+    """Raises DemoFailed unless the condition is true."""
+    if not condition:
+        raise DemoFailed(failure)
 
 
-def quiet(demo: Demo, client: httpx.Client) -> None:
-    demo.translate(f"{QUIET} patients like those of the training")
-    demo.send(client, demo.drawn("none", QUIET, 0))
-    report = looked_at(client, QUIET)
+def first_model(demo: Demo, variables: dict[str, str]) -> None:
+    demo.log("pipeline:")
+    run([sys.executable, "-m", "dvc", "repro"], demo.folder, variables, demo.log_stage)
+    run([sys.executable, "-m", "heart.registry.summary"], demo.folder, variables, _figures(demo))
+    verdict = json.loads((demo.folder / "metrics" / "register.json").read_text())
+    failure = f"the promotion gate rejected the first model: {verdict['reasons']}"
+    expect(verdict["verdict"] == PASSED, failure)
+
+
+def normal_patients(demo: Demo, client: httpx.Client) -> None:
+    demo.log(f"{NORMAL} patients like those of the training")
+    demo.send(client, demo.draw("none", NORMAL, 0))
+    report = drift_report(client, NORMAL)
     largest = max(report["features"].values(), key=lambda feature: float(feature["ratio"]))
     expect(not report["drifted"], f"a false alarm: {largest['summary']}")
-    demo.translate(f"  no alarm: the largest evidence is {largest['ratio']:.2f} of its limit")
+    demo.log(f"  no alarm: the largest drift score is {largest['ratio']:.2f} of its limit")
 
 
 def other_hospital(demo: Demo, client: httpx.Client) -> list[str]:
     """The features of the alarm."""
-    demo.translate(f"{OTHERS} patients of another hospital, and what they turned out to have")
-    demo.send(client, demo.drawn("other-hospital", OTHERS, 0), tell=True)
-    report = looked_at(client, QUIET + OTHERS)
+    demo.log(f"{OTHER} patients of another hospital, with their outcomes")
+    demo.send(client, demo.draw("other-hospital", OTHER, 0), record=True)
+    report = drift_report(client, NORMAL + OTHER)
     drifted = {name: f for name, f in report["features"].items() if f["drifted"]}
-    expect(drifted, "no alarm, although everything has changed")
-    demo.translate(f"  ALARM: {', '.join(drifted)}")
+    expect(drifted, "no alarm after patients of another hospital")
+    demo.log(f"  ALARM: {', '.join(drifted)}")
     worst = max(drifted.values(), key=lambda feature: float(feature["ratio"]))
-    demo.translate(f"  {worst['summary']}")
+    demo.log(f"  {worst['summary']}")
     return list(drifted)
 
 
-def looked_at(client: httpx.Client, rows: int) -> Any:
-    """What GET /drift says once so many patients were looked at."""
-    wait(lambda: client.get("/drift").json().get("window_rows") == rows, f"{rows} are looked at")
+def drift_report(client: httpx.Client, rows: int) -> Any:
+    """The response of GET /drift once this number of patients was checked."""
+    wait(
+        lambda: client.get("/drift").json().get("window_rows") == rows,
+        f"{rows} patients are checked",
+    )
     return client.get("/drift").json()
 
 
-def retrained(
+def retrain(
     demo: Demo, receiver: httpx.Client, token: str, secret: str, features: list[str]
 ) -> None:
-    demo.translate("the webhook, as Grafana sends it")
-    taken = send_alert(receiver, token, secret, "1", features)
-    expect(taken.status_code == httpx.codes.ACCEPTED, f"the receiver answers {taken.text}")
-    demo.translate("retraining:")
+    demo.log("the webhook in Grafana's format")
+    response = send_alert(receiver, token, secret, "1", features)
+    expect(response.status_code == httpx.codes.ACCEPTED, f"the receiver answers {response.text}")
+    demo.log("retraining:")
     last, shown = _run(receiver, token), 0
     end = time.monotonic() + RETRAINING_SECONDS
     while last["result"] is None:
@@ -116,57 +130,59 @@ def retrained(
         time.sleep(0.5)
         lines = Path(last["log"]).read_text().splitlines()
         for line in lines[shown:]:
-            demo.stages(line)
+            demo.log_stage(line)
         shown, last = len(lines), _run(receiver, token)
     text = Path(last["log"]).read_text()
     expect("Retraining of" in text, f"the retraining failed: {text[-2000:]}")
     for line in text[text.index("Retraining of") :].splitlines():
-        demo.translate(f"  {line}")
-    expect(text.endswith(f": {PASSED}\n"), "the gate refused the challenger")
+        demo.log(f"  {line}")
+    expect(text.endswith(f": {PASSED}\n"), "the promotion gate rejected the challenger")
 
 
 def _run(receiver: httpx.Client, token: str) -> Any:
-    answer = receiver.get("/status", headers={"Authorization": f"Bearer {token}"})
-    return answer.raise_for_status().json()["runs"][0]
+    response = receiver.get("/status", headers={"Authorization": f"Bearer {token}"})
+    return response.raise_for_status().json()["runs"][0]
 
 
-def answering(client: httpx.Client) -> str:
-    """The version that answers."""
+def served_version(client: httpx.Client) -> str:
+    """The version that the service uses."""
     return str(client.get("/model").json()["version"])
 
 
-def fresh(demo: Demo, client: httpx.Client) -> None:
-    demo.translate(f"{FRESH} fresh patients of that hospital, whom no model has learnt from")
-    patients = demo.drawn("other-hospital", FRESH, 1)
-    new = np.array(demo.send(client, patients))
+def new_patients(demo: Demo, client: httpx.Client) -> None:
+    demo.log(f"{NEW} new patients of that hospital, which no model was trained on")
+    patients = demo.draw("other-hospital", NEW, 1)
+    risks = np.array(demo.send(client, patients))
 
     measurements = [Patient(**patient).model_dump() for patient, _ in patients]
-    rows = encode({name: [one[name] for one in measurements] for name in NAMES})
+    rows = encode({name: [row[name] for row in measurements] for name in NAMES})
     options = params.Register.load()
     before = registry.connect().get_model_version_by_alias(options.model_name, "previous")
-    scores = paired(np.array(ill(patients)), new, predict(registry.load(before), rows), options)
+    scores = paired(
+        np.array(outcomes_of(patients)), risks, predict(registry.load(before), rows), options
+    )
     for name, f in scores.items():
-        demo.translate(
+        demo.log(
             f"  {name:<8} champion {f['challenger']:.3f}, before {f['champion']:.3f}: "
             f"{f['difference']:+.3f} "
             f"({options.confidence:.0%} paired interval {f['low']:+.3f} to {f['high']:+.3f})"
         )
     high = scores["brier"]["high"]
-    expect(high is not None and high < 0, "the new champion is no better on fresh patients")
+    expect(high is not None and high < 0, "the new champion is not better on new patients")
 
 
-def rolled_back(demo: Demo, client: httpx.Client, variables: dict[str, str]) -> None:
-    demo.translate("rollback")
+def roll_back(demo: Demo, client: httpx.Client, variables: dict[str, str]) -> None:
+    demo.log("rollback")
     command = [sys.executable, "-m", "heart.registry.promote", "--rollback"]
-    run(command, demo.folder, variables, lambda line: demo.translate(f"  {line.strip()}"))
+    run(command, demo.folder, variables, lambda line: demo.log(f"  {line.strip()}"))
     client.post("/admin/reload").raise_for_status()
-    expect(answering(client) == "1", "version 1 does not answer after the rollback")
-    demo.translate("  version 1 answers again")
+    expect(served_version(client) == "1", "version 1 is not in use after the rollback")
+    demo.log("  version 1 is in use again")
 
 
-def story(demo: Demo, changes: dict[str, str]) -> None:
-    """All of it. Raises DemoFailed."""
-    demo.translate(f"an empty directory: {demo.folder}")
+def run_demo(demo: Demo, changes: dict[str, str]) -> None:
+    """All steps. Raises DemoFailed."""
+    demo.log(f"an empty directory: {demo.folder}")
     copy(demo.folder, changes)
     port, hooks, token, secret = free_port(), free_port(), secrets.token_hex(), secrets.token_hex()
     variables = environment(
@@ -178,11 +194,7 @@ def story(demo: Demo, changes: dict[str, str]) -> None:
         HEART_RETRAIN_TOKEN=token,
         HEART_RETRAIN_SECRET=secret,
     )
-    demo.translate("pipeline:")
-    run([sys.executable, "-m", "dvc", "repro"], demo.folder, variables, demo.stages)
-    run([sys.executable, "-m", "heart.registry.summary"], demo.folder, variables, _figures(demo))
-    verdict = json.loads((demo.folder / "metrics" / "register.json").read_text())
-    expect(verdict["verdict"] == PASSED, f"the gate refused the first model: {verdict['reasons']}")
+    first_model(demo, variables)
     url, retrainer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{hooks}"
     with (
         serving("serve", demo.folder, variables, url, "/health/ready") as client,
@@ -190,29 +202,32 @@ def story(demo: Demo, changes: dict[str, str]) -> None:
             "monitoring.retraining.webhook", demo.folder, variables, retrainer, "/health/live"
         ) as hook,
     ):
-        demo.translate(f"service on {url}, version {answering(client)}; receiver on {retrainer}")
-        quiet(demo, client)
+        demo.log(f"service on {url}, version {served_version(client)}; receiver on {retrainer}")
+        normal_patients(demo, client)
         features = other_hospital(demo, client)
-        with Stream(url, demo.drawn("other-hospital", FRESH, 0)) as stream:
-            retrained(demo, hook, token, secret, features)
-            wait(lambda: answering(client) == "2", "version 2 answers")
-            wait(lambda: stream.versions[-1:] == ["2"], "a patient is answered by version 2")
+        with Stream(url, demo.draw("other-hospital", NEW, 0)) as stream:
+            retrain(demo, hook, token, secret, features)
+            wait(lambda: served_version(client) == "2", "version 2 is in use")
+            wait(lambda: stream.versions[-1:] == ["2"], "version 2 answers a patient")
         expect(not stream.failures, f"requests failed: {stream.failures[:3]}")
-        expect(stream.versions == ["1", "2"], f"versions answered in the order {stream.versions}")
-        demo.translate(f"version 2 answers; of {stream.answered} requests meanwhile none failed")
+        expect(
+            stream.versions == ["1", "2"],
+            f"the order of versions was {stream.versions}, expected 1, 2",
+        )
+        demo.log(f"version 2 is in use; none of {stream.answered} requests failed")
         with inside(demo.folder):
-            fresh(demo, client)
-        rolled_back(demo, client, variables)
-    demo.translate("done")
+            new_patients(demo, client)
+        roll_back(demo, client, variables)
+    demo.log("done")
 
 
 def _figures(demo: Demo) -> Any:
-    return lambda line: demo.translate(f"  {line.strip()}") if "ROC AUC" in line else None
+    return lambda line: demo.log(f"  {line.strip()}") if "ROC AUC" in line else None
 
 
 @contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """The folder as the current one: the registry and the parameters are those of the demo."""
+    """Make the folder the current one, for its registry and parameters."""
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -224,17 +239,17 @@ def inside(folder: Path) -> Iterator[None]:
 def _change(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not SECTION.NAME=VALUE")
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form SECTION.NAME=VALUE")
     return name, value
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave the directory behind")
+    parser.add_argument("--keep", action="store_true", help="do not delete the directory")
     parser.add_argument("--patients", type=Path, help="folder with other tables of patients")
     parser.add_argument(
         "-S", "--set-param", action="append", default=[], metavar="SECTION.NAME=VALUE", type=_change,
-        help="a parameter of the pipeline, as for dvc exp run",
+        help="a parameter of the pipeline, as in dvc exp run",
     )  # fmt: skip
     return parser.parse_args()
 
@@ -244,9 +259,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="heart-demo-"))
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     try:
-        story(Demo(folder, options.patients or folder), dict(options.set_param))
+        run_demo(Demo(folder, options.patients or folder), dict(options.set_param))
     except DemoFailed as error:
-        sys.exit(f"error: {error}\nWhat there is lies in {folder}")
+        sys.exit(f"error: {error}\nThe folder was kept: {folder}")
     if not options.keep:
         shutil.rmtree(folder)
 

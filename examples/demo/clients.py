@@ -1,4 +1,4 @@
-"""Who talks to the service and the receiver: patients, one after the other, and Grafana."""
+"""Clients of the service and the receiver: patients, and the alert of Grafana."""
 
 import hashlib
 import hmac
@@ -20,9 +20,9 @@ Patients = list[tuple[dict[str, Any], str]]
 
 
 class Stream:
-    """Patients who go on coming while the model changes under them; without outcomes.
+    """A thread that sends patients without outcomes while the champion changes.
 
-    `failures` are requests that were not answered with 200, `versions` who answered, in their order.
+    `failures` are requests whose response was not 200, `versions` the answering versions in their order.
     """
 
     def __init__(self, url: str, patients: Patients) -> None:
@@ -46,38 +46,38 @@ class Stream:
         with httpx.Client(base_url=self._url, timeout=30) as client:
             while not self._stopped.wait(PAUSE_SECONDS):
                 try:
-                    answer = client.post("/predict", json=next(self._patients))
+                    response = client.post("/predict", json=next(self._patients))
                 except httpx.HTTPError as error:
                     self.failures.append(repr(error))
                     continue
-                if answer.status_code != httpx.codes.OK:
-                    self.failures.append(f"{answer.status_code}: {answer.text[:200]}")
+                if response.status_code != httpx.codes.OK:
+                    self.failures.append(f"{response.status_code}: {response.text[:200]}")
                     continue
                 self.answered += 1
-                version = answer.json()["model_version"]
+                version = response.json()["model_version"]
                 if self.versions[-1:] != [version]:
                     self.versions.append(version)
 
 
-def ask(client: httpx.Client, patients: Patients, tell: bool = False) -> Iterator[float]:
-    """The risk of each patient, one request each; with `tell`, the outcome is told afterwards."""
+def predict_all(client: httpx.Client, patients: Patients, record: bool = False) -> Iterator[float]:
+    """The risk of each patient, by one request each; with `record`, the outcome is sent afterwards."""
     for patient, outcome in patients:
         answer = client.post("/predict", json=patient).raise_for_status().json()
-        if tell:
-            known = {"prediction_id": answer["prediction_id"], "outcome": outcome}
-            client.post("/feedback", json={**known, "source": "clinician"}).raise_for_status()
+        if record:
+            outcome_of = {"prediction_id": answer["prediction_id"], "outcome": outcome}
+            client.post("/feedback", json={**outcome_of, "source": "clinician"}).raise_for_status()
         yield answer["probability"]
 
 
-def ill(patients: Patients) -> list[float]:
-    """1 for patients who turned out to have the disease, 0 for the others."""
+def outcomes_of(patients: Patients) -> list[float]:
+    """1 for patients with presence, 0 for those with absence."""
     return [float(outcome == OUTCOME.choices[1].name) for _, outcome in patients]
 
 
 def send_alert(
     client: httpx.Client, token: str, secret: str, version: str, features: list[str]
 ) -> httpx.Response:
-    """An alert on drifted features, signed and formed as Grafana's contact point `retraining` sends it."""
+    """An alert on drifted features, with the format and signature of Grafana's contact point `retraining`."""
     labels = {"alertname": "Feature drift", "route": "drift", "model_version": version}
     start = datetime.now(UTC).isoformat()
     alerts = [

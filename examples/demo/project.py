@@ -19,16 +19,16 @@ START_SECONDS = 60
 
 
 class DemoFailed(Exception):
-    """What did not happen as it should, in words."""
+    """A step of the demo failed; the message describes it."""
 
 
 def copy(folder: Path, changes: Mapping[str, str]) -> None:
-    """Copy the files of this checkout, not what git ignores, and commit them; `changes` are of params.yaml."""
-    listed = subprocess.run(
+    """Copy the files of this checkout that git does not ignore, change parameters, and commit."""
+    listing = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
     )  # fmt: skip
-    for name in listed.stdout.splitlines():
+    for name in listing.stdout.splitlines():
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
@@ -43,7 +43,7 @@ def copy(folder: Path, changes: Mapping[str, str]) -> None:
 
 
 def change(params: dict[str, Any], name: str, value: str) -> None:
-    """Give a parameter, SECTION.NAME or deeper, another value, as text of YAML. Raises DemoFailed."""
+    """Set a parameter, SECTION.NAME or deeper, to a value in YAML. Raises DemoFailed."""
     *sections, last = name.split(".")
     place: Any = params
     for key in (*sections, last):
@@ -54,22 +54,22 @@ def change(params: dict[str, Any], name: str, value: str) -> None:
     try:
         holder[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise DemoFailed(f"-S {name}: {value!r} is no value of YAML") from error
+        raise DemoFailed(f"-S {name}: {value!r} is not valid YAML") from error
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
-    """The programs of this Python, and nothing of the caller's own settings."""
-    foreign = ("HEART_", "MLFLOW_", "DVC_", "PYTHON")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    """The environment with the programs of this Python and without the settings of the caller."""
+    prefixes = ("HEART_", "MLFLOW_", "DVC_", "PYTHON")
+    others = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     own = {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
-    return kept | own | {"MLFLOW_DISABLE_TELEMETRY": "true"} | settings
+    return others | own | {"MLFLOW_DISABLE_TELEMETRY": "true"} | settings
 
 
 def run(
-    command: list[str], folder: Path, variables: Mapping[str, str], saw: Callable[[str], None]
+    command: list[str], folder: Path, variables: Mapping[str, str], on_line: Callable[[str], None]
 ) -> None:
-    """Run a command to its end, each of its lines shown to `saw`. Raises DemoFailed."""
+    """Run a command to its end and call `on_line` with each line of output. Raises DemoFailed."""
     lines: list[str] = []
     with subprocess.Popen(
         command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -77,7 +77,7 @@ def run(
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
-            saw(line)
+            on_line(line)
     if process.returncode:
         output = "".join(lines[-20:])
         raise DemoFailed(f"{' '.join(command)} ended with {process.returncode}:\n{output}")
@@ -87,7 +87,7 @@ def run(
 def serving(
     module: str, folder: Path, variables: Mapping[str, str], url: str, ready: str
 ) -> Iterator[httpx.Client]:
-    """A client of a server of the project, from when it is ready until the end. Raises DemoFailed."""
+    """A client of a server of the project, which runs during the block. Raises DemoFailed."""
     output = folder / f"{module}.log"
     with output.open("w") as file:
         process = subprocess.Popen(
@@ -115,11 +115,11 @@ def _answers(client: httpx.Client, path: str, process: subprocess.Popen[bytes], 
 
 
 def wait(condition: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
-    """Wait until something holds. Raises DemoFailed."""
+    """Wait until a condition is true. Raises DemoFailed."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise DemoFailed(f"within {seconds:g} s it did not happen that {what}")
+            raise DemoFailed(f"not true within {seconds:g} s: {what}")
         time.sleep(0.2)
 
 

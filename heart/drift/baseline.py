@@ -1,7 +1,7 @@
-"""What the training patients looked like, in counts, and the limits of the drift check.
+"""The drift baseline (class `Reference`): counts of the training patients, and limits of the drift check.
 
-A reference is small, holds no row of a patient, and is part of a registered version: the pipeline
-writes its JSON, the service reads it.
+It is small, holds no row of a patient, and is part of a registered version: the pipeline writes its
+JSON, the service reads it.
 """
 
 import json
@@ -15,22 +15,22 @@ SCORE = "score"
 COLUMNS = (*NAMES, SCORE)
 FORMAT = 1
 
-# Fewer patients in a window could give one of them away.
+# A score over fewer patients could identify one of them.
 MIN_CELL_COUNT = 11
 
 
 class NotAReference(ValueError):
-    """Not a reference of this code; the message names the place and what was expected."""
+    """Not a reference of this format; the message names the place and the expected value."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How production is looked at, and the promise that the limits keep.
+    """When patients are checked, and the rate of false alarms.
 
-    Every `step` patients the last n are looked at, for each n in `windows`, and all patients so far
-    while they are fewer than the longest window. Of streams of `stream`
-    patients without drift, at most the share `false_alarms` raises any alarm. Numbers are cut into
-    `bins`; the limits come from `simulations` streams, drawn with `seed`.
+    Every `step` patients the last n are checked, for each n in `windows`, and all patients so far while
+    they are fewer than the longest window. Of streams of `stream` patients without drift, at most the
+    share `false_alarms` raises any alarm. Numbers are divided into `bins`; the limits come from
+    `simulations` streams, drawn with `seed`.
     """
 
     windows: tuple[int, ...]
@@ -47,7 +47,7 @@ class Policy:
         if self.windows[0] < MIN_CELL_COUNT:
             raise ValueError(
                 f"the smallest window is {self.windows[0]} patients, "
-                f"expected at least {MIN_CELL_COUNT}: fewer could give one of them away"
+                f"expected at least {MIN_CELL_COUNT}: fewer could identify a patient"
             )
         if any(patients % self.step for patients in (*self.windows, self.stream)):
             raise ValueError(
@@ -58,9 +58,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of each kind of evidence, in standard deviations of what is no drift.
+    """The limits of each kind of statistic, in its standard deviations without drift.
 
-    One a window, and at the end that of all patients so far, as long as no longer window is full.
+    One for each window, and at the end that of all patients so far while the longest window is not full.
     """
 
     shift: tuple[float, ...]
@@ -70,11 +70,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Column:
-    """How many training patients had which values of a measurement, or of the model's score.
+    """The counts of training patients by the value of a measurement, or of the model's score.
 
-    Bucket i of a number holds the values above `edges[i - 1]` and up to `edges[i]`; the first lies
-    below all training patients, the last above. A category has a bucket for each choice and one
-    for any other value.
+    Bucket i of a number holds the values above `edges[i - 1]` and up to `edges[i]`; the first is below
+    all training patients, the last above. A category has a bucket for each choice and one for any
+    other value.
     """
 
     name: str
@@ -85,17 +85,17 @@ class Column:
 
     @property
     def measurement(self) -> Measurement | None:
-        """The measurement; none of the model's score."""
+        """The measurement; None for the model's score."""
         return next((m for m in MEASUREMENTS if m.name == self.name), None)
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """The choices of a category; none of a number."""
+        """The choices of a category; empty for a number."""
         return self.measurement.choices if self.measurement else ()
 
     @property
     def buckets(self) -> int:
-        """How many buckets there are, the one of missing values included, which is the last."""
+        """The number of buckets, with that of missing values, which is the last."""
         return len(self.counts) + 1
 
 
@@ -118,7 +118,7 @@ class Reference:
             document = json.loads(text)
             form = document["format"]
         except (KeyError, TypeError, ValueError) as error:
-            raise NotAReference(f"not a drift reference: {error!r}") from error
+            raise NotAReference(f"not a drift baseline: {error!r}") from error
         if form != FORMAT:
             raise NotAReference(f"format is {form!r}, expected {FORMAT}")
         try:
@@ -128,7 +128,7 @@ class Reference:
                 tuple(_column(content) for content in document["columns"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise NotAReference(f"not a drift reference: {error!r}") from error
+            raise NotAReference(f"not a drift baseline: {error!r}") from error
         _check(reference)
         return reference
 

@@ -1,7 +1,7 @@
-"""Do the last patients look like the training patients? Pure functions of counts.
+"""The drift check: compare the last patients with the training patients. Pure functions of counts.
 
-`fit` makes a reference from training patients, `check` compares the last patients with it. Several
-windows are looked at at once: long ones for small changes, short ones for large changes.
+`fit` computes a reference from training patients, `check` compares the last patients with it. It checks
+several windows at once: long ones detect small changes, short ones detect large changes early.
 """
 
 from collections import Counter
@@ -19,25 +19,25 @@ from heart.schema import MEASUREMENTS, NAMES, Floats
 
 Counts = npt.NDArray[np.int64]
 
-# The rates of all tests add up to this part of the promised one. Shares of whole patients have
-# heavier tails than the normal measurement behind the limits, so some is kept back: with 0.65 an
-# alarm is raised in 0.5 % of streams, with 0.8 in 0.9 %, too near to 1 % (`make bench-drift`).
+# The rates of all tests add up to this part of `Policy.false_alarms`. Shares of patients have heavier
+# tails than the normal variable behind the limits, so that a part is reserved: with 0.65, 0.5 % of streams
+# raise an alarm, with 0.8 it is 0.9 %, too close to 1 % (`make bench-drift`).
 USED_PART = 0.65
 
-# Of that: what `rare` tests may use, and what of the rest of a number its cuts may. A category may
-# use twice as much as a number: a change of a share is harder to notice than a shift of a number.
+# Of that rate: the part of `rare` tests, and of the rest of a number the part of its cuts. A category has
+# twice the rate of a number: a change of a share is harder to detect than a shift of a number.
 RARE_PART, CUTS_PART, CATEGORY_WEIGHT = 0.15, 0.1, 2
 
-# Rows that are sorted into buckets at a time: a million must not need a copy of them all.
+# Rows that are assigned to buckets at a time, so that a million rows need no copy.
 CHUNK = 16384
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one measurement, or of the model's score.
+    """The result for one measurement, or for the model's score.
 
-    `score` and `limit` are those of the test and window with the largest ratio of the two, in
-    standard deviations of what is no drift; a `ratio` above 1 is drift.
+    `score` and `limit` are of the test and window with the largest ratio of the two, in standard
+    deviations without drift; a `ratio` above 1 is drift.
     """
 
     ratio: float
@@ -49,7 +49,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """The findings by name. With fewer rows than the minimum there are none, and no verdict."""
+    """The findings by name; with fewer rows than the minimum there are none, and `drifted` is None."""
 
     window_rows: int
     minimum_rows: int
@@ -61,11 +61,10 @@ class Report:
 def fit(rows: Floats, scores: Floats, policy: Policy) -> Reference:
     """The reference of training patients: encoded rows [n, 13] and the model's scores for them [n].
 
-    The scores must be of models that were fitted without the patient: those of the model itself
-    are more extreme than those of new patients. Raises ValueError for tables that do not fit, and
-    for too few patients.
+    The scores must be out of fold: those that a model gives its own training patients are more extreme
+    than those of new patients. Raises ValueError for tables of other shapes, and for too few patients.
     """
-    _fitting(rows, scores)
+    _check_shapes(rows, scores)
     table = _table(rows, scores)
     if len(table) < MIN_CELL_COUNT:
         raise ValueError(f"{len(table)} training patients, expected at least {MIN_CELL_COUNT}")
@@ -73,8 +72,8 @@ def fit(rows: Floats, scores: Floats, policy: Policy) -> Reference:
     return Reference(len(table), policy, columns)
 
 
-def _fitting(rows: Floats, scores: Floats) -> None:
-    """Raises ValueError for tables that do not fit."""
+def _check_shapes(rows: Floats, scores: Floats) -> None:
+    """Raises ValueError for tables of other shapes."""
     if rows.ndim != 2 or rows.shape[1] != len(NAMES) or scores.shape != (len(rows),):
         raise ValueError(
             f"rows are {rows.shape} and scores are {scores.shape}, "
@@ -97,23 +96,23 @@ def _fit(name: str, values: Floats, rows: int, policy: Policy) -> Column:
 
 
 def _edges(values: Floats, step: float, bins: int) -> tuple[float, ...]:
-    """Just below the smallest value, the quantiles, and the largest value; none of no value."""
+    """A value just below the smallest one, the quantiles, and the largest value; empty without values."""
     known = values[np.isfinite(values)]
     if not len(known):
         return ()
     inner = np.quantile(known, np.arange(1, bins) / bins, method="inverted_cdf")
     low = known.min() - np.float32(step) if step else np.nextafter(known.min(), np.float32(-1))
-    # As text and back: the shortest number that is the same float32.
+    # Through text: the shortest decimal number that is the same float32.
     return tuple(float(str(edge)) for edge in np.unique([low, *inner, known.max()]))
 
 
 def _limits(column: Column, rows: int, policy: Policy) -> Limits:
-    """Every column may use its part of the false alarms, divided by its tests."""
+    """The limits of a column: its part of the rate of false alarms, divided by the number of its tests."""
     tests = Counter(test.kind for test in tests_of(COLUMNS.index(column.name), column))
-    used = policy.false_alarms * USED_PART
-    rare = used * RARE_PART / len(COLUMNS) / tests[RARE]
+    rate = policy.false_alarms * USED_PART
+    rare = rate * RARE_PART / len(COLUMNS) / tests[RARE]
     weights = [CATEGORY_WEIGHT if m.choices else 1 for m in MEASUREMENTS] + [1]
-    values = used * (1 - RARE_PART) * weights[COLUMNS.index(column.name)] / sum(weights)
+    values = rate * (1 - RARE_PART) * weights[COLUMNS.index(column.name)] / sum(weights)
     if column.choices:
         shift = share = values / tests[SHARE]
     else:
@@ -137,7 +136,7 @@ def buckets(values: Floats, column: Column) -> Counts:
 
 
 def count(rows: Floats, scores: Floats, reference: Reference) -> Counts:
-    """How many rows lie in each bucket, all columns one after the other; such counts add up."""
+    """The number of rows in each bucket, all columns one after the other. Counts of parts can be added."""
     counts = [np.zeros(column.buckets, dtype=np.int64) for column in reference.columns]
     for start in range(0, len(rows), CHUNK):
         table = _table(rows[start : start + CHUNK], scores[start : start + CHUNK])
@@ -162,50 +161,51 @@ def count_views(rows: Floats, scores: Floats, reference: Reference) -> tuple[lis
 
 
 def check(rows: Floats, scores: Floats, reference: Reference) -> Report:
-    """Compare the last patients (oldest first) with the reference; older ones than the longest window count for nothing.
+    """Compare the last patients (oldest first) with the reference; only the longest window is used.
 
-    `rows` are encoded [n, 13], `scores` the model's [n]. Any value is allowed, also NaN, infinite
-    ones and codes of no category. Raises ValueError for tables that do not fit.
+    `rows` are encoded [n, 13], `scores` the model's [n]. Any value is allowed, also NaN, infinity and
+    unknown codes of categories. Raises ValueError for tables of other shapes.
     """
-    _fitting(rows, scores)
+    _check_shapes(rows, scores)
     views, counts = count_views(rows, scores, reference)
-    return judge(views, counts, len(rows), reference)
+    return evaluate(views, counts, len(rows), reference)
 
 
-def judge(views: list[int], counts: Counts, rows: int, reference: Reference) -> Report:
-    """The report of counts by view [views, buckets], of `rows` patients in all."""
+def evaluate(views: list[int], counts: Counts, rows: int, reference: Reference) -> Report:
+    """The report of counts by view [views, buckets]; `rows` is the total number of patients."""
     minimum, longest = reference.policy.windows[0], reference.policy.windows[-1]
     if not len(counts):
         reason = f"{rows} patients, {minimum} are needed: no verdict"
         return Report(rows, minimum, None, {}, reason)
     tests = all_tests(reference)
-    evidence = tests.evidence(counts @ tests.projection)
+    statistics = tests.statistics(counts @ tests.projection)
     starts = np.cumsum([0, *(column.buckets for column in reference.columns)])
     features = {}
     for number, column in enumerate(reference.columns):
         own = slice(starts[number], starts[number + 1])
         features[column.name] = _finding(
-            column, number, tests, evidence, tests.limits[views], counts[:, own]
+            column, number, tests, statistics, tests.limits[views], counts[:, own]
         )
     drifted = [name for name, finding in features.items() if finding.drifted]
     verdict = f"drift of {', '.join(drifted)}" if drifted else "no drift"
-    used = min(rows, longest)
-    return Report(used, minimum, bool(drifted), features, f"{verdict} in the last {used} patients")
+    window = min(rows, longest)
+    text = f"{verdict} in the last {window} patients"
+    return Report(window, minimum, bool(drifted), features, text)
 
 
 def _finding(
     column: Column,
     number: int,
     tests: DriftTestSuite,
-    evidence: Array,
+    statistics: Array,
     limits: Array,
     counts: Counts,
 ) -> Finding:
-    """The test and view with the largest ratio of evidence to limit."""
+    """The finding of the test and view with the largest ratio of statistic to limit."""
     own = [i for i, test in enumerate(tests.tests) if test.column == number]
-    ratios = np.abs(evidence[:, own]) / limits[:, own]
+    ratios = np.abs(statistics[:, own]) / limits[:, own]
     view, best = np.unravel_index(np.argmax(ratios), ratios.shape)
-    ratio, statistic = float(ratios[view, best]), float(evidence[view, own[best]])
+    ratio, statistic = float(ratios[view, best]), float(statistics[view, own[best]])
     return Finding(
         ratio=ratio,
         limit=float(limits[view, own[best]]),

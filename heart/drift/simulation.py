@@ -1,7 +1,7 @@
-"""Streams of patients drawn from a sample, and when the drift check first raises an alarm.
+"""Streams of patients drawn from a sample, and the first alarm that the drift check raises on them.
 
-What the promise is held to: for each stream a reference is drawn anew from the patients before the
-drift, then the very tests and limits of the check are applied at each look.
+This verifies the rate of false alarms: each stream has a reference of its own, drawn from the patients
+before the drift, and every drift check applies the tests and limits of production.
 """
 
 from dataclasses import dataclass
@@ -27,30 +27,30 @@ class Sample:
     weights: Array | None = None
 
     def draw(self, random: np.random.Generator, patients: int) -> "Sample":
-        """So many patients, drawn with replacement."""
+        """A sample of this size, drawn with replacement."""
         size = len(self.rows)
         if self.weights is None:
-            drawn = random.integers(size, size=patients)
+            which = random.integers(size, size=patients)
         else:
-            drawn = random.choice(size, size=patients, p=self.weights / self.weights.sum())
-        return Sample(self.rows[drawn], self.scores[drawn])
+            which = random.choice(size, size=patients, p=self.weights / self.weights.sum())
+        return Sample(self.rows[which], self.scores[which])
 
 
 def delays(
     before: Sample, after: Sample, rows: int, policy: Policy, patients: int, streams: int, seed: int,
     start: int = 0,
 ) -> Array:  # fmt: skip
-    """After how many patients of `after` each stream raises its first alarm; infinity for none.
+    """The number of patients of `after` until the first alarm of each stream; infinity for none.
 
-    Each stream has a new reference of so many `rows` from `before`, then `start` patients from it,
-    whose own alarms count for nothing, then so many `patients` of `after`.
+    Each stream has a reference of `rows` patients from `before`. It consists of `start` patients from
+    `before`, whose alarms are ignored, and of `patients` from `after`.
     """
     rows_to_alarm = np.empty(streams)
     for stream in range(streams):
         random = np.random.default_rng([seed, stream])
         reference = draw_reference(before, random, rows, policy)
         counts = [
-            counted(sample.draw(random, number), reference)
+            count_steps(sample.draw(random, number), reference)
             for sample, number in ((before, start), (after, patients))
             if number
         ]
@@ -58,8 +58,8 @@ def delays(
     return rows_to_alarm
 
 
-def counted(stream: Sample, reference: Reference) -> Array:
-    """How many patients between two looks lie in each bucket [looks, buckets]."""
+def count_steps(stream: Sample, reference: Reference) -> Array:
+    """The number of patients between two checks in each bucket [checks, buckets]."""
     step = reference.policy.step
     members = memberships(stream, reference)
     counts: Array = members.reshape(-1, step, members.shape[1]).sum(axis=1)
@@ -69,9 +69,9 @@ def counted(stream: Sample, reference: Reference) -> Array:
 def draw_reference(
     sample: Sample, random: np.random.Generator, rows: int, policy: Policy
 ) -> Reference:
-    """A reference of so many patients drawn with replacement."""
-    drawn = random.integers(len(sample.rows), size=rows)
-    return fit(sample.rows[drawn], sample.scores[drawn], policy)
+    """A reference of patients drawn with replacement."""
+    which = random.integers(len(sample.rows), size=rows)
+    return fit(sample.rows[which], sample.scores[which], policy)
 
 
 def memberships(sample: Sample, reference: Reference) -> Array:
@@ -86,25 +86,27 @@ def memberships(sample: Sample, reference: Reference) -> Array:
 
 
 def views(projected: Array, policy: Policy) -> list[Array]:
-    """What was counted in each window at each of its looks, from that between two; then in all so far."""
+    """The counts of each window at each of its checks, then of all patients so far.
+
+    `projected` are counts of the patients between two checks [checks, ...].
+    """
     sums = np.cumsum(np.vstack([np.zeros_like(projected[:1]), projected]), axis=0)
-    looks = [patients // policy.step for patients in policy.windows]
-    return [*(sums[n:] - sums[:-n] for n in looks), sums[looks[0] : looks[-1]]]
+    steps = [patients // policy.step for patients in policy.windows]
+    return [*(sums[n:] - sums[:-n] for n in steps), sums[steps[0] : steps[-1]]]
 
 
 def first_alarm(reference: Reference, counts: Array, start: int = 0) -> float:
-    """After how many patients the first alarm is raised; infinity for none.
+    """The number of patients until the first alarm; infinity for none.
 
-    `counts` [looks, buckets] are of the patients between two looks. Looks count only after more
-    than `start` patients.
+    `counts` [checks, buckets] are of the patients between two checks. Alarms of the first `start`
+    patients are ignored.
     """
     tests, policy = all_tests(reference), reference.policy
     projected = (counts @ tests.projection).astype(np.float32)
     first = np.inf
-    for view, seen in enumerate(views(projected, policy)):
-        alarm = (np.abs(tests.evidence(seen)) > tests.limits[view]).any(axis=1)
-        before = policy.windows[view if view < len(policy.windows) else 0]
-        came = before + policy.step * np.arange(len(alarm))
-        alarmed = came[alarm & (came > start)]
-        first = min([first, *alarmed[:1]])
+    for view, window_counts in enumerate(views(projected, policy)):
+        alarm = (np.abs(tests.statistics(window_counts)) > tests.limits[view]).any(axis=1)
+        smallest = policy.windows[view if view < len(policy.windows) else 0]
+        patients = smallest + policy.step * np.arange(len(alarm))
+        first = min([first, *patients[alarm & (patients > start)][:1]])
     return first

@@ -1,9 +1,21 @@
-"""The tests that a window is put to, and their evidence: all from the counts of buckets.
+"""The tests of a window and their statistics, all computed from counts of buckets.
 
-Each test is of one of three kinds. `shift`: the mean ridit of a number (its rank among the training
-patients, from 0 to 1), the most powerful for values that are larger or smaller. `share`: the share
-of patients in a category, or above a cut of a number, for changes of any other form. `rare`: the
-share of patients in whom a measurement is missing, or whose value no training patient had.
+A statistic is a number of standard deviations: close to standard normal without drift, positive for more
+and negative for less than in training. There are three kinds of tests:
+
+- `shift`: the mean ridit of a number, which is its rank among the training patients from 0 to 1, with ties
+  in the middle. The mean is 0.5 without drift, and the difference is that of Mann and Whitney's test. It is
+  the most powerful test for values that are larger or smaller (Bross 1958, "How to use ridit analysis").
+- `share`: the share of patients in a category, or above a cut of a number, for changes of another form.
+  The statistic is the signed root of the likelihood ratio G of the two-by-two table of window and training
+  (Woolf 1957, "The log likelihood ratio test"; McCullagh and Nelder 1989, "Generalized linear models").
+- `rare`: as `share`, for missing measurements and for values that no training patient had.
+
+Example: 20 of 100 patients have a category that 20 of 200 training patients had. The signed root is 2.34,
+which is below a limit of 5: the share of 20 instead of 10 percent is no drift yet.
+
+All tests are linear in counts: one matrix product (`projection`) gives what each test counts (`hits`) and
+among how many patients (`known`), so that a check of all windows takes some microseconds.
 """
 
 from dataclasses import dataclass
@@ -23,7 +35,7 @@ SHIFT, SHARE, RARE = "shift", "share", "rare"
 
 @dataclass(frozen=True)
 class DriftTest:
-    """One test: what it counts (`weights`) among which patients (`among`), by bucket of its column."""
+    """One test: the weight of each bucket of its column, and whether the bucket is part of the total."""
 
     column: int
     kind: str
@@ -36,9 +48,9 @@ class DriftTest:
 class DriftTestSuite:
     """All tests of a reference, as matrices.
 
-    `projection` [buckets, 2 tests] turns counts of the buckets of all columns into what each test
-    counts, and among how many patients. `hits` and `known` [tests] are those of the reference,
-    `deviation` [tests] is the standard deviation of ridits, `limits` [views, tests].
+    `projection` [buckets, 2 tests] maps counts of the buckets of all columns to the weighted count of
+    each test and to its total. `hits` and `known` [tests] are both for the reference, `deviation` [tests]
+    is the standard deviation of ridits, `limits` [views, tests].
     """
 
     __test__ = False
@@ -51,33 +63,33 @@ class DriftTestSuite:
     deviation: Array
     limits: Array
 
-    def evidence(self, projected: Any) -> Any:
-        """The evidence [..., tests] of projected counts [..., 2 tests], in standard deviations.
+    def statistics(self, projected: Any) -> Any:
+        """The statistics [..., tests] of projected counts [..., 2 tests], in standard deviations.
 
-        Positive where there is more than in the reference; 0 where no patient is known. Of the
-        type of the counts: float32 is fast and good enough for windows of hundreds of patients.
+        Positive where there is more than in the reference; 0 where no value is known. The result has the
+        type of the counts: float32 is fast and precise enough for windows of hundreds of patients.
         """
         hits, known = np.split(projected, 2, axis=-1)
-        statistic = np.empty_like(hits)
+        results = np.empty_like(hits)
         shifts, shares = self.shifts, ~self.shifts
         hits_before, known_before, deviation = (
             array.astype(projected.dtype) for array in (self.hits, self.known, self.deviation)
         )
-        statistic[..., shares] = signed_root(
+        results[..., shares] = signed_root(
             hits[..., shares], known[..., shares], hits_before[shares], known_before[shares]
         )
         with np.errstate(divide="ignore", invalid="ignore"):
             difference = hits[..., shifts] / known[..., shifts] - 0.5
             error = np.sqrt(1 / known[..., shifts] + 1 / known_before[shifts])
-            statistic[..., shifts] = difference / (deviation[shifts] * error)
-        return np.nan_to_num(statistic, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            results[..., shifts] = difference / (deviation[shifts] * error)
+        return np.nan_to_num(results, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def signed_root(hits: Any, known: Any, hits_before: Any, known_before: Any) -> Any:
     """The root of the likelihood-ratio statistic G of a two-by-two table, with the sign of the change.
 
-    Close to a standard normal deviate even far out and for a reference of a few hundred patients;
-    for rare events it errs on the side of no alarm.
+    Close to a standard normal deviate even in the tails and for a reference of a few hundred patients;
+    for rare events it raises fewer alarms than the rate allows.
     """
     more = hits * known_before - hits_before * known
     statistic = (
@@ -90,7 +102,7 @@ def signed_root(hits: Any, known: Any, hits_before: Any, known_before: Any) -> A
 
 
 def _x_log_x(x: Any) -> Any:
-    """Of counts: 0 for 0. numpy's log of float32 is fast."""
+    """Of counts, x log x, and 0 for 0; the logarithm of float32 is fast in numpy."""
     return x * np.log(np.maximum(x, 1))
 
 
@@ -126,7 +138,7 @@ def all_tests(reference: Reference) -> DriftTestSuite:
 
 
 def tests_of(number: int, column: Column) -> list[DriftTest]:
-    """The tests of a column, whose number is that in the reference."""
+    """The tests of the column with this number in the reference."""
     everyone = (1.0,) * column.buckets
     missing = (0.0,) * (column.buckets - 1) + (1.0,)
     values = _category(number, column) if column.choices else _number(number, column)
@@ -134,30 +146,30 @@ def tests_of(number: int, column: Column) -> list[DriftTest]:
 
 
 def _category(number: int, column: Column) -> list[DriftTest]:
-    """Whether a patient is in a choice, for each (of two choices one says all), or in none."""
-    named = [choice.name.replace("_", " ") for choice in column.choices] + ["in no known category"]
+    """A test for each choice (for the second only, if there are two) and one for unknown values."""
+    names = [choice.name.replace("_", " ") for choice in column.choices] + ["in no known category"]
     return [
         DriftTest(
             number,
             SHARE if bucket < len(column.choices) else RARE,
             tuple(float(other == bucket) for other in range(column.buckets)),
             _among(column),
-            named[bucket],
+            names[bucket],
         )
         for bucket in range(1 if len(column.choices) == 2 else 0, len(column.counts))
     ]
 
 
 def _number(number: int, column: Column) -> list[DriftTest]:
-    """The rank of a patient's value, and whether it is above an edge, for each."""
+    """A test of the rank of the value, and one for each edge."""
     if not column.edges:
         return []
-    rank = DriftTest(number, SHIFT, (*ridits(column), 0.0), _among(column), "")
-    return [rank, *(cut(number, column, i) for i in range(len(column.edges)))]
+    shift = DriftTest(number, SHIFT, (*ridits(column), 0.0), _among(column), "")
+    return [shift, *(cut(number, column, i) for i in range(len(column.edges)))]
 
 
 def cut(number: int, column: Column, i: int) -> DriftTest:
-    """Whether a patient's value is above edge i; for the first edge, whether it is not."""
+    """The test whether a value is above edge i; for the first edge, whether it is not."""
     unit = f" {column.measurement.unit}" if column.measurement else ""
     edge = f"{column.edges[i]:.4g}{unit}"
     above = tuple(float(bucket > i) for bucket in range(len(column.counts)))

@@ -1,4 +1,4 @@
-"""What a test saw, in words."""
+"""Sentences about the result of a test."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +9,12 @@ from heart.drift.statistics import SHIFT, DriftTest, cut
 Counts = npt.NDArray[np.int64]
 
 
-def summary(column: Column, test: DriftTest, counts: Counts, evidence: float) -> str:
+def summary(column: Column, test: DriftTest, counts: Counts, statistic: float) -> str:
     """One sentence on the counts of a column's buckets in a window of the last patients."""
     name = "predicted risk" if column.name == SCORE else column.name.replace("_", " ")
     what = test.what
     if test.kind == SHIFT:
-        direction = "higher" if evidence > 0 else "lower"
+        direction = "higher" if statistic > 0 else "lower"
         test = _middle(column)
         what = f"{direction}: {test.what}"
     training = np.array([*column.counts, column.missing])
@@ -28,13 +28,13 @@ def summary(column: Column, test: DriftTest, counts: Counts, evidence: float) ->
 
 
 def _share(test: DriftTest, counts: Counts) -> str:
-    """Of the patients in whom it is known; small shares are not rounded to none."""
+    """The share among patients with a known value; small shares are not rounded to 0."""
     known = float(counts @ np.array(np.array(test.among)))
     share = float(counts @ np.array(test.weights)) / known if known else 0.0
     return "under 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 
 
 def _middle(column: Column) -> DriftTest:
-    """The cut that parts the training patients most evenly: it stands for the ranks."""
+    """The cut closest to the median of the training patients, which illustrates a shift."""
     below = np.cumsum(column.counts)[:-1]
     return cut(0, column, int(np.abs(below - sum(column.counts) / 2).argmin()))

@@ -1,6 +1,13 @@
-"""Challenger against champion: what both score on the same held-out patients, by group.
+"""Challenger against champion: the scores of both on the same held-out patients, by group.
 
-Both are scored on the same bootstrap draws, so that the interval is that of the difference.
+Both models are evaluated on the same patients, so that most of their sampling error is common to both. A
+paired bootstrap uses that: draw patients with replacement, score both models on each draw, and take the
+percentile interval of the difference (Efron and Tibshirani 1993, "An introduction to the bootstrap",
+chapter 13). Draws are stratified by outcome, so that every draw has a ROC AUC.
+
+Example: a challenger with a ROC AUC of 0.925 and a champion with 0.933 on 73 patients each have an interval
+of about 0.12. If they rank the patients nearly alike, the interval of their difference is much shorter, for
+example -0.02 to 0.005: a margin of 0.03 can be verified, although the two single intervals overlap widely.
 """
 
 from typing import Any, Protocol
@@ -25,22 +32,22 @@ class BootstrapOptions(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of the draws."""
+        """The seed of the draws."""
 
     @property
     def confidence(self) -> float:
-        """Of the interval."""
+        """The confidence of the interval."""
 
 
 def paired(
     outcome: Array, challenger: Array, champion: Array, options: BootstrapOptions
 ) -> dict[str, dict[str, float | None]]:
-    """Each score of both, challenger minus champion, and the interval of that difference.
+    """Each score of both models, challenger minus champion, and the interval of that difference.
 
-    Of outcomes 0 or 1 [n] and probabilities [n]; None where a score cannot be computed.
+    `outcome` is 0 or 1 [n], the others are probabilities [n]. None where a score cannot be computed.
     """
     once = np.ones((1, len(outcome)))
-    drawn = [
+    blocks = [
         {name: score(outcome, challenger, w) - score(outcome, champion, w) for name, score in SCORES.items()}
         for w in bootstrap_weights(outcome, options.bootstrap, options.seed)
     ]  # fmt: skip
@@ -49,7 +56,7 @@ def paired(
         challenger_score, champion_score = (
             float(score(outcome, p, once)[0]) for p in (challenger, champion)
         )
-        low, high = interval(np.concatenate([block[name] for block in drawn]), options.confidence)
+        low, high = interval(np.concatenate([block[name] for block in blocks]), options.confidence)
         figures = {
             "challenger": challenger_score,
             "champion": champion_score,
@@ -63,7 +70,7 @@ def paired(
 def compare(
     test: pd.DataFrame, challenger: Array, champion: Array, options: BootstrapOptions
 ) -> dict[str, dict[str, Any]]:
-    """`paired` for all held-out patients and for each group of them, with the counts of both outcomes."""
+    """`paired` for all held-out patients and for each group, with the counts of rows and of presence."""
     positive = (test[OUTCOME.name] == OUTCOME.choices[1].name).to_numpy()
     by_group = {}
     for name, rows in {ALL: np.ones(len(test), dtype=bool), **groups(test)}.items():

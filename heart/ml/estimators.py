@@ -1,8 +1,18 @@
-"""The candidates that stage train chooses from. All take encoded rows [n, 13] with NaN = missing.
+"""The candidates of stage train. All take encoded rows [n, 13], in which NaN is a missing value.
 
-`ChainedLogisticRegression` is this project's own: a ridge logistic regression whose coefficients
-keep the signs that medicine is sure of, and that stays calibrated when measurements are missing.
-`CalibratedTrees` gives scikit-learn's ensembles the same abilities by means of augmentation.
+`ChainedLogisticRegression` is a ridge logistic regression with two additions: coefficients keep the signs
+that are medically established (`risk` in heart/schema.py), and missing values are marginalized analytically:
+
+1. A chain of linear regressions predicts the terms z_j of each measurement from those before it, with a
+   residual covariance. It gives any set of missing terms a conditional mean and covariance.
+2. The logit b0 + b'z is then normal, with a mean m that is linear in the measured terms, and a variance v.
+3. The mean of the sigmoid of a normal variable is about sigmoid(m / sqrt(1 + pi v / 8)) (MacKay 1992, "The
+   evidence framework applied to classification networks"): again a logistic regression.
+
+Example: b = (1, 2), and z_2 has the mean 0.5 z_1 and the variance 0.5. If z_2 is missing, z_1 has the weight
+1 + 2 * 0.5 = 2, v = 2 * 0.5 * 2 = 2, and the weight shrinks to 2 / sqrt(1 + pi / 4) = 1.50.
+
+`CalibratedTrees` makes scikit-learn's ensembles robust to missing values by augmentation.
 """
 
 from dataclasses import dataclass
@@ -31,7 +41,7 @@ SECOND_EXAM_COLUMNS = [NAMES.index(name) for name in SECOND_EXAM]
 class Feature:
     """One term of the linear model: a measurement's value, or whether it equals or reaches `value`.
 
-    `sign` is the sign that its coefficient must have, 0 if either.
+    `sign` is the required sign of its coefficient, 0 if both are allowed.
     """
 
     column: int
@@ -41,9 +51,9 @@ class Feature:
 
 
 def _features() -> tuple[Feature, ...]:
-    """Numbers as they are; each category but the first; and whether any vessel is coloured at all.
+    """Numbers; each choice of a category but the first; and whether there is any colored vessel.
 
-    A diseased vessel more or less changes the risk, but most of all whether there is one.
+    The first colored vessel changes the risk more than a further one.
     """
     features = []
     for column, measurement in enumerate(MEASUREMENTS):
@@ -65,7 +75,7 @@ TERMS = [
 
 
 def expand(rows: npt.ArrayLike) -> Array:
-    """The linear model's terms [n, k] of encoded rows [n, 13]; those of a missing value are 0."""
+    """The terms [n, k] of the linear model for encoded rows [n, 13]; those of a missing value are 0."""
     filled = np.nan_to_num(np.asarray(rows, dtype=np.float64), nan=0.0)
     missing = np.isnan(np.asarray(rows, dtype=np.float64))
     terms = np.empty((len(filled), len(FEATURES)))
@@ -81,23 +91,19 @@ def expand(rows: npt.ArrayLike) -> Array:
 
 
 def pattern(rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """The number of each row's pattern of missing measurements: bit j is set if j is missing."""
+    """The number of each row's pattern of missing measurements: bit j is set if measurement j is missing."""
     missing = np.isnan(np.asarray(rows, dtype=np.float64))
     numbers: npt.NDArray[np.int64] = missing @ (1 << np.arange(len(NAMES)))
     return numbers
 
 
 class ChainedLogisticRegression(ClassifierMixin, BaseEstimator):
-    """Sign-constrained ridge logistic regression that integrates missing measurements out.
+    """Sign-constrained ridge logistic regression that marginalizes missing measurements.
 
-    The terms of each measurement are regressed on those of the measurements before it in the
-    schema (a chain of linear regressions, so that every joint pattern of missing values has a
-    conditional mean and a variance in closed form). Put into the logistic model, a pattern's
-    probability is again a logistic regression on what was measured, its logit shrunk for the
-    variance of what was not by 1 / sqrt(1 + pi v / 8) (MacKay 1992, The evidence framework applied
-    to classification networks). So one fit gives 2^13 models, and the ONNX graph is a table of them.
+    The module's documentation describes the method. One fit gives a logistic regression for each of the
+    2^13 patterns of missing measurements; the ONNX graph is a table of them.
 
-    Parameters: `C`, the inverse strength of the ridge on standardised terms, as in scikit-learn;
+    Parameters: `C`, the inverse strength of the ridge on standardized terms, as in scikit-learn;
     `chain_ridge`, the strength of the ridge of the chain, in units of one patient.
     """
 
@@ -117,7 +123,7 @@ class ChainedLogisticRegression(ClassifierMixin, BaseEstimator):
         return self
 
     def _fit_chain(self, terms: Array, observed: npt.NDArray[np.bool_], weight: Array) -> Array:
-        """Standardise the terms, fit the chain, and return them with the missing ones filled."""
+        """Standardize the terms, fit the chain, and return the terms with the missing ones filled."""
         self.mean_ = np.zeros(len(FEATURES))
         self.scale_ = np.ones(len(FEATURES))
         self.chain_: list[Array] = []
@@ -136,7 +142,7 @@ class ChainedLogisticRegression(ClassifierMixin, BaseEstimator):
             gram = past.T @ (w[:, None] * past) + self.chain_ridge * np.eye(len(before))
             slope = np.linalg.solve(gram, past.T @ (w[:, None] * z))
             error = z - past @ slope
-            # A measurement that no row has is as uncertain as a standard normal one.
+            # A measurement that no row has gets the variance of a standard normal one.
             covariance = (
                 error.T @ (w[:, None] * error) / w.sum() if w.sum() > 0 else np.eye(len(own))
             )
@@ -168,7 +174,7 @@ class ChainedLogisticRegression(ClassifierMixin, BaseEstimator):
     def _covariance(self, terms: Array, weight: Array) -> Array:
         """The covariance of coefficients and intercept [k + 1, k + 1], by Laplace's approximation.
 
-        The ridge is a normal prior of variance C; the inverse of the curvature of the posterior.
+        The ridge is a normal prior of variance C; the covariance is the inverse curvature of the posterior.
         """
         p = expit(terms @ self.coef_ + self.intercept_)
         design = np.column_stack([terms, np.ones(len(terms))])
@@ -179,8 +185,8 @@ class ChainedLogisticRegression(ClassifierMixin, BaseEstimator):
     def models(self, patterns: npt.NDArray[np.int64]) -> tuple[Array, Array]:
         """The logistic regressions of patterns [p]: weights [p, k] on raw terms, intercepts [p].
 
-        From the last measurement to the first, the weight of a missing one passes on to those it is
-        predicted from. Weights keep the sign that they must have in every pattern.
+        From the last measurement to the first, the weight of a missing one is moved to those that predict
+        it. Weights keep the required sign in every pattern.
         """
         weights = np.tile(self.coef_, (len(patterns), 1))
         variance = np.zeros(len(patterns))
@@ -188,9 +194,9 @@ class ChainedLogisticRegression(ClassifierMixin, BaseEstimator):
             own = TERMS[column]
             before = np.arange(own[0])
             missing = (patterns >> column & 1).astype(bool)
-            passed = weights[np.ix_(missing, own)]
-            variance[missing] += np.einsum("pi,ij,pj->p", passed, self.residual_[column], passed)
-            weights[np.ix_(missing, before)] += passed @ self.chain_[column].T
+            moved = weights[np.ix_(missing, own)]
+            variance[missing] += np.einsum("pi,ij,pj->p", moved, self.residual_[column], moved)
+            weights[np.ix_(missing, before)] += moved @ self.chain_[column].T
             weights[np.ix_(missing, own)] = 0.0
         weights = np.where(SIGNS * weights < 0, 0.0, weights) / self.scale_
         shrink = 1 / np.sqrt(1 + np.pi * variance / 8)
@@ -218,10 +224,10 @@ CLIP = 0.005
 
 
 class CalibratedTrees(ClassifierMixin, BaseEstimator):
-    """An ensemble of trees that has seen patients without a second examination, then Platt-scaled.
+    """An ensemble of trees, trained with and without the further tests, then Platt-scaled.
 
-    A missing value is the number -1, outside of every measurement's bounds. Each row is learnt
-    twice at half its weight: as it is, and with the second examination withheld. The probability is
+    A missing value is the number -1, outside of every measurement's bounds. Each row is used twice with
+    half its weight: as it is, and without the further tests (slope, vessels, thallium). The probability is
     a logistic function of the ensemble's logit, fitted on out-of-fold values of rows of both kinds.
     """
 
@@ -275,7 +281,7 @@ def _score(trees: Any, rows: Array) -> Array:
 
 
 def withhold(rows: npt.ArrayLike, columns: list[int] = SECOND_EXAM_COLUMNS) -> Array:
-    """A copy of encoded rows [n, 13] with the second examination (or `columns`) missing."""
+    """A copy of encoded rows [n, 13] in which the further tests (or `columns`) are missing."""
     copy = np.array(rows, dtype=np.float64)
     copy[:, columns] = np.nan
     return copy
@@ -284,7 +290,7 @@ def withhold(rows: npt.ArrayLike, columns: list[int] = SECOND_EXAM_COLUMNS) -> A
 def candidates(
     logistic_c: list[float], trees: int, min_samples_leaf: int, seed: int
 ) -> dict[str, list[Any]]:
-    """The candidate models by name, each with the settings to choose from."""
+    """The candidate models by name, each with its settings."""
     forest = {"n_estimators": trees, "min_samples_leaf": min_samples_leaf, "random_state": seed}
     boosting = {**forest, "max_depth": 2, "learning_rate": 0.05, "subsample": 0.7}
     return {

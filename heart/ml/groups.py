@@ -1,4 +1,4 @@
-"""Groups of patients that a model is judged on one by one: sex, age band, source, and site.
+"""Groups of patients on which a model is evaluated: sex, age band, source, and site.
 
 A site is a value of a column that was kept (prepare.keep), such as the hospital.
 """

@@ -1,8 +1,8 @@
-"""Scores of predicted probabilities and their bootstrap, by column instead of by call.
+"""Scores of predicted probabilities, and their bootstrap, for many draws at once.
 
-scikit-learn's functions score one sample a call; a bootstrap wants thousands. Here every function
-takes weights [draws, n] (how often a row was drawn) and gives one score a draw. Tests hold each
-against scikit-learn's. The draws of many rows come in blocks, so that memory stays.
+scikit-learn's functions score one sample in a call; a bootstrap has thousands. Here every function takes
+weights [draws, n] (how often a row was drawn) and returns one score for each draw. Tests compare each
+with scikit-learn's. The draws of many rows come in blocks, which bounds the memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Score = Callable[[Array, Array, Array], Array]
 
-BLOCK = 1 << 22  # weights that are held at once: 32 MiB
+BLOCK = 1 << 22  # weights in one block: 32 MiB
 SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 
 
@@ -24,15 +24,16 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def weighted_roc_auc(y: Array, p: Array, weights: Array) -> Array:
-    """The probability that a sick patient gets a higher score than a healthy one, ties count half."""
+    """The probability that a positive patient has a higher score than a negative one; ties count half."""
     order = np.argsort(p, kind="stable")
     positive, negative = order[y[order] == 1], order[y[order] == 0]
-    passed = np.zeros((len(weights), len(negative) + 1))  # healthy ones with lower scores
-    np.cumsum(weights.take(negative, axis=1), axis=1, out=passed[:, 1:])
+    lower_weight = np.zeros((len(weights), len(negative) + 1))  # of negatives with lower scores
+    np.cumsum(weights.take(negative, axis=1), axis=1, out=lower_weight[:, 1:])
     lower, upper = (np.searchsorted(p[negative], p[positive], side) for side in SIDES)
-    below = (passed.take(lower, axis=1) + passed.take(upper, axis=1)) / 2
-    drawn = weights.take(positive, axis=1)
-    return _ratio((drawn * below).sum(axis=1), drawn.sum(axis=1) * passed[:, -1])
+    below = (lower_weight.take(lower, axis=1) + lower_weight.take(upper, axis=1)) / 2
+    positive_weight = weights.take(positive, axis=1)
+    pairs = positive_weight.sum(axis=1) * lower_weight[:, -1]
+    return _ratio((positive_weight * below).sum(axis=1), pairs)
 
 
 def weighted_brier(y: Array, p: Array, weights: Array) -> Array:
@@ -50,8 +51,8 @@ def weighted_log_loss(y: Array, p: Array, weights: Array) -> Array:
 def weighted_ece(y: Array, p: Array, weights: Array, bins: int) -> Array:
     """The expected calibration error over `bins` groups of equally many patients.
 
-    The groups are those of the sample itself; on so few patients the figure is biased upwards, which
-    is why its interval does not reach 0 even for a perfectly calibrated model.
+    The groups are those of the sample itself. With a small sample the figure is biased upwards, so that its
+    interval does not reach 0 even for a perfectly calibrated model.
     """
     group = np.minimum(np.argsort(np.argsort(p, kind="stable")) * bins // len(p), bins - 1)
     member = np.eye(bins)[group]
@@ -60,7 +61,7 @@ def weighted_ece(y: Array, p: Array, weights: Array, bins: int) -> Array:
 
 
 def weighted_confusion(y: Array, positive: Array, weights: Array) -> dict[str, Array]:
-    """Accuracy, precision, recall and F1 of yes-or-no answers."""
+    """Accuracy, precision, recall and F1 of binary predictions."""
     tp, fp = weights @ (positive * y), weights @ (positive * (1 - y))
     fn, tn = weights @ ((1 - positive) * y), weights @ ((1 - positive) * (1 - y))
     return {
@@ -87,7 +88,7 @@ def all_scores(
 
 
 def roc_auc(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
-    """ROC AUC of one sample; NaN where an outcome is absent."""
+    """ROC AUC of one sample; NaN if it has only one outcome."""
     outcome = np.asarray(y, dtype=float)
     return float(
         weighted_roc_auc(outcome, np.asarray(p, dtype=float), np.ones((1, len(outcome))))[0]
@@ -97,7 +98,7 @@ def roc_auc(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
 def bootstrap_weights(y: npt.ArrayLike, draws: int, seed: int) -> Iterator[Array]:
     """How often each row is drawn, in blocks [some of the draws, n].
 
-    Within its outcome, so that no draw lacks one.
+    Draws are stratified by outcome, so that each has both.
     """
     outcome = np.asarray(y)
     random = np.random.default_rng(seed)
@@ -112,19 +113,19 @@ def bootstrap_weights(y: npt.ArrayLike, draws: int, seed: int) -> Iterator[Array
 
 
 def _by_row(random: np.random.Generator, rows: int, draws: int) -> Array:
-    """How often each of so many rows is drawn [draws, rows], row by row."""
+    """How often each row is drawn [draws, rows], row by row."""
     return random.multinomial(rows, np.full(rows, 1 / rows), draws).astype(float)
 
 
 def _by_draw(random: np.random.Generator, rows: int, draws: int) -> Array:
-    """The same, draw by draw: ten times as fast for many rows, but with other random numbers."""
-    drawn = random.integers(rows, size=(draws, rows)) + rows * np.arange(draws)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=draws * rows)
+    """As `_by_row`, draw by draw: ten times as fast for many rows, but with other random numbers."""
+    indices = random.integers(rows, size=(draws, rows)) + rows * np.arange(draws)[:, None]
+    counts = np.bincount(indices.ravel(), minlength=draws * rows)
     return counts.reshape(draws, rows).astype(float)
 
 
 def interval(values: Array, confidence: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap scores; draws without a score are left out."""
+    """The percentile interval of bootstrap scores; NaN are left out."""
     known = values[~np.isnan(values)]
     if not len(known):
         return float("nan"), float("nan")
@@ -136,12 +137,12 @@ def interval(values: Array, confidence: float = 0.95) -> tuple[float, float]:
 def with_intervals(
     y: npt.ArrayLike, p: npt.ArrayLike, draws: int, seed: int, threshold: float, bins: int
 ) -> dict[str, Any]:
-    """Each score with `_low` and `_high`; a score that cannot be computed is None."""
+    """Each score with its interval `_low` and `_high`; a score that cannot be computed is None."""
     point = all_scores(y, p, np.ones((1, len(np.asarray(y)))), threshold, bins)
-    drawn = [all_scores(y, p, w, threshold, bins) for w in bootstrap_weights(y, draws, seed)]
+    blocks = [all_scores(y, p, w, threshold, bins) for w in bootstrap_weights(y, draws, seed)]
     figures: dict[str, Any] = {}
     for name, value in point.items():
-        low, high = interval(np.concatenate([block[name] for block in drawn]))
+        low, high = interval(np.concatenate([block[name] for block in blocks]))
         for key, number in ((name, float(value[0])), (f"{name}_low", low), (f"{name}_high", high)):
             figures[key] = None if np.isnan(number) else number
     return figures

@@ -1,7 +1,7 @@
-"""Train on synthetic, test on real (TSTR): what synthetic patients are worth to a model.
+"""Train on synthetic, test on real (TSTR): the utility of synthetic patients for a model.
 
 Esteban, Hyland and Raetsch (2017), "Real-valued (medical) time series generation with recurrent
-conditional GANs". TRTR trains on real patients instead, and is what TSTR is compared with.
+conditional GANs". TRTR, train on real and test on real, is the comparison.
 """
 
 import numpy as np
@@ -21,17 +21,17 @@ def utility(train: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, float]:
     for fold in sorted(train["fold"].unique()):
         held_out, outcome = files.encoded(train[train["fold"] == fold])
         real, y_real = files.encoded(train[train["fold"] != fold])
-        fake, y_fake = files.encoded(synthetic[synthetic["fold"] == fold])
-        # All synthetic rows together weigh as much as all real ones: the ridge means the same.
-        each = np.full(len(fake), len(real) / len(fake))
+        drawn, y_drawn = files.encoded(synthetic[synthetic["fold"] == fold])
+        # All synthetic rows together weigh as much as all real ones, so that the ridge has the same strength.
+        weight_drawn = np.full(len(drawn), len(real) / len(drawn))
         for name, rows, y, weight in (
             ("trtr_auc", real, y_real, np.ones(len(real))),
-            ("tstr_auc", fake, y_fake, each),
+            ("tstr_auc", drawn, y_drawn, weight_drawn),
             (
                 "merged_auc",
-                np.vstack([real, fake]),
-                np.append(y_real, y_fake),
-                np.append(np.ones(len(real)), each),
+                np.vstack([real, drawn]),
+                np.append(y_real, y_drawn),
+                np.append(np.ones(len(real)), weight_drawn),
             ),
         ):
             model = ChainedLogisticRegression().fit(rows, y, weight)

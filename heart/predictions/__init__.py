@@ -1,1 +1,1 @@
-"""The prediction log: each prediction, durable before its response is sent; SQLite or PostgreSQL."""
+"""The prediction log: each prediction is durable before its response is sent; in SQLite or PostgreSQL."""

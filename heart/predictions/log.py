@@ -1,7 +1,6 @@
-"""The prediction log: every answer is in it, durably, before it is sent.
+"""The interface of the prediction log.
 
-`PredictionLog` is the whole interface. Rows are written by one thread (`log_writer`) into SQLite or
-PostgreSQL (`log_sqlite`, `log_postgres`); what a row holds is in `log_tables`.
+One thread writes rows (`writer`) into SQLite or PostgreSQL (`sqlite`, `postgres`); `tables` defines them.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,9 +58,9 @@ __all__ = [
 T = TypeVar("T")
 Columns = dict[str, list[Any]]
 
-ANSWER_SECONDS = 5.0  # how long readiness waits for the database
-# What readiness writes once a prediction could not be written: a single row may fit into a page that is
-# there, where the prediction needed another.
+ANSWER_SECONDS = 5.0  # limit of the wait of readiness for the database
+# Rows that readiness writes after a prediction could not be written: a single row may fit into an
+# existing page where the prediction needed a new one.
 ROWS_AFTER_FAILURE = 500
 URLS = "expected sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 
@@ -69,11 +68,11 @@ URLS = "expected sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATAB
 class PredictionLog:
     """Predictions and their outcomes, in SQLite (`sqlite:///path`) or PostgreSQL, as `url` says.
 
-    `retention_days` is the age at which `purge` deletes, None for never. `queue_limit` bounds the rows
-    that wait or are being written; it must hold the largest batch. While the database is away,
-    `append` refuses at once and tries again after `retry_after` seconds. `on_commit(rows, seconds)` is
-    called by the writing thread. All methods but `append` wait for the database in the calling thread,
-    which must not be that of an event loop.
+    `retention_days` is the age at which `purge` deletes, None for never. `queue_limit` is the maximum
+    number of rows that wait or are being written, at least the size of the largest batch. While the
+    database is unavailable, `append` raises at once; the next attempt is `retry_after` seconds later.
+    `on_commit(rows, seconds)` is called by the writing thread. All methods but `append` wait for the
+    database in the calling thread, which must not be that of an event loop.
     """
 
     def __init__(
@@ -98,27 +97,28 @@ class PredictionLog:
         return self._writer.stats
 
     def start(self) -> None:
-        """Start the writer, unless it runs. A database that is away is waited for; LogConfigurationError if
-        waiting is no use.
+        """Start the writer, unless it runs. It waits for an unavailable database.
+
+        Raises LogConfigurationError if waiting cannot help.
         """
         try:
             self._writer.start(ANSWER_SECONDS)
         except (LogUnavailable, TimeoutError):
-            return  # `ready` says why
+            return  # `ready` gives the reason
         except LogConfigurationError:
             self.close()
             raise
 
     def close(self, timeout: float = ANSWER_SECONDS) -> None:
-        """Refuse what comes from now on, write what waits for up to `timeout` seconds, stop."""
+        """Reject further records, write waiting ones for up to `timeout` seconds, stop."""
         self._writer.close(timeout)
 
     async def append(self, records: Sequence[Record], *, checked: bool = False) -> None:
-        """Return once all records are durable; they are written together or not at all.
+        """Return once all records are durable; they are written in one transaction.
 
-        With `checked`, whoever calls has called `check`: for thousands, it would hold up the event loop.
-        An id that is in the log already is left as it is. Raises LogUnavailable (LogQueueFull if too
-        much waits), LogRejected for records that do not fit the table.
+        `checked` says that the caller has called `check`, which for thousands of records would block the
+        event loop. A record whose id is in the log already is not written. Raises LogUnavailable
+        (LogQueueFull if too many records wait), LogRejected for records that do not fit the table.
         """
         if not checked:
             check(records)
@@ -132,23 +132,23 @@ class PredictionLog:
             self._writer.append_sync(records)
 
     def append_shadows(self, rows: Sequence[ShadowRecord]) -> None:
-        """Keep what a challenger said; rows whose prediction is not there, or no more, are left out.
+        """Keep predictions of a challenger; rows whose prediction is not in the log are left out.
 
         Raises LogUnavailable.
         """
         if rows:
-            self._ask(lambda: self._store.insert_shadows(rows))
+            self._on_writer(lambda: self._store.insert_shadows(rows))
 
     def compared(self, champion: Side, challenger: Side, newest: int) -> dict[str, Any]:
-        """The figures of `differences` and `scores`; None for those of no row. LogUnavailable."""
+        """The figures of `differences` and `scores`; None where there are no rows. Raises LogUnavailable."""
         queries = (differences(champion, challenger, newest), scores(champion, challenger))
         columns = [self._columns(query) for query in queries]
         return {name: values[0] for part in columns for name, values in part.items()}
 
     def ready(self) -> str | None:
-        """None if the log can be written, which is tried; otherwise the reason why it cannot."""
+        """Write to the log and delete it again: None if that succeeds, otherwise the reason."""
         try:
-            self._ask(self._probe, ANSWER_SECONDS)
+            self._on_writer(self._probe, ANSWER_SECONDS)
         except LogUnavailable as error:
             return error.reason
         except TimeoutError:
@@ -163,50 +163,54 @@ class PredictionLog:
     def record_outcome(
         self, prediction_id: str, outcome: str, source: str, *, replace: bool = False
     ) -> Recorded:
-        """Keep what the patient turned out to have: one of OUTCOMES, known from one of SOURCES.
+        """Record the outcome of a patient: one of OUTCOMES, from one of SOURCES.
 
-        The same outcome again is "same", its source stays unless `replace`. Raises UnknownPrediction,
-        OutcomeConflict, LogUnavailable; ValueError for a word that is not known.
+        The same outcome again is "same", and its source is kept unless `replace`. Raises
+        UnknownPrediction, OutcomeConflict, LogUnavailable, and ValueError for other texts.
         """
         if outcome not in OUTCOMES or source not in SOURCES:
-            raise ValueError(f"the outcome is one of {OUTCOMES}, the source one of {SOURCES}")
-        _must_be_id(prediction_id)
+            raise ValueError(
+                f"outcome {outcome!r} from {source!r}: expected one of {OUTCOMES} from one of {SOURCES}"
+            )
+        _require_id(prediction_id)
         row = {"outcome": outcome, "source": source, "recorded_at": self._clock()}
         work = partial(changes.record, prediction_id=prediction_id, row=row, replace=replace)
         return self._change(work)
 
     def erase(self, prediction_id: str) -> None:
-        """Delete a prediction, its outcome and its shadows; that there was one stays counted.
+        """Delete a prediction, its outcome and its shadow predictions; the deletion is counted.
 
         Raises UnknownPrediction, LogUnavailable.
         """
-        _must_be_id(prediction_id)
+        _require_id(prediction_id)
         self._change(partial(changes.erase, prediction_id=prediction_id))
-        with suppress(LogUnavailable):  # it is deleted; a later checkpoint overwrites it
+        with suppress(
+            LogUnavailable
+        ):  # the row is deleted; a later checkpoint overwrites its bytes
             self._writer.run_on_writer(self._store.scrub)
 
     def purge(self, now: datetime | None = None) -> int:
-        """Delete the predictions that are older than the retention; returns how many.
+        """Delete the predictions that are older than the retention; returns their number.
 
-        Those with an outcome stay until they are erased: data that models are trained on refer to
-        them. Raises LogUnavailable.
+        Those with an outcome are kept until they are erased, since training data refer to them. Raises
+        LogUnavailable.
         """
         if self._retention is None:
             return 0
         limit = (now or self._clock()) - self._retention
-        purged, seen = 0, 0
+        purged, last = 0, 0
         work = partial(changes.purge, limit=limit)
-        while (step := self._change(partial(work, after=seen))) is not None:
-            seen, rows = step
+        while (step := self._change(partial(work, after=last))) is not None:
+            last, rows = step
             purged += rows
         return purged
 
     def last(self, n: int, model_version: str | None = None, step: int = 1) -> Columns:
         """The newest `n` predictions (of one version), newest first, as columns.
 
-        With a `step` the log ends where its rows, counted by all that ever came, were last a multiple
-        of it: so others who ask at about this time get the same. The cost depends on `n`, not on
-        the length of the log. Raises LogUnavailable.
+        With a `step` the result ends at the last row whose number, counted over all rows ever written, is
+        a multiple of it, so that several readers at about the same time get the same rows. The cost
+        depends on `n`, not on the length of the log. Raises LogUnavailable.
         """
         return self._columns(newest(n, model_version, step))
 
@@ -215,7 +219,7 @@ class PredictionLog:
     ) -> Columns:
         """The columns `names` of all predictions (of one version) with an outcome, oldest first.
 
-        Names are those of `predictions` and of `outcomes`. Raises LogUnavailable.
+        Names are columns of `predictions` and `outcomes`. Raises LogUnavailable.
         """
         columns = {column.name: column for column in (*KEPT, *outcomes.columns)}
         query = select(*(columns[name] for name in names)).join_from(predictions, outcomes)
@@ -224,7 +228,7 @@ class PredictionLog:
         return self._columns(query.order_by(predictions.c.seq))
 
     def get(self, prediction_id: str) -> dict[str, Any] | None:
-        """A prediction, its outcome with source and time (None if there is none); LogUnavailable."""
+        """A prediction and its outcome with source and time (each None if absent). Raises LogUnavailable."""
         if not is_id(prediction_id):
             return None
         label = (outcomes.c.outcome, outcomes.c.source, outcomes.c.recorded_at)
@@ -233,12 +237,12 @@ class PredictionLog:
         return {name: values[0] for name, values in columns.items()} if columns["id"] else None
 
     def count(self) -> int:
-        """How many predictions there are; it reads an index from end to end. Raises LogUnavailable."""
-        counted = self._columns(select(func.count(predictions.c.seq).label("rows")))
-        return int(counted["rows"][0])
+        """The number of predictions; it reads a whole index. Raises LogUnavailable."""
+        counts = self._columns(select(func.count(predictions.c.seq).label("rows")))
+        return int(counts["rows"][0])
 
     def totals(self) -> dict[str, int]:
-        """How many predictions were erased and purged since the log was made. Raises LogUnavailable."""
+        """The numbers of predictions erased and purged since the log was created. Raises LogUnavailable."""
         columns = self._columns(select(state.c.name, state.c.value))
         counts = dict(zip(columns["name"], columns["value"], strict=True))
         return {name: counts[name] for name in ("erased", "purged")}
@@ -248,14 +252,12 @@ class PredictionLog:
             with self._store.transaction() as connection:
                 return work(connection)
 
-        return self._ask(job, timeout)
+        return self._on_writer(job, timeout)
 
-    def _ask(self, job: Callable[[], T], timeout: float | None = None) -> T:
+    def _on_writer(self, job: Callable[[], T], timeout: float | None = None) -> T:
         try:
             return self._writer.run_on_writer(job, timeout)
-        except (
-            LogConfigurationError
-        ) as error:  # another database came in the place of the one at the start
+        except LogConfigurationError as error:  # the database was replaced since the start
             raise LogUnavailable(str(error), self._retry_after) from error
 
     def _columns(self, query: Select[Any]) -> Columns:
@@ -272,7 +274,7 @@ class PredictionLog:
 
 
 def newest(n: int, model_version: str | None, step: int = 1) -> Select[Any]:
-    """The query behind `last`: it walks down an index and stops after `n` rows."""
+    """The query of `last`: it reads an index from its end and stops after `n` rows."""
     version, seq = predictions.c.model_version, predictions.c.seq
     query = select(*KEPT).limit(n)
     if step > 1:
@@ -280,7 +282,7 @@ def newest(n: int, model_version: str | None, step: int = 1) -> Select[Any]:
         query = query.where(seq <= end // step * step)
     if model_version is None:
         return query.order_by(seq.desc())
-    # As a range, and in the order: with "=" PostgreSQL may walk over all newer rows of other versions.
+    # A range, also in the order: with "=" PostgreSQL may read all newer rows of other versions.
     return query.where(version.between(model_version, model_version)).order_by(
         version.desc(), seq.desc()
     )
@@ -290,7 +292,7 @@ def _store(url: str) -> Store:
     try:
         address = make_url(url)
     except (ArgumentError, ValueError):
-        # Not from the error, which may quote a password.
+        # Without the error, which may quote a password.
         raise LogConfigurationError(f"the prediction log's URL cannot be read: {URLS}") from None
     if address.get_backend_name() == "sqlite":
         from heart.predictions.sqlite import SqliteStore
@@ -303,7 +305,7 @@ def _store(url: str) -> Store:
     raise LogConfigurationError(f"the prediction log cannot be in {address.drivername}: {URLS}")
 
 
-def _must_be_id(text: str) -> None:
-    """Raises UnknownPrediction: no text that a driver cannot take may look like an outage."""
+def _require_id(text: str) -> None:
+    """Raises UnknownPrediction; a text that the driver rejects would otherwise look like an outage."""
     if not is_id(text):
         raise UnknownPrediction("no prediction has this id")

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from heart.predictions.tables import KEPT, Record, ShadowRecord, predictions, prepare, shadows
 from heart.schema import MEASUREMENTS
 
-# A server that does not answer is found out within these times, whatever the network does.
+# A server that does not answer is an error after these times, whatever the network does.
 CONNECT = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "application_name": "heart"}
 
 BAD_DATA = (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError, OverflowError)
@@ -36,7 +36,7 @@ def _insert() -> Any:
     ]
     statement = SQL(
         "INSERT INTO {table} ({columns}) SELECT id, {now}, {others} "
-        "FROM unnest({arrays}) AS given (id, {others}) ON CONFLICT (id) DO NOTHING"
+        "FROM unnest({arrays}) AS records (id, {others}) ON CONFLICT (id) DO NOTHING"
     )
     names = [Identifier(column.name) for column in KEPT]
     comma = SQL(", ")
@@ -49,12 +49,12 @@ def _insert() -> Any:
     )
 
 
-# Only those whose prediction was not erased meanwhile.
+# Only rows whose prediction was not erased meanwhile.
 _INSERT_SHADOWS = SQL(
     "INSERT INTO {shadows} (prediction_id, model_version, probability) "
-    "SELECT given.* FROM unnest({value}::text[], {value}::text[], {value}::float8[]) "
-    "AS given (prediction_id, model_version, probability) "
-    "JOIN {predictions} ON {predictions}.id = given.prediction_id ON CONFLICT DO NOTHING"
+    "SELECT records.* FROM unnest({value}::text[], {value}::text[], {value}::float8[]) "
+    "AS records (prediction_id, model_version, probability) "
+    "JOIN {predictions} ON {predictions}.id = records.prediction_id ON CONFLICT DO NOTHING"
 ).format(
     shadows=Identifier(shadows.name),
     predictions=Identifier(predictions.name),
@@ -81,15 +81,15 @@ class PostgresStore:
         if self._connection:
             return
         with self._engine.begin() as connection:
-            # If another process makes the tables just now, this fails; the next attempt finds them.
+            # If another process creates the tables at this moment, this fails; the next attempt finds them.
             prepare(connection)
-        # The statement of a commit is a transaction by itself: one way there and back.
+        # The statement of a commit is a transaction by itself: one round trip.
         self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
     def insert(self, records: Sequence[Record], now: datetime) -> None:
         """Write all records in one transaction that is durable on return; known ids stay as they are.
 
-        Raises psycopg.Error; what `rejects` knows for records that do not fit.
+        Raises psycopg.Error, and an error that `rejects` recognizes for records that do not fit.
         """
         ids, versions, probabilities, measurements = zip(*records, strict=True)
         columns = zip(zip(*measurements, strict=True), _TYPES, strict=True)
@@ -98,7 +98,7 @@ class PostgresStore:
         self._driver().execute(self._insert, [now, *values])
 
     def insert_shadows(self, rows: Sequence[ShadowRecord]) -> None:
-        """Write those whose prediction is there and that are not, durable on return.
+        """Write rows whose prediction is in the log and that are new, durable on return.
 
         Raises psycopg.Error.
         """
@@ -119,7 +119,7 @@ class PostgresStore:
             yield connection
 
     def scrub(self) -> None:
-        """Nothing to do: PostgreSQL's own vacuum takes erased rows out of the files."""
+        """Nothing to do: PostgreSQL's own vacuum removes erased rows from the files."""
 
     def _driver(self) -> psycopg.Connection[Any]:
         assert self._connection
@@ -128,7 +128,7 @@ class PostgresStore:
         return driver
 
     def disconnect(self) -> None:
-        """Drop the writing connection, whatever state it is in; `connect` opens another."""
+        """Drop the writing connection in any state; `connect` opens another."""
         if self._connection:
             with suppress(DBAPIError, psycopg.Error):
                 self._connection.invalidate()
@@ -146,17 +146,17 @@ class PostgresStore:
         return unsent or isinstance(error, BAD_DATA)
 
     def reason(self, error: Exception) -> str:
-        """Why it failed, in words that hold no value of a record: PostgreSQL's own details do."""
+        """The reason of a failure without any value of a record, which PostgreSQL's details contain."""
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, psycopg.Error) and cause.sqlstate:
-            return f"PostgreSQL said {type(cause).__name__} ({cause.sqlstate})"
+            return f"PostgreSQL: {type(cause).__name__} ({cause.sqlstate})"
         if isinstance(cause, psycopg.OperationalError):
             return str(cause).partition("\n")[0]
         return type(cause).__name__
 
 
 def _configure(driver: psycopg.Connection[Any], _: object) -> None:
-    # A server may be set to answer before the row is on its disk; any stricter setting stays.
+    # A server may be configured to answer before the row is on its disk; a stricter setting is kept.
     driver.execute(
         "SELECT set_config('synchronous_commit', 'on', false) "
         "WHERE current_setting('synchronous_commit') = 'off'"

@@ -1,4 +1,4 @@
-"""What a challenger said beside what the champion said, as sums that the database makes."""
+"""Comparison of a challenger with the champion, aggregated by the database."""
 
 from typing import Any, NamedTuple
 
@@ -15,11 +15,11 @@ class Side(NamedTuple):
 
 
 def differences(champion: Side, challenger: Side, newest: int) -> Select[Any]:
-    """Over the newest rows of the challenger that are beside this champion's: how many (`rows`), by
-    how much its risks are higher in the mean, in which share its predictions are others.
+    """Over the challenger's newest rows that this champion has predicted too: their number (`rows`), the
+    mean difference of the risks, and the share of different predictions.
     """
     version, key = shadows.c.model_version, shadows.c.prediction_id
-    # As a range, and in the order: as in `log.newest`.
+    # A range, also in the order: see `log.newest`.
     recent = (
         select(key, shadows.c.probability)
         .where(version.between(challenger.version, challenger.version))
@@ -28,12 +28,12 @@ def differences(champion: Side, challenger: Side, newest: int) -> Select[Any]:
         .subquery()
     )
     challenger_risk, champion_risk = recent.c.probability, predictions.c.probability
-    other = (challenger_risk >= challenger.threshold) != (champion_risk >= champion.threshold)
+    different = (challenger_risk >= challenger.threshold) != (champion_risk >= champion.threshold)
     return (
         select(
             func.count().label("rows"),
             func.avg(challenger_risk - champion_risk).label("difference_mean"),
-            func.avg(case((other, 1.0), else_=0.0)).label("disagreement_ratio"),
+            func.avg(case((different, 1.0), else_=0.0)).label("disagreement_ratio"),
         )
         .join_from(recent, predictions, predictions.c.id == recent.c.prediction_id)
         .where(predictions.c.model_version == champion.version)
@@ -41,7 +41,7 @@ def differences(champion: Side, challenger: Side, newest: int) -> Select[Any]:
 
 
 def scores(champion: Side, challenger: Side) -> Select[Any]:
-    """Over all patients with an outcome whom both have scored: how many (`labels`), and accuracy and
+    """Over all patients with an outcome whom both have scored: their number (`labels`), and accuracy and
     Brier score of both.
     """
     champion_risk, challenger_risk = predictions.c.probability, shadows.c.probability

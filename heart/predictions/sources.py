@@ -1,4 +1,4 @@
-"""Where an outcome is known from. Apart from the tables, since importing SQLAlchemy takes long."""
+"""The sources of outcomes, in a module of their own because importing SQLAlchemy takes long."""
 
 from typing import Literal
 

@@ -1,12 +1,10 @@
 """The prediction log in one SQLite file, for one process.
 
-WAL with synchronous=FULL: a commit is on the disk when it returns. There is one writing connection a
-file, because SQLite 3.7.0 to 3.51.2 can corrupt a file when two write and checkpoint it at once.
+WAL with synchronous=FULL: a commit is on the disk when it returns. Each file has one writing connection,
+because SQLite 3.7.0 to 3.51.2 can corrupt a file that two connections write and checkpoint at once.
 """
 
-import fcntl
 import functools
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.dialects.sqlite import dialect, insert
 from sqlalchemy.exc import DBAPIError
@@ -29,20 +28,20 @@ from heart.predictions.tables import (
     shadows,
 )
 
-BUSY_SECONDS = 2.0  # how long to wait for a lock that another program holds on the file
-# What the writing connection needs; each is set and then read back.
+BUSY_SECONDS = 2.0  # limit of the wait for a lock that another program holds on the file
+# Settings of the writing connection; each is set and then read back.
 PRAGMAS = {
     "journal_mode": "wal",
     "synchronous": 2,  # FULL
     "fullfsync": 1,  # on macOS a plain fsync leaves the data in the disk's cache
     "foreign_keys": 1,
-    "secure_delete": 1,  # what is erased is overwritten
+    "secure_delete": 1,  # erased rows are overwritten
 }
-# Rows of one statement. Python gives its lock away once a statement, and beside a busy event loop it
-# takes milliseconds to get it back: so the usual group of waiting predictions is a single statement.
+# Rows of one statement. Python releases the GIL once for each statement, and beside a busy event loop it
+# takes milliseconds to get it back, so that the usual group of predictions should be one statement.
 STEPS = (512, 64)
-# Rows of the largest statement for shadows. What is compiled is kept: to compile one for each number of
-# rows takes longer than to run it.
+# Rows of the largest statement for shadow predictions. SQLite keeps compiled statements; to compile one
+# for each number of rows takes longer than to run it.
 SHADOW_ROWS = 1024
 
 BAD_DATA = (
@@ -71,7 +70,7 @@ def _insert(rows: int) -> str:
 
 @functools.cache
 def _insert_shadows(rows: int) -> str:
-    """One statement; SQLite calls the columns of VALUES column1, column2, ... No id, no row."""
+    """One statement; SQLite names the columns of VALUES column1, column2, ... A NULL id adds no row."""
     values = ", ".join(["(?, ?, ?)"] * rows)
     return (
         f"INSERT OR IGNORE INTO {shadows.name} SELECT * FROM (VALUES {values}) "  # noqa: S608
@@ -79,8 +78,8 @@ def _insert_shadows(rows: int) -> str:
     )
 
 
-def _room(rows: int) -> int:
-    """Rows of the statement for so many shadows: a power of two."""
+def _capacity(rows: int) -> int:
+    """The rows of the statement for so many shadow predictions: a power of two."""
     return max(64, 1 << (rows - 1).bit_length())
 
 
@@ -109,28 +108,35 @@ class SqliteStore:
         event.listen(self._writers, "begin", _begin)
         self._connection: Connection | None = None
         self._files: tuple[tuple[int, int], ...] = ()
-        self._lock: int | None = None
-        self._found = False
+        # Not the database itself: closing it would release SQLite's own locks on it. And no lock by the
+        # file's existence as a fallback: that of a killed process would stay.
+        self._lock = FileLock(
+            self._path.with_name(self._path.name + "-lock"),
+            mode=0o600,
+            thread_local=False,
+            fallback_to_soft=False,
+        )
+        self._opened = False
 
     def connect(self) -> None:
         """Open the writing connection, unless it is open. Raises LogConfigurationError, OSError, DBAPIError."""
         if self._connection:
             return
-        self._find()
+        self._lock_file()
         connection = self._writers.connect()
         try:
             with connection.begin():
                 prepare(connection)
-            self._admit(connection)
+            self._check_identity(connection)
         except BaseException:
             connection.close()
             raise
-        self._connection, self._found = connection, True
+        self._connection, self._opened = connection, True
 
     def insert(self, records: Sequence[Record], now: datetime) -> None:
         """Write all records in one transaction that is durable on return; known ids stay as they are.
 
-        Raises sqlite3.Error, OSError; what `rejects` knows for records that do not fit.
+        Raises sqlite3.Error, OSError, and an error that `rejects` recognizes for records that do not fit.
         """
         steps = list(_steps(len(records)))
         with self._driver() as driver:
@@ -143,16 +149,16 @@ class SqliteStore:
         self._verify()
 
     def insert_shadows(self, rows: Sequence[ShadowRecord]) -> None:
-        """Write those whose prediction is there and that are not, durable on return.
+        """Write rows whose prediction is in the log and that are new, durable on return.
 
         Raises sqlite3.Error, OSError.
         """
         for start in range(0, len(rows), SHADOW_ROWS):
             part = rows[start : start + SHADOW_ROWS]
-            room = _room(len(part))
+            capacity = _capacity(len(part))
             values: list[str | float | None] = [value for row in part for value in row]
-            values += [None] * (3 * room - len(values))
-            self._driver().execute(_insert_shadows(room), values)
+            values += [None] * (3 * capacity - len(values))
+            self._driver().execute(_insert_shadows(capacity), values)
         self._verify()
 
     @contextmanager
@@ -170,29 +176,27 @@ class SqliteStore:
             yield connection
 
     def scrub(self) -> None:
-        """Write the log of changes into the file and empty it: erased rows are in neither then."""
+        """Write the WAL into the file and empty it, so that erased rows are in neither."""
         self._driver().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def disconnect(self) -> None:
-        """Close the writing connection, whatever state it is in; `connect` opens another."""
+        """Close the writing connection in any state; `connect` opens another."""
         if self._connection:
             with suppress(DBAPIError, sqlite3.Error):
                 self._connection.close()
         self._connection = None
 
     def close(self) -> None:
-        """Close the connection and let another process have the file."""
+        """Close the connection and release the lock on the file."""
         self.disconnect()
-        if self._lock is not None:
-            os.close(self._lock)
-        self._lock = None
+        self._lock.release()
 
     def rejects(self, error: Exception) -> bool:
         """Whether `insert` failed because of the records, not because of the database."""
         return isinstance(error, BAD_DATA)
 
     def reason(self, error: Exception) -> str:
-        """Why it failed, in words that hold no value of a record."""
+        """The reason of a failure without any value of a record."""
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, OSError):
             return f"{cause.strerror}: {self._path.name}"
@@ -213,37 +217,42 @@ class SqliteStore:
         assert isinstance(driver, sqlite3.Connection)
         return driver
 
-    def _find(self) -> None:
-        """Lock the file; make it the first time. Raises LogConfigurationError, OSError.
+    def _lock_file(self) -> None:
+        """Lock the file; create it the first time. Raises LogConfigurationError, OSError.
 
-        A file that goes away later is waited for, not made anew: a new one would be lost, with all
-        that it had acknowledged, when the right one is brought back.
+        A file that disappears later is not created again: when the original is restored, a new one would
+        be lost with all predictions in it.
         """
-        if not self._found:
+        if not self._opened:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
-        if self._lock is None:
-            self._lock = _lock(self._path.with_name(self._path.name + "-lock"))
+        if not self._lock.is_locked:
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                raise LogConfigurationError(
+                    f"another process writes {self._path.name}: more than one process needs PostgreSQL"
+                ) from None
         if not self._path.stat().st_size and self._wal.exists() and self._wal.stat().st_size:
-            # SQLite would delete the changes, which belong to the file that is not there.
-            raise FileNotFoundError(0, "the file is empty, but changes to it are left")
+            # SQLite would delete the WAL, which belongs to the missing file.
+            raise FileNotFoundError(0, "the file is empty, but its WAL is not")
 
-    def _admit(self, connection: Connection) -> None:
-        """Remember which files these are; look through one that came in the place of another."""
+    def _check_identity(self, connection: Connection) -> None:
+        """Remember the identity of the files; check the integrity of a file that replaced another."""
         files = self._identity()
         if self._files and files[0] != self._files[0]:
-            found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+            result = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
             connection.rollback()
-            if found != "ok":
-                raise OSError(0, "the file that was brought back is damaged")
+            if result != "ok":
+                raise OSError(0, "the restored file is damaged")
         self._files = files
 
     def _identity(self) -> tuple[tuple[int, int], ...]:
-        found = (self._path.stat(), self._wal.stat())
-        return tuple((stat.st_dev, stat.st_ino) for stat in found)
+        stats = (self._path.stat(), self._wal.stat())
+        return tuple((stat.st_dev, stat.st_ino) for stat in stats)
 
     def _verify(self) -> None:
-        """What was written went into the files that have the names, not into removed ones."""
+        """Raises OSError if the files were replaced, so that the last commit went into removed ones."""
         if self._identity() != self._files:
             raise FileNotFoundError(0, "the file was replaced")
 
@@ -253,17 +262,17 @@ def _engine(opener: functools.partial[sqlite3.Connection]) -> Engine:
 
 
 def _configure(driver: sqlite3.Connection, _: object) -> None:
-    for name, wanted in PRAGMAS.items():
-        driver.execute(f"PRAGMA {name}={wanted}")
-        found = driver.execute(f"PRAGMA {name}").fetchone()[0]
-        if found != wanted:
+    for name, expected in PRAGMAS.items():
+        driver.execute(f"PRAGMA {name}={expected}")
+        actual = driver.execute(f"PRAGMA {name}").fetchone()[0]
+        if actual != expected:
             raise LogConfigurationError(
-                f"SQLite's {name} is {found} here, the prediction log needs {wanted}"
+                f"SQLite's {name} is {actual} here, the prediction log needs {expected}"
             )
 
 
 def _begin(connection: Connection) -> None:
-    # The driver's own BEGIN comes too late: a reading transaction that turns to writing can fail.
+    # The driver's own BEGIN would start a read transaction, whose upgrade to writing can fail.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
@@ -273,20 +282,3 @@ def _values(records: Sequence[Record], now: str) -> list[str | float | None]:
     for record in records:
         values += (record.id, now, record.model_version, record.probability, *record.measurements)
     return values
-
-
-def _lock(path: Path) -> int:
-    """Take the lock on a file beside the database, for as long as the answer stays open.
-
-    The database itself would not do: closing it once would drop SQLite's own locks on it.
-    """
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise LogConfigurationError(
-            f"another process writes {path.name.removesuffix('-lock')}: "
-            "more than one process needs PostgreSQL"
-        ) from None
-    return lock

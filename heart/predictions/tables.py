@@ -1,9 +1,8 @@
-"""What the prediction log keeps: the record, the tables and their version, the errors.
+"""The record, the tables and the errors of the prediction log.
 
 The tables are the same on SQLite and PostgreSQL. A prediction has an id, a time, a model version, the
 13 measurements as given and a probability: no name, no address, no free text. Outcomes have a table of
-their own, so that a log row never changes once it is written; so have the probabilities that a
-challenger gives beside the champion.
+their own, so that a written row never changes; so have the probabilities of a challenger.
 """
 
 import os
@@ -48,30 +47,29 @@ SOURCES: tuple[str, ...] = get_args(Source)
 
 
 class LogError(RuntimeError):
-    """Something that the prediction log could not do; no text of it holds a measurement."""
+    """An error of the prediction log; its text contains no measurement."""
 
 
 class LogConfigurationError(LogError):
-    """The log cannot be used with these settings or this database; waiting does not help."""
+    """The log cannot be used with these settings or this database; waiting cannot help."""
 
 
 class LogRejected(LogError):
-    """The records do not fit the table, so none of them was written; the caller has a mistake."""
+    """The records do not fit the table, so that none was written: an error of the caller."""
 
 
 class UnknownPrediction(LogError):
-    """No prediction has this id (it never had, or it was erased)."""
+    """No prediction has this id, or it was erased."""
 
 
 class OutcomeConflict(LogError):
-    """The prediction has another outcome already, and `replace` was not asked for."""
+    """The prediction has another outcome already, and `replace` is not set."""
 
 
 class LogUnavailable(LogError):
-    """The database cannot be written now; it is worth trying again after `retry_after` seconds.
+    """The database cannot be written now; another attempt may succeed after `retry_after` seconds.
 
-    Nothing was acknowledged. The records may be in the database all the same, if the connection broke
-    after the server had committed them.
+    The records may be in the database nevertheless, if the connection broke after the commit.
     """
 
     def __init__(self, reason: str, retry_after: float) -> None:
@@ -84,12 +82,12 @@ class LogUnavailable(LogError):
 
 
 class LogQueueFull(LogUnavailable):
-    """More records wait than the queue may hold; nothing was written."""
+    """The queue of waiting records is full; nothing was written."""
 
 
 class Record(NamedTuple):
-    """One prediction to keep. `measurements` are in the order of `schema.MEASUREMENTS`, as given:
-    a category by its name, a number as it is, None where it was not measured.
+    """One prediction. `measurements` are in the order of `schema.MEASUREMENTS`, as in the request:
+    the name of a category, a number, or None if it was not measured.
     """
 
     id: str
@@ -99,7 +97,7 @@ class Record(NamedTuple):
 
 
 class ShadowRecord(NamedTuple):
-    """What a challenger said of a patient whose prediction, by the champion, is in the log."""
+    """A challenger's probability for a patient whose prediction, by the champion, is in the log."""
 
     prediction_id: str
     model_version: str
@@ -109,8 +107,8 @@ class ShadowRecord(NamedTuple):
 def new_ids(count: int) -> list[str]:
     """Ids for `count` records: 32 hexadecimal digits, UUIDs of version 7 with 72 random bits.
 
-    They begin with the time, so that the index over them grows at its end. With wholly random ids a
-    log of a million rows on SQLite takes a batch of 10,000 in 220 ms instead of 30.
+    They begin with the time, so that their index grows at its end. With random ids, SQLite takes 220 ms
+    instead of 30 for a batch of 10,000 in a log of a million rows.
     """
     start = f"{time.time_ns() // 1_000_000:012x}7"
     noise = os.urandom(9 * count).hex()
@@ -120,28 +118,30 @@ def new_ids(count: int) -> list[str]:
 
 
 def is_id(text: str) -> bool:
-    """Whether the text can be the id of a prediction: 32 hexadecimal digits."""
+    """Whether the text has the form of an id: 32 hexadecimal digits."""
     return _ID.fullmatch(text) is not None
 
 
 _ID = re.compile("[0-9a-f]{32}")
-_WORDS = [frozenset(choice.name for choice in m.choices) for m in MEASUREMENTS]
+_CHOICES = [frozenset(choice.name for choice in m.choices) for m in MEASUREMENTS]
 _LARGEST = sys.float_info.max
 
 
 def check(records: Sequence[Record]) -> None:
-    """Only what belongs into the log may reach the database, which quotes what it refuses in its logs.
+    """Raises LogRejected for records that the tables do not accept; it names the place, not the value.
 
-    Raises LogRejected, which names the place and not the value.
+    They must not reach the database, which quotes rejected values in its own logs.
     """
     for row, (key, _, probability, measurements) in enumerate(records):
         if not is_id(key) or not 0 <= probability <= 1:
-            raise LogRejected(f"record {row}: the id or the probability is not one")
+            raise LogRejected(f"record {row}: the id or the probability is invalid")
         if len(measurements) != len(MEASUREMENTS):
-            raise LogRejected(f"record {row} has not the {len(MEASUREMENTS)} measurements")
-        for measurement, words, value in zip(MEASUREMENTS, _WORDS, measurements, strict=True):
-            if words:
-                fits = value in words
+            raise LogRejected(
+                f"record {row} has {len(measurements)} measurements, expected {len(MEASUREMENTS)} measurements"
+            )
+        for measurement, choices, value in zip(MEASUREMENTS, _CHOICES, measurements, strict=True):
+            if choices:
+                fits = value in choices
             else:  # a tuple: `int | float` would take twice as long
                 fits = isinstance(value, (int, float)) and -_LARGEST <= value <= _LARGEST
             if value is not None and not fits:
@@ -172,7 +172,7 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-# The types that a STRICT table of SQLite knows, and what PostgreSQL calls them.
+# The types of a STRICT table of SQLite, and those of PostgreSQL.
 _NUMBER: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
 _WHOLE: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -213,8 +213,8 @@ outcomes = Table(
     sqlite_strict=True,
 )
 
-# They go with their prediction. Ids begin with the time, so that the newest of a challenger are at the
-# end of the index.
+# They are deleted with their prediction. Ids begin with the time, so that the newest rows of a challenger
+# are at the end of the index.
 shadows = Table(
     "shadow_predictions",
     metadata,
@@ -227,7 +227,7 @@ shadows = Table(
 )
 Index("shadow_predictions_by_version", shadows.c.model_version, shadows.c.prediction_id)
 
-# The version of these tables, and the counts that outlive the rows which they count.
+# The version of these tables, and the counts of deleted rows.
 state = Table(
     "log_state",
     metadata,
@@ -240,8 +240,9 @@ KEPT = tuple(column for column in predictions.columns if column.name != "seq")
 
 
 def prepare(connection: Connection) -> None:
-    """Make the tables in an empty database, or check those that are there, and bring old ones up to
-    date. Raises LogConfigurationError.
+    """Create the tables in an empty database; otherwise check them and upgrade old ones.
+
+    Raises LogConfigurationError.
     """
     if inspect(connection).has_table(state.name):
         _check(connection)
@@ -256,18 +257,19 @@ def prepare(connection: Connection) -> None:
 
 
 def _check(connection: Connection) -> None:
-    named = state.c.name == "schema_version"
-    version = connection.scalar(select(state.c.value).where(named))
+    is_version = state.c.name == "schema_version"
+    version = connection.scalar(select(state.c.value).where(is_version))
     if version is None or version > SCHEMA_VERSION:
         raise LogConfigurationError(
             f"the prediction log has version {version} of its tables, "
             f"this program knows {SCHEMA_VERSION}: use the newer program"
         )
-    there = {column["name"] for column in inspect(connection).get_columns(predictions.name)}
-    if other := there.symmetric_difference(predictions.columns.keys()):
+    columns = {column["name"] for column in inspect(connection).get_columns(predictions.name)}
+    if difference := columns.symmetric_difference(predictions.columns.keys()):
         raise LogConfigurationError(
-            f"the prediction log was made by another schema: {sorted(other)} differ"
+            f"the prediction log has the tables of another schema, columns {sorted(difference)} differ: "
+            "set HEART_LOG_URL to a new log"
         )
     if version < 2:
         shadows.create(connection)
-        connection.execute(update(state).where(named).values(value=SCHEMA_VERSION))
+        connection.execute(update(state).where(is_version).values(value=SCHEMA_VERSION))

@@ -1,7 +1,7 @@
-"""The registered model, as far as `stages/` and `serve/` both know it; neither imports the other.
+"""The registered model: its aliases, tags and file names, and the setup of MLflow's client.
 
-Its aliases and the only way to move them, its tags and the names of its files, and how MLflow's client
-is set up and its errors are told. The client is given, and MLflow is imported only once there is one.
+`stages/` and `serve/` share this module, since neither may import the other. Aliases change only through
+its functions. The client is an argument, so that importing this module does not import MLflow.
 """
 
 import json
@@ -22,8 +22,8 @@ CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 # Tags of a version. The verdict is set last: a version without it was interrupted.
 SHA256, SCHEMA, VERDICT = "model_sha256", "schema_fingerprint", "verdict"
 THRESHOLD = "threshold"  # the probability from which the prediction is presence
-PASSED, REJECTED = "passed", "refused"  # what a verdict says
-# Where MLflow puts the files beside the model, and the one that no version is served without.
+PASSED, REJECTED = "passed", "rejected"  # the values of a verdict
+# The folder in which MLflow stores the files beside the model, and the file that a served version must have.
 BESIDE_FOLDER, SELF_TEST = "extra_files", "self_test.json"
 STANDARD_ERROR, TRAINING, REFERENCE = "standard_error.onnx", "training.json", "reference.json"
 
@@ -38,11 +38,11 @@ CLIENT = {
 
 
 class AliasError(ValueError):
-    """The aliases stay as they are; the message says why."""
+    """The aliases were not changed; the message gives the reason."""
 
 
 def set_up_client() -> None:
-    """Before MLflow is imported: its settings, where they are not set already."""
+    """Set MLflow's environment variables that are not set yet. Call it before MLflow is imported."""
     for name, value in CLIENT.items():
         os.environ.setdefault(name, value)
 
@@ -52,16 +52,16 @@ def hash_tag(file: str) -> str:
     return f"{Path(file).stem}_sha256"
 
 
-def is_threshold(told: str) -> bool:
-    """Whether a tag is a probability that can part two predictions."""
+def is_threshold(tag: str) -> bool:
+    """Whether the value of a tag is a number in (0, 1)."""
     try:
-        return 0 < float(told) < 1
+        return 0 < float(tag) < 1
     except (TypeError, ValueError):
         return False
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, in one line."""
+    """The first line of an exception's message, or its type if it has none."""
     return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
@@ -73,12 +73,12 @@ def without_password(text: str) -> str:
 def aliases(client: "MlflowClient", name: str) -> dict[str, str]:
     """The number of the version that has each alias; empty for a model that is not registered."""
     registered = client.search_registered_models(f"name = '{name}'")
-    found = registered[0].aliases if registered else {}
-    return {alias: str(number) for alias, number in found.items()}
+    numbers = registered[0].aliases if registered else {}
+    return {alias: str(number) for alias, number in numbers.items()}
 
 
 def set_champion(client: "MlflowClient", name: str, number: str) -> None:
-    """Make a version the champion, unchecked; the one that was becomes `previous`."""
+    """Make a version the champion without a check; the old champion becomes `previous`."""
     number = str(number)  # some of MLflow's stores say 1, some "1"
     old = aliases(client, name).get(CHAMPION)
     if old == number:
@@ -89,22 +89,22 @@ def set_champion(client: "MlflowClient", name: str, number: str) -> None:
 
 
 def promote(client: "MlflowClient", name: str, number: str) -> None:
-    """Make a version the champion if it passed its gate and can be served. Raises AliasError."""
-    _judged(_servable(client, name, number))
+    """Make a version the champion if it passed the promotion gate and can be served. Raises AliasError."""
+    _require_passed(_servable_version(client, name, number))
     set_champion(client, name, number)
 
 
 def set_challenger(client: "MlflowClient", name: str, number: str) -> None:
     """Have the service score with a version beside the champion. Raises AliasError.
 
-    It need not have passed its gate: nobody is answered with it.
+    The version need not have passed the promotion gate: its predictions are not part of any response.
     """
-    _servable(client, name, number)
+    _servable_version(client, name, number)
     client.set_registered_model_alias(name, CHALLENGER, number)
 
 
 def clear_challenger(client: "MlflowClient", name: str) -> None:
-    """Have no challenger any more."""
+    """Remove the alias `challenger`."""
     if CHALLENGER in aliases(client, name):
         client.delete_registered_model_alias(name, CHALLENGER)
 
@@ -112,67 +112,68 @@ def clear_challenger(client: "MlflowClient", name: str) -> None:
 def roll_back(client: "MlflowClient", name: str, champion: str | None = None) -> str:
     """Give `champion` to the version that is `previous`, and return its number. Raises AliasError.
 
-    `previous` stays where it is: to go back twice, or from many replicas at once, is to go back once.
-    If a version is given, it must be the champion: who judged one must not turn out another.
+    `previous` does not move, so that a second rollback, or one from each of several replicas, changes
+    nothing more. If `champion` is given, only that version is replaced: the caller has evaluated it, not
+    a newer one.
     """
-    held = aliases(client, name)
-    if champion is not None and held.get(CHAMPION) not in (champion, held.get(PREVIOUS)):
+    numbers = aliases(client, name)
+    if champion is not None and numbers.get(CHAMPION) not in (champion, numbers.get(PREVIOUS)):
         raise AliasError(f"{name}: version {champion} is no longer the champion")
-    if PREVIOUS not in held:
+    if PREVIOUS not in numbers:
         raise AliasError(f"{name} has no version with the alias {PREVIOUS} to go back to")
-    number = held[PREVIOUS]
-    _judged(_servable(client, name, number))
-    if held.get(CHAMPION) != number:
+    number = numbers[PREVIOUS]
+    _require_passed(_servable_version(client, name, number))
+    if numbers.get(CHAMPION) != number:
         client.set_registered_model_alias(name, CHAMPION, number)
     return number
 
 
-def _servable(client: "MlflowClient", name: str, number: str) -> "ModelVersion":
-    """A version that has what the service wants of one. Raises AliasError."""
+def _servable_version(client: "MlflowClient", name: str, number: str) -> "ModelVersion":
+    """A version with all tags and files that the service requires. Raises AliasError."""
     version = _version(client, name, number)
-    said = f"{name} version {number}"
+    label = f"{name} version {number}"
     if not re.fullmatch("[0-9a-f]{64}", version.tags.get(SHA256, "")):
-        raise AliasError(f"{said}: its tag {SHA256} is no SHA-256")
+        raise AliasError(f"{label}: its tag {SHA256} is not a SHA-256")
     if version.tags.get(SCHEMA) != fingerprint():
-        raise AliasError(f"{said}: its measurements are not those of this project ({SCHEMA})")
-    if not is_threshold(told := version.tags.get(THRESHOLD, "")):
-        raise AliasError(f"{said}: its tag {THRESHOLD} is {told!r}, expected a number in (0, 1)")
+        raise AliasError(f"{label}: its measurements are not those of this project ({SCHEMA})")
+    if not is_threshold(tag := version.tags.get(THRESHOLD, "")):
+        raise AliasError(f"{label}: its tag {THRESHOLD} is {tag!r}, expected a number in (0, 1)")
     if SELF_TEST not in _files_beside(client, version):
-        raise AliasError(f"{said}: {BESIDE_FOLDER}/{SELF_TEST} is not among its files")
+        raise AliasError(f"{label}: {BESIDE_FOLDER}/{SELF_TEST} is not among its files")
     return version
 
 
-def _judged(version: "ModelVersion") -> None:
-    """Raises AliasError unless the version passed its gate."""
-    said = f"{version.name} version {version.version}"
+def _require_passed(version: "ModelVersion") -> None:
+    """Raises AliasError unless the version passed the promotion gate."""
+    label = f"{version.name} version {version.version}"
     try:
         verdict: Any = json.loads(version.tags[VERDICT])
         passed = verdict["verdict"]
     except (KeyError, TypeError, ValueError):
         raise AliasError(
-            f"{said} has no verdict of the gate: `make register` finishes what was interrupted"
+            f"{label} has no verdict of the promotion gate: run `make register` to complete it"
         ) from None
     if passed != PASSED:
         reasons = "; ".join(map(str, verdict.get("reasons", [])))
-        raise AliasError(f"{said} was refused by the gate: {reasons}")
+        raise AliasError(f"{label} was rejected by the promotion gate: {reasons}")
 
 
 def _version(client: "MlflowClient", name: str, number: str) -> "ModelVersion":
     if not re.fullmatch("[1-9][0-9]{0,8}", number):
-        raise AliasError(f"{number!r} is no version: expected a whole number from 1 on")
-    found = client.search_model_versions(f"name = '{name}'")
-    numbers = sorted(int(version.version) for version in found)
-    for version in found:
+        raise AliasError(f"{number!r} is not a version, expected a whole number from 1")
+    versions = client.search_model_versions(f"name = '{name}'")
+    for version in versions:
         if str(version.version) == number:
             return version
-    there = ", ".join(map(str, numbers)) or "none"
-    raise AliasError(f"{name} has no version {number}; there are: {there}")
+    numbers = sorted(int(version.version) for version in versions)
+    known = ", ".join(map(str, numbers)) or "none"
+    raise AliasError(f"{name} has no version {number}; known versions: {known}")
 
 
 def _files_beside(client: "MlflowClient", version: "ModelVersion") -> set[str]:
     from mlflow.artifacts import list_artifacts
 
-    recorded = client.get_model_version_download_uri(version.name, version.version)
-    uri = local_store.resolve(recorded, client.tracking_uri)
+    location = client.get_model_version_download_uri(version.name, version.version)
+    uri = local_store.resolve(location, client.tracking_uri)
     files = list_artifacts(artifact_uri=f"{uri}/{BESIDE_FOLDER}", tracking_uri=client.tracking_uri)
     return {file.path.rpartition("/")[2] for file in files}

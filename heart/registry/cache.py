@@ -1,4 +1,17 @@
-"""Versions on disk: a restart serves at once what was served last, checked like a download."""
+"""Versions on disk: after a restart the service starts with the version that it served last.
+
+How a version gets into the cache and out again:
+
+1. `keep` downloads its files into a folder `.part-*` and loads the model from there, with every check
+   (`model_version.load`). A failure leaves nothing behind.
+2. `seal` writes `SHA256SUMS`, with the hash of each other file.
+3. One `rename` gives the folder its name, `NAME/NUMBER-HASH/`. Readers see a whole folder or none.
+4. `last` reads `current.json`, which names one such folder, and `load` finds a folder by version. Both
+   compare all hashes and repeat the checks; `load` also compares the tags with the registry's.
+
+For example, `heart-disease/3-9f2c51ab04d7/` holds version 3, the hash of whose model begins with 9f2c51ab04d7.
+A rename is atomic by POSIX (rename(2)), and `sha256sum -c SHA256SUMS` checks a folder by hand.
+"""
 
 import contextlib
 import csv
@@ -33,20 +46,18 @@ from heart.registry.model_version import (
 from heart.registry.resolver import Registry, Version
 
 POINTER, PART = "current.json", ".part-"
-SUMS = "SHA256SUMS"  # of all other files of a folder, as sha256sum writes and checks them
+SUMS = "SHA256SUMS"  # the hashes of all other files of a folder, in the format of sha256sum
 SECONDS_KEPT = 3600.0  # a replica may be reading a folder that this one no longer needs
 
 logger = logging.getLogger(__name__)
 
 
 class Cache:
-    """Versions that passed every check, a folder each, and a pointer to the one that was served.
+    """Versions that passed every check, one folder for each, and a pointer to the one served last.
 
-    Folders and pointer appear whole or not at all, so that a start after a crash, or a replica
-    beside this one, never reads half of one. What is read is checked again, every byte of it: a threshold
-    or a range that a disk fault or an editor has changed is as wrong as a changed model. Whoever may
-    write here can also write new sums, so that the registry is asked too, once it answers
-    (`Version.same`).
+    Every byte is checked again when it is read: a threshold or a range that a disk fault or an editor has
+    changed is as wrong as a changed model. A writer of the folder could also write new sums, so that the
+    version is compared with the registry as well, once it answers (`Version.same`).
     """
 
     def __init__(
@@ -55,18 +66,18 @@ class Cache:
         reference: str,
         on_damage: Callable[[VersionRejected], None] = lambda _: None,
     ) -> None:
-        """`on_damage` is told of a version that is no longer what it was, once for each."""
+        """`on_damage` is called once for each version whose files were changed."""
         self._root = root
         self._reference = reference
         self._on_damage = on_damage
         self._damaged: Path | None = None
 
     def folder(self, name: str, number: str, sha256: str) -> Path:
-        """Where a version lies, or would."""
+        """The folder of a version, whether it exists or not."""
         return self._root / name / f"{number}-{sha256[:12]}"
 
     def last(self) -> Model | None:
-        """The model that was served last for the same setting. Raises VersionRejected."""
+        """The model that was served last for the same HEART_MODEL. Raises VersionRejected."""
         try:
             pointer = json.loads((self._root / POINTER).read_bytes())
             if pointer["model"] != self._reference:
@@ -83,22 +94,22 @@ class Cache:
         return model
 
     def load(self, version: Version) -> Model | None:
-        """A version that was kept before; None if it is not there, or no longer what it was."""
+        """A version from the cache; None if it is absent, or if its files were changed."""
         folder = self.folder(version.name, version.number, version.sha256)
         if not folder.exists():
             return None
         try:
             return _load_registered(folder, version)
-        except VersionRejected as refusal:
-            logger.warning("%s in the cache is refused, downloading again: %s", folder, refusal)
+        except VersionRejected as rejection:
+            logger.warning("%s in the cache is rejected, downloading again: %s", folder, rejection)
             if folder != self._damaged:
-                self._on_damage(refusal)
+                self._on_damage(rejection)
             self._damaged = None
-        shutil.rmtree(folder, ignore_errors=True)  # or a replica has done so
+        shutil.rmtree(folder, ignore_errors=True)  # a replica may have deleted it
         return None
 
     def keep(self, version: Version, registry: Registry) -> Model:
-        """Download a version and check it; only then it is kept. Raises VersionRejected, RegistryUnavailable."""
+        """Download and check a version, then keep it. Raises VersionRejected, RegistryUnavailable."""
         folder = self.folder(version.name, version.number, version.sha256)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=PART, dir=folder.parent) as work:
@@ -113,12 +124,12 @@ class Cache:
             try:
                 part.rename(folder)
             except OSError:
-                if not folder.exists():  # else a replica was faster, and it has the same
+                if not folder.exists():  # otherwise a replica has kept the same version
                     raise
         return model
 
     def point_at(self, model: Model, previous: Model | None) -> None:
-        """Make a model the one of the next start, and forget folders of no further use."""
+        """Make a model the one of the next start, and delete folders that are no longer needed."""
         folder = self._root / model.name
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=PART, dir=folder) as work:
@@ -128,18 +139,18 @@ class Cache:
             part.replace(self._root / POINTER)
         kept = {self.folder(m.name, m.version, m.sha256) for m in (model, previous) if m}
         for other in set(folder.iterdir()) - kept:
-            with contextlib.suppress(FileNotFoundError):  # a replica forgets them too
+            with contextlib.suppress(FileNotFoundError):  # a replica may delete it at the same time
                 if time.time() - other.stat().st_mtime > SECONDS_KEPT:
                     shutil.rmtree(other)
 
 
 def seal(folder: Path) -> None:
-    """Write down the hash of every file of a version."""
+    """Write the hash of every file of a version."""
     (folder / SUMS).write_text(_sums(folder))
 
 
 def _load_sealed(folder: Path, *, from_cache: bool = False) -> Model:
-    """The model in a folder, if each of its files is what it was. Raises VersionRejected."""
+    """The model in a folder, if every file has its recorded hash. Raises VersionRejected."""
     expected, actual = read(folder / SUMS), _sums(folder).encode()
     if expected != actual:
         different = set(expected.splitlines()) ^ set(actual.splitlines())
@@ -149,10 +160,10 @@ def _load_sealed(folder: Path, *, from_cache: bool = False) -> Model:
 
 
 def _load_registered(folder: Path, version: Version) -> Model:
-    """The model in a folder, if it is also what the registry says of the version. Raises VersionRejected."""
+    """The model in a folder, if its tags are also those in the registry. Raises VersionRejected."""
     model = _load_sealed(folder)
     if not version.same(model):
-        raise VersionRejected("hash", f"{CARD} is not what the registry says of the version")
+        raise VersionRejected("hash", f"{CARD} differs from the version's tags in the registry")
     return model
 
 
@@ -167,7 +178,7 @@ def _sums(folder: Path) -> str:
 
 
 def _card(version: Version, folder: Path, figures: Path) -> Card:
-    """What is known of a version whose files were downloaded. Raises VersionRejected."""
+    """The card of a version whose files were downloaded. Raises VersionRejected."""
     training: dict[str, Any] = {}
     if expected := version.tags.get(BESIDE[TRAINING]):
         checked(folder / TRAINING, expected)

@@ -7,7 +7,7 @@ Kind = Literal["hash", "schema", "shape", "self_test", "external_data", "size", 
 
 
 class VersionRejected(Exception):
-    """A version that must not be served. `kind` is for machines, the text for people."""
+    """A version that must not be served. `kind` is the label of the metric, the text is for people."""
 
     def __init__(self, kind: Kind, reason: str) -> None:
         super().__init__(reason)
@@ -16,7 +16,7 @@ class VersionRejected(Exception):
 
 @dataclass(frozen=True)
 class Rejection:
-    """The version that was refused last. It is not downloaded again until the alias moves."""
+    """The version that was rejected last. It is not downloaded again until the alias moves."""
 
     version: str
     sha256: str
@@ -25,4 +25,4 @@ class Rejection:
 
 
 class RegistryUnavailable(Exception):
-    """Nothing can be had now from the registry, or kept in the cache: worth another try."""
+    """The registry cannot be read, or the cache cannot be written; a later attempt may succeed."""

@@ -1,4 +1,4 @@
-"""Loading the version that HEART_MODEL names, by the same checks as the service."""
+"""Load the version that HEART_MODEL names, with the same checks as in the service."""
 
 from heart.registry.aliases import SHA256
 from heart.registry.cache import Cache
@@ -9,18 +9,18 @@ from heart.settings import SharedSettings
 
 
 def load(settings: SharedSettings) -> tuple[Model, bytes]:
-    """The version that HEART_MODEL means now, and its ONNX file. Raises VersionRejected, RegistryUnavailable."""
+    """The version that HEART_MODEL names, and its ONNX file. Raises VersionRejected, RegistryUnavailable."""
     registry = Registry(settings.tracking_uri, settings.model)
     cache = Cache(settings.cache_dir, settings.model)
     version = registry.resolve()
     if not version.sha256:
-        raise VersionRejected("hash", f"its tag {SHA256} is no SHA-256")
+        raise VersionRejected("hash", f"its tag {SHA256} is not a SHA-256")
     try:
         model = cache.load(version) or cache.keep(version, registry)
     except OSError as error:
         reason = error.strerror or str(error)
         raise RegistryUnavailable(
-            f"HEART_CACHE_DIR: {settings.cache_dir}: {reason}, expected a folder to write to"
+            f"HEART_CACHE_DIR: {settings.cache_dir}: {reason}, expected a writable folder"
         ) from error
     folder = cache.folder(version.name, version.number, version.sha256)
     return model, checked(folder / ONNX, version.sha256)

@@ -1,12 +1,11 @@
 """The project's own MLflow store: `registry/mlflow.db` and, beside it, the folder of artifacts.
 
-MLflow records where files lie as absolute locations. In a checkout that was moved or copied they name the
-folder of the original, whose files would be read, and written. So a program that writes calls `prepare`
-first, which records the locations anew, and one that only reads translates each by `resolve`.
+MLflow records the locations of files as absolute paths. In a checkout that was moved or copied they name
+the original folder, so that MLflow would read and write there. A program that writes therefore calls
+`prepare` first, which replaces the recorded locations; one that only reads translates each with `resolve`.
 """
 
 import contextlib
-import fcntl
 import re
 import shutil
 import sqlite3
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from filelock import FileLock
+
 from heart.sqlite_path import SQLITE, check_path
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("registry")
 DATABASE, ARTIFACTS, LOCK = "mlflow.db", "artifacts", "mlflow.lock"
-BUSY_SECONDS = 30  # how long to wait for a lock that another process holds on the database
+BUSY_SECONDS = 30  # limit of the wait for a lock that another process holds on the database
 
 # The columns of MLflow's database that hold locations.
 LOCATIONS = (
@@ -33,7 +34,7 @@ LOCATIONS = (
     ("model_versions", "storage_location"),
     ("trace_tags", "value"),
 )
-# Where an experiment's artifacts lie, in a store of any checkout.
+# The artifact location of an experiment in the store of any checkout.
 _RECORDED = re.compile(f"(file://.*/{FOLDER})/{ARTIFACTS}/[^/]+")
 
 # An interrupted `mlflow` command, or an earlier version of this project, leaves a half-migrated store.
@@ -41,7 +42,7 @@ WAY_OUT = "if it was never completed, move it away, then run `make register`"
 
 
 class StoreError(ValueError):
-    """The store cannot be used; the message says why and what to do."""
+    """The store cannot be used; the message gives the reason and the way out."""
 
 
 def uri_of(checkout: Path) -> str:
@@ -71,9 +72,9 @@ def own_database(uri: str) -> Path | None:
 
 
 def prepare(uri: str) -> None:
-    """Create the store if there is none, and let it name the folder that it lies in now.
+    """Create the store if there is none, and make its locations name the folder in which it is now.
 
-    To be called before MLflow opens the store for writing. Servers and other databases are left alone.
+    Call it before MLflow opens the store for writing. Servers and other databases are not changed.
     Raises StoreError.
     """
     database = own_database(uri)
@@ -88,7 +89,7 @@ def prepare(uri: str) -> None:
 
 
 def resolve(location: str, uri: str) -> str:
-    """A location that a store has recorded, as it is in the folder where the store lies now.
+    """A location that a store has recorded, translated to the folder in which the store is now.
 
     Nothing is written. Raises StoreError.
     """
@@ -106,17 +107,17 @@ def experiment(client: "MlflowClient", name: str) -> str:
     """The id of an experiment, created if need be; a SQLite file keeps the artifacts beside it."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    entry = client.get_experiment_by_name(name)
+    if entry is None:
         database = sqlite_path(client.tracking_uri)
         location = (database.parent / ARTIFACTS / name).as_uri() if database else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
             # Another process may have created it meanwhile.
-            if (found := client.get_experiment_by_name(name)) is None:
+            if (entry := client.get_experiment_by_name(name)) is None:
                 raise
-    return str(found.experiment_id)
+    return str(entry.experiment_id)
 
 
 @contextlib.contextmanager
@@ -129,14 +130,16 @@ def exclusive(uri: str) -> Iterator[None]:
     if database is None:
         yield
         return
-    path = database.with_name(LOCK)
+    # No lock by the file's existence as a fallback: that of a killed process would stay.
+    lock = FileLock(database.with_name(LOCK), fallback_to_soft=False)
     try:
-        file = path.open("a")
+        lock.acquire()
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}, expected a file to lock") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel frees the lock of a process that died
+        raise StoreError(f"{lock.lock_file}: {error.strerror}, expected a writable file") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _is_missing(database: Path) -> bool:
@@ -144,23 +147,23 @@ def _is_missing(database: Path) -> bool:
 
 
 def _create(database: Path) -> None:
-    """Create the store in a folder aside: no other process sees it, or is left with it, half-migrated."""
+    """Create the store in a temporary folder, so that no other process sees it half-migrated."""
     database.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(f"{SQLITE}{database}"):
         if not _is_missing(database):
-            return  # another process was first
-        aside = database.with_name(f"{DATABASE}.part")
-        shutil.rmtree(aside, ignore_errors=True)  # a killed process may have left it
-        aside.mkdir()
-        _make_tables(aside / DATABASE, (database.parent / ARTIFACTS).as_uri())
-        # SQLite would play the journal of a database that was deleted back into this one.
+            return  # another process has created it
+        part = database.with_name(f"{DATABASE}.part")
+        shutil.rmtree(part, ignore_errors=True)  # a killed process may have left it
+        part.mkdir()
+        _make_tables(part / DATABASE, (database.parent / ARTIFACTS).as_uri())
+        # SQLite would apply the journal of a deleted database to this one.
         database.with_name(f"{DATABASE}-journal").unlink(missing_ok=True)
-        (aside / DATABASE).replace(database)
-        shutil.rmtree(aside)
+        (part / DATABASE).replace(database)
+        shutil.rmtree(part)
 
 
 def _make_tables(database: Path, artifacts: str) -> None:
-    """Let MLflow create its tables by some dozens of migrations, which take seconds."""
+    """Have MLflow create its tables, by some dozens of migrations that take seconds."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     try:
@@ -173,14 +176,14 @@ def _make_tables(database: Path, artifacts: str) -> None:
 
 
 def _relocate(database: Path) -> None:
-    """Replace the folders that locations name by the one that the database lies in, all or none."""
+    """Make all locations name the folder of the database, in one transaction."""
     with _connected(database) as connection:
         others = _other_folders(connection, database.parent)
         if not others:
             return
         try:
             connection.execute("BEGIN IMMEDIATE")
-            # Again: another process may have been first.
+            # Read again: another process may have replaced them.
             for other in _other_folders(connection, database.parent):
                 _replace(connection, other, database.parent.as_uri())
             connection.execute("COMMIT")
@@ -204,10 +207,10 @@ def _replace(connection: sqlite3.Connection, old: str, new: str) -> None:
 
 
 def _other_folders(connection: sqlite3.Connection, folder: Path) -> list[str]:
-    """The folders, as URIs, that experiments are recorded in although the store lies in `folder`."""
+    """The folders other than `folder`, as URIs, that experiments of the store in `folder` name."""
     rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
-    recorded = {match[1] for (location,) in rows if (match := _RECORDED.fullmatch(location or ""))}
-    return sorted(uri for uri in recorded if not _is_same_store(uri, folder))
+    uris = {match[1] for (location,) in rows if (match := _RECORDED.fullmatch(location or ""))}
+    return sorted(uri for uri in uris if not _is_same_store(uri, folder))
 
 
 def _is_same_store(uri: str, folder: Path) -> bool:
@@ -222,18 +225,23 @@ def _path(uri: str) -> Path:
     return Path(unquote(uri.removeprefix("file://")))
 
 
+def open_database(path: Path, timeout: float) -> sqlite3.Connection:
+    """A connection to a file that exists; it waits `timeout` seconds for locks of other processes.
+
+    It is not read-only: only a connection that may write rolls back the transaction of a killed process.
+    """
+    uri = f"file:{quote(str(path))}?mode=rw"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout)
+
+
 @contextlib.contextmanager
 def _connected(database: Path) -> Iterator[sqlite3.Connection]:
     """A connection to a database that exists. Raises StoreError if it cannot be used."""
-    # Not read-only: only a connection that may write undoes what a killed process has left half-done.
-    path = f"file:{quote(str(database))}?mode=rw"
     try:
-        with contextlib.closing(
-            sqlite3.connect(path, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
-        ) as connection:
+        with contextlib.closing(open_database(database, BUSY_SECONDS)) as connection:
             yield connection
     except sqlite3.Error as error:
-        # Its tables are missing, or it is no database at all; it may also just be busy or out of reach.
+        # Only missing tables and files that are no database are beyond repair; a busy file is not.
         code = getattr(error, "sqlite_errorcode", None)
         broken = code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB)
         raise StoreError(f"{database}: {error}{f'; {WAY_OUT}' if broken else ''}") from error

@@ -1,4 +1,4 @@
-"""The model card: what a version says of itself in the registry."""
+"""The model card: the description of a version in the registry."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,11 +19,11 @@ SHOWN = {
 ORIGIN = """## Limits
 With so few held-out patients the intervals are wide, by group above all.
 
-## Data and licences
+## Data and licenses
 The table that the project comes with is UCI Heart Disease, processed Cleveland file: one hospital, 1981
 to 1984, patients already referred for angiography, two thirds men. Janosi, Steinbrunn, Pfisterer and
-Detrano (1988), DOI 10.24432/C52P4X, CC BY 4.0. Which rows this version learned from, its tag train_md5
-tells. Synthetic rows, if they have a weight, are drawn by the package ctgan (BUSL-1.1). This project:
+Detrano (1988), DOI 10.24432/C52P4X, CC BY 4.0. The tag train_md5 identifies the training rows of this
+version. Synthetic rows, if they have a weight, are drawn by the package ctgan (BUSL-1.1). This project:
 Apache-2.0."""
 
 
@@ -52,9 +52,9 @@ def model_card(
         _scores(figures),
         _groups(figures["groups"]),
         f"Cross-validated on {trained['real_rows_used']} of {trained['real_rows']} training patients: "
-        f"ROC AUC {trained['cv_roc_auc']:.3f}; without a second examination "
+        f"ROC AUC {trained['cv_roc_auc']:.3f}; without the further tests (slope, vessels, thallium) "
         f"{trained['cv_roc_auc_without_second_exam']:.3f}.",
-        f"## Gate\nVerdict: {'; '.join([verdict['verdict'], *verdict['reasons']])}.",
+        f"## Promotion gate\nVerdict: {'; '.join([verdict['verdict'], *verdict['reasons']])}.",
         ORIGIN,
         "\n".join([f"model sha256 {package.sha256}", *map(" ".join, sorted(package.tags.items()))]),
     ]

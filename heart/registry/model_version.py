@@ -1,4 +1,4 @@
-"""A version of the model: its files, what is known of it, and the checks before it is served."""
+"""A version of the model: its files, its card, and the checks before it is served."""
 
 import hashlib
 import json
@@ -18,31 +18,31 @@ from heart.registry.errors import VersionRejected
 from heart.registry.onnx_model import OnnxModel
 from heart.schema import MEASUREMENTS, NAMES, Floats, fingerprint
 
-# Of a version: the model, and beside it files that may have a tag each.
+# Files of a version: the model, and beside it files whose hashes may be tags.
 ONNX = "model.onnx"
 SELF_TEST = f"{BESIDE_FOLDER}/{aliases.SELF_TEST}"
 ERROR = f"{BESIDE_FOLDER}/{aliases.STANDARD_ERROR}"
 TRAINING, REFERENCE = (f"{BESIDE_FOLDER}/{f}" for f in (aliases.TRAINING, aliases.REFERENCE))
 BESIDE = {file: hash_tag(file) for file in (ERROR, TRAINING, REFERENCE)}
-# The tags that answers depend on.
+# The tags on which predictions depend.
 IDENTITY = (SHA256, SCHEMA, THRESHOLD, *BESIDE.values())
-# Of its run.
+# Files of its run.
 EVALUATE, TRAIN = "metrics/evaluate.json", "metrics/train.json"
 CALIBRATION = "plots/calibration.csv"
-# What is known of it all, in the cache.
+# The card, in the cache.
 CARD = "model.json"
 
-MAX_BYTES = 64 * 1024 * 1024  # of a file; a forest of 300 full-grown trees has 5 MiB
-MAX_TOLERANCE = 1e-3  # that a self-test may ask for
+MAX_BYTES = 64 * 1024 * 1024  # of a file; a random forest of 300 unpruned trees has 5 MiB
+MAX_TOLERANCE = 1e-3  # the largest tolerance that a self-test may have
 
 
 @dataclass(frozen=True)
 class Card:
-    """All that is known of a version; model.json in the cache.
+    """The description of a version; model.json in the cache.
 
-    `tags` are those of the version, hashes of data and commit among them. `figures` is what stage
-    evaluate measured, `train_figures` what stage train did, `calibration` the points of the
-    calibration plot, `training` ranges and quantiles of the training patients; each may be empty.
+    `tags` are those of the version, among them hashes of data and the commit. `figures` are from stage
+    evaluate, `train_figures` from stage train, `calibration` has the points of the calibration plot,
+    `training` ranges and quantiles of the training patients; each may be empty.
     """
 
     name: str
@@ -64,10 +64,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Model(Card):
-    """A version that passed every check, ready to answer.
+    """A version that passed every check and can predict.
 
-    `from_cache` says that the registry has not confirmed it since the start. Without a `reference`
-    drift cannot be watched.
+    `from_cache` is true until the registry has confirmed it after a start. Without a `reference` there
+    is no drift check.
     """
 
     network: OnnxModel
@@ -81,12 +81,12 @@ class Model(Card):
         return self.network(rows)
 
     def standard_error(self, rows: Floats) -> Floats | None:
-        """The standard errors of the logits [n] of encoded rows; None or NaN if there are none."""
+        """The standard errors of the logits [n] of encoded rows; None or NaN where there is none."""
         return self.error_network(rows) if self.error_network else None
 
 
 def load(folder: Path, *, from_cache: bool = False) -> Model:
-    """The model whose files lie in a folder, checked. Raises VersionRejected."""
+    """The model in a folder, after all checks. Raises VersionRejected."""
     card = _read_card(folder)
     if card.schema_fingerprint != fingerprint():
         raise VersionRejected("schema", "its measurements are not those of this service")
@@ -95,7 +95,7 @@ def load(folder: Path, *, from_cache: bool = False) -> Model:
     error_network = None
     if expected := card.tags.get(BESIDE[ERROR]):
         error_network = OnnxModel(checked(folder / ERROR, expected))
-        if not np.all(np.nan_to_num(error_network.tried(extreme_rows())) >= 0):
+        if not np.all(np.nan_to_num(error_network.try_out(extreme_rows())) >= 0):
             raise VersionRejected("self_test", "a standard error is negative")
     return Model(
         **{field.name: getattr(card, field.name) for field in fields(Card)},
@@ -108,7 +108,7 @@ def load(folder: Path, *, from_cache: bool = False) -> Model:
 
 
 def _reference(folder: Path, sha256: str | None) -> Reference | None:
-    """What the training patients looked like, if the version says so. Raises VersionRejected."""
+    """The drift baseline of a version; None if it has none. Raises VersionRejected."""
     if not sha256:
         return None
     try:
@@ -120,27 +120,27 @@ def _reference(folder: Path, sha256: str | None) -> Reference | None:
 def _read_card(folder: Path) -> Card:
     try:
         card = Card(**read_json(folder / CARD))
-        told = card.tags.get(THRESHOLD, "")
+        threshold = card.tags.get(THRESHOLD, "")
     except (TypeError, AttributeError) as error:
         raise VersionRejected("unreadable", f"{CARD}: {error}") from error
-    if not is_threshold(told):
+    if not is_threshold(threshold):
         raise VersionRejected(
-            "unreadable", f"its tag {THRESHOLD} is {told!r}, expected a number in (0, 1)"
+            "unreadable", f"its tag {THRESHOLD} is {threshold!r}, expected a number in (0, 1)"
         )
     return card
 
 
 def checked(path: Path, sha256: str) -> bytes:
-    """The content of a file that has this hash. Raises VersionRejected."""
+    """The content of a file that must have this hash. Raises VersionRejected."""
     data = read(path)
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise VersionRejected("hash", f"{path.name} has the hash {found}, its tag says {sha256}")
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != sha256:
+        raise VersionRejected("hash", f"{path.name} has the hash {actual}, its tag says {sha256}")
     return data
 
 
 def read(path: Path) -> bytes:
-    """The content of a file, if it is not too large. Raises VersionRejected."""
+    """The content of a file of at most MAX_BYTES. Raises VersionRejected."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise VersionRejected("size", f"{path.name} is larger than {MAX_BYTES} bytes")
@@ -150,18 +150,18 @@ def read(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; NaN, which no answer may contain, is None. Raises VersionRejected."""
+    """The JSON object in a file; NaN becomes None, since a response cannot hold NaN. Raises VersionRejected."""
     try:
         content = json.loads(read(path), parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
         raise VersionRejected("unreadable", f"{path.name}: {error}") from error
     if not isinstance(content, dict):
-        raise VersionRejected("unreadable", f"{path.name} is no JSON object")
+        raise VersionRejected("unreadable", f"{path.name} is not a JSON object")
     return content
 
 
 def run_self_test(network: OnnxModel, test: Mapping[str, Any]) -> None:
-    """Compare with the predictions that were stored with the version. Raises VersionRejected."""
+    """Compare predictions with those that were stored with the version. Raises VersionRejected."""
     try:
         rows = np.array(test["rows"], dtype=np.float32)  # None becomes NaN
         expected = np.array(test["probabilities"], dtype=np.float64)
@@ -170,23 +170,28 @@ def run_self_test(network: OnnxModel, test: Mapping[str, Any]) -> None:
         raise VersionRejected("unreadable", f"{SELF_TEST}: {error}") from error
     if not (rows.ndim == 2 and rows.shape[1] == len(NAMES) and expected.shape == (len(rows),)):
         raise VersionRejected(
-            "unreadable", f"{SELF_TEST}: not one probability for each row of 13 values"
+            "unreadable",
+            f"{SELF_TEST}: expected one probability for each row of {len(NAMES)} values",
         )
     if not (len(rows) and 0 <= tolerance <= MAX_TOLERANCE):
-        raise VersionRejected("self_test", f"{SELF_TEST} tests nothing")
-    for tried in (rows, extreme_rows()):
-        given = network.tried(tried)
-        if not np.all((given >= 0) & (given <= 1)):
-            raise VersionRejected("self_test", "it gives something that is no probability")
-        if tried is rows and not np.all(np.abs(given - expected) <= tolerance):
-            raise VersionRejected(
-                "self_test", "its predictions are not those that were stored with it"
-            )
+        raise VersionRejected(
+            "self_test",
+            f"{SELF_TEST}: {len(rows)} rows with a tolerance of {tolerance:g}, "
+            f"expected at least one and a tolerance from 0 to {MAX_TOLERANCE:g}",
+        )
+    for inputs in (rows, extreme_rows()):
+        actual = network.try_out(inputs)
+        if not np.all((actual >= 0) & (actual <= 1)):
+            raise VersionRejected("self_test", "a prediction is not a probability")
+        if inputs is rows and not np.all(np.abs(actual - expected) <= tolerance):
+            raise VersionRejected("self_test", f"its predictions differ from those in {SELF_TEST}")
 
 
 def extreme_rows() -> Floats:
-    """Encoded rows at the bounds of the schema, and one in which only age and sex are given."""
+    """Encoded rows at the bounds of the schema, and one with only the required measurements."""
     low = [0.0 if m.choices else m.low for m in MEASUREMENTS]
     high = [len(m.choices) - 1.0 if m.choices else m.high for m in MEASUREMENTS]
-    bare = [value if m.required else math.nan for m, value in zip(MEASUREMENTS, low, strict=True)]
-    return np.array([low, high, bare], dtype=np.float32)
+    required = [
+        value if m.required else math.nan for m, value in zip(MEASUREMENTS, low, strict=True)
+    ]
+    return np.array([low, high, required], dtype=np.float32)

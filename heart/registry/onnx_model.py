@@ -1,6 +1,6 @@
-"""An ONNX file as a function of rows, once nothing is left that could surprise.
+"""An ONNX file as a function of rows, after checks of its shape and of references to other files.
 
-It is handed to ONNX Runtime as bytes: nothing is unpickled, and no other file is read.
+ONNX Runtime gets the bytes: nothing is unpickled, and no other file is read.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from heart.registry.aliases import first_line
 from heart.registry.errors import VersionRejected
 from heart.schema import NAMES, Floats
 
-# The fields of onnx.proto by which a message leads to a tensor. `external_data` is 13 and
+# The fields of onnx.proto through which a message contains a tensor. `external_data` is 13 and
 # `data_location` 14 in TensorProto.
 WIRE: dict[str, dict[int, str]] = {
     "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
@@ -35,15 +35,16 @@ EXTERNAL_DATA, DATA_LOCATION = 13, 14
 
 
 def has_external_data(data: bytes) -> bool:
-    """Whether any tensor of an ONNX model lies outside of it. Raises VersionRejected if it is not readable.
+    """Whether a tensor of an ONNX model is in another file. Raises VersionRejected for an unreadable model.
 
-    ONNX Runtime would read such a file, from the working directory if the model came as bytes: it
-    would be served unchecked. Read from the wire format, since the service has no `onnx` package.
+    ONNX Runtime would read that file from the working directory, and its content would be served without
+    a check. The protobuf wire format is parsed here, since the service has no `onnx` package. Source:
+    https://protobuf.dev/programming-guides/encoding and onnx.proto.
     """
     try:
         return _external(data, "ModelProto", 0, len(data))
     except (ValueError, IndexError, RecursionError) as error:
-        raise VersionRejected("unreadable", f"this is no ONNX model: {error}") from error
+        raise VersionRejected("unreadable", f"this is not an ONNX model: {error}") from error
 
 
 def _external(data: bytes, message: str, at: int, end: int) -> bool:
@@ -53,7 +54,7 @@ def _external(data: bytes, message: str, at: int, end: int) -> bool:
         field, wire_type = key >> 3, key & 7
         start, at = _skip(data, at, wire_type)
         if at > end:
-            raise ValueError("a field goes beyond its message")
+            raise ValueError("a field is longer than its message")
         if message == "TensorProto" and field == EXTERNAL_DATA:
             return True
         if message == "TensorProto" and field == DATA_LOCATION and data[start] != 0:
@@ -64,7 +65,7 @@ def _external(data: bytes, message: str, at: int, end: int) -> bool:
 
 
 def _skip(data: bytes, at: int, wire_type: int) -> tuple[int, int]:
-    """Where the value of a field starts and ends."""
+    """The start and the end of the value of a field."""
     if wire_type == 0:
         return at, _varint(data, at)[1]
     if wire_type == 1:
@@ -74,11 +75,11 @@ def _skip(data: bytes, at: int, wire_type: int) -> tuple[int, int]:
         return at, at + length
     if wire_type == 5:
         return at, at + 4
-    raise ValueError(f"wire type {wire_type}")
+    raise ValueError(f"unknown wire type {wire_type}")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length number and the place after it."""
+    """A variable-length number and the position after it."""
     value = shift = 0
     while shift < 70:
         byte = data[at]
@@ -87,14 +88,14 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         shift += 7
-    raise ValueError("a number of more than 10 bytes")
+    raise ValueError("a number has more than 10 bytes")
 
 
 class OnnxModel:
-    """One ONNX model from encoded rows [n, 13] to one number each; for any number of threads."""
+    """An ONNX model from encoded rows [n, 13] to one number each; for any number of threads."""
 
     def __init__(self, data: bytes) -> None:
-        """Raises VersionRejected for a model of another shape, or one that is not whole."""
+        """Raises VersionRejected for a model of another shape, or one with tensors in other files."""
         if has_external_data(data):
             raise VersionRejected("external_data", "the model keeps tensors in other files")
         self._session = _session(data)
@@ -110,15 +111,17 @@ class OnnxModel:
         result: Floats = self._session.run(self._outputs, {self._input: rows})[0]
         return result[:, 0]
 
-    def tried(self, rows: Floats) -> Floats:
-        """As a call, for the first one: a model may fail, or give another shape than it says."""
+    def try_out(self, rows: Floats) -> Floats:
+        """The result of a first call, checked: a model may fail, or return another shape than declared."""
         try:
             result = self._session.run(self._outputs, {self._input: rows})[0]
         except Exception as error:
             # ONNX Runtime's exceptions have no base class of their own.
             raise VersionRejected("self_test", f"it fails: {first_line(error)}") from error
         if result.shape != (len(rows), 1):
-            raise VersionRejected("shape", f"{len(rows)} rows in, {list(result.shape)} out")
+            raise VersionRejected(
+                "shape", f"{len(rows)} rows give a result of shape {list(result.shape)}"
+            )
         return np.asarray(result[:, 0], dtype=np.float32)
 
 
@@ -126,12 +129,12 @@ def _session(data: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # One row takes 6 us: more threads would cost more than they bring.
+    # One row takes 6 us: more threads would only add overhead.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # A memory plan would be kept for each number of rows that ever came.
+    # ONNX Runtime would keep a memory plan for each number of rows.
     options.enable_mem_pattern = False
     options.log_severity_level = 4
-    # Not its own format, which it would recognise and which is not looked through above.
+    # Its own format, which it would otherwise recognize, is not checked above.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

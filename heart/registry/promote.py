@@ -22,36 +22,34 @@ from heart.registry.aliases import (
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """What is asked for: exactly one of the four."""
+    """The command line: exactly one of the four options."""
     parser = argparse.ArgumentParser(prog="python -m heart.registry.promote", description=__doc__)
     one = parser.add_mutually_exclusive_group(required=True)
     one.add_argument("version", nargs="?", help="make this version the champion")
     one.add_argument("--rollback", action="store_true", help="go back to the previous champion")
-    one.add_argument(
-        "--challenger", metavar="VERSION", help="have the service score with it too, unseen"
-    )
-    one.add_argument("--no-challenger", action="store_true", help="have no challenger any more")
+    one.add_argument("--challenger", metavar="VERSION", help="have the service score with it too")
+    one.add_argument("--no-challenger", action="store_true", help="remove the challenger")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    asked = options(arguments)
+    command = options(arguments)
     name = Registered.load().model_name
     client = registry.connect()
     try:
-        if asked.rollback:
+        if command.rollback:
             roll_back(client, name)
-        elif asked.no_challenger:
+        elif command.no_challenger:
             clear_challenger(client, name)
-        elif asked.challenger is not None:
-            set_challenger(client, name, asked.challenger)
+        elif command.challenger is not None:
+            set_challenger(client, name, command.challenger)
         else:
-            promote(client, name, asked.version)
+            promote(client, name, command.version)
     except AliasError as error:
         raise UserError(str(error)) from None
-    held = aliases(client, name)
-    told = [f"{alias} {held[alias]}" for alias in (CHAMPION, PREVIOUS, CHALLENGER) if alias in held]
-    print(f"{name}: {', '.join(told)}")
+    numbers = aliases(client, name)
+    known = [alias for alias in (CHAMPION, PREVIOUS, CHALLENGER) if alias in numbers]
+    print(f"{name}: {', '.join(f'{alias} {numbers[alias]}' for alias in known)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The registry: MLflow, the only door between the pipeline and the service.
+"""Publish to the registry (MLflow), the interface between the pipeline and the service.
 
 Without MLFLOW_TRACKING_URI it is the checkout's own store (`heart/registry/local_store.py`).
 """
@@ -46,7 +46,7 @@ set_up_client()
 
 @dataclass(frozen=True)
 class Package:
-    """What is published: the model, the files beside it by name, and what tells about the run.
+    """A version to publish: the model, the files beside it by name, and the description of the run.
 
     `threshold` is the probability from which the prediction is presence.
     """
@@ -61,12 +61,12 @@ class Package:
 
     @property
     def sha256(self) -> str:
-        """The identity of the model."""
+        """The hash that identifies the model."""
         return hashlib.sha256(self.model).hexdigest()
 
 
 def project_root(here: Path) -> Path:
-    """The project's folder; also from a copy that DVC makes of it for a queued experiment."""
+    """The folder of the project, also from the copy that DVC makes of it for a queued experiment."""
     for parent in (here, *here.parents):
         if parent.parts[-3:] == (".dvc", "tmp", "exps"):
             return parent.parents[2]
@@ -74,9 +74,10 @@ def project_root(here: Path) -> Path:
 
 
 def connect() -> "MlflowClient":
-    """A client of the registry, known to answer. Raises UserError within seconds if it does not.
+    """A client of the registry that has answered. Raises UserError within seconds if it does not.
 
-    A server without registered models gets copies of the runs; the registry is the own store then.
+    If the server has no registered models, it gets copies of the runs, and the registry is the
+    checkout's own store.
     """
     own = local_store.uri_of(project_root(Path.cwd()))
     uri = os.environ.get(tracking.URI) or own
@@ -84,16 +85,16 @@ def connect() -> "MlflowClient":
     try:
         client.search_registered_models(max_results=1)
     except Exception as error:
-        # Whatever store it is, its client has an exception of its own: one message for all.
-        reason, said = without_password(first_line(error)), without_password(uri)
+        # Each kind of store has exceptions of its own: one message for all.
+        reason, server = without_password(first_line(error)), without_password(uri)
         if database := local_store.own_database(uri):
             raise UserError(f"{database}: {reason}; {local_store.WAY_OUT}") from error
         if not tracking.keeps_runs(client):
             raise UserError(
-                f"the registry {said} does not answer ({tracking.URI}): {reason}"
+                f"the registry {server} does not answer ({tracking.URI}): {reason}"
             ) from error
         print(
-            f"note: the server {said} keeps runs but no registered models ({tracking.URI}): it gets "
+            f"note: the server {server} keeps runs but no registered models ({tracking.URI}): it gets "
             f"a copy of each run, and the registry is {own}; see docs/deployment.md",
             file=sys.stderr,
         )
@@ -102,19 +103,19 @@ def connect() -> "MlflowClient":
 
 
 def _client(uri: str) -> "MlflowClient":
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    for logger in ("alembic", "mlflow.store.db.utils", "mlflow"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
     with _stage_errors():
         local_store.prepare(uri)
     import mlflow
 
-    asked = os.environ.get(tracking.URI)
+    variable = os.environ.get(tracking.URI)
     mlflow.set_tracking_uri(uri)
-    # MLflow has set the variable too; but it is for a person to say which server is meant.
-    if asked is None:
+    # MLflow has set the variable too, which must keep the value that the user gave it.
+    if variable is None:
         os.environ.pop(tracking.URI, None)
     else:
-        os.environ[tracking.URI] = asked
+        os.environ[tracking.URI] = variable
     return mlflow.MlflowClient()
 
 
@@ -134,35 +135,35 @@ def _stage_errors() -> Iterator[None]:
 
 
 def find(client: "MlflowClient", name: str, package: Package) -> "ModelVersion | None":
-    """The version that holds this model, threshold and, beside it, these files, by their hashes."""
-    wanted = identity(package).items()
+    """The version with this model, this threshold and these files beside it, by their hashes."""
+    tags = identity(package).items()
     for version in client.search_model_versions(f"name = '{name}'"):
-        if wanted <= version.tags.items():
+        if tags <= version.tags.items():
             return version
     return None
 
 
-def to_beat(
+def version_to_beat(
     client: "MlflowClient", name: str, challenger: "ModelVersion | None"
 ) -> "ModelVersion | None":
-    """The champion; where that is the challenger itself, whose promotion was cut off, the one before."""
-    held = aliases(client, name)
-    own = challenger is not None and held.get(CHAMPION) == str(challenger.version)
+    """The champion; if that is the challenger itself, whose promotion was interrupted, `previous`."""
+    numbers = aliases(client, name)
+    own = challenger is not None and numbers.get(CHAMPION) == str(challenger.version)
     alias = PREVIOUS if own else CHAMPION
-    return client.get_model_version_by_alias(name, alias) if alias in held else None
+    return client.get_model_version_by_alias(name, alias) if alias in numbers else None
 
 
 def load(version: "ModelVersion") -> bytes:
-    """The ONNX model of a version. Raises UserError if it is not the one that was registered."""
+    """The ONNX model of a version. Raises UserError if its hash is not the registered one."""
     from mlflow.artifacts import download_artifacts
 
     with TemporaryDirectory() as folder:
         path = download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder)
         model = (Path(path) / "model.onnx").read_bytes()
-    found = hashlib.sha256(model).hexdigest()
-    if found != version.tags.get(SHA256):
+    actual = hashlib.sha256(model).hexdigest()
+    if actual != version.tags.get(SHA256):
         raise UserError(
-            f"{version.name} version {version.version}: model.onnx has the hash {found}, "
+            f"{version.name} version {version.version}: model.onnx has the hash {actual}, "
             f"expected {version.tags.get(SHA256)}"
         )
     return model
@@ -185,7 +186,7 @@ def run(experiment_id: str, package: Package) -> Iterator[str]:
 def publish(
     client: "MlflowClient", name: str, experiment_id: str, package: Package, card: str
 ) -> "ModelVersion":
-    """Log the model in a run of its own, then register it: the version exists whole or not at all."""
+    """Log the model in a run of its own, then register it, so that no incomplete version exists."""
     with run(experiment_id, package) as run_id:
         model_id = _log_model(package)
     if not client.search_registered_models(f"name = '{name}'"):
@@ -201,7 +202,7 @@ def publish(
 
 
 def identity(package: Package) -> dict[str, str]:
-    """The tags that the service goes by: the hash of each file, and the threshold."""
+    """The tags that identify a version: the hash of each file, and the threshold."""
     beside = {
         hash_tag(file): hashlib.sha256(content).hexdigest()
         for file, content in package.beside.items()
@@ -233,9 +234,9 @@ def _log_model(package: Package) -> str:
             pip_requirements=["onnxruntime", "numpy"],
             metadata={SHA256: package.sha256, SCHEMA: fingerprint()},
             onnx_execution_providers=["CPUExecutionProvider"],
-            # As in the service: a row takes microseconds, and more threads would cost more than they bring.
+            # As in the service: a row takes microseconds, and more threads would only add overhead.
             onnx_session_options={"intra_op_num_threads": 1, "inter_op_num_threads": 1},
-            # One file: a model that points to others would be as trustworthy as those.
+            # One file, so that one hash covers the whole model.
             save_as_external_data=False,
             extra_files=[str(Path(folder) / file) for file in beside],
         )
@@ -246,24 +247,24 @@ _SHAPES = ((INPUT, (-1, len(NAMES))), (OUTPUT, (-1, 1)))
 
 
 def fictional_rows(rows: int, seed: int = 0) -> Any:
-    """Encoded rows [n, 13] of nobody: uniform within the bounds, the odd rows with values missing."""
+    """Encoded random rows [n, 13]: uniform within the bounds, odd rows with missing values."""
     random = np.random.default_rng(seed)
-    made = np.empty((rows, len(NAMES)), dtype=np.float32)
+    values = np.empty((rows, len(NAMES)), dtype=np.float32)
     for column, m in enumerate(MEASUREMENTS):
         if m.choices:
-            made[:, column] = random.integers(len(m.choices), size=rows)
+            values[:, column] = random.integers(len(m.choices), size=rows)
         else:
             steps = round((m.high - m.low) / m.step)
-            made[:, column] = m.low + m.step * random.integers(steps + 1, size=rows)
-    missing = random.random(made.shape) < 0.3
+            values[:, column] = m.low + m.step * random.integers(steps + 1, size=rows)
+    missing = random.random(values.shape) < 0.3
     missing[::2] = False
     missing[:, [m.required for m in MEASUREMENTS]] = False
-    made[missing] = np.nan
-    return made
+    values[missing] = np.nan
+    return values
 
 
 def self_test(model: bytes) -> dict[str, Any]:
-    """Rows and the probabilities that the model must give for them wherever it is loaded."""
+    """Rows and the probabilities that the model must give for them on every machine."""
     rows = fictional_rows(16)
     return {
         "rows": [[None if np.isnan(v) else float(v) for v in row] for row in rows],
@@ -273,12 +274,12 @@ def self_test(model: bytes) -> dict[str, Any]:
 
 
 def as_json(content: Mapping[str, Any]) -> bytes:
-    """A JSON file's bytes."""
+    """The bytes of a JSON file."""
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def schema_document() -> dict[str, Any]:
-    """The schema as the model knows it, for a reader without this project."""
+    """The schema of the model, for a reader without this project."""
     return {
         "fingerprint": fingerprint(),
         "measurements": [

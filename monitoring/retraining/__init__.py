@@ -1,1 +1,1 @@
-"""Retraining: collect outcomes, run the pipeline on them, keep a history; and the webhook that starts it."""
+"""Retraining: collect outcomes, run the pipeline, keep a history; and the webhook that starts it."""

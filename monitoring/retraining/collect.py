@@ -1,7 +1,7 @@
-"""Collect what patients turned out to have: the prediction log's outcomes, as rows to learn from.
+"""Collect recorded outcomes from the prediction log as training rows.
 
-The label is what `/feedback` said, never what the model did: a prediction without an outcome is no
-row. The file holds all outcomes since ever, so what was erased is not in its next version.
+The label is the outcome from `/feedback`, never a prediction: a prediction without an outcome gives no row.
+The file always holds all outcomes, so that an erased patient is not in its next version.
 """
 
 from collections.abc import Iterator
@@ -9,23 +9,22 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import pandas as pd
-from pydantic import ValidationError
 
 from heart import files
 from heart.dataset.headings import PROVENANCE
 from heart.errors import UserError, run_main
 from heart.predictions.log import LogError, PredictionLog
 from heart.schema import NAMES, OUTCOME, SchemaError, decode, encode
-from heart.settings import SharedSettings, reasons
+from heart.settings import SharedSettings, read
 
 PATIENT, SOURCE, DATE = PROVENANCE
 COLUMNS = [*PROVENANCE, *NAMES, OUTCOME.name]
-RECORDED = "recorded_at"  # when an outcome came in; not part of the file
+RECORDED = "recorded_at"  # the time of an outcome; not a column of the file
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a new version of the file has more and less than the one before."""
+    """The difference of a new version of the file from the one before."""
 
     rows: int
     gained: int
@@ -37,18 +36,15 @@ class Change:
 
 @contextmanager
 def opened() -> Iterator[PredictionLog]:
-    """The prediction log of the service's settings, to read from; a running service is no obstacle."""
-    try:
-        url = SharedSettings().log_url
-    except ValidationError as error:
-        raise UserError(
-            "\n".join(["the settings do not fit:", *reasons(SharedSettings, error)])
-        ) from None
+    """The prediction log of the service's settings, to read from, also while the service runs."""
+    url = read(SharedSettings).log_url
     try:
         with closing(PredictionLog(url)) as log:
             yield log
     except LogError as error:
-        raise UserError(f"{error}; has the service run with this HEART_LOG_URL?") from error
+        raise UserError(
+            f"{error}; check HEART_LOG_URL: the service must have run with it"
+        ) from error
 
 
 def labelled(log: PredictionLog) -> pd.DataFrame:
@@ -77,30 +73,30 @@ def labelled(log: PredictionLog) -> pd.DataFrame:
 
 
 def write(table: pd.DataFrame, erased: int) -> Change:
-    """Bring data/production/labelled.csv to what `labelled` found; without rows there is no file.
+    """Write the rows of `labelled` to data/production/labelled.csv; without rows, delete the file.
 
-    `erased` is how many predictions were ever erased from the log. Raises UserError if more rows
-    would be lost: then it is another log than the one the file came from.
+    `erased` is the number of predictions ever erased from the log. Raises UserError if more rows would
+    be lost, since the file must then be from another log.
     """
-    files.input_files()  # refuses a version that is known but not here
-    before, now = _known(), set(table[PATIENT])
+    files.input_files()  # raises for a version that has a pointer but no file
+    before, now = _ids_in_file(), set(table[PATIENT])
     lost = len(before - now)
     if lost > erased:
         raise UserError(
             f"{files.PRODUCTION} has {lost} rows that are not in the prediction log, from which only "
-            f"{erased} predictions were erased: is HEART_LOG_URL right? To start anew, remove the file"
+            f"{erased} predictions were erased: check HEART_LOG_URL, or remove the file to start again"
         )
     if now:
         files.close_folders()
         files.write_table(files.PRODUCTION, table[COLUMNS])
     else:
-        files.POINTER.unlink(missing_ok=True)  # first: a pointer alone would be a lost file
+        files.POINTER.unlink(missing_ok=True)  # first: a pointer without the file is an error
         files.PRODUCTION.unlink(missing_ok=True)
     return Change(len(now), len(now - before), lost)
 
 
-def _known() -> set[str]:
-    """The ids in the file as it is; without that column each row counts as one of its own."""
+def _ids_in_file() -> set[str]:
+    """The ids in the current file; without that column each row counts as another id."""
     if not files.PRODUCTION.exists():
         return set()
     try:
@@ -115,7 +111,7 @@ def _known() -> set[str]:
 def main() -> None:
     with opened() as log:
         change = write(labelled(log), log.totals()["erased"])
-    print(f"{files.PRODUCTION}: {change}" if change.rows else "no outcome is known yet")
+    print(f"{files.PRODUCTION}: {change}" if change.rows else "no outcome is recorded yet")
 
 
 if __name__ == "__main__":

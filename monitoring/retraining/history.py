@@ -1,4 +1,4 @@
-"""The journal of retrainings: a run of its own MLflow experiment for each, those refused too."""
+"""The history of retrainings: one MLflow run for each, with those whose model was rejected."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,7 +9,7 @@ from heart.registry import local_store, tracking
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-UNTIL = "outcomes_until"  # the tag with the time of the newest outcome that was learnt from
+UNTIL = "outcomes_until"  # the tag with the time of the newest outcome that was used
 
 
 class RetrainingHistory:
@@ -19,8 +19,8 @@ class RetrainingHistory:
         self._client = client
         self._experiment = local_store.experiment(client, f"{name}-retraining")
 
-    def learnt_until(self) -> datetime | None:
-        """The time of the newest outcome that a finished retraining has seen; None before the first."""
+    def used_until(self) -> datetime | None:
+        """The time of the newest outcome that a finished retraining has used; None before the first."""
         runs = self._client.search_runs(
             [self._experiment], "attributes.status = 'FINISHED'", max_results=1,
             order_by=["attributes.start_time DESC"],
@@ -29,14 +29,14 @@ class RetrainingHistory:
         return datetime.fromisoformat(until) if until else None
 
     def begin(self, tags: Mapping[str, Any]) -> str:
-        """The id of a new run."""
+        """Start a run; returns its id."""
         texts = {name: str(value) for name, value in tags.items()}
         return str(self._client.create_run(self._experiment, tags=texts).info.run_id)
 
     def finish(
         self, run_id: str, tags: Mapping[str, Any], metrics: Mapping[str, float], report: str
     ) -> None:
-        """Complete a run with what came of it."""
+        """Complete a run with its results."""
         for name, value in tags.items():
             self._client.set_tag(run_id, name, str(value))
         for name, number in metrics.items():
@@ -45,12 +45,12 @@ class RetrainingHistory:
         self._end(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str) -> None:
-        """Close a run that came to nothing."""
+        """Close a run that failed."""
         self._client.set_tag(run_id, "reason", reason[:5000])
         self._end(run_id, "FAILED")
 
     def interrupted(self, run_id: str) -> None:
-        """Close the run of a retraining that was killed, unless it is closed or gone."""
+        """Close the run of a killed retraining, unless it is closed or deleted."""
         if any(
             run.info.run_id == run_id
             for run in self._client.search_runs([self._experiment], "attributes.status = 'RUNNING'")

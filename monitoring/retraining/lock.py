@@ -1,6 +1,9 @@
-"""One at a time: a lock file that tells who holds it, and that a process takes with it when it dies."""
+"""The run lock: a lock file that names its holder, and that is released when its processes have ended.
 
-import fcntl
+`filelock.FileLock` owns its file and descriptor. Here the file also holds a note about the holder, and
+commands of the holder inherit its descriptor: while a killed holder's DVC still runs, the lock is held.
+"""
+
 import json
 import os
 import time
@@ -9,25 +12,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import lock_descriptor
+
 from heart.errors import UserError
 
-# What a killed holder leaves behind is killed too, which takes a moment.
-REMAINS_SECONDS = 10
+# The commands of a killed holder are killed too, which takes a moment.
+COMMANDS_SECONDS = 10
 
 
 class Lock:
-    """A held lock. `left` is the note of a former holder that died, None if it ended well.
+    """A held lock. `leftover` is the note of a former holder that was killed, otherwise None.
 
-    `descriptor` is of the open file: a process that inherits it holds the lock too.
+    `descriptor` is that of the open file: a process that inherits it holds the lock too.
     """
 
-    def __init__(self, file: IO[str], left: dict[str, Any] | None) -> None:
+    def __init__(self, file: IO[str], leftover: dict[str, Any] | None) -> None:
         self._file = file
-        self.left = left
+        self.leftover = leftover
         self.descriptor = file.fileno()
 
     def note(self, **facts: Any) -> None:
-        """Write who holds the lock, since when, and `facts`, for whoever finds the lock later."""
+        """Write the process id, the time and `facts` into the file, for processes that find the lock held."""
         own = {"pid": os.getpid(), "since": time.time()}
         self._file.seek(0)
         self._file.truncate()
@@ -35,41 +40,33 @@ class Lock:
         self._file.flush()
 
     def clear(self) -> None:
-        """The holder ends well: nothing is left to find."""
+        """Remove the note at a normal end."""
         self._file.seek(0)
         self._file.truncate()
 
 
 @contextmanager
-def only_one(path: Path) -> Iterator[Lock]:
-    """Hold the lock on `path`. Raises UserError, naming pid and age, while another process does.
+def hold(path: Path) -> Iterator[Lock]:
+    """Hold the lock on `path`. Raises UserError with the holder's pid and age while another process does.
 
-    The kernel frees the lock of a process that died, so none is ever stale.
+    The kernel releases the lock of a killed process, so that no lock is stale.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
-        end = time.monotonic() + REMAINS_SECONDS
-        while not _taken(file):
+        end = time.monotonic() + COMMANDS_SECONDS
+        while not lock_descriptor(file.fileno(), blocking=False):
             if _alive(_read(file)) or time.monotonic() > end:
                 raise UserError(f"{path}: {_holder(file)}")
             time.sleep(0.1)
         lock = Lock(file, _read(file))
-        # What a dead holder left is to be found until this one has dealt with it.
-        lock.note(**(lock.left or {}))
+        # The note of a killed holder is kept until this one ends normally.
+        lock.note(**(lock.leftover or {}))
         yield lock
         lock.clear()
 
 
-def _taken(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _alive(holder: dict[str, Any] | None) -> bool:
-    """Whether the process that noted itself lives; one that has not yet done so does."""
+    """Whether the process in the note runs; without a note it is about to write one."""
     return holder is None or Path(f"/proc/{holder['pid']}").exists() or not Path("/proc").exists()
 
 
@@ -83,7 +80,8 @@ def _read(file: IO[str]) -> dict[str, Any] | None:
 
 
 def _holder(file: IO[str]) -> str:
-    known = _read(file)
-    if not known:
-        return "another process holds it"
-    return f"process {known['pid']} has held it for {time.time() - known['since']:.0f} s"
+    note = _read(file)
+    if not note:
+        return "another process holds it; wait until it has ended"
+    seconds = time.time() - note["since"]
+    return f"process {note['pid']} has held it for {seconds:.0f} s; wait until it has ended"

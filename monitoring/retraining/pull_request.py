@@ -1,6 +1,6 @@
-"""The text of a pull request with a retrained model: what the retraining said, metrics, and plots.
+"""The text of a pull request with a retrained model: its report, the changes of metrics, and plots.
 
-`python -m monitoring.retraining.pull_request REPORT` prints it, before the commit: what has changed since.
+`python -m monitoring.retraining.pull_request REPORT` prints it; run it before the commit of the metrics.
 """
 
 import json
@@ -16,20 +16,20 @@ import pandas as pd
 from heart import files
 from heart.errors import run_main
 
-POINTS = 21  # Mermaid spreads the points of a line evenly
+POINTS = 21  # of a line; Mermaid draws them at equal distances
 REPORT_LENGTH = 20_000  # characters, the last ones; GitHub takes 65,536 for all
 
 
 def text(report: str, changed: str, charts: list[str]) -> str:
     """The text as Markdown."""
-    # Indented it is code, whatever it holds.
+    # Indented text is code, whatever it contains.
     lines = [f"    {line}" for line in report[-REPORT_LENGTH:].splitlines()]
     fenced = [f"```mermaid\n{chart}\n```" for chart in charts]
     return "\n\n".join(["## Report", "\n".join(lines), "## Metrics", changed, "## Plots", *fenced])
 
 
 def changes(difference: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A table of what `dvc metrics diff --json` says, without intervals and figures of groups."""
+    """A table of the output of `dvc metrics diff --json`, without intervals and figures of groups."""
     rows = [
         f"| {Path(path).stem}.{name} | {_shown(values.get('old'))} | {_shown(values.get('new'))} |"
         for path, metrics in sorted(difference.items())
@@ -59,15 +59,15 @@ def line_chart(title: str, table: pd.DataFrame, x: str, y: str) -> str:
 
 
 def bar_chart(title: str, table: pd.DataFrame, name: str, value: str) -> str:
-    """A Mermaid chart of one bar a row."""
-    names = ", ".join(f'"{_words(each)}"' for each in table[name])
+    """A Mermaid chart with one bar for each row."""
+    names = ", ".join(f'"{_words(label)}"' for label in table[name])
     return "\n".join(
         [
             "xychart-beta horizontal",
             f'  title "{title}"',
             f"  x-axis [{names}]",
             f'  y-axis "{_words(value)}"',
-            f"  bar [{', '.join(f'{each:.4f}' for each in table[value])}]",
+            f"  bar [{', '.join(f'{number:.4f}' for number in table[value])}]",
         ]
     )
 
@@ -77,7 +77,7 @@ def _words(name: str) -> str:
 
 
 def charts(folder: Path) -> list[str]:
-    """The charts of the plots that `evaluate` left."""
+    """The charts of the plots of stage evaluate."""
     roc, calibration, importance = (
         pd.read_csv(folder / f"{name}.csv") for name in ("roc", "calibration", "importance")
     )

@@ -1,7 +1,7 @@
-"""Retrain: collect outcomes, run the pipeline on them, let the gate decide, and report.
+"""Retrain: collect outcomes, run the pipeline with the promotion gate, and report.
 
-One at a time. It may be killed at any moment: the champion serves on, and the next call finishes.
-With too few new outcomes it ends with exit code 75 (EX_TEMPFAIL of sysexits.h): to be tried again.
+A lock allows one retraining at a time. It may be killed at any moment: the service keeps its champion, and
+the next call completes the work. With too few new outcomes the exit code is 75 (EX_TEMPFAIL of sysexits.h).
 """
 
 import argparse
@@ -28,7 +28,7 @@ from monitoring.retraining import lock as run_lock
 from monitoring.retraining.history import UNTIL, RetrainingHistory
 
 LOCK = registry.FOLDER / "retrain.lock"
-# Not the script `dvc`: in a checkout that was moved, scripts of .venv name a Python that is not there.
+# Not the script `dvc`: in a moved checkout, the scripts of .venv name a Python that does not exist.
 DVC = ("python", "-m", "dvc")
 
 TITLES = {"roc_auc": "ROC AUC on held-out", "brier": "Brier score, held-out"}  # comparison.SCORES
@@ -37,7 +37,7 @@ Run = Callable[..., int]
 
 
 class Retrain(Section):
-    """How many new outcomes a retraining waits for."""
+    """The numbers of new outcomes that a retraining requires."""
 
     stage = "retrain"
     outcomes: Annotated[int, Field(ge=1)]
@@ -45,36 +45,36 @@ class Retrain(Section):
 
 
 class TooFewOutcomes(Exception):
-    """There are not enough new outcomes yet; the message says how many are missing."""
+    """There are too few new outcomes; the message has the missing numbers."""
 
 
 @dataclass(frozen=True)
-class New:
-    """How many outcomes came in since the last retraining, by outcome."""
+class NewOutcomes:
+    """The number of outcomes recorded since the last retraining, by outcome."""
 
     counts: Mapping[str, int]
 
     @property
     def total(self) -> int:
-        """Of both outcomes."""
+        """The number of both outcomes."""
         return sum(self.counts.values())
 
     def missing(self, options: Retrain) -> list[str]:
-        """What a retraining still waits for; nothing if there is enough."""
-        lacks = {f"with {name}": options.per_class - n for name, n in self.counts.items()}
-        lacks = {"outcomes": options.outcomes - self.total, **lacks}
-        return [f"{number} more {what}" for what, number in lacks.items() if number > 0]
+        """The missing numbers of outcomes, as texts; empty if there are enough."""
+        missing = {"outcomes": options.outcomes - self.total}
+        missing |= {f"with {name}": options.per_class - n for name, n in self.counts.items()}
+        return [f"{number} more {what}" for what, number in missing.items() if number > 0]
 
 
-def new_outcomes(labelled: pd.DataFrame, since: datetime | None) -> New:
+def new_outcomes(labelled: pd.DataFrame, since: datetime | None) -> NewOutcomes:
     """The outcomes that were recorded after `since`; a corrected one counts as new."""
-    fresh = labelled if since is None else labelled[labelled[collect.RECORDED] > since]
-    counts = fresh[OUTCOME.name].value_counts()
-    return New({choice.name: int(counts.get(choice.name, 0)) for choice in OUTCOME.choices})
+    rows = labelled if since is None else labelled[labelled[collect.RECORDED] > since]
+    counts = rows[OUTCOME.name].value_counts()
+    return NewOutcomes({choice.name: int(counts.get(choice.name, 0)) for choice in OUTCOME.choices})
 
 
 def run_pipeline(change: collect.Change, run: Run) -> dict[str, Any]:
-    """Version the rows, reproduce and judge; the verdict. Raises UserError if a command fails."""
+    """Version the rows, run the pipeline; returns the verdict. Raises UserError if a command fails."""
     if change.rows:
         _succeed(run, *DVC, "add", str(files.PRODUCTION))
     _succeed(run, *DVC, "repro")
@@ -83,7 +83,7 @@ def run_pipeline(change: collect.Change, run: Run) -> dict[str, Any]:
 
 
 def push(run: Run) -> bool:
-    """Push to the remote, if one is set. Raises UserError if it cannot."""
+    """Push to the DVC remote; False if there is none. Raises UserError if the push fails."""
     from dvc.repo import Repo
 
     with Repo() as repo:
@@ -96,22 +96,24 @@ def push(run: Run) -> bool:
 def _succeed(run: Run, *command: str) -> None:
     code = run(*command)
     if code:
-        raise UserError(f"{' '.join(command)} ended with {code}; its reason stands above")
+        raise UserError(f"{' '.join(command)} ended with {code}; its output above has the reason")
 
 
-def report(verdict: Mapping[str, Any], change: collect.Change, new: New, trigger: str) -> str:
-    """What came of a retraining, in words and by group."""
-    model, rival = verdict["model"], verdict.get("rival")
+def report(
+    verdict: Mapping[str, Any], change: collect.Change, new: NewOutcomes, trigger: str
+) -> str:
+    """The text of the report: the verdict, and both models by group."""
+    model, champion = verdict["model"], verdict.get("rival")
     lines = [
         f"Retraining of {model}, triggered by {trigger}",
         f"  rows       {change}; {new.total} outcomes since the last retraining",
         *(f"  because    {reason}" for reason in verdict["reasons"]),
     ]
-    # Last, as the receiver of alerts shows the last line of what a retraining said.
+    # The last line: the receiver of alerts shows only that one.
     end = f"challenger version {verdict['version']}: {verdict['verdict']}"
-    if rival is None:
-        return "\n".join([*lines, "  champion   there was none to compare with", end])
-    lines.append(f"  champion   version {rival}")
+    if champion is None:
+        return "\n".join([*lines, "  champion   none to compare with", end])
+    lines.append(f"  champion   version {champion}")
     for score, title in TITLES.items():
         lines += [
             "",
@@ -134,7 +136,7 @@ def _line(name: str, scores: Mapping[str, Any], score: str) -> str:
 
 
 def metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of both models on all held-out patients and by source, for the journal."""
+    """The figures of both models on all held-out patients and by source, for the history."""
     return {
         f"{group}.{score}.{figure}": value
         for group, scores in verdict["against_champion"].items()
@@ -146,38 +148,38 @@ def metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
 
 
 def retrain(trigger: str, force: bool, run: Run, lock: run_lock.Lock) -> str:
-    """Retrain if enough outcomes came in; the report. Raises TooFewOutcomes, UserError."""
+    """Retrain if there are enough outcomes; returns the report. Raises TooFewOutcomes, UserError."""
     options, name = Retrain.load(), Registered.load().model_name
-    journal = RetrainingHistory(registry.connect(), name)
-    if lock.left and "run_id" in lock.left:
-        journal.interrupted(lock.left["run_id"])
+    history = RetrainingHistory(registry.connect(), name)
+    if lock.leftover and "run_id" in lock.leftover:
+        history.interrupted(lock.leftover["run_id"])
     with collect.opened() as log:
         labelled, erased = collect.labelled(log), log.totals()["erased"]
-    new = new_outcomes(labelled, journal.learnt_until())
+    new = new_outcomes(labelled, history.used_until())
     if (missing := new.missing(options)) and not force:
         raise TooFewOutcomes(
-            f"No retraining: {', '.join(missing)} needed (--force retrains all the same)"
+            f"No retraining: {', '.join(missing)} required (--force retrains nevertheless)"
         )
     start = {"trigger": trigger, "forced": force, "new_outcomes": new.total}
-    run_id = journal.begin({**start, **{f"new_{k}": n for k, n in new.counts.items()}})
+    run_id = history.begin({**start, **{f"new_{k}": n for k, n in new.counts.items()}})
     lock.note(run_id=run_id)
     try:
         change = collect.write(labelled, erased)
         verdict = run_pipeline(change, run)
         pushed = push(run)
     except BaseException as error:
-        journal.fail(run_id, str(error) or type(error).__name__)
+        history.fail(run_id, str(error) or type(error).__name__)
         raise
     text = report(verdict, change, new, trigger)
     tags = outcome_tags(verdict, change, labelled) | {"pushed": pushed}
-    journal.finish(run_id, tags, metrics(verdict), text)
+    history.finish(run_id, tags, metrics(verdict), text)
     return text
 
 
 def outcome_tags(
     verdict: Mapping[str, Any], change: collect.Change, labelled: pd.DataFrame
 ) -> dict[str, Any]:
-    """What the journal keeps of a retraining, and from when on outcomes are new to the next."""
+    """The tags of a retraining in the history; UNTIL is the time after which outcomes are new."""
     tags: dict[str, Any] = {key: verdict.get(key) for key in ("verdict", "version", "rival")}
     tags |= {"rows": change.rows, "gained": change.gained, "lost": change.lost}
     tags["reason"] = "; ".join(verdict["reasons"])
@@ -188,18 +190,22 @@ def outcome_tags(
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m monitoring.retraining.run", description=__doc__
     )
-    parser.add_argument("--force", action="store_true", help="however few outcomes there are")
-    parser.add_argument("--trigger", default="hand", help="what started it, for the journal")
+    parser.add_argument(
+        "--force", action="store_true", help="retrain even with too few new outcomes"
+    )
+    parser.add_argument(
+        "--trigger", default="hand", help="reason of the retraining, for the history"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     options = arguments()
-    with run_lock.only_one(LOCK) as lock:
+    with run_lock.hold(LOCK) as lock:
         run = partial(supervised.run, keep=[lock.descriptor])
         try:
             text, code = retrain(options.trigger, options.force, run, lock), 0

@@ -1,7 +1,7 @@
-"""Run a command that lives no longer than its owner, all that it starts included.
+"""Run a command that ends, with all processes that it starts, no later than its owner.
 
-`run` starts `python -m monitoring.retraining.supervised COMMAND` in a process group of its own, with a pipe that only the
-owner holds open. However the owner ends, the pipe closes, and the whole group is killed.
+`run` starts `python -m monitoring.retraining.supervised COMMAND` in a process group of its own, with a pipe
+that only the owner holds open. When the owner ends in any way, the pipe closes and the group is killed.
 """
 
 import os
@@ -14,11 +14,11 @@ from pathlib import Path
 
 
 def run(*command: str, keep: Sequence[int] = ()) -> int:
-    """The exit code of a command that ends with this process, even if that is killed.
+    """The exit code of a command that ends with this process, even if this one is killed.
 
-    The file descriptors `keep` stay open as long as it runs.
+    The file descriptors `keep` stay open while it runs.
     """
-    # DVC and the commands of dvc.yaml are the ones of this Python.
+    # DVC and the commands of dvc.yaml use this Python.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     with subprocess.Popen(
         [sys.executable, "-m", "monitoring.retraining.supervised", *command],
@@ -33,7 +33,7 @@ def run(*command: str, keep: Sequence[int] = ()) -> int:
 
 
 def _watch() -> None:
-    os.read(0, 1)  # returns once the owner is gone: it never writes
+    os.read(0, 1)  # returns when the owner ends: it never writes
     os.killpg(0, signal.SIGKILL)
 
 

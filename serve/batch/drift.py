@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from heart.drift.baseline import Column, Reference
-from heart.drift.detector import Counts, Finding, Report, buckets, judge
+from heart.drift.detector import Counts, Finding, Report, buckets, evaluate
 from heart.schema import Floats, Measurement
 from serve.batch.cells import Rows
 
@@ -78,9 +78,9 @@ def judged(counts: Counts, reference: Reference) -> Report:
     by_column = _by_column(counts, reference)
     rows = int(by_column[0].sum())
     if rows < windows[0]:
-        return judge([], counts[None][:0], rows, reference)
+        return evaluate([], counts[None][:0], rows, reference)
     view = len(windows) - (rows >= windows[-1])
-    report = judge([view], counts[None], rows, reference)
+    report = evaluate([view], counts[None], rows, reference)
     counted = [
         column.name for column, own in zip(reference.columns, by_column, strict=True) if own.any()
     ]

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from benchmarks import peer
-from benchmarks.drift_peers import continuous, drawn, table
+from benchmarks.drift_peers import continuous, draw_stream, table
 from benchmarks.peers.windows import first_alarms
-from benchmarks.synthesis import REAL, Drawn, Replay, interval, patients
+from benchmarks.synthesis import REAL, FittedGenerator, Replay, interval, patients
 from heart.drift.baseline import Policy
 from heart.drift.simulation import Sample
 from heart.errors import UserError
@@ -32,19 +32,19 @@ def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path(".venv-peers/there").mkdir(parents=True)
-    Path(".venv-peers/refused").mkdir()
-    Path(".venv-peers/refused/not-installed.txt").write_text("no version\n  for Python 3.14\n")
+    Path(".venv-peers/installed").mkdir(parents=True)
+    Path(".venv-peers/failed").mkdir()
+    Path(".venv-peers/failed/not-installed.txt").write_text("no version\n  for Python 3.14\n")
 
-    absent = peer.absent(("there", "refused", "never_made"))
+    absent = peer.absent(("installed", "failed", "not_made"))
 
-    assert absent["refused"] == "no version for Python 3.14"
-    assert "make .venv-peers/never_made" in absent["never_made"]
-    assert "there" not in absent
-    assert "refused is left out: no version for Python 3.14" in capsys.readouterr().out
+    assert absent["failed"] == "no version for Python 3.14"
+    assert "make .venv-peers/not_made" in absent["not_made"]
+    assert "installed" not in absent
+    assert "failed is left out: no version for Python 3.14" in capsys.readouterr().out
 
 
-def test_a_peer_that_fails_says_its_last_words(
+def test_the_error_of_a_failed_peer_has_the_end_of_its_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = tmp_path / ".venv-peers/failing/bin/python"
@@ -61,10 +61,10 @@ def test_a_peer_that_fails_says_its_last_words(
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_a_library_sees_the_stream_that_the_project_counts(weighted: bool) -> None:
+def test_a_library_gets_the_stream_of_the_project(weighted: bool) -> None:
     before, after = sample(30), sample(30, np.arange(30.0) if weighted else None)
 
-    reference, stream = drawn(before, after, 50, stream=3)
+    reference, stream = draw_stream(before, after, 50, stream=3)
 
     random = np.random.default_rng([1, 3])
     np.testing.assert_array_equal(reference, table(before)[random.integers(30, size=242)])
@@ -83,7 +83,7 @@ def test_a_missing_category_is_a_category() -> None:
 def test_the_first_alarm_comes_at_the_end_of_the_first_window_that_alarms(at_once: int) -> None:
     stream = np.arange(50)[:, None]
 
-    def judge(rows: np.ndarray) -> dict[str, list[bool]]:
+    def detect(rows: np.ndarray) -> dict[str, list[bool]]:
         windows = rows[:, 0].reshape(-1, 10)
         return {
             "early": [bool(w[0] >= 10) for w in windows],
@@ -91,9 +91,9 @@ def test_the_first_alarm_comes_at_the_end_of_the_first_window_that_alarms(at_onc
             "never": [False for _ in windows],
         }
 
-    found = first_alarms(judge, stream, 10, at_once)
+    delays = first_alarms(detect, stream, 10, at_once)
 
-    assert found == {"early": 20, "late": 50, "never": None}
+    assert delays == {"early": 20, "late": 50, "never": None}
 
 
 # Synthesis
@@ -102,25 +102,25 @@ def test_the_first_alarm_comes_at_the_end_of_the_first_window_that_alarms(at_onc
 def test_a_bootstrap_draws_real_rows_of_the_other_folds() -> None:
     real = pd.DataFrame({"patient": ["a", "b", "c"], "fold": ["0", "1", "1"]})
 
-    drawn_rows, taken = patients(REAL, real, "0", 50, seed=0)
+    rows, draws = patients(REAL, real, "0", 50, seed=0)
 
-    assert set(drawn_rows["patient"]) == {"b", "c"}
-    assert set(drawn_rows["fold"]) == {"0"}
-    assert taken["copied"] == 1
+    assert set(rows["patient"]) == {"b", "c"}
+    assert set(rows["fold"]) == {"0"}
+    assert draws["copied"] == 1
 
 
-def test_a_peers_rows_are_taken_once_and_counted() -> None:
-    drawn_rows = Drawn(Replay(pd.DataFrame({"age": range(5)})), seconds=0)
+def test_each_row_of_a_peer_is_used_once_and_counted() -> None:
+    generator = FittedGenerator(Replay(pd.DataFrame({"age": range(5)})), seconds=0)
 
-    assert drawn_rows.sample(2)["age"].tolist() == [0, 1]
-    assert drawn_rows.sample(3)["age"].tolist() == [2, 3, 4]
-    assert drawn_rows.rows == 5
-    with pytest.raises(UserError, match="used up"):
-        drawn_rows.sample(1)
+    assert generator.sample(2)["age"].tolist() == [0, 1]
+    assert generator.sample(3)["age"].tolist() == [2, 3, 4]
+    assert generator.rows == 5
+    with pytest.raises(UserError, match="5 times"):
+        generator.sample(1)
 
 
 def test_an_interval_over_seeds_is_students() -> None:
-    found = interval([1.0, 2.0, 3.0])
+    figure = interval([1.0, 2.0, 3.0])
 
-    assert found["mean"] == 2
-    assert found["high"] - 2 == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+    assert figure["mean"] == 2
+    assert figure["high"] - 2 == pytest.approx(4.303 / 3**0.5, rel=1e-3)

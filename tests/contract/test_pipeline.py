@@ -50,8 +50,8 @@ def versions(client: Any) -> list[Any]:
 
 
 def runs(client: Any, experiment: str = NAME) -> list[Any]:
-    found = client.get_experiment_by_name(experiment)
-    return list(client.search_runs([found.experiment_id])) if found else []
+    entry = client.get_experiment_by_name(experiment)
+    return list(client.search_runs([entry.experiment_id])) if entry else []
 
 
 def aliases(client: Any) -> dict[str, Any]:
@@ -135,13 +135,13 @@ def test_a_second_run_does_nothing(project: Path, command: Command) -> None:
 
 def test_the_same_model_again_changes_nothing(project: Path, here: Any) -> None:
     client = here(project)
-    kept = [project / "metrics" / "register.json", project / "registry" / "registered.json"]
-    before = [path.read_bytes() for path in kept], str(versions(client)), len(runs(client))
+    records = [project / "metrics" / "register.json", project / "registry" / "registered.json"]
+    before = [path.read_bytes() for path in records], str(versions(client)), len(runs(client))
 
     run_main(main)
 
     assert (
-        [path.read_bytes() for path in kept],
+        [path.read_bytes() for path in records],
         str(versions(client)),
         len(runs(client)),
     ) == before
@@ -206,7 +206,7 @@ def test_a_deleted_database_gets_the_model_again(
 # The gate, as the stage
 
 
-def test_a_worse_model_is_refused_without_an_error(
+def test_a_worse_model_is_rejected_without_an_error(
     project: Path, here: Any, model_of: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = here(project)
@@ -215,8 +215,8 @@ def test_a_worse_model_is_refused_without_an_error(
     run_main(main)
 
     verdict = json.loads((project / "metrics" / "register.json").read_text())
-    assert (verdict["verdict"], verdict["version"]) == ("refused", 2)
-    assert f"{NAME}: version 2, refused; roc_auc against the champion" in capsys.readouterr().out
+    assert (verdict["verdict"], verdict["version"]) == ("rejected", 2)
+    assert f"{NAME}: version 2, rejected; roc_auc against the champion" in capsys.readouterr().out
     assert aliases(client) == {"champion": 1}
     assert SHA256 in versions(client)[1].tags
 
@@ -297,7 +297,9 @@ def test_a_misspelt_parameter_is_refused_with_the_known_ones(
     assert "Traceback" not in output.stdout
 
 
-def test_a_misspelt_parameter_of_an_experiment_is_refused(project: Path, command: Command) -> None:
+def test_a_misspelled_parameter_of_an_experiment_is_rejected(
+    project: Path, command: Command
+) -> None:
     output = command("dvc exp run -S train.modell=x", project, code=None)
 
     assert output.returncode != 0
@@ -357,7 +359,7 @@ def test_a_server_takes_the_place_of_the_own_registry_by_its_uri_alone(
     (project / "models" / "model.onnx").write_bytes(model_of(shuffled=True))
     output = command("python -m stages.register", project, MLFLOW_TRACKING_URI=server).stdout
 
-    assert f"{NAME}: version 2, refused; roc_auc against the champion" in output
+    assert f"{NAME}: version 2, rejected; roc_auc against the champion" in output
     client = mlflow.MlflowClient(server)
     assert len(versions(client)) == len(runs(client)) == 2
     assert aliases(client) == {"champion": "1"}
@@ -369,15 +371,15 @@ def test_a_server_takes_the_place_of_the_own_registry_by_its_uri_alone(
 def tracking_only(server: str) -> Iterator[str]:
     """The address of that server without its half for registered and logged models."""
 
-    def answer(asked: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
-        if re.search("/(registered-models|model-versions|logged-models)/", asked.path):
+    def answer(handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+        if re.search("/(registered-models|model-versions|logged-models)/", handler.path):
             return 404, b""
         passed_on = urllib.request.Request(  # noqa: S310
-            server + asked.path, body or None, dict(asked.headers), method=asked.command
+            server + handler.path, body or None, dict(handler.headers), method=handler.command
         )
         try:
-            with urllib.request.urlopen(passed_on, timeout=30) as found:  # noqa: S310
-                return found.status, found.read()
+            with urllib.request.urlopen(passed_on, timeout=30) as response:  # noqa: S310
+                return response.status, response.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 

@@ -56,8 +56,8 @@ def outputs(project: Path) -> dict[str, bytes]:
     """What DVC keeps of the small pipeline."""
     return {
         str(path.relative_to(project)): path.read_bytes()
-        for kept in ("data/*.csv", "models/*", "plots/*")
-        for path in project.glob(kept)
+        for pattern in ("data/*.csv", "models/*", "plots/*")
+        for path in project.glob(pattern)
         if path.name != ".gitignore"
     }
 

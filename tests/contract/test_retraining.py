@@ -1,4 +1,4 @@
-"""From outcomes in the service's log to a judged challenger, through DVC and MLflow as they are."""
+"""From outcomes in the service's log to an evaluated challenger, with the real DVC and MLflow."""
 
 import os
 import signal
@@ -34,18 +34,18 @@ Command = Callable[..., Any]
 
 
 def answered(log: PredictionLog, patients: pd.DataFrame, shuffled: bool = False) -> None:
-    """Patients a year older than the known ones ask, and come back with what they had."""
+    """Log patients who are a year older than the known ones, with their outcomes."""
     outcomes = patients["heart_disease"].tolist()
     if shuffled:
         outcomes = np.random.default_rng(0).permutation(outcomes).tolist()
     for row, outcome in zip(patients.to_dict("records"), outcomes, strict=True):
-        given = [
+        measurements = [
             (row[m.name] if m.choices else float(row[m.name])) if row[m.name] else None
             for m in MEASUREMENTS
         ]
-        given[NAMES.index("age")] = float(row["age"]) + 1
+        measurements[NAMES.index("age")] = float(row["age"]) + 1
         (key,) = new_ids(1)
-        log.append_sync([Record(key, "1", 0.5, given)])
+        log.append_sync([Record(key, "1", 0.5, measurements)])
         log.record_outcome(key, str(outcome), "registry")
 
 
@@ -58,37 +58,37 @@ def client(project: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return registry.connect()
 
 
-def journal(client: Any) -> list[Any]:
+def history(client: Any) -> list[Any]:
     """All retrainings, newest first."""
-    found = client.get_experiment_by_name(f"{NAME}-retraining")
-    return list(client.search_runs([found.experiment_id])) if found else []
+    experiment = client.get_experiment_by_name(f"{NAME}-retraining")
+    return list(client.search_runs([experiment.experiment_id])) if experiment else []
 
 
 def aliases(client: Any) -> dict[str, Any]:
     return dict(client.get_registered_model(NAME).aliases)
 
 
-def test_outcomes_become_a_judged_challenger(
+def test_outcomes_become_an_evaluated_challenger(
     project: Path, client: Any, command: Command, patients: pd.DataFrame
 ) -> None:
     with opened(f"sqlite:///{project}/registry/predictions.db") as log:
         answered(log, patients.head(20))
-        few = command(RETRAIN, project, code=os.EX_TEMPFAIL, **LOG).stdout
-        assert "No retraining: 30 more outcomes, " in few
-        assert journal(client) == []
+        first = command(RETRAIN, project, code=os.EX_TEMPFAIL, **LOG).stdout
+        assert "No retraining: 30 more outcomes, " in first
+        assert history(client) == []
 
         answered(log, patients.iloc[20:140])
-        told = command([*RETRAIN.split(), "--trigger", "age drifts"], project, **LOG).stdout
+        output = command([*RETRAIN.split(), "--trigger", "age drifts"], project, **LOG).stdout
         again = command(RETRAIN, project, code=os.EX_TEMPFAIL, **LOG).stdout
 
-    [run] = journal(client)
+    [run] = history(client)
     tags = run.data.tags
     assert run.info.status == "FINISHED"
     assert (tags["trigger"], tags["rows"], tags["new_outcomes"]) == ("age drifts", "140", "140")
     assert (tags["version"], tags["rival"]) == ("2", "1")
-    assert tags["verdict"] in {"passed", "refused"}
-    assert f"challenger version 2: {tags['verdict']}" in told
-    assert {"source_raw", "source_production"} <= set(told.split())
+    assert tags["verdict"] in {"passed", "rejected"}
+    assert f"challenger version 2: {tags['verdict']}" in output
+    assert {"source_raw", "source_production"} <= set(output.split())
     assert aliases(client)["champion"] == (2 if tags["verdict"] == "passed" else 1)
     pointer = yaml.safe_load((project / "data/production/labelled.csv.dvc").read_text())
     assert pointer["outs"][0]["md5"] == tags["labelled_md5"]
@@ -101,27 +101,27 @@ def test_outcomes_become_a_judged_challenger(
 
 
 @pytest.mark.heavy
-def test_shuffled_outcomes_are_refused(
+def test_shuffled_outcomes_are_rejected(
     project: Path, client: Any, command: Command, patients: pd.DataFrame
 ) -> None:
-    # With the few draws of the small pipeline the ends of the intervals would be left to chance.
-    given = yaml.safe_load((project / "params.yaml").read_text())
-    given["register"]["bootstrap"] = 2000
-    (project / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    # The small pipeline has too few draws for precise intervals.
+    parameters = yaml.safe_load((project / "params.yaml").read_text())
+    parameters["register"]["bootstrap"] = 2000
+    (project / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
     with opened(f"sqlite:///{project}/registry/predictions.db") as log:
         answered(log, patients, shuffled=True)
 
-    told = command(RETRAIN, project, **LOG).stdout
+    output = command(RETRAIN, project, **LOG).stdout
 
-    [run] = journal(client)
-    assert (run.info.status, run.data.tags["verdict"]) == ("FINISHED", "refused"), told
-    assert "challenger version 2: refused" in told
+    [run] = history(client)
+    assert (run.info.status, run.data.tags["verdict"]) == ("FINISHED", "rejected"), output
+    assert "challenger version 2: rejected" in output
     assert aliases(client) == {"champion": 1}
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("stage", SECTIONS)
-def test_killed_in_any_stage_it_is_finished_by_the_next_call(
+def test_a_retraining_killed_in_any_stage_is_completed_by_the_next_call(
     stage: str,
     project: Path,
     client: Any,
@@ -144,12 +144,12 @@ def test_killed_in_any_stage_it_is_finished_by_the_next_call(
     finally:
         os.kill(retraining.pid, signal.SIGKILL)
         retraining.wait()
-    until(lambda: not any(map(alive, started)), 120)  # a stage that is under way ends by itself
+    until(lambda: not any(map(alive, started)), 120)  # a running stage ends by itself
     assert client.get_model_version_by_alias(NAME, "champion").tags[SHA256]
 
     command(RETRAIN, project, **LOG)
 
-    assert sorted(run.info.status for run in journal(client)) == ["FINISHED", "KILLED"]
+    assert sorted(run.info.status for run in history(client)) == ["FINISHED", "KILLED"]
     versions = client.search_model_versions(f"name = '{NAME}'")
     assert sorted(int(v.version) for v in versions) == [1, 2]
     assert all(VERDICT in v.tags for v in versions)
@@ -157,7 +157,7 @@ def test_killed_in_any_stage_it_is_finished_by_the_next_call(
 
 
 @pytest.mark.heavy
-def test_a_copy_of_a_retrained_project_needs_nothing_more(
+def test_a_copy_of_a_retrained_project_can_retrain(
     project: Path, client: Any, command: Command, patients: pd.DataFrame, tmp_path: Path
 ) -> None:
     with opened(f"sqlite:///{project}/registry/predictions.db") as log:
@@ -171,4 +171,4 @@ def test_a_copy_of_a_retrained_project_needs_nothing_more(
 
     assert "challenger version 2" in forced
     assert list(store.rglob("*"))
-    assert len(journal(client)) >= 1
+    assert len(history(client)) >= 1

@@ -29,8 +29,8 @@ def scripts(workflow: str) -> list[str]:
 
 def script(name: str, workflow: str = "retrain") -> str:
     """The shell lines of a step, of the retraining if no other workflow is named."""
-    (found,) = (step["run"] for step in steps(workflow) if step.get("name") == name)
-    return str(found)
+    (lines,) = (step["run"] for step in steps(workflow) if step.get("name") == name)
+    return str(lines)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -134,10 +134,10 @@ def bash(
 ) -> subprocess.CompletedProcess[str]:
     """As GitHub runs them: ended by the first failure, in a pipe too."""
     (folder / "runner").mkdir(exist_ok=True)
-    given = environment | {"RUNNER_TEMP": str(folder / "runner"), "BASH_ENV": ""} | variables
+    variables = environment | {"RUNNER_TEMP": str(folder / "runner"), "BASH_ENV": ""} | variables
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", lines],
-        cwd=folder, env=given, check=False,
+        cwd=folder, env=variables, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The files under monitoring/ as Grafana and Prometheus read them."""
+"""The files under monitoring/, read as by Grafana and Prometheus."""
 
 import json
 import re
@@ -14,7 +14,7 @@ GRAFANA = MONITORING / "grafana"
 PROMETHEUS = MONITORING / "prometheus"
 
 COMPARISONS = {"gt": ">", "gte": ">=", "lt": "<"}
-# Of PromQL's words, those that no bracket follows.
+# Keywords of PromQL that no bracket follows.
 KEYWORDS = {"and", "or", "unless", "offset", "bool"}
 
 
@@ -39,8 +39,8 @@ def alert_rules() -> dict[str, Any]:
 
 def dashboards() -> dict[str, Any]:
     """The dashboards by uid."""
-    found = [json.loads(path.read_text()) for path in sorted(GRAFANA.glob("dashboards/*.json"))]
-    return {dashboard["uid"]: dashboard for dashboard in found}
+    documents = [json.loads(path.read_text()) for path in sorted(GRAFANA.glob("dashboards/*.json"))]
+    return {dashboard["uid"]: dashboard for dashboard in documents}
 
 
 def panel_queries(panel: Mapping[str, Any]) -> list[str]:
@@ -49,17 +49,17 @@ def panel_queries(panel: Mapping[str, Any]) -> list[str]:
 
 def queries() -> list[str]:
     """Every PromQL expression of a panel or of an alert rule."""
-    found = [
+    of_panels = [
         query
         for dashboard in dashboards().values()
         for panel in dashboard["panels"]
         for query in panel_queries(panel)
     ]
-    return [*found, *(alert_query(rule) for rule in alert_rules().values())]
+    return [*of_panels, *(alert_query(rule) for rule in alert_rules().values())]
 
 
 def alert_query(rule: Mapping[str, Any]) -> str:
-    """What an alert rule compares with its limit."""
+    """The query whose result an alert rule compares with its limit."""
     query: str = rule["data"][0]["model"]["expr"]
     return query
 
@@ -99,7 +99,7 @@ def texts(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 def interpolate(text: str, environment: Mapping[str, str]) -> str:
-    """What Grafana makes of a text in a provisioning file.
+    """The value that Grafana reads from a text in a provisioning file.
 
     As its package provisioning/values does: a doubled dollar sign is a literal one; names in braces
     are replaced first, then, in the outcome, names with and without.

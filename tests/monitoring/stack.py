@@ -40,12 +40,12 @@ class Stack:
 
 
 def until(condition: Callable[[], Any], seconds: float = 60, pause: float = 0.1) -> Any:
-    """Wait for it, and say what it is."""
+    """Wait until the condition has a result; return it."""
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < end, "it does not happen"
         time.sleep(pause)
-    return found
+    return result
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def scraping(
     receiver: httpx.Client,
     environment: Mapping[str, str],
 ) -> Iterator[httpx.Client]:
-    """Prometheus as the project sets it up, but for targets, intervals and its own port."""
+    """Prometheus with the project's configuration, except for targets, intervals and its port."""
     port = free_port()
     for path in PROMETHEUS.iterdir():
         text = path.read_text().replace("15s", INTERVAL).replace(":9090", f":{port}")
@@ -122,7 +122,7 @@ def scraping(
 
 @contextmanager
 def other_replica() -> Iterator[tuple[str, Gauge]]:
-    """The address of the metrics of another drift monitor, and when it looked last: just now."""
+    """The address of the metrics of another drift monitor, and the time of its last check: now."""
     registry = CollectorRegistry()
     last_run = Gauge("heart_drift_last_run_timestamp_seconds", "-", registry=registry)
     last_run.set_function(time.time)

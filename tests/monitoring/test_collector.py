@@ -1,4 +1,4 @@
-"""What Prometheus sees of drift, through the real service."""
+"""The drift metrics of the real service."""
 
 import json
 import time
@@ -31,19 +31,19 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 def samples(client: TestClient, prefix: str = "heart_d") -> list[Sample]:
     families = text_string_to_metric_families(client.get("/metrics").text)
-    found = [sample for family in families for sample in family.samples]
-    return [sample for sample in found if sample.name.startswith(prefix)]
+    every = [sample for family in families for sample in family.samples]
+    return [sample for sample in every if sample.name.startswith(prefix)]
 
 
 def value(client: TestClient, name: str, **labels: str) -> float:
-    (found,) = [s.value for s in samples(client, name) if s.name == name and s.labels == labels]
-    return found
+    (value,) = [s.value for s in samples(client, name) if s.name == name and s.labels == labels]
+    return value
 
 
 # Drift
 
 
-def test_before_the_first_look_nothing_is_told_of_drift(watched: Watched) -> None:
+def test_before_the_first_check_there_are_no_drift_metrics(watched: Watched) -> None:
     client, _ = watched
 
     assert [sample.name for sample in samples(client, "heart_drift")] == [
@@ -51,7 +51,7 @@ def test_before_the_first_look_nothing_is_told_of_drift(watched: Watched) -> Non
     ]
 
 
-def test_of_too_few_patients_only_their_number_is_told(watched: Watched) -> None:
+def test_below_the_minimum_there_is_only_the_number_of_patients(watched: Watched) -> None:
     client, monitor = watched
     send(client, measured(15))
 
@@ -73,16 +73,18 @@ def test_each_feature_has_its_ratio(watched: Watched) -> None:
 
     send(client, measured(40, seed=1, thallium=None))
     monitor.refresh()
-    found = samples(client, "heart_drift_ratio")
-    moved = {s.labels["feature"]: s.value for s in found}
+    ratios = samples(client, "heart_drift_ratio")
+    moved = {s.labels["feature"]: s.value for s in ratios}
 
     assert set(calm) == set(moved) == set(COLUMNS)
     assert max(calm.values()) < 1 < moved["thallium"]
-    assert {s.labels["model_version"] for s in found} == {"1"}
+    assert {s.labels["model_version"] for s in ratios} == {"1"}
     assert moved["thallium"] == monitor.snapshot.report.features["thallium"].ratio  # type: ignore[union-attr]
 
 
-def test_looks_that_failed_are_counted_and_the_time_stays(watched: Watched, tmp_path: Path) -> None:
+def test_failed_checks_are_counted_and_the_time_of_the_last_one_stays(
+    watched: Watched, tmp_path: Path
+) -> None:
     client, monitor = watched
     send(client, measured(20))
     monitor.refresh()
@@ -98,7 +100,7 @@ def test_looks_that_failed_are_counted_and_the_time_stays(watched: Watched, tmp_
 
 # Privacy
 
-# Numbers that no count of a small log is, and a word that is nowhere else.
+# Numbers and a word that occur nowhere else in the metrics of a small log.
 NUMBERS = {"age": (105, 110), "resting_bp": (246, 260), "cholesterol": (640, 700), "max_heart_rate": (222, 230)}  # fmt: skip
 CANARY = "canary"
 
@@ -120,7 +122,7 @@ count_rejected_values = st.one_of(
     count_rejected_values,
 )
 @hypothesis_settings(max_examples=25, deadline=None, derandomize=True)
-def test_no_value_of_a_patient_leaves_by_a_metric(
+def test_no_metric_has_a_value_of_a_patient(
     patients: list[dict[str, Any]], wrong: str, canary: object
 ) -> None:
     with TemporaryDirectory() as folder, watching(Path(folder)) as (client, monitor):
@@ -129,7 +131,7 @@ def test_no_value_of_a_patient_leaves_by_a_metric(
         monitor.refresh()
         text = client.get("/metrics").text
 
-    told = {
+    values = {
         number
         for family in text_string_to_metric_families(text)
         for sample in family.samples
@@ -138,7 +140,7 @@ def test_no_value_of_a_patient_leaves_by_a_metric(
     assert answer.status_code == 422
     assert json.dumps(canary) in answer.text
     assert str(canary) not in text
-    assert not told & {float(p[name]) for p in patients for name in (*NUMBERS, "st_depression")}
+    assert not values & {float(p[name]) for p in patients for name in (*NUMBERS, "st_depression")}
 
 
 def _number(label: str) -> float | None:

@@ -1,4 +1,4 @@
-"""What Grafana takes from its environment: it arrives as it is, and where nothing is set Grafana starts."""
+"""Variables of Grafana's environment: values arrive unchanged, and without them Grafana starts."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from tests.monitoring.configuration import (
 )
 
 VARIABLE = re.compile(r"\$([A-Z_]+)")
-# Grafana leaves these alone; newer versions replace names in braces in annotations.
+# Grafana does not replace variables in these; newer versions replace names in braces in annotations.
 AS_THEY_ARE = {"annotations", "model", "templates"}
 
 
@@ -27,12 +27,12 @@ def interpolated(document: Any) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def variables() -> set[str]:
     """Every variable that the files take from the environment."""
-    found = [
+    matches = [
         VARIABLE.fullmatch(text)
         for document in documents().values()
         for _, text in interpolated(document)
     ]
-    return {match[1] for match in found if match}
+    return {match[1] for match in matches if match}
 
 
 def documented() -> dict[str, str]:
@@ -43,7 +43,7 @@ def documented() -> dict[str, str]:
     return {name: default.strip("`") for name, default in rows}
 
 
-def refused(environment: Mapping[str, str]) -> set[str]:
+def without_url(environment: Mapping[str, str]) -> set[str]:
     """The receivers because of which Grafana would not start: their URL is empty."""
     return {
         receiver["uid"]
@@ -59,7 +59,7 @@ def test_a_dollar_sign_stands_only_before_a_variable_that_is_a_whole_value() -> 
             assert "$" not in text or VARIABLE.fullmatch(text), (name, place)
 
 
-def test_what_is_left_alone_means_the_same_to_every_version() -> None:
+def test_texts_without_variables_are_the_same_in_every_version() -> None:
     for rule in alert_rules().values():
         for text in rule["annotations"].values():
             assert "${" not in text
@@ -67,7 +67,7 @@ def test_what_is_left_alone_means_the_same_to_every_version() -> None:
 
 
 @pytest.mark.parametrize("value", ["https://example.org/x", "p$HOME${HOME}$$", "a: 'b' \"c\"", ""])
-def test_a_value_arrives_as_it_is(value: str) -> None:
+def test_a_value_arrives_unchanged(value: str) -> None:
     environment = dict.fromkeys(variables(), value)
 
     for document in documents().values():
@@ -76,7 +76,7 @@ def test_a_value_arrives_as_it_is(value: str) -> None:
             assert interpolate(text, environment) == expected
 
 
-def test_the_form_with_braces_would_spoil_a_secret() -> None:
+def test_the_form_with_braces_changes_a_secret() -> None:
     environment = {"SECRET": "a$HOME"}
 
     assert interpolate("$SECRET", environment) == "a$HOME"
@@ -86,14 +86,14 @@ def test_the_form_with_braces_would_spoil_a_secret() -> None:
     assert interpolate("{{ $$labels.feature }}", environment) == "{{ $labels.feature }}"
 
 
-def test_what_stands_where_nothing_is_set_lets_grafana_start() -> None:
+def test_the_documented_defaults_let_grafana_start() -> None:
     assert set(documented()) == variables()
 
-    assert refused({}) == {
+    assert without_url({}) == {
         "heart-slack",
         "heart-slack-news",
         "heart-retraining",
         "heart-github",
     }
-    assert refused(documented()) == set()
-    assert refused(dict.fromkeys(variables(), "http://example.org")) == set()
+    assert without_url(documented()) == set()
+    assert without_url(dict.fromkeys(variables(), "http://example.org")) == set()

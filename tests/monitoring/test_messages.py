@@ -1,4 +1,4 @@
-"""Messages as people, the retrainer and GitHub get them, rendered by Alertmanager's own tool."""
+"""Messages to people, the retrainer and GitHub, rendered by Alertmanager's own tool."""
 
 import json
 import shutil
@@ -62,7 +62,7 @@ def alert(status: str, name: str, feature: str = "", **more: str) -> dict[str, A
 
 
 def notification(route: str, *alerts: dict[str, Any]) -> dict[str, Any]:
-    """What the policies make of alerts of one route."""
+    """The notification of the policies for alerts of one route."""
     everywhere = set.intersection(*(set(a["labels"].items()) for a in alerts))
     firing = any(a["status"] == "firing" for a in alerts)
     return {
@@ -85,26 +85,26 @@ DRIFT = notification(
 
 
 def test_drift_is_one_message_that_names_the_features(render: Render) -> None:
-    assert render("heart.title", DRIFT) == "Patients have changed: thallium, age, score"
+    assert render("heart.title", DRIFT) == "Drift detected: thallium, age, score"
     assert render("heart.text", DRIFT) == (
         f"• thallium is wrong\n• age is wrong\n• score is wrong\n{ADVICE}\n<{LINK}|Dashboard>"
     )
 
 
-def test_a_message_says_what_has_ended_while_the_rest_goes_on(render: Render) -> None:
+def test_a_message_lists_resolved_alerts_beside_firing_ones(render: Render) -> None:
     mixed = notification(
         "drift",
         alert("resolved", "Feature drift", "thallium"),
         alert("firing", "Feature drift", "age"),
     )
 
-    assert render("heart.title", mixed) == "Patients have changed: age"
+    assert render("heart.title", mixed) == "Drift detected: age"
     assert render("heart.text", mixed) == (
         f"• age is wrong\n• thallium is right again\n{ADVICE}\n<{LINK}|Dashboard>"
     )
 
 
-def test_the_end_is_told(render: Render) -> None:
+def test_the_end_of_all_alerts_is_a_message(render: Render) -> None:
     ended = notification("drift", alert("resolved", "Feature drift", "thallium"))
 
     assert render("heart.title", ended) == "Resolved: Feature drift: thallium"
@@ -143,6 +143,6 @@ def test_github_gets_json_that_starts_a_workflow(render: Render) -> None:
 
 @pytest.mark.parametrize("name", ['a"b\\c', "a\nb", "{{ .Labels }}"])
 def test_no_label_breaks_out_of_the_json(render: Render, name: str) -> None:
-    strange = notification("drift", alert("firing", "Feature drift", name))
+    alerts = notification("drift", alert("firing", "Feature drift", name))
 
-    assert json.loads(render("heart.github", strange))["client_payload"]["features"] == [name]
+    assert json.loads(render("heart.github", alerts))["client_payload"]["features"] == [name]

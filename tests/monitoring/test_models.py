@@ -1,4 +1,4 @@
-"""Grafana's files hold nothing but what Grafana knows: every key and the type of every value."""
+"""Grafana's files have only keys that Grafana knows, with values of the right types."""
 
 import json
 import re
@@ -21,7 +21,7 @@ register_default_plugins()
 
 MISSING = object()
 DURATION = re.compile(r"\d+[smh]")
-# The models are those of Grafana's API; files can say more of a rule.
+# The models are those of Grafana's API; files may have more keys of a rule.
 ONLY_IN_FILES = {"dashboardUid", "panelId"}
 NO_DATA = {"NoData", "Alerting", "OK", "KeepLast"}
 ERROR = {"Error", "Alerting", "OK", "KeepLast"}
@@ -30,15 +30,15 @@ OF_DATASOURCE = {"name", "uid", "type", "access", "url", "isDefault", "editable"
 OF_PROVIDER = {"name", "folder", "type", "disableDeletion", "allowUiUpdates", "options"}
 
 
-def lost(given: Any, kept: Any, place: str = "") -> Iterator[str]:
-    """Where a model does not hold what was given to it; defaults that it adds do not count."""
-    if isinstance(given, dict) and isinstance(kept, dict):
-        for key, value in given.items():
-            yield from lost(value, kept.get(key, MISSING), f"{place}/{key}")
-    elif isinstance(given, list) and isinstance(kept, list) and len(given) == len(kept):
-        for number, (value, other) in enumerate(zip(given, kept, strict=True)):
+def lost(source: Any, parsed: Any, place: str = "") -> Iterator[str]:
+    """The places whose values a model has not kept; defaults that it adds are ignored."""
+    if isinstance(source, dict) and isinstance(parsed, dict):
+        for key, value in source.items():
+            yield from lost(value, parsed.get(key, MISSING), f"{place}/{key}")
+    elif isinstance(source, list) and isinstance(parsed, list) and len(source) == len(parsed):
+        for number, (value, other) in enumerate(zip(source, parsed, strict=True)):
             yield from lost(value, other, f"{place}/{number}")
-    elif given != kept:
+    elif source != parsed:
         yield place
 
 
@@ -48,7 +48,7 @@ def adapter(hint: Any) -> TypeAdapter[Any]:
 
 
 def of_another_type(model: Any) -> Iterator[str]:
-    """The attributes, at any depth, whose values are not what the models' annotations allow."""
+    """The attributes, at any depth, whose values the models' annotations do not allow."""
     if isinstance(model, list):
         for item in model:
             yield from of_another_type(item)
@@ -63,21 +63,21 @@ def of_another_type(model: Any) -> Iterator[str]:
         yield from of_another_type(value)
 
 
-def fits(kind: Any, given: Mapping[str, Any]) -> None:
-    """The model takes all that it is given, and finds it of the right types."""
-    model = kind.from_json(given)
-    kept = json.loads(json.dumps(model, cls=JSONEncoder))
-    assert list(lost(given, kept)) == []
+def fits(kind: Any, source: Mapping[str, Any]) -> None:
+    """The model keeps all values of the source, and they have the right types."""
+    model = kind.from_json(source)
+    parsed = json.loads(json.dumps(model, cls=JSONEncoder))
+    assert list(lost(source, parsed)) == []
     assert list(of_another_type(model)) == []
 
 
 @pytest.mark.parametrize("uid", dashboards())
-def test_a_dashboard_is_one(uid: str) -> None:
+def test_every_dashboard_fits_the_model_of_grafana(uid: str) -> None:
     fits(Dashboard, dashboards()[uid])
 
 
 @pytest.mark.parametrize("uid", alert_rules())
-def test_an_alert_rule_is_one(uid: str) -> None:
+def test_every_alert_rule_fits_the_model_of_grafana(uid: str) -> None:
     rule = dict(alert_rules()[uid])
 
     assert rule.pop("noDataState") in NO_DATA
@@ -92,7 +92,7 @@ def test_an_alert_rule_is_one(uid: str) -> None:
 
 
 @pytest.mark.parametrize("uid", alert_rules())
-def test_the_panel_of_an_alert_is_coloured_from_its_limit_on(uid: str) -> None:
+def test_the_panel_of_an_alert_is_colored_from_its_limit_on(uid: str) -> None:
     rule = alert_rules()[uid]
     panels = dashboards()[rule["dashboardUid"]]["panels"]
     [panel] = [panel for panel in panels if panel["id"] == rule["panelId"]]
@@ -100,11 +100,11 @@ def test_the_panel_of_an_alert_is_coloured_from_its_limit_on(uid: str) -> None:
     [condition] = rule["data"][1]["model"]["conditions"]
     [limit] = condition["evaluator"]["params"]
 
-    # Of what is counted, more than none is one or more.
+    # For a count, above 0 means 1 or more.
     assert [step["value"] for step in steps][1:] in ([], [limit], [limit + 1] * (limit == 0))
 
 
-def test_rule_groups_have_what_they_need() -> None:
+def test_rule_groups_have_the_required_keys() -> None:
     titles: Counter[tuple[str, str]] = Counter()
     for group in provisioned("groups"):
         assert set(group) == OF_GROUP
@@ -113,7 +113,7 @@ def test_rule_groups_have_what_they_need() -> None:
     assert set(titles.values()) == {1}
 
 
-def test_contact_points_policies_and_templates_are_such() -> None:
+def test_contact_points_policies_and_templates_fit_the_models_of_grafana() -> None:
     for point in provisioned("contactPoints"):
         assert set(point) == {"orgId", "name", "receivers"}
         for receiver in point["receivers"]:
@@ -137,7 +137,7 @@ def test_datasource_and_provider_have_only_known_keys() -> None:
     assert all(document["apiVersion"] == 1 for document in documents().values())
 
 
-def test_a_wrong_key_and_a_wrong_value_are_found() -> None:
+def test_a_wrong_key_and_a_wrong_value_are_detected() -> None:
     dashboard = next(iter(dashboards().values()))
 
     with pytest.raises(AssertionError, match="/panels/0/titel"):

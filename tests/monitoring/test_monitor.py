@@ -23,8 +23,8 @@ from tests.serve.small_service import model
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[PredictionLog]:
-    with opened(f"sqlite:///{tmp_path}/log.db") as made:
-        yield made
+    with opened(f"sqlite:///{tmp_path}/log.db") as log:
+        yield log
 
 
 def watch_of(log: PredictionLog, **changes: object) -> DriftMonitor:
@@ -39,7 +39,7 @@ def seen(monitor: DriftMonitor) -> DriftSnapshot:
     return monitor.snapshot
 
 
-# What is looked at
+# Checked patients
 
 
 def test_the_last_patients_of_the_champion_are_compared_oldest_first(log: PredictionLog) -> None:
@@ -57,7 +57,7 @@ def test_the_last_patients_of_the_champion_are_compared_oldest_first(log: Predic
     assert (snapshot.version, snapshot.report.window_rows) == ("2", 100)
 
 
-def test_drift_is_found_in_the_newest_patients(log: PredictionLog) -> None:
+def test_drift_is_detected_in_the_newest_patients(log: PredictionLog) -> None:
     log_patients(log, 100, "2")
     log_patients(log, 20, "2", seed=1, thallium=None)
 
@@ -68,7 +68,7 @@ def test_drift_is_found_in_the_newest_patients(log: PredictionLog) -> None:
     assert "thallium missing" in report.features["thallium"].summary
 
 
-def test_below_the_minimum_there_is_no_verdict_and_nothing_of_the_patients(
+def test_below_the_minimum_there_is_no_verdict_and_no_count(
     log: PredictionLog,
 ) -> None:
     log_patients(log, 19, "2", thallium=None)
@@ -80,7 +80,7 @@ def test_below_the_minimum_there_is_no_verdict_and_nothing_of_the_patients(
     assert (snapshot.report.features, snapshot.counts) == ({}, {})
 
 
-def test_replicas_see_the_same_while_patients_come(log: PredictionLog) -> None:
+def test_replicas_check_the_same_patients(log: PredictionLog) -> None:
     replicas = [watch_of(log), watch_of(log)]
     log_patients(log, 60, "2")
     reports = [seen(replicas[0]).report]
@@ -93,7 +93,7 @@ def test_replicas_see_the_same_while_patients_come(log: PredictionLog) -> None:
     assert seen(replicas[0]).report != reports[0]
 
 
-def test_what_was_counted_is_kept_by_window(log: PredictionLog) -> None:
+def test_counts_are_by_window(log: PredictionLog) -> None:
     log_patients(log, 70, "2")
 
     snapshot = seen(watch_of(log))
@@ -117,14 +117,14 @@ def test_a_version_can_be_named(log: PredictionLog) -> None:
     assert other.missing() == "version 3 is not loaded here"
 
 
-# The window that is set
+# The longest window
 
 
 @pytest.mark.parametrize(
     ("window", "windows"),
     [(None, (20, 50, 100)), (5000, (20, 50, 100)), (99, (20, 50)), (50, (20, 50)), (11, (20,))],
 )
-def test_windows_longer_than_the_one_that_is_set_are_left_out(
+def test_windows_longer_than_the_setting_are_left_out(
     log: PredictionLog, window: int | None, windows: tuple[int, ...]
 ) -> None:
     log_patients(log, 200, "2")
@@ -136,7 +136,7 @@ def test_windows_longer_than_the_one_that_is_set_are_left_out(
     assert set(snapshot.counts) == set(windows)
 
 
-def test_each_window_that_is_left_keeps_its_limit() -> None:
+def test_each_remaining_window_keeps_its_limit() -> None:
     short = narrowed(reference(), 50)
 
     for whole, cut in zip(reference().columns, short.columns, strict=True):
@@ -146,10 +146,12 @@ def test_each_window_that_is_left_keeps_its_limit() -> None:
     assert type(short).from_json(short.to_json()) == short
 
 
-# What may go wrong
+# Failures
 
 
-def test_while_the_log_is_away_what_was_seen_stays(log: PredictionLog, tmp_path: Path) -> None:
+def test_while_the_log_is_unavailable_the_snapshot_stays(
+    log: PredictionLog, tmp_path: Path
+) -> None:
     log_patients(log, 30, "2")
     monitor = watch_of(log)
     snapshot, last_run = seen(monitor), monitor.last_run
@@ -166,7 +168,7 @@ def test_while_the_log_is_away_what_was_seen_stays(log: PredictionLog, tmp_path:
     assert monitor.last_run > last_run
 
 
-def test_without_a_model_or_its_reference_there_is_no_look(log: PredictionLog) -> None:
+def test_without_a_model_or_its_baseline_there_is_no_check(log: PredictionLog) -> None:
     log_patients(log, 30, "1")
     champion = champion_of(watched_model())
     monitor = DriftMonitor(champion, log, settings())
@@ -176,7 +178,7 @@ def test_without_a_model_or_its_reference_there_is_no_look(log: PredictionLog) -
     champion.current = model()
     monitor.refresh()
     assert monitor.snapshot is None
-    assert monitor.missing() == "version 1 came without a drift reference"
+    assert monitor.missing() == "version 1 has no drift baseline"
 
     champion.current = None
     monitor.refresh()
@@ -184,7 +186,7 @@ def test_without_a_model_or_its_reference_there_is_no_look(log: PredictionLog) -
     assert monitor.failures == 0
 
 
-def test_a_value_that_no_schema_allows_is_a_failure_that_does_not_tell_it(
+def test_an_invalid_value_in_the_log_is_a_failure_whose_message_does_not_have_it(
     log: PredictionLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     log_patients(log, 30, "2", cholesterol=None)
@@ -196,11 +198,11 @@ def test_a_value_that_no_schema_allows_is_a_failure_that_does_not_tell_it(
     monitor.refresh()
 
     assert (monitor.snapshot, monitor.failures) == (None, 1)
-    assert "no look for drift: SchemaError" in caplog.text
+    assert "SchemaError" in caplog.text
     assert "5.4321" not in caplog.text
 
 
-def test_the_thread_looks_again_and_again_whatever_happens(
+def test_the_thread_continues_after_any_error(
     log: PredictionLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     log_patients(log, 30, "2")
@@ -216,9 +218,9 @@ def test_the_thread_looks_again_and_again_whatever_happens(
     last_run = monitor.last_run
     time.sleep(0.05)
     assert monitor.last_run == last_run
-    assert "looking for drift failed" in caplog.text
+    assert "drift check failed" in caplog.text
 
 
 def replace_window(monitor: DriftMonitor) -> object:
-    """Settings that make every look fail in a way that nobody thought of."""
+    """Settings that make every check raise an unexpected error."""
     return monitor._settings.model_copy(update={"window": "many"})

@@ -28,7 +28,7 @@ from tests.monitoring.retraining.webhook import send as send_alert
 from tests.monitoring.stack import Stack, other_replica, scraping, served, until
 from tests.monitoring.traffic import normal_traffic
 
-pytestmark = pytest.mark.xdist_group("prometheus")  # one worker starts the servers, once
+pytestmark = pytest.mark.xdist_group("prometheus")  # one worker starts the servers once
 after_normal_patients = pytest.mark.usefixtures("normal")
 
 RULES = alert_rules()
@@ -56,13 +56,13 @@ def stack(
             {"targets": [address], "labels": {"job": "drift"}},
         ]
         prometheus = folder / "prometheus"
-        with scraping(program, prometheus, targets, receiver, environment) as asked:
-            yield Stack(service, process, folder / "log.db", asked, last_run, receiver)
+        with scraping(program, prometheus, targets, receiver, environment) as queries:
+            yield Stack(service, process, folder / "log.db", queries, last_run, receiver)
 
 
 @pytest.fixture(scope="module")
 def normal(stack: Stack) -> float:
-    """A time at which normal patients had come for a while, and nothing else had happened."""
+    """A time after some minutes with normal patients only."""
     for seed in (1, 3):  # a rate needs a series before what it counts
         until(lambda: stack.ask("heart_champion_info"))
         normal_traffic(stack.service, seed)
@@ -125,7 +125,7 @@ def test_drift_names_its_features(stack: Stack) -> None:
 
 
 @after_normal_patients
-def test_values_of_another_unit_are_a_matter_of_data_quality(stack: Stack) -> None:
+def test_values_of_another_unit_raise_the_alert_on_data_quality(stack: Stack) -> None:
     for patient in measured(2 * MIN_CELL_COUNT):  # they are published in blocks
         wrong = {**patient, "cholesterol": 6.1}  # in mmol/l
         assert stack.service.post("/predict", json=wrong).status_code == 422
@@ -134,7 +134,7 @@ def test_values_of_another_unit_are_a_matter_of_data_quality(stack: Stack) -> No
 
 
 @after_normal_patients
-def test_a_monitor_that_hangs_is_noticed(stack: Stack) -> None:
+def test_a_monitor_that_hangs_raises_an_alert(stack: Stack) -> None:
     stack.other_last_run.set_function(lambda: time.time() - 1000)
     until(lambda: "heart-monitor-stale" in alarms(stack))
 
@@ -143,32 +143,32 @@ def test_a_monitor_that_hangs_is_noticed(stack: Stack) -> None:
 
 
 @after_normal_patients
-def test_how_a_retraining_ended_is_told(stack: Stack) -> None:
+def test_the_result_of_a_retraining_raises_an_alert(stack: Stack) -> None:
     assert send_alert(stack.receiver).status_code == 202
 
     until(lambda: "heart-retraining-ended" in alarms(stack))
-    told = stack.ask(alert_expression(RULES["heart-retraining-ended"]))
-    assert [labels["result"] for labels in told] == ["done"]
+    series = stack.ask(alert_expression(RULES["heart-retraining-ended"]))
+    assert [labels["result"] for labels in series] == ["done"]
 
 
 @after_normal_patients
-def test_a_log_that_cannot_be_written_is_noticed(stack: Stack) -> None:
+def test_a_log_that_cannot_be_written_raises_an_alert(stack: Stack) -> None:
     expected = {"heart-log-failing", "heart-server-errors"}
 
-    def refused_and_noticed() -> bool:
+    def rejected_and_alerted() -> bool:
         assert stack.service.post("/predict", json=EXAMPLE).status_code == 503
         return expected <= alarms(stack)
 
     other = sqlite3.connect(stack.log, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
-        until(refused_and_noticed)
+        until(rejected_and_alerted)
     finally:
         other.close()
 
 
 @after_normal_patients
-def test_a_service_that_hangs_is_noticed(stack: Stack) -> None:
+def test_a_service_that_hangs_raises_an_alert(stack: Stack) -> None:
     stack.process.send_signal(signal.SIGSTOP)
     try:
         until(lambda: "heart-service-down" in alarms(stack))

@@ -1,4 +1,4 @@
-"""What Grafana's files refer to exists, and alerts go where they should."""
+"""References in Grafana's files, and the routes of alerts."""
 
 import json
 import re
@@ -29,7 +29,7 @@ from tests.monitoring.traffic import names, normal_traffic
 
 UID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 
-# What is referred to exists
+# References
 
 
 def test_uids_are_fixed_and_unique() -> None:
@@ -44,19 +44,19 @@ def test_uids_are_fixed_and_unique() -> None:
 
 def test_datasources_exist() -> None:
     known = {datasource["uid"] for datasource in provisioned("datasources")}
-    asked = {
+    used = {
         source["uid"]
         for dashboard in dashboards().values()
         for panel in dashboard["panels"]
         for source in (panel["datasource"], *(t["datasource"] for t in panel["targets"]))
     }
-    used = {query["datasourceUid"] for rule in alert_rules().values() for query in rule["data"]}
+    of_rules = {query["datasourceUid"] for rule in alert_rules().values() for query in rule["data"]}
 
-    assert asked == known
-    assert used == known | {"__expr__"}
+    assert used == known
+    assert of_rules == known | {"__expr__"}
 
 
-def test_each_alert_links_to_a_panel_that_shows_what_it_watches() -> None:
+def test_each_alert_links_to_a_panel_with_its_query() -> None:
     for rule in alert_rules().values():
         panels = {panel["id"]: panel for panel in dashboards()[rule["dashboardUid"]]["panels"]}
         shown = panel_queries(panels[rule["panelId"]])
@@ -85,16 +85,16 @@ def test_message_templates_exist_and_are_used() -> None:
 
 
 @pytest.mark.parametrize("uid", dashboards())
-def test_panels_have_numbers_and_places_of_their_own(uid: str) -> None:
+def test_panels_have_unique_numbers_and_do_not_overlap(uid: str) -> None:
     panels = dashboards()[uid]["panels"]
 
     assert len({panel["id"] for panel in panels}) == len(panels)
     places = [panel["gridPos"] for panel in panels]
     assert all(place["x"] + place["w"] <= 24 for place in places)
-    for one, other in combinations(places, 2):
-        beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
-        below = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
-        assert beside or below, (one, other)
+    for first, second in combinations(places, 2):
+        beside = first["x"] + first["w"] <= second["x"] or second["x"] + second["w"] <= first["x"]
+        below = first["y"] + first["h"] <= second["y"] or second["y"] + second["h"] <= first["y"]
+        assert beside or below, (first, second)
 
 
 def test_every_metric_is_exported(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ def test_every_metric_is_exported(tmp_path: Path) -> None:
     exported |= names(generate_latest(RetrainerMetrics().registry).decode())
     exported |= {"up", *recorded()}
 
-    asked = {name for query in [*queries(), *recorded().values()] for name in metrics_in(query)}
-    assert asked <= exported
+    used = {name for query in [*queries(), *recorded().values()] for name in metrics_in(query)}
+    assert used <= exported
 
 
 def test_no_name_of_a_measurement_is_written_twice() -> None:
@@ -118,22 +118,22 @@ def test_no_name_of_a_measurement_is_written_twice() -> None:
 
 
 def receivers_of(labels: Mapping[str, str]) -> dict[str, list[str]]:
-    """Who is told of an alert, and by which labels messages are told apart."""
+    """The receivers of an alert, and the labels by which its messages are grouped."""
     (root,) = provisioned("policies")
-    told: dict[str, list[str]] = {}
+    receivers: dict[str, list[str]] = {}
     for route in root["routes"]:
         if all(labels.get(name) == value for name, _, value in route["object_matchers"]):
-            told[route["receiver"]] = route.get("group_by", root["group_by"])
+            receivers[route["receiver"]] = route.get("group_by", root["group_by"])
             if not route.get("continue"):
                 break
-    return told or {root["receiver"]: root["group_by"]}
+    return receivers or {root["receiver"]: root["group_by"]}
 
 
 @pytest.mark.parametrize("uid", alert_rules())
 def test_people_are_told_and_drift_starts_a_retraining(uid: str) -> None:
     labels = alert_rules()[uid]["labels"]
 
-    told = receivers_of(labels)
+    receivers = receivers_of(labels)
 
     assert labels["severity"] in {"info", "warning", "critical"}
     expected = {
@@ -141,8 +141,8 @@ def test_people_are_told_and_drift_starts_a_retraining(uid: str) -> None:
         "heart-score-drift": {"slack", "retraining", "github"},
         "heart-retraining-ended": {"slack-news"},
     }
-    assert set(told) == expected.get(uid, {"slack"})
-    for group_by in told.values():
+    assert set(receivers) == expected.get(uid, {"slack"})
+    for group_by in receivers.values():
         assert "route" in group_by
         assert set(group_by) <= {*labels, "model_version", "result"}, "a message for each feature"
 

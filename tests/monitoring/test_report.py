@@ -22,7 +22,7 @@ def test_report_on_a_log_with_invalid_values_quotes_none_of_them(
     settings = SharedSettings(_env_file=None, log_url=f"sqlite:///{tmp_path}/log.db")
 
     with pytest.raises(report.ReportError) as error:
-        report.take_look(settings, DriftSettings(_env_file=None))
+        report.check(settings, DriftSettings(_env_file=None))
 
     assert "647" not in str(error.value)
     assert error.value.__cause__ is None

@@ -44,10 +44,10 @@ def as_prometheus_alerts() -> dict[str, Any]:
 
 
 def test_prometheus_accepts_its_configuration(promtool: Callable[[str], str]) -> None:
-    found = promtool(f"check config {PROMETHEUS / 'prometheus.yml'}")
+    output = promtool(f"check config {PROMETHEUS / 'prometheus.yml'}")
 
-    assert "1 rule files found" in found
-    assert "8 rules found" in found
+    assert "1 rule files found" in output
+    assert "8 rules found" in output
 
 
 def test_alerts_fire_when_they_should_and_only_then(

@@ -26,7 +26,7 @@ RANDOM = np.random.default_rng(0)
 
 
 @pytest.fixture
-def people(tmp_path: Path) -> SimulatedPatients:
+def patients(tmp_path: Path) -> SimulatedPatients:
     tables(tmp_path)
     return load(tmp_path)
 
@@ -40,26 +40,28 @@ def test_numbers_are_the_training_patients_of_the_same_rank(tmp_path: Path) -> N
     older = [",".join([cell[0], str(int(cell[1]) + 20), *cell[2:]]) for cell in cells]
     path.write_text("\n".join([heading, *older]) + "\n")
 
-    found = load(tmp_path).rows[:, AGE]
+    loaded = load(tmp_path).rows[:, AGE]
 
     assert heading.startswith("fold,age,")
-    assert np.array_equal(found, before)
+    assert np.array_equal(loaded, before)
 
 
-def test_only_the_generator_of_all_rows_is_used(tmp_path: Path, people: SimulatedPatients) -> None:
+def test_only_the_generator_of_all_rows_is_used(
+    tmp_path: Path, patients: SimulatedPatients
+) -> None:
     path = tmp_path / "data" / "synthetic.csv"
     path.write_text(
         path.read_text() + path.read_text().splitlines()[1].replace("all,", "0,") + "\n"
     )
 
-    assert len(load(tmp_path).rows) == len(people.rows)
+    assert len(load(tmp_path).rows) == len(patients.rows)
 
 
-def test_every_patient_of_every_shift_is_valid_but_those_in_wrong_units(
-    people: SimulatedPatients,
+def test_patients_of_every_shift_are_valid_except_wrong_units(
+    patients: SimulatedPatients,
 ) -> None:
     for name, shift in SHIFTS.items():
-        for patient, outcome in draw(shift(people, RANDOM), 100, RANDOM):
+        for patient, outcome in draw(shift(patients, RANDOM), 100, RANDOM):
             assert outcome in ("absence", "presence")
             if name == "wrong-units":
                 with pytest.raises(SchemaError, match="cholesterol"):
@@ -68,10 +70,10 @@ def test_every_patient_of_every_shift_is_valid_but_those_in_wrong_units(
                 Patient.model_validate(patient)
 
 
-def test_the_shifts_are_what_they_are_called(people: SimulatedPatients) -> None:
+def test_the_shifts_have_the_named_effect(patients: SimulatedPatients) -> None:
     def drawn(shift: str) -> np.ndarray:
-        patients = [p for p, _ in draw(SHIFTS[shift](people, RANDOM), 4000, RANDOM)]
-        return encode({name: [p[name] for p in patients] for name in NAMES})
+        rows = [p for p, _ in draw(SHIFTS[shift](patients, RANDOM), 4000, RANDOM)]
+        return encode({name: [row[name] for row in rows] for name in NAMES})
 
     def missing(rows: np.ndarray, column: int) -> float:
         return float(np.isnan(rows[:, column]).mean())
@@ -85,33 +87,31 @@ def test_the_shifts_are_what_they_are_called(people: SimulatedPatients) -> None:
     for column, share in ((VESSELS, 0.97), (THALLIUM, 0.6), (SLOPE, 0.4)):
         assert missing(other, column) == pytest.approx(share, abs=0.09)
     for column, moved in ((AGE, 5), (CHOLESTEROL, -30)):
-        found = np.nanmean(other[:, column]) - np.nanmean(none[:, column])
-        assert found == pytest.approx(moved, abs=6)
+        difference = np.nanmean(other[:, column]) - np.nanmean(none[:, column])
+        assert difference == pytest.approx(moved, abs=6)
     outcomes = [
-        outcome for _, outcome in draw(SHIFTS["other-hospital"](people, RANDOM), 4000, RANDOM)
+        outcome for _, outcome in draw(SHIFTS["other-hospital"](patients, RANDOM), 4000, RANDOM)
     ]
     assert outcomes.count("presence") / 4000 == pytest.approx(0.75, abs=0.03)
 
 
-def test_the_same_seed_gives_the_same_patients(people: SimulatedPatients) -> None:
-    drawn = [list(draw(people, 50, np.random.default_rng(seed))) for seed in (1, 1, 2)]
+def test_the_same_seed_gives_the_same_patients(patients: SimulatedPatients) -> None:
+    samples = [list(draw(patients, 50, np.random.default_rng(seed))) for seed in (1, 1, 2)]
 
-    assert drawn[0] == drawn[1] != drawn[2]
+    assert samples[0] == samples[1] != samples[2]
 
 
 @pytest.mark.parametrize("name", ["synthetic", "train"])
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (None, "No such file or directory; `make repro` makes it"),
-        ("", "no patient in it"),
+        (None, "No such file or directory; run `make repro`"),
+        ("", "at least one patient"),
         ("fold,age\nall,57\n", "not a table of the pipeline"),
         ("fold," + ",".join(m.name for m in MEASUREMENTS) + "\nall,4\n", "not a table"),
     ],
 )
-def test_without_a_table_it_is_said_which(
-    tmp_path: Path, name: str, text: str | None, reason: str
-) -> None:
+def test_a_missing_table_is_named(tmp_path: Path, name: str, text: str | None, reason: str) -> None:
     tables(tmp_path)
     path = tmp_path / "data" / f"{name}.csv"
     path.unlink()

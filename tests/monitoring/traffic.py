@@ -1,4 +1,4 @@
-"""Patients for a service, with all that its metrics count."""
+"""Patients for a service, with every event that its metrics count."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def names(exposition: str) -> set[str]:
 
 
 def normal_traffic(client: Any, seed: int) -> None:
-    """40 patients like those of the training, more than are needed for figures on labelled answers, labelled."""
+    """40 patients like those of the training, with outcomes: enough for figures on labelled predictions."""
     answers = send(client, [*measured(39, seed), {**measured(1, seed)[0], "cholesterol": 600}])
     for number, answer in enumerate(answers):
         outcome = {

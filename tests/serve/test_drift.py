@@ -37,12 +37,12 @@ def test_a_version_without_a_reference_has_no_verdict(tmp_path: Path) -> None:
     with watching(tmp_path, model()) as (client, monitor):
         monitor.refresh()
 
-        assert "version 1 came without a drift reference" in refusal(client)
+        assert "version 1 has no drift baseline" in refusal(client)
 
 
 def test_before_the_first_look_there_is_no_verdict(tmp_path: Path) -> None:
     with watching(tmp_path) as (client, _):
-        assert "the prediction log was not looked at yet" in refusal(client)
+        assert "no drift check yet" in refusal(client)
 
 
 def test_too_few_patients_have_no_verdict(tmp_path: Path) -> None:

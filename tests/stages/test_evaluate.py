@@ -31,19 +31,19 @@ def patients(rows: int = 80) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
 def test_figures_come_with_intervals_overall_and_by_group() -> None:
     table, outcome, probability = patients()
 
-    found = evaluate(table, outcome, probability, OPTIONS)
+    figures = evaluate(table, outcome, probability, OPTIONS)
 
     for score in ("roc_auc", "accuracy", "precision", "recall", "f1", "brier", "log_loss", "ece"):
-        assert found[f"{score}_low"] <= found[f"{score}_high"]
-    assert found["roc_auc_low"] <= found["roc_auc"] <= found["roc_auc_high"]
-    assert set(found["groups"]) == {
+        assert figures[f"{score}_low"] <= figures[f"{score}_high"]
+    assert figures["roc_auc_low"] <= figures["roc_auc"] <= figures["roc_auc_high"]
+    assert set(figures["groups"]) == {
         "sex_female", "sex_male", "age_under_50", "age_50_to_59", "age_60_and_over",
     }  # fmt: skip
-    by_sex = [found["groups"][name]["rows"] for name in ("sex_female", "sex_male")]
-    assert sum(by_sex) == found["rows"] == len(table)
+    by_sex = [figures["groups"][name]["rows"] for name in ("sex_female", "sex_male")]
+    assert sum(by_sex) == figures["rows"] == len(table)
 
 
-def test_the_threshold_moves_yes_or_no_figures_only() -> None:
+def test_the_threshold_changes_only_the_figures_of_binary_predictions() -> None:
     table, outcome, probability = patients()
 
     low, high = (
@@ -59,9 +59,9 @@ def test_sources_are_groups_once_there_are_two() -> None:
     table, _, _ = patients()
     table.loc[:9, "source"] = "production"
 
-    found = groups(table)
+    masks = groups(table)
 
-    assert found["source_production"].sum() == 10
+    assert masks["source_production"].sum() == 10
 
 
 def test_one_outcome_alone_cannot_be_evaluated() -> None:
@@ -75,12 +75,12 @@ def test_net_benefit_is_that_of_the_definition() -> None:
     outcome = np.array([1.0, 1.0, 0.0, 0.0])
     probability = np.array([0.9, 0.3, 0.6, 0.1])
 
-    found = decision(outcome, probability).set_index("threshold")
+    benefit = decision(outcome, probability).set_index("threshold")
 
-    assert found["model"][0.5] == pytest.approx(0.0)  # one hit, one false alarm
-    assert found["model"][0.8] == pytest.approx(0.25)  # one hit
-    assert found["treat_all"][0.5] == pytest.approx(0.0)
-    assert (found["treat_none"] == 0.0).all()
+    assert benefit["model"][0.5] == pytest.approx(0.0)  # one hit, one false alarm
+    assert benefit["model"][0.8] == pytest.approx(0.25)  # one hit
+    assert benefit["treat_all"][0.5] == pytest.approx(0.0)
+    assert (benefit["treat_none"] == 0.0).all()
 
 
 def test_calibration_points_hold_every_patient_once() -> None:
@@ -93,33 +93,33 @@ def test_calibration_points_hold_every_patient_once() -> None:
     assert (points["observed"] * points["patients"]).sum() == pytest.approx(outcome.sum())
 
 
-def test_what_the_outcome_hangs_on_is_the_most_important() -> None:
+def test_the_measurement_that_determines_the_outcome_is_the_most_important() -> None:
     rows = fictional_rows(400, seed=1)
     outcome = (np.nan_to_num(rows[:, NAMES.index("st_depression")], nan=5) > 5).astype(int)
     model = export(ChainedLogisticRegression().fit(rows, outcome)).SerializeToString()
 
-    found = importance(model, rows, outcome.astype(float))
+    table = importance(model, rows, outcome.astype(float))
 
-    assert found["measurement"].iloc[0] == "st_depression"
-    assert set(found["measurement"]) == set(NAMES)
+    assert table["measurement"].iloc[0] == "st_depression"
+    assert set(table["measurement"]) == set(NAMES)
 
 
 def test_every_plot_has_points() -> None:
     _, outcome, probability = patients()
 
-    found = curves(outcome, probability, OPTIONS)
+    plots = curves(outcome, probability, OPTIONS)
 
-    assert set(found) == {"roc", "precision_recall", "calibration", "confusion", "decision"}
-    assert all(len(points) > 3 for points in found.values())
+    assert set(plots) == {"roc", "precision_recall", "calibration", "confusion", "decision"}
+    assert all(len(points) > 3 for points in plots.values())
 
 
 def test_the_curves_of_many_patients_have_some_of_their_points() -> None:
     _, outcome, probability = patients(5000)
 
-    found = curves(outcome, probability, OPTIONS)
+    plots = curves(outcome, probability, OPTIONS)
 
-    recall, precision = found["precision_recall"].to_numpy().T
-    assert len(recall) == POINTS > len(found["roc"]) * 0.5
+    recall, precision = plots["precision_recall"].to_numpy().T
+    assert len(recall) == POINTS > len(plots["roc"]) * 0.5
     assert (recall[0], recall[-1], precision[-1]) == (1, 0, 1)
     assert (np.diff(recall) <= 0).all()
-    assert len(found["confusion"]) == 5000
+    assert len(plots["confusion"]) == 5000

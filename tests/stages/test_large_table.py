@@ -1,4 +1,4 @@
-"""The stages on a table that is larger than what they may learn from: parts of it, and they say so."""
+"""The stages on a table larger than their limits of rows: they use and report a subsample."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.million import Watch, patients, write_patients
+from benchmarks.million import UsageMonitor, patients, write_patients
 from heart import files
 from heart.schema import NAMES, decode, encode
 from stages import evaluate, merge, prepare, reference, split, synthesize, train
@@ -41,22 +41,22 @@ def run(folder: Path, model: str) -> None:
 
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with many patients, prepared and split, and synthetic ones that are those of the raw file."""
+    """A folder with many patients, prepared and split, and with rows of the raw file as synthetic ones."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/raw").mkdir(parents=True)
     write_patients(files.RAW, ROWS)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     prepare.main()
     split.main()
-    known = files.read_table(files.TRAIN)
-    tags = [*sorted(known["fold"].unique()), files.ALL]
-    made = known.sample(len(tags) * 60, random_state=0)
-    files.write_table(files.SYNTHETIC, made.assign(fold=np.repeat(tags, 60)))
-    files.write_table(files.MERGED, merge.merge(known, files.read_table(files.SYNTHETIC), 60))
+    train = files.read_table(files.TRAIN)
+    tags = [*sorted(train["fold"].unique()), files.ALL]
+    synthetic = train.sample(len(tags) * 60, random_state=0)
+    files.write_table(files.SYNTHETIC, synthetic.assign(fold=np.repeat(tags, 60)))
+    files.write_table(files.MERGED, merge.merge(train, files.read_table(files.SYNTHETIC), 60))
     return tmp_path
 
 
-def test_a_part_decides_and_all_patients_are_learnt_from(large: Path) -> None:
+def test_a_subsample_is_used_for_the_choice_and_all_patients_for_the_fit(large: Path) -> None:
     run(large, "logistic_regression")
     evaluate.main()
 
@@ -69,7 +69,7 @@ def test_a_part_decides_and_all_patients_are_learnt_from(large: Path) -> None:
     assert figures("evaluate")["roc_auc"] == pytest.approx(0.89, abs=0.04)
 
 
-def test_trees_learn_from_the_part_and_score_everybody(large: Path) -> None:
+def test_trees_are_fitted_on_the_subsample_and_score_all_patients(large: Path) -> None:
     run(large, "random_forest")
 
     trained = figures("train")
@@ -79,49 +79,52 @@ def test_trees_learn_from_the_part_and_score_everybody(large: Path) -> None:
     assert scored.between(0, 1).all()
 
 
-def test_generators_learn_from_the_part(large: Path) -> None:
+def test_generators_are_fitted_on_the_subsample(large: Path) -> None:
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
     document["synthesize"] |= {**SMALL["synthesize"], "max_rows": LIMITS["synthesize"]}
     (large / "params.yaml").write_text(yaml.safe_dump(document))
 
     synthesize.main()
 
-    found = figures("synthesize")
+    metrics = figures("synthesize")
     rows = len(files.read_table(files.TRAIN))
-    assert (found["real_rows"], found["real_rows_used"]) == (rows, LIMITS["synthesize"])
-    assert found["device"] == "cpu"
+    assert (metrics["real_rows"], metrics["real_rows_used"]) == (rows, LIMITS["synthesize"])
+    assert metrics["device"] == "cpu"
     assert set(files.read_table(files.SYNTHETIC)["fold"]) == {*"01234", files.ALL}
 
 
-# The patients of the benchmark, and how it measures
+# The patients and the measurements of the benchmark
 
 
-def test_made_up_patients_are_valid_like_the_real_ones_and_no_copies() -> None:
+def test_simulated_patients_are_valid_similar_to_real_ones_and_not_copies() -> None:
     real, _ = files.encoded(files.read_table(ROOT / files.RAW))
 
-    made = patients(real, 5000, np.random.default_rng(0))
+    drawn = patients(real, 5000, np.random.default_rng(0))
 
-    assert np.array_equal(encode(decode(made)), made.round(1), equal_nan=True)
-    assert len(np.unique(made, axis=0)) > 0.99 * len(made)
-    assert np.isnan(made).mean(axis=0) == pytest.approx(np.isnan(real).mean(axis=0), abs=0.01)
+    assert np.array_equal(encode(decode(drawn)), drawn.round(1), equal_nan=True)
+    assert len(np.unique(drawn, axis=0)) > 0.99 * len(drawn)
+    assert np.isnan(drawn).mean(axis=0) == pytest.approx(np.isnan(real).mean(axis=0), abs=0.01)
     for column in range(len(NAMES)):
         spread = np.nanstd(real[:, column])
-        gap = np.nanmean(made[:, column]) - np.nanmean(real[:, column])
+        gap = np.nanmean(drawn[:, column]) - np.nanmean(real[:, column])
         assert abs(gap) < 0.2 * spread
 
 
-def test_memory_and_processor_time_are_those_of_what_was_started() -> None:
+def test_memory_and_processor_time_are_those_of_the_started_processes() -> None:
     work = (
-        "import time; kept = b'1' * (200 << 20); [n * n for n in range(3_000_000)]; time.sleep(1)"
+        "import time; block = b'1' * (200 << 20); [n * n for n in range(3_000_000)]; time.sleep(1)"
     )
     waits = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}]); input()"
 
     start = time.time()
-    with Watch() as watch, subprocess.Popen([sys.executable, "-c", waits], stdin=-1) as process:
-        until(lambda: watch.looks[-1].cpu_seconds > 0, 60)
+    with (
+        UsageMonitor() as monitor,
+        subprocess.Popen([sys.executable, "-c", waits], stdin=-1) as process,
+    ):
+        until(lambda: monitor.samples[-1].cpu_seconds > 0, 60)
         process.communicate(b"\n")
     end = time.time()
 
-    assert 200 < watch.most(start, end) < 400
-    assert 0.05 < watch.cpu_seconds(start, end) < end - start
-    assert watch.most(end + 1, end + 2) == watch.cpu_seconds(end, end + 2) == 0
+    assert 200 < monitor.peak(start, end) < 400
+    assert 0.05 < monitor.cpu_seconds(start, end) < end - start
+    assert monitor.peak(end + 1, end + 2) == monitor.cpu_seconds(end, end + 2) == 0

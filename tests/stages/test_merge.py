@@ -46,10 +46,10 @@ def test_real_rows_come_first_and_unchanged() -> None:
 def test_the_first_rows_of_each_generator_follow() -> None:
     merged = merge(TRAIN, SYNTHETIC, rows=2)
 
-    drawn = merged[merged["source"] == "synthetic"]
-    assert drawn["fold"].tolist() == ["0", "0", "1", "1", "all", "all"]
-    assert drawn["age"].tolist() == ["60", "61"] * len(GENERATORS)
-    assert (drawn["patient_id"] == "").all()
+    synthetic_rows = merged[merged["source"] == "synthetic"]
+    assert synthetic_rows["fold"].tolist() == ["0", "0", "1", "1", "all", "all"]
+    assert synthetic_rows["age"].tolist() == ["60", "61"] * len(GENERATORS)
+    assert (synthetic_rows["patient_id"] == "").all()
     assert merged.index.tolist() == list(range(len(TRAIN) + 6))
 
 
@@ -58,9 +58,9 @@ def test_rows_of_generators_may_be_interleaved() -> None:
 
     merged = merge(TRAIN, interleaved, rows=2)
 
-    drawn = merged[merged["source"] == "synthetic"].sort_values("fold", kind="stable")
-    assert drawn["fold"].tolist() == ["0", "0", "1", "1", "all", "all"]
-    assert drawn["age"].tolist() == ["60", "61"] * len(GENERATORS)
+    synthetic_rows = merged[merged["source"] == "synthetic"].sort_values("fold", kind="stable")
+    assert synthetic_rows["fold"].tolist() == ["0", "0", "1", "1", "all", "all"]
+    assert synthetic_rows["age"].tolist() == ["60", "61"] * len(GENERATORS)
 
 
 def test_all_rows_of_each_generator_can_be_taken() -> None:
@@ -69,7 +69,7 @@ def test_all_rows_of_each_generator_can_be_taken() -> None:
     assert len(merged) == len(TRAIN) + EACH * len(GENERATORS)
 
 
-def test_inputs_are_left_as_they_were() -> None:
+def test_inputs_are_not_changed() -> None:
     train, synthetic = TRAIN.copy(), SYNTHETIC.copy()
 
     merge(train, synthetic, rows=1)
@@ -86,7 +86,7 @@ def test_inputs_are_left_as_they_were() -> None:
     ],
     ids=["all generators", "the smallest counts"],
 )
-def test_more_rows_than_there_are_is_refused(synthetic: pd.DataFrame, most: int) -> None:
+def test_more_rows_than_available_are_rejected(synthetic: pd.DataFrame, most: int) -> None:
     with pytest.raises(UserError) as refusal:
         merge(TRAIN, synthetic, rows=most + 1)
 
@@ -112,7 +112,7 @@ def test_the_stage_writes_the_table_and_its_counts(
     assert {"trtr_auc", "tstr_auc", "merged_auc"} <= figures.keys()
 
 
-def test_nothing_is_written_when_too_many_rows_are_wanted(
+def test_nothing_is_written_for_too_many_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

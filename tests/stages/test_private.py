@@ -1,4 +1,4 @@
-"""Rows of patients are for their owner: tables that stages write, and the folders that hold them."""
+"""Only the owner can read rows of patients: the tables of stages, and their folders."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from heart.predictions.log import Record, new_ids
 from heart.schema import NAMES
 from monitoring.retraining import collect
 from stages import prepare
-from tests.heart.predictions.logs import GIVEN, opened
+from tests.heart.predictions.logs import VALUES, opened
 from tests.private import not_private, open_to_all
 
 RAW = Path(__file__).parents[2] / files.RAW
@@ -19,7 +19,7 @@ CACHE = Path(".dvc/cache")
 
 @pytest.fixture(autouse=True)
 def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A project whose folders are open, with the patients that are known to all."""
+    """A project with readable folders and the public patients."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEART_LOG_URL", "sqlite:///log.db")
     files.RAW.parent.mkdir(parents=True)
@@ -29,25 +29,25 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def label(count: int) -> None:
-    """Predictions of a service with an outcome."""
+    """Log predictions with an outcome."""
     with opened("sqlite:///log.db") as log:
-        made = [Record(key, "7", 0.5, list(GIVEN)) for key in new_ids(count)]
-        log.append_sync(made)
-        for record in made:
+        batch = [Record(key, "7", 0.5, list(VALUES)) for key in new_ids(count)]
+        log.append_sync(batch)
+        for record in batch:
             log.record_outcome(record.id, "presence", "registry")
 
 
-def test_what_is_collected_is_for_its_owner() -> None:
+def test_only_the_owner_can_read_collected_rows() -> None:
     label(2)
     with open_to_all():
         collect.main()
 
     assert files.PRODUCTION.stat().st_mode & 0o777 == 0o600
-    # DVC gives what it checks out and caches modes of its own: their folders are closed.
+    # DVC sets the modes of the files that it checks out and caches, so that their folders are closed.
     assert [path.stat().st_mode & 0o777 for path in (files.DATA, CACHE)] == [0o700, 0o700]
 
 
-def test_patients_of_a_service_that_dvc_brings_are_for_their_owner() -> None:
+def test_only_the_owner_can_read_patients_of_a_service_from_dvc() -> None:
     label(1)
     collect.main()
     CACHE.chmod(0o755)
@@ -59,7 +59,7 @@ def test_patients_of_a_service_that_dvc_brings_are_for_their_owner() -> None:
     assert [path.stat().st_mode & 0o777 for path in (files.DATA, CACHE)] == [0o700, 0o700]
 
 
-def test_without_patients_of_a_service_folders_stay_as_they_are() -> None:
+def test_without_patients_of_a_service_folders_are_not_changed() -> None:
     files.DATA.chmod(0o755)
     with opened("sqlite:///log.db"):
         collect.main()
@@ -69,7 +69,7 @@ def test_without_patients_of_a_service_folders_stay_as_they_are() -> None:
     assert not CACHE.exists()
 
 
-def test_tables_are_for_their_owner_and_figures_for_all() -> None:
+def test_only_the_owner_can_read_tables_and_all_can_read_figures() -> None:
     table = pd.DataFrame({name: ["1"] for name in NAMES})
     with open_to_all():
         prepare.main()
@@ -81,7 +81,7 @@ def test_tables_are_for_their_owner_and_figures_for_all() -> None:
         assert path.stat().st_mode & 0o777 == 0o666
 
 
-def test_what_a_killed_stage_left_open_is_not_written_to() -> None:
+def test_a_readable_file_of_a_killed_stage_is_replaced() -> None:
     part = files.TRAIN.with_name("train.csv.part")
     part.touch()
     part.chmod(0o666)

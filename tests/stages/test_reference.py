@@ -31,15 +31,15 @@ def scored(train: pd.DataFrame) -> pd.DataFrame:
 def test_the_policy_is_that_of_the_parameters() -> None:
     policy = policy_of(OPTIONS)
 
-    given = OPTIONS.model_dump(exclude={"check_streams", "max_rows"})
-    assert vars(policy) == given | {"windows": tuple(given["windows"])}
+    parameters = OPTIONS.model_dump(exclude={"check_streams", "max_rows"})
+    assert vars(policy) == parameters | {"windows": tuple(parameters["windows"])}
 
 
-def test_parameters_that_are_no_policy_are_refused() -> None:
-    few = OPTIONS.model_copy(update={"windows": [10, 100]})
+def test_parameters_of_an_invalid_policy_are_rejected() -> None:
+    options = OPTIONS.model_copy(update={"windows": [10, 100]})
 
     with pytest.raises(UserError, match=r"params.yaml: reference: the smallest window is 10"):
-        policy_of(few)
+        policy_of(options)
 
 
 def test_every_patient_has_its_own_score(train: pd.DataFrame, scored: pd.DataFrame) -> None:
@@ -49,7 +49,7 @@ def test_every_patient_has_its_own_score(train: pd.DataFrame, scored: pd.DataFra
     assert sample.scores == pytest.approx(scored["probability"].astype(float))
 
 
-def test_scores_of_other_patients_are_refused(train: pd.DataFrame, scored: pd.DataFrame) -> None:
+def test_scores_of_other_patients_are_rejected(train: pd.DataFrame, scored: pd.DataFrame) -> None:
     for other in (scored[::-1], scored[:-1]):
         with pytest.raises(UserError, match=f"its {len(other)} patients are not the 303 of"):
             sample_of(train, other)
@@ -58,14 +58,14 @@ def test_scores_of_other_patients_are_refused(train: pd.DataFrame, scored: pd.Da
 def test_the_rate_of_false_alarms_has_its_interval(
     train: pd.DataFrame, scored: pd.DataFrame
 ) -> None:
-    found = false_alarms(sample_of(train, scored), policy_of(OPTIONS), 20)
+    rate = false_alarms(sample_of(train, scored), policy_of(OPTIONS), 20)
 
-    assert found["streams"] == 20
-    assert found["rate"] == found["alarms"] / 20
-    assert found["rate_low"] <= found["rate"] < found["rate_high"] < 1
+    assert rate["streams"] == 20
+    assert rate["rate"] == rate["alarms"] / 20
+    assert rate["rate_low"] <= rate["rate"] < rate["rate_high"] < 1
 
 
-def test_limits_that_break_the_promise_are_refused(
+def test_limits_with_too_many_false_alarms_are_rejected(
     train: pd.DataFrame, scored: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = policy_of(OPTIONS)
@@ -77,7 +77,7 @@ def test_limits_that_break_the_promise_are_refused(
         false_alarms(sample_of(train, scored), replace(policy, seed=1), 20)
 
 
-def test_one_alarm_in_few_streams_is_no_evidence_and_two_are(
+def test_one_alarm_in_a_small_number_of_streams_is_not_significant_and_two_are(
     train: pd.DataFrame, scored: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample, policy = sample_of(train, scored), replace(policy_of(OPTIONS), false_alarms=0.01)
@@ -92,14 +92,14 @@ def test_one_alarm_in_few_streams_is_no_evidence_and_two_are(
         false_alarms(sample, policy, 5)
 
 
-def test_the_metrics_tell_the_missing_measurements(
+def test_the_metrics_have_the_missing_measurements(
     train: pd.DataFrame, scored: pd.DataFrame
 ) -> None:
     sample = sample_of(train, scored)
 
-    found: Any = figures(fit(sample.rows, sample.scores, policy_of(OPTIONS)), {"rate": 0.01})
+    content: Any = figures(fit(sample.rows, sample.scores, policy_of(OPTIONS)), {"rate": 0.01})
 
-    assert found == {
+    assert content == {
         "rows": 303,
         "missing": {"major_vessels": 4, "thallium": 2},
         "minimum_rows": 20,

@@ -22,9 +22,9 @@ from stages.evaluate import evaluate
 from stages.register import (
     at_least,
     at_most,
+    evaluate_gate,
     floors,
     git_commit,
-    judge,
     log_experiment,
     not_worse,
     register,
@@ -62,7 +62,7 @@ def group(low: float | None, high: float | None, rows: int = 40) -> dict[str, An
 
 
 def figures(**changed: Any) -> dict[str, Any]:
-    """Figures that pass every floor but for what is changed."""
+    """Figures that pass every floor, with changes."""
     return {
         "roc_auc": 0.9,
         "recall": 0.8,
@@ -77,20 +77,20 @@ def failed(checks: Any) -> list[str]:
 
 @pytest.fixture
 def held_out(patients: pd.DataFrame) -> pd.DataFrame:
-    """The patients that no model of `model_of` has seen."""
+    """The patients that no model of `model_of` was fitted on."""
     return patients[patients.index % 3 == 0]
 
 
 @pytest.fixture
 def figures_of(held_out: pd.DataFrame) -> Callable[[bytes], dict[str, Any]]:
-    """What stage evaluate says of a model."""
+    """The figures of stage evaluate for a model."""
     options = params.Evaluate(threshold=0.5, bootstrap=50, bins=8, seed=0)
 
-    def found(model: bytes) -> dict[str, Any]:
+    def evaluated(model: bytes) -> dict[str, Any]:
         rows, outcome = files.encoded(held_out)
         return evaluate(held_out, outcome.astype(float), predict(model, rows), options)
 
-    return found
+    return evaluated
 
 
 @pytest.fixture
@@ -115,20 +115,20 @@ def aliases(store: Any) -> dict[str, Any]:
 
 
 def runs(store: Any, experiment: str = NAME) -> list[Any]:
-    found = store.get_experiment_by_name(experiment)
-    return list(store.search_runs([found.experiment_id])) if found else []
+    entry = store.get_experiment_by_name(experiment)
+    return list(store.search_runs([entry.experiment_id])) if entry else []
 
 
 @pytest.fixture
 def twice_at_once(run: Register, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What two registrations of one model say that were begun at the same time."""
+    """The verdicts of two registrations of one model that started at the same time."""
     published, both = registry.publish, threading.Barrier(2)
     verdicts: list[dict[str, Any]] = []
 
-    def publish(*given: Any) -> Any:
+    def publish(*arguments: Any) -> Any:
         with contextlib.suppress(threading.BrokenBarrierError):
-            both.wait(0.3)  # for the other one, if nothing keeps it away
-        return published(*given)
+            both.wait(0.3)  # for the other one, unless a lock keeps it away
+        return published(*arguments)
 
     monkeypatch.setattr(registry, "publish", publish)
     threads = [threading.Thread(target=lambda: verdicts.append(run())) for _ in range(2)]
@@ -185,35 +185,35 @@ def test_a_good_model_passes_every_floor() -> None:
         ({"roc_auc": float("nan")}, "roc_auc at least"),
     ],
 )
-def test_each_floor_is_enough_to_refuse(changed: dict[str, Any], name: str) -> None:
+def test_each_floor_alone_can_reject(changed: dict[str, Any], name: str) -> None:
     assert failed(floors(figures(**changed), LIMITS)) == [name]
 
 
 @pytest.mark.parametrize(
-    ("found", "refused"),
+    ("figures_of_group", "rejected"),
     [
         (group(0.3, 0.64), True),  # the whole interval lies below the floor
-        (group(0.3, 0.66), False),  # no evidence against the model
+        (group(0.3, 0.66), False),  # the interval includes the floor
         (group(0.64, 0.65), False),
-        (group(None, None), False),  # one outcome only says nothing
+        (group(None, None), False),  # one outcome only: no check
     ],
 )
-def test_a_group_is_refused_if_its_whole_interval_lies_below(
-    found: dict[str, Any], refused: bool
+def test_a_group_fails_if_its_whole_interval_is_below_the_floor(
+    figures_of_group: dict[str, Any], rejected: bool
 ) -> None:
-    checks = floors(figures(groups={"sex_female": found}), LIMITS)
+    checks = floors(figures(groups={"sex_female": figures_of_group}), LIMITS)
 
-    assert failed(checks) == (["upper end of roc_auc of sex_female at least"] if refused else [])
+    assert failed(checks) == (["upper end of roc_auc of sex_female at least"] if rejected else [])
 
 
-def test_a_group_of_a_few_patients_is_no_evidence() -> None:
-    # Two patients, the healthy one with the higher risk: every draw of the bootstrap says 0.
+def test_a_small_group_is_not_checked() -> None:
+    # Two patients, the one with absence with the higher risk: the ROC AUC is 0 in every draw.
     checks = floors(figures(groups={"age_under_50": group(0.0, 0.0, rows=2)}), LIMITS)
 
     assert failed(checks) == []
 
 
-def test_the_floors_are_those_of_the_frozen_patients_once_there_are_others() -> None:
+def test_the_floors_apply_to_the_frozen_patients_if_there_are_others() -> None:
     recent = group(0.6, 0.7) | {"recall": 0.1, "brier": 0.3}
     frozen = group(0.8, 0.9) | {"recall": 0.7, "brier": 0.1}
     mixed = figures(
@@ -229,8 +229,8 @@ def test_the_floors_are_those_of_the_frozen_patients_once_there_are_others() -> 
 
 
 def against(**ends: tuple[float | None, float | None]) -> dict[str, Any]:
-    """A comparison with these ends of the differences, the lower one of ROC AUC and the upper one of
-    the Brier score, in groups of 30 sick and 30 healthy.
+    """A comparison with these ends of the intervals, the lower one of the ROC AUC and the upper one of
+    the Brier score, in groups of 30 patients of each outcome.
     """
     return {
         name: {"rows": 60, "presence": 30, "roc_auc": {"low": low}, "brier": {"high": high}}
@@ -268,7 +268,7 @@ def test_the_upper_end_of_the_brier_score_must_lie_below_the_margin(
     assert check.limit == OPTIONS.margins.brier
 
 
-def test_frozen_and_recent_patients_are_judged_apart() -> None:
+def test_frozen_and_recent_patients_are_checked_separately() -> None:
     good, bad = (0.0, 0.0), (-0.1, 0.1)
     worse_there = against(all=good, source_raw=good, source_production=bad)
     worse_here = against(all=good, source_raw=bad, source_production=good)
@@ -279,19 +279,23 @@ def test_frozen_and_recent_patients_are_judged_apart() -> None:
     assert failed(not_worse(worse_here, OPTIONS)) == [ROC_AUC, BRIER]
 
 
-@pytest.mark.parametrize(("presence", "judged"), [(24, False), (25, True), (35, True), (36, False)])
-def test_recent_patients_judge_once_there_are_enough_of_both(presence: int, judged: bool) -> None:
-    found = against(all=(0.0, 0.0), source_raw=(0.0, 0.0), source_production=(-0.1, 0.0))
-    found["source_production"]["presence"] = presence
+@pytest.mark.parametrize(
+    ("presence", "checked"), [(24, False), (25, True), (35, True), (36, False)]
+)
+def test_recent_patients_are_checked_if_there_are_enough_of_both(
+    presence: int, checked: bool
+) -> None:
+    comparison = against(all=(0.0, 0.0), source_raw=(0.0, 0.0), source_production=(-0.1, 0.0))
+    comparison["source_production"]["presence"] = presence
 
-    assert (failed(not_worse(found, OPTIONS)) != []) == judged
+    assert (failed(not_worse(comparison, OPTIONS)) != []) == checked
 
 
 # The verdict
 
 
 def test_without_a_champion_the_floors_decide(held_out: pd.DataFrame, model_of: Any) -> None:
-    verdict = judge(model_of(), held_out, figures(), None, OPTIONS)
+    verdict = evaluate_gate(model_of(), held_out, figures(), None, OPTIONS)
 
     assert verdict["verdict"] == "passed"
     assert (verdict["reasons"], verdict["against_champion"]) == ([], {})
@@ -299,38 +303,38 @@ def test_without_a_champion_the_floors_decide(held_out: pd.DataFrame, model_of: 
     assert all(check["passed"] for check in verdict["checks"])
 
 
-def test_every_reason_to_refuse_is_named(held_out: pd.DataFrame, model_of: Any) -> None:
+def test_every_reason_of_a_rejection_is_named(held_out: pd.DataFrame, model_of: Any) -> None:
     poor = figures(recall=0.512345, brier=None)
 
-    verdict = judge(model_of(), held_out, poor, None, OPTIONS)
+    verdict = evaluate_gate(model_of(), held_out, poor, None, OPTIONS)
 
-    assert verdict["verdict"] == "refused"
+    assert verdict["verdict"] == "rejected"
     assert verdict["reasons"] == [
         "recall at least 0.6: it is 0.512",
         "brier at most 0.18: it is nan",
     ]
 
 
-def test_the_champion_is_asked_on_the_same_patients(held_out: pd.DataFrame, model_of: Any) -> None:
-    verdict = judge(model_of(shuffled=True), held_out, figures(), model_of(), OPTIONS)
+def test_the_champion_is_scored_on_the_same_patients(held_out: pd.DataFrame, model_of: Any) -> None:
+    verdict = evaluate_gate(model_of(shuffled=True), held_out, figures(), model_of(), OPTIONS)
 
-    assert verdict["verdict"] == "refused"
+    assert verdict["verdict"] == "rejected"
     roc_auc, brier = verdict["reasons"]
     assert roc_auc.startswith(f"{ROC_AUC} -0.03: it is -0.")
     assert brier.startswith(f"{BRIER} 0.03: it is 0.")
     assert verdict["against_champion"]["all"]["roc_auc"]["difference"] < -0.2
 
 
-def test_risks_that_rank_alike_but_say_less_are_refused(
+def test_risks_with_the_same_ranks_but_a_worse_brier_score_are_rejected(
     held_out: pd.DataFrame, model_of: Any
 ) -> None:
-    verdict = judge(model_of(strength=0.001), held_out, figures(), model_of(), OPTIONS)
+    verdict = evaluate_gate(model_of(strength=0.001), held_out, figures(), model_of(), OPTIONS)
 
     [reason] = verdict["reasons"]
     assert reason.startswith(BRIER)
 
 
-def test_shuffled_outcomes_are_refused_however_they_fall(
+def test_shuffled_outcomes_are_rejected_for_every_permutation(
     patients: pd.DataFrame, held_out: pd.DataFrame, model_of: Any
 ) -> None:
     rows, outcome = files.encoded(patients.drop(held_out.index))
@@ -338,13 +342,13 @@ def test_shuffled_outcomes_are_refused_however_they_fall(
     random = np.random.default_rng(0)
 
     def verdict(had: Any) -> Any:
-        """Of a model that has learned the same patients' outcomes a year later too."""
+        """The verdict on a model that is fitted also on the same patients a year later, with these outcomes."""
         x, y = np.vstack([rows, later]), np.concatenate([outcome, had])
         model = export(ChainedLogisticRegression(C=0.1).fit(x, y)).SerializeToString()
-        return judge(model, held_out, figures(), model_of(), OPTIONS)["verdict"]
+        return evaluate_gate(model, held_out, figures(), model_of(), OPTIONS)["verdict"]
 
     assert verdict(outcome) == "passed"
-    assert [verdict(random.permutation(outcome)) for _ in range(10)] == ["refused"] * 10
+    assert [verdict(random.permutation(outcome)) for _ in range(10)] == ["rejected"] * 10
 
 
 # Registering
@@ -356,14 +360,14 @@ def test_the_first_good_model_becomes_champion(run: Register, store: Any) -> Non
     assert (verdict["verdict"], verdict["model"], verdict["version"]) == ("passed", NAME, 1)
     assert verdict["rival"] is None
     assert aliases(store) == {"champion": 1}
-    kept = store.get_model_version(NAME, "1").tags[VERDICT]
-    assert json.loads(kept) == verdict
+    tag = store.get_model_version(NAME, "1").tags[VERDICT]
+    assert json.loads(tag) == verdict
 
 
 def test_a_first_model_below_the_floors_is_kept_without_alias(run: Register, store: Any) -> None:
     verdict = run(shuffled=True)
 
-    assert verdict["verdict"] == "refused"
+    assert verdict["verdict"] == "rejected"
     assert aliases(store) == {}
     assert json.loads(store.get_model_version(NAME, "1").tags[VERDICT]) == verdict
 
@@ -373,16 +377,16 @@ def test_a_clearly_worse_challenger_leaves_the_champion(run: Register, store: An
 
     verdict = run(shuffled=True)
 
-    assert (verdict["verdict"], verdict["version"], verdict["rival"]) == ("refused", 2, 1)
+    assert (verdict["verdict"], verdict["version"], verdict["rival"]) == ("rejected", 2, 1)
     assert [reason.startswith((ROC_AUC, BRIER)) for reason in verdict["reasons"][-2:]] == [
         True,
         True,
     ]
     assert aliases(store) == {"champion": 1}
-    assert "Verdict: refused; " in store.get_model_version(NAME, "2").description
+    assert "Verdict: rejected; " in store.get_model_version(NAME, "2").description
 
 
-def test_an_equally_good_challenger_takes_over(run: Register, store: Any) -> None:
+def test_an_equally_good_challenger_becomes_champion(run: Register, store: Any) -> None:
     run()
 
     verdict = run(strength=0.12)
@@ -391,7 +395,7 @@ def test_an_equally_good_challenger_takes_over(run: Register, store: Any) -> Non
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 
-def test_a_better_challenger_takes_over(run: Register, store: Any) -> None:
+def test_a_better_challenger_becomes_champion(run: Register, store: Any) -> None:
     no_floors = params.Floors(roc_auc=0.01, recall=0.01, brier=0.99, group_roc_auc=0.01)
     run(OPTIONS.model_copy(update={"floors": no_floors}), shuffled=True)
 
@@ -424,7 +428,7 @@ def test_the_same_model_again_changes_nothing(run: Register, store: Any) -> None
     assert len(store.search_model_versions(f"name = '{NAME}'")) == 1
 
 
-def test_a_refused_model_stays_refused(run: Register, store: Any) -> None:
+def test_a_rejected_model_stays_rejected(run: Register, store: Any) -> None:
     verdict = run(shuffled=True)
     run()
 
@@ -432,7 +436,7 @@ def test_a_refused_model_stays_refused(run: Register, store: Any) -> None:
     assert aliases(store) == {"champion": 2}
 
 
-def test_what_was_cut_off_before_the_verdict_is_finished(
+def test_an_interruption_before_the_verdict_is_completed(
     run: Register, store: Any, package_of: Any, model_of: Any
 ) -> None:
     experiment = local_store.experiment(store, NAME)
@@ -447,7 +451,7 @@ def test_what_was_cut_off_before_the_verdict_is_finished(
     assert json.loads(store.get_model_version(NAME, "1").tags[VERDICT]) == verdict
 
 
-def test_what_was_cut_off_after_the_promotion_is_finished(
+def test_an_interruption_after_the_promotion_is_completed(
     run: Register, store: Any, package_of: Any, model_of: Any
 ) -> None:
     run()
@@ -461,7 +465,7 @@ def test_what_was_cut_off_after_the_promotion_is_finished(
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 
-def test_a_champion_with_another_schema_is_no_rival(run: Register, store: Any) -> None:
+def test_a_champion_with_another_schema_is_not_compared(run: Register, store: Any) -> None:
     run()
     store.set_model_version_tag(NAME, "1", SCHEMA, "another")
 
@@ -475,37 +479,38 @@ def test_a_champion_with_another_schema_is_no_rival(run: Register, store: Any) -
 # The card
 
 
-def test_the_card_tells_figures_verdict_and_that_it_is_no_device(
+def test_the_card_has_figures_verdict_and_the_note_on_medical_devices(
     run: Register, store: Any, model_of: Any, figures_of: Any
 ) -> None:
     run()
 
     card = store.get_model_version(NAME, "1").description
 
-    found = figures_of(model_of())
+    scores = figures_of(model_of())
     assert "**Not a medical device.**" in card
     assert (
-        f"| ROC AUC | {found['roc_auc']:.3f} "
-        f"({found['roc_auc_low']:.3f} to {found['roc_auc_high']:.3f}) |" in card
+        f"| ROC AUC | {scores['roc_auc']:.3f} "
+        f"({scores['roc_auc_low']:.3f} to {scores['roc_auc_high']:.3f}) |" in card
     )
-    assert f"{found['rows']} real held-out patients ({found['presence']} with disease)" in card
-    for name, one in found["groups"].items():
-        assert f"| {name.replace('_', ' ')} | {one['rows']} | {one['roc_auc']:.3f} (" in card
+    assert f"{scores['rows']} real held-out patients ({scores['presence']} with disease)" in card
+    for name, group in scores["groups"].items():
+        assert f"| {name.replace('_', ' ')} | {group['rows']} | {group['roc_auc']:.3f} (" in card
     assert "Model: logistic regression, weight of synthetic rows 0.25" in card
     assert "Cross-validated on 5000 of 9000 training patients" in card
-    assert "ROC AUC 0.912; without a second examination 0.876" in card
+    assert "ROC AUC 0.912; " in card
+    assert " 0.876." in card
     assert "Verdict: passed." in card
     assert "CC BY 4.0" in card
 
 
-def test_the_card_shows_a_dash_for_what_cannot_be_computed(
+def test_the_card_shows_a_dash_for_figures_that_cannot_be_computed(
     package_of: Any, model_of: Any, figures_of: Any
 ) -> None:
-    found = figures_of(model_of())
+    scores = figures_of(model_of())
     for end in ("", "_low", "_high"):
-        found[f"precision{end}"] = None
+        scores[f"precision{end}"] = None
 
-    card = model_card(found, TRAINED, {"verdict": "passed", "reasons": []}, package_of(model_of()))
+    card = model_card(scores, TRAINED, {"verdict": "passed", "reasons": []}, package_of(model_of()))
 
     assert "| Precision | - |" in card
 
@@ -535,26 +540,33 @@ def test_an_experiment_is_logged_but_never_registered(
     assert aliases(store) == {"champion": 1}
 
 
-# Where a model came from
+# The origin of a model
 
 
-def test_the_service_may_know_ranges_and_quantiles_but_no_patient(patients: pd.DataFrame) -> None:
+def test_the_training_summary_has_ranges_and_quantiles_but_no_patient(
+    patients: pd.DataFrame,
+) -> None:
     train = patients.assign(cholesterol=["", *patients["cholesterol"][1:]])
 
-    known = training(train)
+    summary = training(train)
 
-    assert set(known) == {"rows", "presence", "numbers"}
-    assert known["rows"] == len(train)
-    assert known["presence"] == pytest.approx((train["heart_disease"] == "presence").mean())
-    assert set(known["numbers"]) == {m.name for m in MEASUREMENTS if not m.choices}
-    for name, one in known["numbers"].items():
+    assert set(summary) == {"rows", "presence", "numbers"}
+    assert summary["rows"] == len(train)
+    assert summary["presence"] == pytest.approx((train["heart_disease"] == "presence").mean())
+    assert set(summary["numbers"]) == {m.name for m in MEASUREMENTS if not m.choices}
+    for name, numbers in summary["numbers"].items():
         values = pd.to_numeric(train[name])
-        assert (one["low"], one["high"]) == (values.min(), values.max())
-        assert one["low"] <= one["quantiles"][0] <= one["quantiles"][1] <= one["quantiles"][2]
-        assert one["quantiles"][1] == values.median()
+        assert (numbers["low"], numbers["high"]) == (values.min(), values.max())
+        assert (
+            numbers["low"]
+            <= numbers["quantiles"][0]
+            <= numbers["quantiles"][1]
+            <= numbers["quantiles"][2]
+        )
+        assert numbers["quantiles"][1] == values.median()
 
 
-def test_the_commit_says_if_files_differ_from_it(
+def test_the_commit_has_a_suffix_if_files_differ_from_it(
     command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -570,7 +582,7 @@ def test_the_commit_says_if_files_differ_from_it(
     assert (outside, clean, git_commit()) == ("", head, f"{head}-dirty")
 
 
-def test_md5_is_the_hash_that_dvc_knows(tmp_path: Path) -> None:
+def test_md5_is_the_hash_of_dvc(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
 
     assert files.md5(tmp_path / "file") == "900150983cd24fb0d6963f7d28e17f72"

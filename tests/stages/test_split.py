@@ -17,11 +17,11 @@ FOLDS = 5
 
 
 def _table(ids: list[str], outcomes: list[str] | None = None) -> pd.DataFrame:
-    """Patients with these ids, every third one sick unless said otherwise."""
-    sick = outcomes or ["absence" if n % 3 else "presence" for n in range(len(ids))]
+    """Patients with these ids; every third one has presence by default."""
+    labels = outcomes or ["absence" if n % 3 else "presence" for n in range(len(ids))]
     return pd.DataFrame(
         {"patient_id": ids, "source": "raw", "age": [str(20 + n % 80) for n in range(len(ids))]}
-    ).assign(**{OUTCOME.name: sick})
+    ).assign(**{OUTCOME.name: labels})
 
 
 def _sides(table: pd.DataFrame, fraction: float = 0.2, seed: int = 0) -> dict[str, str]:
@@ -30,7 +30,7 @@ def _sides(table: pd.DataFrame, fraction: float = 0.2, seed: int = 0) -> dict[st
 
 
 def _spread(train: pd.DataFrame) -> int:
-    """By how many rows of one outcome the largest fold exceeds the smallest."""
+    """The difference between the largest and the smallest fold, for each outcome."""
     sizes = pd.crosstab(train["fold"], train[OUTCOME.name])
     return int((sizes.max() - sizes.min()).max())
 
@@ -38,8 +38,8 @@ def _spread(train: pd.DataFrame) -> int:
 PATIENTS = _table([f"patient-{n}" for n in range(300)])
 
 
-def test_a_patient_keeps_the_same_draw_for_ever() -> None:
-    # Written down: a test row of last year must not become a training row of this one.
+def test_the_draw_of_a_patient_never_changes() -> None:
+    # Fixed values: a test row must never become a training row.
     assert draw("patient-1", seed=0) == 0.1998061951538892
     assert draw("patient-1", seed=1) == 0.4861979503050529
 
@@ -82,10 +82,10 @@ def test_every_row_is_on_one_side_and_only_training_rows_have_a_fold() -> None:
 
 
 def test_rows_of_one_patient_share_side_and_fold() -> None:
-    # The same measurements with either outcome: what production adds to a known patient.
-    healthy = _table([f"patient-{n}" for n in range(200)], ["absence"] * 200)
-    sick = _table([f"patient-{n}" for n in range(100, 300)], ["presence"] * 200)
-    table = pd.concat([healthy, sick], ignore_index=True)
+    # The same measurements with both outcomes, as production may add to a known patient.
+    negative = _table([f"patient-{n}" for n in range(200)], ["absence"] * 200)
+    positive = _table([f"patient-{n}" for n in range(100, 300)], ["presence"] * 200)
+    table = pd.concat([negative, positive], ignore_index=True)
 
     train, test = split(table, 0.3, FOLDS, 0)
 
@@ -125,31 +125,31 @@ def test_the_share_of_test_rows_is_near_the_fraction(fraction: float) -> None:
     assert abs(len(test) / len(ids) - fraction) < four_standard_errors
 
 
-def test_too_few_training_rows_of_an_outcome_are_refused() -> None:
+def test_too_few_training_rows_of_an_outcome_are_rejected() -> None:
     sides = _sides(PATIENTS)
-    trained = [patient for patient, side in sides.items() if side == "train"]
-    healthy = [*trained[FOLDS - 1 :], *[p for p in sides if sides[p] == "test"][:30]]
+    training_ids = [patient for patient, side in sides.items() if side == "train"]
+    negatives = [*training_ids[FOLDS - 1 :], *[p for p in sides if sides[p] == "test"][:30]]
     table = PATIENTS.copy()
     table[OUTCOME.name] = "presence"
-    table.loc[table["patient_id"].isin(healthy), OUTCOME.name] = "absence"
+    table.loc[table["patient_id"].isin(negatives), OUTCOME.name] = "absence"
 
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError) as error:
         split(table, 0.2, FOLDS, 0)
 
-    assert f"{len(trained)} training rows with {FOLDS - 1} presence" in str(refusal.value)
-    assert "expected at least 5 (split.folds) of each" in str(refusal.value)
+    assert f"{len(training_ids)} training rows with {FOLDS - 1} presence" in str(error.value)
+    assert "expected at least 5 (split.folds) of each" in str(error.value)
 
 
-def test_too_few_test_rows_of_an_outcome_are_refused() -> None:
-    with pytest.raises(UserError) as refusal:
+def test_too_few_test_rows_of_an_outcome_are_rejected() -> None:
+    with pytest.raises(UserError) as error:
         split(PATIENTS, 0.01, FOLDS, 0)
 
-    assert " test rows with " in str(refusal.value)
-    assert str(refusal.value).startswith(f"{files.PREPARED}: ")
+    assert " test rows with " in str(error.value)
+    assert str(error.value).startswith(f"{files.PREPARED}: ")
 
 
 @pytest.mark.parametrize("outcome", ["absence", "presence"])
-def test_one_outcome_only_is_refused(outcome: str) -> None:
+def test_a_single_outcome_is_rejected(outcome: str) -> None:
     with pytest.raises(UserError, match=r"with (\d+ presence and 0|0 presence and \d+) absence"):
         split(_table([f"patient-{n}" for n in range(50)], [outcome] * 50), 0.2, FOLDS, 0)
 

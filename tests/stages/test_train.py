@@ -23,7 +23,7 @@ MODELS = {"logistic_regression": [ChainedLogisticRegression(C=0.1)]}
 
 
 def rows(useful: bool = True, real: int = 90, folds: int = 3) -> Rows:
-    """Patients whose outcome goes with the first columns, and synthetic ones that know or do not."""
+    """Patients whose outcome depends on the first columns, and synthetic ones that are useful or noise."""
     random = np.random.default_rng(4)
     synthetic = 600
     x = fictional_rows(real + synthetic, seed=1).astype(np.float64)
@@ -37,7 +37,7 @@ def rows(useful: bool = True, real: int = 90, folds: int = 3) -> Rows:
 
 
 class Spy(ChainedLogisticRegression):
-    """Remembers what it was fitted on."""
+    """Records the rows on which it was fitted."""
 
     seen: list[tuple[Any, Any]] = []  # noqa: RUF012
 
@@ -47,7 +47,7 @@ class Spy(ChainedLogisticRegression):
         return self
 
 
-def test_a_fold_is_scored_without_its_rows_and_without_generators_that_saw_them() -> None:
+def test_a_fold_is_scored_by_a_model_and_a_generator_without_its_rows() -> None:
     data = rows()
     Spy.seen = []
 
@@ -61,16 +61,16 @@ def test_a_fold_is_scored_without_its_rows_and_without_generators_that_saw_them(
         assert weight[weight < 1].sum() == pytest.approx(0.5 * (weight == 1).sum())
 
 
-def test_useful_synthetic_rows_earn_a_weight_and_noise_does_not() -> None:
+def test_useful_synthetic_rows_get_a_weight_and_noise_does_not() -> None:
     earned, _, by_weight = choose(rows(useful=True), MODELS, [0.0, 1.0])
-    refused, _, _ = choose(rows(useful=False), MODELS, [0.0, 1.0])
+    with_noise, _, _ = choose(rows(useful=False), MODELS, [0.0, 1.0])
 
     assert by_weight[1.0].mean() < by_weight[0.0].mean()
     assert earned.synthetic_weight == 1.0
-    assert refused.synthetic_weight == 0.0
+    assert with_noise.synthetic_weight == 0.0
 
 
-def test_a_gain_within_the_noise_of_the_folds_earns_nothing() -> None:
+def test_a_gain_within_the_standard_error_gives_no_weight() -> None:
     plain = np.array([0.40, 0.35, 0.50, 0.45])
 
     assert improves_beyond_se(plain, plain - [0.02, 0.03, 0.02, 0.03])
@@ -78,7 +78,7 @@ def test_a_gain_within_the_noise_of_the_folds_earns_nothing() -> None:
     assert not improves_beyond_se(plain, plain)
 
 
-def test_no_fit_of_a_fold_sees_its_rows() -> None:
+def test_no_fit_of_a_fold_uses_its_rows() -> None:
     data = rows()
     Spy.seen = []
 
@@ -100,18 +100,18 @@ def test_the_candidate_with_the_smallest_loss_is_chosen() -> None:
     assert choice.model.get_params().get("C") != 1e-4
 
 
-def test_the_score_of_a_patient_is_of_a_model_that_has_not_seen_it() -> None:
+def test_the_out_of_fold_score_is_of_a_model_fitted_without_the_patient() -> None:
     data = rows()
     choice = Choice("logistic_regression", MODELS["logistic_regression"][0], 0.5)
 
-    found = out_of_fold(choice, data, data)
+    probability = out_of_fold(choice, data, data)
 
     for fold in data.folds():
-        blind = fit(choice.model, data.without(fold), 0.5, fold)
+        fitted = fit(choice.model, data.without(fold), 0.5, fold)
         own = data.fold[~data.synthetic] == fold
-        assert found[own] == pytest.approx(blind.predict_proba(data.real(fold).x)[:, 1])
+        assert probability[own] == pytest.approx(fitted.predict_proba(data.real(fold).x)[:, 1])
     whole = fit(choice.model, data, 0.5, ALL).predict_proba(data.x[~data.synthetic])[:, 1]
-    assert np.abs(found - whole).max() > 0.01
+    assert np.abs(probability - whole).max() > 0.01
 
 
 def test_a_generator_without_rows_is_an_error() -> None:
@@ -119,32 +119,32 @@ def test_a_generator_without_rows_is_an_error() -> None:
         fit(ChainedLogisticRegression(), rows(), 1.0, "nobody")
 
 
-def test_cross_validation_reports_both_views_and_never_the_outcome_it_predicts() -> None:
+def test_cross_validation_reports_both_views_and_uses_no_outcome_that_it_predicts() -> None:
     data = rows()
     shuffled = Rows(data.x, np.random.default_rng(0).permutation(data.y), data.fold, data.synthetic)
 
-    honest = cross_validate(data, MODELS, [0.0])
+    figures = cross_validate(data, MODELS, [0.0])
     nothing = cross_validate(shuffled, MODELS, [0.0])
 
-    assert honest["cv_roc_auc"] > 0.75
+    assert figures["cv_roc_auc"] > 0.75
     assert nothing["cv_roc_auc"] == pytest.approx(0.5, abs=0.15)
-    assert honest["cv_brier_without_second_exam"] == pytest.approx(
-        honest["reference_brier_without_second_exam"], abs=0.005
+    assert figures["cv_brier_without_second_exam"] == pytest.approx(
+        figures["reference_brier_without_second_exam"], abs=0.005
     )
 
 
-def test_a_model_that_onnx_gets_wrong_is_refused() -> None:
+def test_a_model_whose_onnx_form_differs_is_rejected() -> None:
     from heart.ml.onnx_export import export
 
     data = rows()
-    one, other = (ChainedLogisticRegression(C=c).fit(data.x, data.y) for c in (0.1, 1.0))
+    model, other = (ChainedLogisticRegression(C=c).fit(data.x, data.y) for c in (0.1, 1.0))
 
-    assert parity(one, export(one).SerializeToString(), data.x) < 1e-5
+    assert parity(model, export(model).SerializeToString(), data.x) < 1e-5
     with pytest.raises(UserError, match="differ from scikit-learn's by"):
-        parity(one, export(other).SerializeToString(), data.x)
+        parity(model, export(other).SerializeToString(), data.x)
 
 
-def test_the_parts_of_a_large_table_are_compared_one_by_one(
+def test_a_large_table_is_compared_in_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from heart.ml.onnx_export import export

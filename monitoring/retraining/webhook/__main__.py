@@ -1,4 +1,4 @@
-"""`python -m monitoring.retraining.webhook`: set up by HEART_RETRAIN_... variables or .env (see .env.example)."""
+"""`python -m monitoring.retraining.webhook`: settings are HEART_RETRAIN_... variables or .env (see .env.example)."""
 
 import logging
 import sqlite3

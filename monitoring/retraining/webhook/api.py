@@ -18,7 +18,7 @@ from heart.http.admission import ConcurrencyLimiter, Overloaded, whole_body
 from heart.http.hosts import AllowedHosts
 from heart.http.origin import SameOriginMiddleware
 from monitoring.retraining.webhook.metrics import Metrics
-from monitoring.retraining.webhook.notification import Notification, signed, what_is_wrong
+from monitoring.retraining.webhook.notification import Notification, signed, validation_failure
 from monitoring.retraining.webhook.retrainer import Retrainer
 from monitoring.retraining.webhook.runs import Runs
 from monitoring.retraining.webhook.settings import RetrainerSettings
@@ -28,26 +28,25 @@ CONNECTIONS = 100
 
 
 def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
-    """The receiver. It closes `runs` at its end."""
+    """The receiver; it closes `runs` when it stops."""
     metrics = Metrics()
     admission = ConcurrencyLimiter(CONNECTIONS, settings.max_body_bytes)
     retrainer = Retrainer(settings, runs, metrics)
-    token = settings.token.get_secret_value()
 
-    # No documentation: the only caller is Grafana, and the routes are in docs/retraining.md.
+    # No OpenAPI: the only client is Grafana, and docs/retraining.md lists the routes.
     app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
     hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
     app.add_middleware(SameOriginMiddleware, hosts=hosts, setting="HEART_RETRAIN_ALLOWED_HOSTS")
     app.add_exception_handler(sqlite3.Error, _runs_unavailable)
-    app.add_exception_handler(Overloaded, _full)
+    app.add_exception_handler(Overloaded, _overloaded)
 
     @app.post("/hooks/grafana")
     async def grafana(request: Request) -> Response:
         try:
             notification = await _notification(request, settings, admission)
-            answer = retrainer.take(notification)
+            answer = retrainer.handle(notification)
         except (HTTPException, Overloaded):
-            metrics.hooks.labels("refused").inc()
+            metrics.hooks.labels("rejected").inc()
             raise
         except sqlite3.Error:
             metrics.hooks.labels("unavailable").inc()
@@ -57,7 +56,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
 
     @app.get("/status")
     async def status(request: Request) -> dict[str, Any]:
-        authenticate(request.scope, token)
+        authenticate(request.scope, settings.token.get_secret_value())
         return {
             "running": retrainer.running,
             "cooldown_seconds_left": round(retrainer.cooldown_left()),
@@ -77,12 +76,12 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
 
 @asynccontextmanager
 async def _running(retrainer: Retrainer, admission: ConcurrencyLimiter) -> AsyncIterator[None]:
-    """The receiver at work; in the end the retraining that runs is stopped."""
-    watching = asyncio.create_task(admission.patience.enforce())
+    """Enforce deadlines of clients while the receiver runs; at its end, stop the retraining."""
+    deadlines = asyncio.create_task(admission.patience.enforce())
     try:
         yield
     finally:
-        watching.cancel()
+        deadlines.cancel()
         await retrainer.stop()
         retrainer.runs.close()
 
@@ -90,23 +89,26 @@ async def _running(retrainer: Retrainer, admission: ConcurrencyLimiter) -> Async
 async def _notification(
     request: Request, settings: RetrainerSettings, admission: ConcurrencyLimiter
 ) -> Notification:
-    """What Grafana sent. Raises 401, 413, 408, 401, 415, 400 or 422 in this order."""
+    """The notification of a request. Raises 401, 413, 408, 401, 415, 400 or 422 in this order."""
     authenticate(request.scope, settings.token.get_secret_value())
     limit = settings.max_body_bytes
     with admission:
         body = await whole_body(request.scope, request.receive, limit, admission)
     if not signed(request.scope, body, settings.secret.get_secret_value(), time.time()):
-        raise HTTPException(401, "the signature is not that of this body, or it is too old or new")
+        raise HTTPException(
+            401,
+            "the signature does not match the body, or its time stamp is not within five minutes",
+        )
     require_json(request.scope)
     try:
         return Notification.model_validate_json(body)
     except ValidationError as error:
-        raise HTTPException(*what_is_wrong(error)) from None
+        raise HTTPException(*validation_failure(error)) from None
 
 
-async def _full(_: Request, __: Exception) -> JSONResponse:
+async def _overloaded(_: Request, __: Exception) -> JSONResponse:
     return unavailable("too many alerts at once", retry_after=1)
 
 
 async def _runs_unavailable(_: Request, error: Exception) -> JSONResponse:
-    return unavailable(f"what ran cannot be read or written: {error}", retry_after=60)
+    return unavailable(f"the run history cannot be read or written: {error}", retry_after=60)

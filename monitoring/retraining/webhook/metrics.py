@@ -1,4 +1,4 @@
-"""What Prometheus sees of retrainings."""
+"""The metrics of the receiver."""
 
 from typing import Literal, get_args
 
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from monitoring.retraining.webhook.runs import RESULTS
 
-Answer = Literal["started", "seen", "running", "cooling_down", "ignored", "refused", "unavailable"]
+Answer = Literal["started", "seen", "running", "cooling_down", "ignored", "rejected", "unavailable"]
 
 
 class Metrics:

@@ -1,4 +1,4 @@
-"""What Grafana's webhook sends, and how to know that it was Grafana."""
+"""The notifications of Grafana's webhook, and the check of their signature."""
 
 import hashlib
 import hmac
@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from heart.http.admission import header
 
-# As the contact point `retraining` names them, in the lower case of ASGI.
+# The names in the contact point `retraining`, in the lower case of ASGI.
 SIGNATURE = b"x-grafana-alerting-signature"
 TIMESTAMP = b"x-grafana-alerting-timestamp"
 CLOCK_SKEW_SECONDS = 300
@@ -18,14 +18,14 @@ CLOCK_SKEW_SECONDS = 300
 FEATURE = re.compile(r"[a-z_]{1,40}")
 VERSION = re.compile(r"[0-9]{1,9}")
 
-Key = tuple[str, str]  # of an alert: its group's, and when it started
+Key = tuple[str, str]  # of an alert: the key of its group, and its start
 
 
-# Only the first error is told, so that validation stops there: a body can hold a hundred thousand.
+# Only the first error is reported, so that validation stops there: a body can have a hundred thousand.
 
 
 class Alert(BaseModel):
-    """One alert of a notification; what else Grafana says of it is not needed."""
+    """One alert of a notification; its other fields are not used."""
 
     model_config = ConfigDict(strict=True)
 
@@ -44,24 +44,21 @@ class Notification(BaseModel):
 
     @property
     def firing(self) -> list[Alert]:
-        """The alerts that are not over."""
+        """The alerts that have not ended."""
         return [alert for alert in self.alerts if alert.status == "firing"]
 
     @property
     def keys(self) -> list[Key]:
-        """What tells the firing alerts from all others."""
+        """The keys that identify the firing alerts."""
         return [(self.group_key, alert.starts_at) for alert in self.firing]
 
     @property
     def trigger(self) -> str:
-        """Why a retraining is started: names of features and numbers of versions, nothing else."""
+        """The reason of a retraining: names of features and numbers of versions, nothing else."""
         features = self._labels("feature", FEATURE)
         versions = self._labels("model_version", VERSION)
-        told = [
-            ", ".join(features) or "an alert",
-            *([f"of model version {', '.join(versions)}"] if versions else []),
-        ]
-        return f"drift: {' '.join(told)}"
+        model = f" of model version {', '.join(versions)}" if versions else ""
+        return f"drift: {', '.join(features) or 'an alert'}{model}"
 
     def _labels(self, name: str, form: re.Pattern[str]) -> list[str]:
         values = [alert.labels.get(name, "") for alert in self.firing]
@@ -69,7 +66,7 @@ class Notification(BaseModel):
 
 
 def signed(scope: Scope, body: bytes, secret: str, now: float) -> bool:
-    """Whether a request has the signature of its time stamp and body, and was made just now."""
+    """Whether a request has the signature of its time stamp and body, and a recent time stamp."""
     timestamp = header(scope, TIMESTAMP)
     message = timestamp + b":" + body
     expected = hmac.new(secret.encode(), message, hashlib.sha256).hexdigest().encode()
@@ -80,10 +77,10 @@ def signed(scope: Scope, body: bytes, secret: str, now: float) -> bool:
     return genuine and bool(recent)
 
 
-def what_is_wrong(error: ValidationError) -> tuple[int, str]:
-    """The status and the words with which to refuse a body: its places, and nothing of its content."""
+def validation_failure(error: ValidationError) -> tuple[int, str]:
+    """The status and the message for an invalid body: the place of the error, without its content."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     if problems[0]["type"] == "json_invalid":
-        return 400, "the body is no JSON"
+        return 400, "the body is not JSON"
     place = ".".join(map(str, problems[0]["loc"]))
     return 422, f"{place or 'body'}: {problems[0]['msg']}"

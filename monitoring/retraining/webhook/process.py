@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-GRACE_SECONDS = 5.0  # between being asked to end and being killed
-LOOK_SECONDS = 0.1
+GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
+POLL_SECONDS = 0.1
 TAIL_BYTES = 4096
 VERDICT_LENGTH = 200
 
@@ -20,8 +20,8 @@ async def run(
 ) -> int:
     """The exit code of a command whose output goes to a file.
 
-    Raises TimeoutError at the time limit, OSError if it cannot be started. However this ends, by a
-    cancellation too, no process of the command's group is alive afterwards.
+    Raises TimeoutError at the time limit, OSError if it cannot be started. At any end, also by a
+    cancellation, no process of the command's group is alive afterwards.
     """
     process = _started(command, environment, log)
     try:
@@ -43,12 +43,12 @@ def _started(
 
 
 async def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether a process ends within a time. It is looked at: a wait in a thread cannot be ended."""
+    """Whether a process ends within a time. It polls, since a wait in a thread cannot be cancelled."""
     deadline = time.monotonic() + seconds
     while process.poll() is None:
         if time.monotonic() >= deadline:
             return False
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     return True
 
 
@@ -68,7 +68,7 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something, without what a terminal would obey."""
+    """The last line of a log that is not empty, without control characters."""
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""Decides which alert starts a retraining, and runs one at a time."""
+"""Decide which alert starts a retraining, and run one at a time."""
 
 import asyncio
 import logging
@@ -15,14 +15,14 @@ from monitoring.retraining.webhook.notification import Notification
 from monitoring.retraining.webhook.runs import Result, Run, Runs
 from monitoring.retraining.webhook.settings import RetrainerSettings
 
-# By exit code; EX_TEMPFAIL says that there are too few new outcomes to learn from yet.
-ENDS: dict[int, Result] = {0: "done", os.EX_TEMPFAIL: "waiting"}
+# By exit code; EX_TEMPFAIL is that of too few new outcomes.
+RESULT_OF_CODE: dict[int, Result] = {0: "done", os.EX_TEMPFAIL: "waiting"}
 
 logger = logging.getLogger(__name__)
 
 
 class Retrainer:
-    """To be used in one event loop, which also ends it."""
+    """For one event loop, in which `stop` is called too."""
 
     def __init__(self, settings: RetrainerSettings, runs: Runs, metrics: Metrics) -> None:
         self.settings = settings
@@ -38,17 +38,16 @@ class Retrainer:
         return self._task is not None and not self._task.done()
 
     def cooldown_left(self) -> float:
-        """Seconds in which no alert starts a retraining."""
+        """The remaining seconds in which no alert starts a retraining."""
         end = self.runs.last_end()
         passed = time.time() - end if end is not None else float("inf")
-        # An end in the future is a clock that was set back: it must not hold up for ever.
+        # An end in the future means that the clock was set back: it must not block retraining.
         return max(0.0, self.settings.cooldown_seconds - passed) if passed >= 0 else 0.0
 
-    def take(self, notification: Notification) -> Answer:
-        """Start a retraining if this is news, and nothing speaks against it. Raises sqlite3.Error.
+    def handle(self, notification: Notification) -> Answer:
+        """Start a retraining if an alert is new, none runs, and the cool-down is over. Raises sqlite3.Error.
 
-        What is refused for now is not written down: Grafana repeats an alert that goes on, and
-        then it counts.
+        Other alerts are not recorded: Grafana repeats an alert while it fires, and it may start one then.
         """
         if not notification.firing:
             return "ignored"
@@ -64,7 +63,7 @@ class Retrainer:
         return "started"
 
     async def stop(self) -> None:
-        """End the retraining that runs, if one does."""
+        """Stop the retraining, if one runs."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -75,14 +74,14 @@ class Retrainer:
         code: int | None = None
         try:
             code = await process.run(self._command(run), _environment(), Path(run.log), limit)
-            result: Result = ENDS.get(code, "failed")
+            result: Result = RESULT_OF_CODE.get(code, "failed")
             verdict = process.last_line(Path(run.log))
         except TimeoutError:
-            result, verdict = "timed_out", f"ended after {limit:g} s, its time limit"
+            result, verdict = "timed_out", f"stopped at its time limit of {limit:g} s"
         except asyncio.CancelledError:
             result, verdict = "stopped", "the receiver was stopped"
         except OSError as error:
-            result, verdict = "failed", f"it cannot be run: {error.strerror}"
+            result, verdict = "failed", f"the command cannot be started: {error.strerror}"
         logger.info("retraining %d ended: %s", run.number, result)
         self._ended(run, code, result, verdict)
 
@@ -97,7 +96,7 @@ class Retrainer:
             self.runs.end(run, code, result, verdict)
             self.runs.forget_logs(self.settings.kept_logs)
         except (sqlite3.Error, OSError):
-            logger.exception("the end of retraining %d cannot be written down", run.number)
+            logger.exception("the end of retraining %d cannot be recorded", run.number)
 
     def _show_last(self) -> None:
         for result, ended in self.runs.last_ends().items():
@@ -105,10 +104,9 @@ class Retrainer:
 
 
 def _environment() -> dict[str, str]:
-    """The receiver's own, without its secrets; and what is printed is in the log at once."""
-    kept = {name: value for name, value in os.environ.items() if not _is_own(name)}
-    return {**kept, "PYTHONUNBUFFERED": "1"}
-
-
-def _is_own(name: str) -> bool:
-    return name.upper().startswith(variable(RetrainerSettings, ""))
+    """The environment of the receiver without its settings; output is written to the log at once."""
+    prefix = variable(RetrainerSettings, "")
+    others = {
+        name: value for name, value in os.environ.items() if not name.upper().startswith(prefix)
+    }
+    return {**others, "PYTHONUNBUFFERED": "1"}

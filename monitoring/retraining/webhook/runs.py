@@ -1,4 +1,4 @@
-"""Which retrainings ran, and for which alerts: in SQLite, so that a restart forgets nothing."""
+"""The run history of the receiver and the alerts of each run, in SQLite."""
 
 import sqlite3
 import time
@@ -13,7 +13,7 @@ from monitoring.retraining.webhook.notification import Key
 Result = Literal["done", "waiting", "failed", "timed_out", "stopped"]
 RESULTS: tuple[Result, ...] = get_args(Result)
 
-# The lock is kept until the end: a second receiver would take the runs of the first for lost.
+# The lock is held until the end: a second receiver would close the runs of the first as lost.
 TABLES = """
 PRAGMA locking_mode = EXCLUSIVE;
 BEGIN EXCLUSIVE;
@@ -26,12 +26,12 @@ CREATE TABLE IF NOT EXISTS alerts (
 ) STRICT, WITHOUT ROWID;
 COMMIT;
 """
-LOST = "the receiver was killed before the retraining ended: how it ended is not known"
+LOST = "the receiver was killed before the retraining ended; its result is unknown"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A retraining. Times are UTC in ISO 8601; what is not known before its end is None until then."""
+    """A retraining. Times are UTC in ISO 8601; the last four fields are None until its end."""
 
     number: int
     trigger: str
@@ -44,14 +44,14 @@ class Run:
 
 
 class Runs:
-    """For one receiver at a time, and in it for one thread at a time.
+    """The history of one receiver, for one thread at a time.
 
-    Every method raises sqlite3.Error where the file cannot be read or written, or is another's.
+    Every method raises sqlite3.Error if the file cannot be read or written, or another receiver has it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.logs = folder / "logs"
-        # What a retraining prints may quote rows of patients that it refuses.
+        # The output of a retraining may quote invalid rows of patients.
         self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._database = sqlite3.connect(folder / "runs.db", timeout=1, check_same_thread=False)
         self._database.executescript(TABLES)
@@ -60,7 +60,7 @@ class Runs:
         self._database.close()
 
     def close_lost(self) -> None:
-        """End what a receiver before this one left without an end."""
+        """Close the runs that a killed receiver has not closed."""
         with self._database:
             self._database.execute(
                 "UPDATE runs SET ended = ?, result = 'stopped', verdict = ? WHERE result IS NULL",
@@ -68,32 +68,29 @@ class Runs:
             )
 
     def seen(self, keys: Iterable[Key]) -> bool:
-        """Whether one of these alerts has started a retraining, or joined one that had.
-
-        They are one episode then, and all of them are seen from now on.
-        """
+        """Whether one of these alerts belongs to a run already; then all of them are added to that run."""
         keys = list(keys)
         query = "SELECT run FROM alerts WHERE group_key = ? AND starts_at = ?"
-        found = [row for key in keys if (row := self._database.execute(query, key).fetchone())]
-        if found:
+        rows = [row for key in keys if (row := self._database.execute(query, key).fetchone())]
+        if rows:
             with self._database:
-                self._see(keys, found[0][0])
-        return bool(found)
+                self._add_alerts(keys, rows[0][0])
+        return bool(rows)
 
     def begin(self, keys: Iterable[Key], trigger: str) -> Run:
-        """Write down a retraining, and its alerts as seen, before it starts."""
+        """Record a retraining with its alerts, before it starts."""
         with self._database:
             row = self._database.execute(
                 "INSERT INTO runs (trigger, log, started) VALUES (?, '', ?) RETURNING number",
                 (trigger, time.time()),
             ).fetchone()
-            log = f"{row[0]:06d}.log"  # its name alone: the folder may be moved
+            log = f"{row[0]:06d}.log"  # without the folder, which may be moved
             self._database.execute("UPDATE runs SET log = ? WHERE number = ?", (log, row[0]))
-            self._see(keys, row[0])
+            self._add_alerts(keys, row[0])
         return self.last(1)[0]
 
     def end(self, run: Run, exit_code: int | None, result: Result, verdict: str) -> None:
-        """Write down how a retraining ended. One that waits has done nothing about its alerts."""
+        """Record the end of a retraining. The alerts of one that waits may start another."""
         with self._database:
             if result == "waiting":
                 self._database.execute("DELETE FROM alerts WHERE run = ?", (run.number,))
@@ -115,21 +112,21 @@ class Runs:
         ]
 
     def last_end(self) -> float | None:
-        """When the last retraining ended, in seconds since 1970."""
-        found: float | None = self._database.execute("SELECT max(ended) FROM runs").fetchone()[0]
-        return found
+        """The end of the last retraining, in seconds since 1970."""
+        end: float | None = self._database.execute("SELECT max(ended) FROM runs").fetchone()[0]
+        return end
 
     def last_ends(self) -> dict[Result, float]:
-        """When the last retraining of each result ended, in seconds since 1970."""
+        """The end of the last retraining with each result, in seconds since 1970."""
         query = "SELECT result, max(ended) FROM runs WHERE result IS NOT NULL GROUP BY result"
         return dict(self._database.execute(query))
 
     def forget_logs(self, kept: int) -> None:
-        """Delete all log files but the newest; what is known of their runs stays."""
+        """Delete all but the newest log files; their runs are kept."""
         for path in sorted(self.logs.glob("*.log"))[:-kept]:
             path.unlink(missing_ok=True)
 
-    def _see(self, keys: Iterable[Key], run: int) -> None:
+    def _add_alerts(self, keys: Iterable[Key], run: int) -> None:
         rows = [(*key, run) for key in keys]
         self._database.executemany("INSERT OR IGNORE INTO alerts VALUES (?, ?, ?)", rows)
 

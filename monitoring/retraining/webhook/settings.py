@@ -1,4 +1,4 @@
-"""What can be set of the receiver, in environment variables HEART_RETRAIN_... or a file .env."""
+"""The settings of the receiver: environment variables HEART_RETRAIN_... or a file .env."""
 
 import shlex
 import sys
@@ -15,7 +15,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class RetrainerSettings(Variables):
-    """Relative paths start at the working directory."""
+    """Relative paths are relative to the working directory."""
 
     model_config = SettingsConfigDict(**COMMON, env_prefix="HEART_RETRAIN_")
 

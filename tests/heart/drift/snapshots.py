@@ -1,4 +1,4 @@
-"""A service that watches for drift: a real log, a real model, and a reference of the real patients."""
+"""A service with a drift check: a real log, a real model, and a baseline of the real patients."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ POLICY = Policy(
 
 @cache
 def reference() -> Reference:
-    """What the real patients looked like, and limits of a short simulation."""
+    """The baseline of the real patients, with limits of a short simulation."""
     rows, _ = patients()
     return fit(rows, model().predict(rows), POLICY)
 
@@ -38,12 +38,12 @@ def watched_model(version: str = "1") -> Model:
 
 
 def settings(**changes: Any) -> DriftSettings:
-    """Looks are taken when a test asks for one."""
+    """Settings with an interval so long that only the test starts checks."""
     return DriftSettings(**{"_env_file": None, "interval_seconds": 3600, **changes})
 
 
 def measured(count: int, seed: int = 0, **changes: Any) -> list[dict[str, Any]]:
-    """Real patients drawn with replacement; `changes` are of all of them, a number is added."""
+    """Real patients drawn with replacement; `changes` apply to all of them, a number is added."""
     rows, _ = patients()
     random = np.random.default_rng(seed)
     return [_changed(row, changes) for row in rows[random.integers(len(rows), size=count)]]
@@ -77,30 +77,30 @@ def log_patients(
 def watching(
     folder: Path, watched: Model | None = None, interval_seconds: float = 3600, **changes: Any
 ) -> Iterator[tuple[TestClient, DriftMonitor]]:
-    """A client of the service, and its watch."""
-    given, champion, log, metrics = parts(folder, **changes)
+    """A client of the service, and its drift monitor."""
+    service_settings, champion, log, metrics = parts(folder, **changes)
     champion.current = watched or watched_model()
     monitor = DriftMonitor(champion, log, settings(interval_seconds=interval_seconds))
-    app = create_app(given, champion, log, metrics, with_page=False, monitor=monitor)
+    app = create_app(service_settings, champion, log, metrics, with_page=False, monitor=monitor)
     with TestClient(app) as client:
         yield client, monitor
 
 
 def send(client: Any, patients: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the service answers of patients in one batch."""
-    answer = client.post("/predict/batch", json={"patients": patients}).raise_for_status()
-    return list(answer.json()["predictions"])
+    """The predictions of the service for patients in one batch."""
+    response = client.post("/predict/batch", json={"patients": patients}).raise_for_status()
+    return list(response.json()["predictions"])
 
 
 def champion_of(current: Model | None, previous: Model | None = None) -> Present:
-    """A champion that is there, or is not."""
-    made = Present.__new__(Present)
-    made.current, made.previous = current, previous
-    return made
+    """A model manager with these models."""
+    manager = Present.__new__(Present)
+    manager.current, manager.previous = current, previous
+    return manager
 
 
 def tables(folder: Path) -> None:
-    """The real patients where the pipeline would leave CTGAN's and the training patients."""
+    """Write the real patients as the tables of synthetic and training patients."""
     (folder / "data").mkdir()
     heading, *rows = (ROOT / "data" / "raw" / "heart.csv").read_text().splitlines()
     train = [heading, *rows]

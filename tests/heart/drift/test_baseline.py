@@ -11,7 +11,7 @@ from heart.drift.simulation import Sample
 from tests.fixtures.drift import SMALL
 
 
-def test_a_reference_survives_its_json(reference: Reference) -> None:
+def test_a_reference_is_the_same_after_a_round_trip_through_json(reference: Reference) -> None:
     text = reference.to_json()
 
     assert Reference.from_json(text) == reference
@@ -24,7 +24,7 @@ def test_equal_training_patients_give_equal_bytes(sample: Sample, reference: Ref
     assert again.to_json() == reference.to_json()
 
 
-def test_a_reference_is_small_and_knows_no_patient(sample: Sample, reference: Reference) -> None:
+def test_a_reference_is_small_and_contains_no_patient(sample: Sample, reference: Reference) -> None:
     document = json.loads(reference.to_json())
 
     assert len(reference.to_json()) < 16_000
@@ -47,14 +47,14 @@ def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda _: "nonsense", "not a drift reference: JSONDecodeError"),
-        (lambda _: "[]", "not a drift reference"),
-        (changed(lambda d: d.pop("rows")), "not a drift reference: KeyError\\('rows'\\)"),
+        (lambda _: "nonsense", "not a drift baseline: JSONDecodeError"),
+        (lambda _: "[]", "not a drift baseline"),
+        (changed(lambda d: d.pop("rows")), "not a drift baseline: KeyError\\('rows'\\)"),
         (changed(lambda d: d.update(format=2)), "format is 2, expected 1"),
-        (changed(lambda d: d["policy"].update(speed=1)), "not a drift reference: TypeError"),
+        (changed(lambda d: d["policy"].update(speed=1)), "not a drift baseline: TypeError"),
         (changed(lambda d: d["policy"].update(windows=[10])), "expected at least 11"),
-        (changed(lambda d: d.update(policy=[])), "not a drift reference"),
-        (changed(lambda d: d["policy"].update(step=0)), "not a drift reference"),
+        (changed(lambda d: d.update(policy=[])), "not a drift baseline"),
+        (changed(lambda d: d["policy"].update(step=0)), "not a drift baseline"),
         (changed(lambda d: d["columns"].pop()), f"expected {', '.join(COLUMNS)}"),
         (changed(lambda d: d["columns"][1].update(name="gender")), "columns are age, gender"),
         (changed(lambda d: d["columns"][1]["counts"].append(0)), "sex has 4 buckets, expected 3"),
@@ -62,7 +62,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
         (changed(lambda d: d["columns"][0]["limits"]["rare"].pop()), "age has 6 limits of rare"),
     ],
 )
-def test_what_is_no_reference_is_refused(
+def test_an_invalid_reference_is_rejected(
     change: Callable[[str], str], message: str, reference: Reference
 ) -> None:
     with pytest.raises(NotAReference, match=message):
@@ -79,6 +79,6 @@ def test_what_is_no_reference_is_refused(
         ((20, 45), "expected multiples of the step of 10 patients"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused(windows: tuple[int, ...], message: str) -> None:
+def test_an_invalid_policy_is_rejected(windows: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(SMALL, windows=windows)

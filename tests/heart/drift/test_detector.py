@@ -27,9 +27,9 @@ def drifted(report: drift.Report) -> list[str]:
 
 
 def test_patients_like_the_training_patients_are_no_drift(
-    reference: Reference, drawn: Draw
+    reference: Reference, draw_patients: Draw
 ) -> None:
-    report = check(*drawn(400), reference)
+    report = check(*draw_patients(400), reference)
 
     assert report.drifted is False
     assert (report.window_rows, report.minimum_rows) == (400, 20)
@@ -42,9 +42,9 @@ def test_patients_like_the_training_patients_are_no_drift(
 
 @pytest.mark.parametrize("number", [0, 1, 19])
 def test_fewer_rows_than_the_minimum_give_no_verdict_and_say_so(
-    number: int, reference: Reference, drawn: Draw
+    number: int, reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(number)
+    rows, scores = draw_patients(number)
     rows[:, THALLIUM] = np.nan
 
     report = check(rows, scores, reference)
@@ -53,11 +53,11 @@ def test_fewer_rows_than_the_minimum_give_no_verdict_and_say_so(
     assert report.summary == f"{number} patients, 20 are needed: no verdict"
 
 
-def test_rows_older_than_the_longest_window_count_for_nothing(
-    reference: Reference, drawn: Draw
+def test_rows_older_than_the_longest_window_are_ignored(
+    reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(400)
-    other, others = drawn(1000, seed=1)
+    rows, scores = draw_patients(400)
+    other, others = draw_patients(1000, seed=1)
     other[:] = np.nan
 
     assert check(np.vstack([other, rows]), np.append(others, scores), reference) == check(
@@ -65,10 +65,10 @@ def test_rows_older_than_the_longest_window_count_for_nothing(
     )
 
 
-def test_all_patients_so_far_are_looked_at_until_the_longest_window_is_full(
-    reference: Reference, drawn: Draw
+def test_all_patients_so_far_are_checked_until_the_longest_window_is_full(
+    reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(390)
+    rows, scores = draw_patients(390)
     rows[:, SEX] = np.arange(390) % 25 < 11  # 44 % men instead of 68 %
 
     report = check(rows, scores, reference)
@@ -80,10 +80,10 @@ def test_all_patients_so_far_are_looked_at_until_the_longest_window_is_full(
     )
 
 
-def test_a_drift_is_seen_soonest_in_the_window_that_fits_it(
-    reference: Reference, drawn: Draw
+def test_a_finding_is_of_the_window_with_the_largest_ratio(
+    reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(400)
+    rows, scores = draw_patients(400)
     rows[-40:, THALLIUM] = np.nan
 
     finding = check(rows, scores, reference).features["thallium"]
@@ -95,14 +95,14 @@ def test_a_drift_is_seen_soonest_in_the_window_that_fits_it(
     )
 
 
-# What changed, in words
+# Summaries
 
 
 @pytest.mark.parametrize(("years", "direction"), [(8, "higher"), (-8, "lower")])
 def test_a_shift_has_a_direction(
-    years: int, direction: str, reference: Reference, drawn: Draw
+    years: int, direction: str, reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(400)
+    rows, scores = draw_patients(400)
     rows[:, AGE] += years
 
     report = check(rows, scores, reference)
@@ -111,8 +111,10 @@ def test_a_shift_has_a_direction(
     assert report.features["age"].summary.startswith(f"age {direction}: above 56 years in ")
 
 
-def test_a_wider_spread_is_seen_in_the_shares(reference: Reference, drawn: Draw) -> None:
-    rows, scores = drawn(400)
+def test_a_wider_spread_is_detected_in_the_shares(
+    reference: Reference, draw_patients: Draw
+) -> None:
+    rows, scores = draw_patients(400)
     middle = np.median(rows[:, AGE])
     rows[:, AGE] = np.clip(middle + 2.5 * (rows[:, AGE] - middle), 29, 77)
 
@@ -123,8 +125,8 @@ def test_a_wider_spread_is_seen_in_the_shares(reference: Reference, drawn: Draw)
     assert "lower" not in finding.summary
 
 
-def test_missing_values_are_said_to_be_missing(reference: Reference, drawn: Draw) -> None:
-    rows, scores = drawn(200)
+def test_the_summary_names_missing_values(reference: Reference, draw_patients: Draw) -> None:
+    rows, scores = draw_patients(200)
     rows[:68, THALLIUM] = np.nan
     rows = rows[np.random.default_rng(0).permutation(200)]
 
@@ -138,9 +140,9 @@ def test_missing_values_are_said_to_be_missing(reference: Reference, drawn: Draw
 
 
 def test_shares_of_values_are_of_the_patients_in_whom_they_are_known(
-    reference: Reference, drawn: Draw
+    reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(400)
+    rows, scores = draw_patients(400)
     rows[:, CHEST_PAIN] = 3
     rows[::8, CHEST_PAIN] = np.nan
 
@@ -152,8 +154,8 @@ def test_shares_of_values_are_of_the_patients_in_whom_they_are_known(
     )
 
 
-def test_the_score_is_a_feature(reference: Reference, drawn: Draw) -> None:
-    rows, scores = drawn(400)
+def test_the_score_is_a_feature(reference: Reference, draw_patients: Draw) -> None:
+    rows, scores = draw_patients(400)
 
     report = check(rows, np.minimum(scores + np.float32(0.1), 1), reference)
 
@@ -166,21 +168,23 @@ def test_the_score_is_a_feature(reference: Reference, drawn: Draw) -> None:
 
 
 def test_one_patient_of_a_new_category_is_no_alarm_and_several_are(
-    reference: Reference, drawn: Draw
+    reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(40)
+    rows, scores = draw_patients(40)
 
-    found = []
+    findings = []
     for number in (1, 10):
         rows[-number:, CHEST_PAIN] = 9
-        found.append(check(rows, scores, reference).features["chest_pain_type"])
+        findings.append(check(rows, scores, reference).features["chest_pain_type"])
 
-    assert [finding.drifted for finding in found] == [False, True]
-    assert "chest pain type in no known category in 50 % of the last 20" in found[1].summary
+    assert [finding.drifted for finding in findings] == [False, True]
+    assert "chest pain type in no known category in 50 % of the last 20" in findings[1].summary
 
 
-def test_values_that_no_training_patient_had_are_drift(reference: Reference, drawn: Draw) -> None:
-    rows, scores = drawn(40)
+def test_values_that_no_training_patient_had_are_drift(
+    reference: Reference, draw_patients: Draw
+) -> None:
+    rows, scores = draw_patients(40)
     rows[-10:, CHOLESTEROL] = 5.2  # mmol/l
 
     finding = check(rows, scores, reference).features["cholesterol"]
@@ -191,10 +195,10 @@ def test_values_that_no_training_patient_had_are_drift(reference: Reference, dra
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1.0, 0.5])
 @pytest.mark.parametrize("column", [AGE, SEX, THALLIUM])
-def test_a_column_of_anything_is_drift_and_no_crash(
-    value: float, column: int, reference: Reference, drawn: Draw
+def test_a_column_of_any_invalid_value_is_drift(
+    value: float, column: int, reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = drawn(20)
+    rows, scores = draw_patients(20)
     rows[:, column] = value
 
     report = check(rows, scores, reference)
@@ -203,8 +207,8 @@ def test_a_column_of_anything_is_drift_and_no_crash(
     assert np.isfinite(report.features[NAMES[column]].ratio)
 
 
-def test_scores_that_are_missing_are_drift(reference: Reference, drawn: Draw) -> None:
-    rows, scores = drawn(20)
+def test_scores_that_are_missing_are_drift(reference: Reference, draw_patients: Draw) -> None:
+    rows, scores = draw_patients(20)
 
     report = check(rows, np.full_like(scores, np.nan), reference)
 
@@ -212,11 +216,11 @@ def test_scores_that_are_missing_are_drift(reference: Reference, drawn: Draw) ->
     assert "predicted risk missing in 100 %" in report.features[SCORE].summary
 
 
-def test_a_column_that_was_constant_in_training(sample: Sample, drawn: Draw) -> None:
+def test_a_column_that_was_constant_in_training(sample: Sample, draw_patients: Draw) -> None:
     constant = sample.rows.copy()
     constant[:, [AGE, SEX]] = 50, 1
     reference = fit(constant, sample.scores, SMALL)
-    rows, scores = drawn(40)
+    rows, scores = draw_patients(40)
 
     changed = check(rows, scores, reference)
     rows[:, [AGE, SEX]] = 50, 1
@@ -226,11 +230,11 @@ def test_a_column_that_was_constant_in_training(sample: Sample, drawn: Draw) -> 
     assert not same.drifted
 
 
-def test_a_column_that_was_all_missing_in_training(sample: Sample, drawn: Draw) -> None:
-    blind = sample.rows.copy()
-    blind[:, [AGE, THALLIUM]] = np.nan
-    reference = fit(blind, sample.scores, SMALL)
-    rows, scores = drawn(40)
+def test_a_column_that_was_all_missing_in_training(sample: Sample, draw_patients: Draw) -> None:
+    rows_without = sample.rows.copy()
+    rows_without[:, [AGE, THALLIUM]] = np.nan
+    reference = fit(rows_without, sample.scores, SMALL)
+    rows, scores = draw_patients(40)
 
     known = check(rows, scores, reference)
     rows[:, [AGE, THALLIUM]] = np.nan
@@ -255,23 +259,25 @@ def test_any_window_of_any_floats_has_finite_findings(reference: Reference) -> N
 
 
 @pytest.mark.parametrize(("rows", "scores"), [((20, 12), 20), ((20, 13), 19), ((13,), 13)])
-def test_tables_that_do_not_fit_are_refused(
+def test_tables_of_other_shapes_are_rejected(
     rows: tuple[int, ...], scores: int, reference: Reference
 ) -> None:
     with pytest.raises(ValueError, match=r"expected \(n, 13\) and \(n,\)"):
         check(np.zeros(rows, np.float32), np.zeros(scores, np.float32), reference)
 
 
-def test_too_few_training_patients_are_refused(drawn: Draw) -> None:
+def test_too_few_training_patients_are_rejected(draw_patients: Draw) -> None:
     with pytest.raises(ValueError, match="10 training patients, expected at least 11"):
-        fit(*drawn(10), SMALL)
+        fit(*draw_patients(10), SMALL)
 
 
 # Counts
 
 
-def test_counts_add_up(reference: Reference, drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, scores = drawn(500)
+def test_counts_add_up(
+    reference: Reference, draw_patients: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, scores = draw_patients(500)
     rows[::7, THALLIUM] = np.nan
     whole = count(rows, scores, reference)
 
@@ -292,7 +298,7 @@ def test_the_reference_holds_counts_of_its_rows(sample: Sample, reference: Refer
         if m.choices:
             assert column.counts == (*((values == c).sum() for c in range(len(m.choices))), 0)
         else:
-            # The values of the schema's steps are on the side of an edge that their text is.
+            # Values at the steps of the schema are on the same side of an edge as their decimal text.
             above = [(values > np.float32(edge)).sum() for edge in column.edges]
             assert above == list(np.cumsum(column.counts[::-1])[::-1][1:])
             assert column.counts[0] == column.counts[-1] == 0
@@ -300,10 +306,10 @@ def test_the_reference_holds_counts_of_its_rows(sample: Sample, reference: Refer
 
 def test_a_policy_of_another_size_has_other_limits(sample: Sample) -> None:
     strict = replace(SMALL, false_alarms=0.001)
-    few = fit(sample.rows[:100], sample.scores[:100], SMALL)
-    many, stricter = (fit(sample.rows, sample.scores, policy) for policy in (SMALL, strict))
+    smaller = fit(sample.rows[:100], sample.scores[:100], SMALL)
+    usual, stricter = (fit(sample.rows, sample.scores, policy) for policy in (SMALL, strict))
 
-    limits = [reference.columns[AGE].limits.shift for reference in (many, stricter, few)]
+    limits = [reference.columns[AGE].limits.shift for reference in (usual, stricter, smaller)]
 
     assert (np.array(limits[1]) > limits[0]).all()
     assert limits[2] != limits[0]

@@ -1,4 +1,4 @@
-"""The statistics against scipy's, and the limits against streams that are simulated plainly."""
+"""The statistics compared with scipy's, and the limits with directly simulated streams."""
 
 from dataclasses import replace
 
@@ -25,17 +25,17 @@ def test_the_signed_root_is_that_of_the_likelihood_ratio(
     table = [[hits, known - hits], [before, known_before - before]]
     statistic = chi2_contingency(table, correction=False, lambda_="log-likelihood").statistic
 
-    found = signed_root(*(np.array([float(n)]) for n in (hits, known, before, known_before)))
+    root = signed_root(*(np.array([float(n)]) for n in (hits, known, before, known_before)))
 
-    assert found[0] ** 2 == pytest.approx(statistic)
-    assert np.sign(found[0]) == np.sign(hits / known - before / known_before)
+    assert root[0] ** 2 == pytest.approx(statistic)
+    assert np.sign(root[0]) == np.sign(hits / known - before / known_before)
 
 
-def test_an_event_that_never_happens_is_no_evidence() -> None:
-    zero, many = np.zeros(1), np.array([200.0])
+def test_the_statistic_of_an_absent_event_is_zero() -> None:
+    zero, total = np.zeros(1), np.array([200.0])
 
-    assert signed_root(zero, many, zero, many)[0] == 0
-    assert signed_root(zero, zero, zero, many)[0] == 0
+    assert signed_root(zero, total, zero, total)[0] == 0
+    assert signed_root(zero, zero, zero, total)[0] == 0
     assert signed_root(zero, zero, zero, zero)[0] == 0
 
 
@@ -47,7 +47,8 @@ def test_the_mean_ridit_is_the_statistic_of_mann_and_whitney(
     tests = all_tests(reference)
     which = next(i for i, t in enumerate(tests.tests) if t.column == vessels and t.kind == SHIFT)
 
-    evidence = tests.evidence(count(rows, sample.scores[:100], reference) @ tests.projection)[which]
+    counts = count(rows, sample.scores[:100], reference)
+    statistic = tests.statistics(counts @ tests.projection)[which]
 
     window, training = (
         v[~np.isnan(v)].astype(float) for v in (rows[:, vessels], sample.rows[:, vessels])
@@ -55,67 +56,67 @@ def test_the_mean_ridit_is_the_statistic_of_mann_and_whitney(
     u = mannwhitneyu(window, training, method="asymptotic").statistic / len(window) / len(training)
     ridits = [(training < v).mean() + (training == v).mean() / 2 for v in training]
     error = np.std(ridits) * np.sqrt(1 / len(window) + 1 / len(training))
-    assert evidence == pytest.approx((u - 0.5) / error)
+    assert statistic == pytest.approx((u - 0.5) / error)
 
 
-def test_evidence_of_float32_counts_is_nearly_the_same(
+def test_statistics_of_float32_counts_are_nearly_the_same(
     sample: Sample, reference: Reference
 ) -> None:
     tests = all_tests(reference)
     projected = count(sample.rows[:200], sample.scores[:200], reference) @ tests.projection
 
-    assert tests.evidence(projected.astype(np.float32)).dtype == np.float32
-    exact, fast = tests.evidence(projected), tests.evidence(projected.astype(np.float32))
+    assert tests.statistics(projected.astype(np.float32)).dtype == np.float32
+    exact, fast = tests.statistics(projected), tests.statistics(projected.astype(np.float32))
     large = np.abs(exact) > 0.5
     assert large.sum() > 10
     assert fast[large] == pytest.approx(exact[large], abs=1e-3)
     assert np.abs(fast[~large]).max() < 0.51
 
 
-def plain_streams(
+def simulated_rate(
     rows: int, streams: int, limit: tuple[float, ...], windows: tuple[int, ...]
 ) -> float:
-    """The share of streams of normal measurements with an alarm, as directly as it can be said."""
+    """The share of streams of normal measurements with an alarm, by a direct simulation."""
     random = np.random.default_rng(99)
     alarms = 0
     for _ in range(streams):
         mean = random.standard_normal(rows).mean()
         stream = random.standard_normal(SMALL.stream)
         raised = False
-        for came in range(10, SMALL.stream + 1, 10):
-            views = [(n, c) for n, c in zip(windows, limit, strict=False) if n <= came]
-            if windows[0] <= came < windows[-1]:
-                views.append((came, limit[-1]))
+        for end in range(10, SMALL.stream + 1, 10):
+            views = [(n, c) for n, c in zip(windows, limit, strict=False) if n <= end]
+            if windows[0] <= end < windows[-1]:
+                views.append((end, limit[-1]))
             for n, c in views:
-                z = (stream[came - n : came].mean() - mean) / np.sqrt(1 / n + 1 / rows)
+                z = (stream[end - n : end].mean() - mean) / np.sqrt(1 / n + 1 / rows)
                 raised = raised or abs(z) > c
         alarms += raised
     return alarms / streams
 
 
-def test_the_limits_keep_their_rate_on_streams_simulated_plainly() -> None:
+def test_the_limits_keep_their_rate_on_directly_simulated_streams() -> None:
     limit = limits(100, replace(SMALL, simulations=20_000), 0.2, 0.15)
 
-    rate = plain_streams(100, 400, limit, SMALL.windows)
+    rate = simulated_rate(100, 400, limit, SMALL.windows)
 
     assert rate == pytest.approx(0.2, abs=0.05)  # 2.5 standard errors
 
 
-def test_the_tail_beyond_the_simulated_quantiles_is_that_of_more_simulations() -> None:
-    few, many = (replace(SMALL, simulations=n) for n in (20_000, 200_000))
+def test_the_extrapolated_tail_agrees_with_more_simulations() -> None:
+    short, long = (replace(SMALL, simulations=n) for n in (20_000, 200_000))
 
     [extrapolated], [simulated] = (
-        limits(242, policy, 2e-4, 0.15)[-2:-1] for policy in (few, replace(many, seed=1))
+        limits(242, policy, 2e-4, 0.15)[-2:-1] for policy in (short, replace(long, seed=1))
     )
 
     assert extrapolated == pytest.approx(simulated, abs=0.1)
 
 
-def test_rarer_alarms_have_higher_limits_without_end() -> None:
-    found = [limits(242, SMALL, rate, 0.0)[0] for rate in (0.1, 1e-2, 1e-3, 1e-5, 1e-12)]
+def test_rarer_alarms_have_higher_limits() -> None:
+    rising = [limits(242, SMALL, rate, 0.0)[0] for rate in (0.1, 1e-2, 1e-3, 1e-5, 1e-12)]
 
-    assert found == sorted(set(found))
-    assert found[-1] < 12
+    assert rising == sorted(set(rising))
+    assert rising[-1] < 12
 
 
 def test_every_test_has_a_limit_for_every_view(reference: Reference) -> None:
@@ -125,18 +126,18 @@ def test_every_test_has_a_limit_for_every_view(reference: Reference) -> None:
     assert (tests.limits > 3).all()
 
 
-def test_the_parts_of_all_tests_add_up_to_no_more_than_the_promise(
+def test_the_rates_of_all_tests_add_up_to_at_most_the_rate_of_the_policy(
     sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[float] = []
+    rates: list[float] = []
 
     def spy(rows: int, policy: object, rate: float, exponent: float) -> tuple[float, ...]:  # noqa: ARG001
-        asked.append(rate)
-        return (float(len(asked) - 1),) * 7
+        rates.append(rate)
+        return (float(len(rates) - 1),) * 7
 
     monkeypatch.setattr("heart.drift.detector.limits", spy)
     reference = fit(sample.rows, sample.scores, SMALL)
 
-    # A limit's number says which rate it was asked for.
-    total = sum(asked[int(limit)] for limit in all_tests(reference).limits[0])
+    # The value of a limit is the index of its rate.
+    total = sum(rates[int(limit)] for limit in all_tests(reference).limits[0])
     assert 0.5 * SMALL.false_alarms < total <= SMALL.false_alarms

@@ -1,4 +1,4 @@
-"""Both models on the same patients: figures and paired intervals."""
+"""Two models on the same patients: figures and paired intervals."""
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,14 @@ NOISE = np.random.default_rng(1).random(80)
 GOOD, POOR = 0.5 * OUTCOME + 0.5 * NOISE, 0.1 * OUTCOME + 0.9 * NOISE
 
 
-def test_the_figures_are_scikit_learns() -> None:
-    found = paired(OUTCOME, GOOD, POOR, OPTIONS)
+def test_the_figures_equal_those_of_scikit_learn() -> None:
+    scores = paired(OUTCOME, GOOD, POOR, OPTIONS)
 
     for name, score in (("roc_auc", roc_auc_score), ("brier", brier_score_loss)):
-        ours, theirs = score(OUTCOME, GOOD), score(OUTCOME, POOR)
-        assert found[name]["challenger"] == pytest.approx(ours)
-        assert found[name]["champion"] == pytest.approx(theirs)
-        assert found[name]["difference"] == pytest.approx(ours - theirs)
+        challenger, champion = score(OUTCOME, GOOD), score(OUTCOME, POOR)
+        assert scores[name]["challenger"] == pytest.approx(challenger)
+        assert scores[name]["champion"] == pytest.approx(champion)
+        assert scores[name]["difference"] == pytest.approx(challenger - champion)
 
 
 def test_a_model_is_no_better_than_itself() -> None:
@@ -70,24 +70,24 @@ def test_every_group_is_compared_on_its_own_patients() -> None:
         }
     )
 
-    found = compare(test, np.append(GOOD[:60], POOR[60:]), POOR, OPTIONS)
+    by_group = compare(test, np.append(GOOD[:60], POOR[60:]), POOR, OPTIONS)
 
-    assert {name: figures["rows"] for name, figures in found.items()} == {
+    assert {name: figures["rows"] for name, figures in by_group.items()} == {
         "all": 80, "sex_female": 40, "sex_male": 40, "age_50_to_59": 80,
         "source_raw": 60, "source_production": 20,
     }  # fmt: skip
-    assert found["source_production"]["roc_auc"]["difference"] == 0
+    assert by_group["source_production"]["roc_auc"]["difference"] == 0
     assert (
-        found["source_raw"]["roc_auc"]
+        by_group["source_raw"]["roc_auc"]
         == paired(OUTCOME[:60], GOOD[:60], POOR[:60], OPTIONS)["roc_auc"]
     )
-    assert found["source_raw"]["presence"] == 30
+    assert by_group["source_raw"]["presence"] == 30
 
 
 def test_a_group_of_one_outcome_has_no_roc_auc() -> None:
-    healthy = np.zeros(12)
+    negative = np.zeros(12)
 
-    found = paired(healthy, GOOD[:12], POOR[:12], OPTIONS)
+    scores = paired(negative, GOOD[:12], POOR[:12], OPTIONS)
 
-    assert set(found["roc_auc"].values()) == {None}
-    assert found["brier"]["difference"] is not None
+    assert set(scores["roc_auc"].values()) == {None}
+    assert scores["brier"]["difference"] is not None

@@ -1,4 +1,4 @@
-"""How the candidates behave: what medicine is sure of, what is missing, and both of their forms."""
+"""The candidates: signs of coefficients, missing values, and equality with their ONNX form."""
 
 from pathlib import Path
 from typing import Any
@@ -69,16 +69,16 @@ def test_the_onnx_model_has_one_input_and_one_output(fitted: dict[str, Any]) -> 
         providers=["CPUExecutionProvider"],
     )
 
-    (given,), (made,) = model.get_inputs(), model.get_outputs()
+    (argument,), (result,) = model.get_inputs(), model.get_outputs()
 
-    assert (given.name, given.shape, given.type) == (INPUT, ["n", 13], "tensor(float)")
-    assert (made.name, made.shape, made.type) == (OUTPUT, ["n", 1], "tensor(float)")
+    assert (argument.name, argument.shape, argument.type) == (INPUT, ["n", 13], "tensor(float)")
+    assert (result.name, result.shape, result.type) == (OUTPUT, ["n", 1], "tensor(float)")
 
 
 @pytest.mark.parametrize(
     "measurement", [m for m in MEASUREMENTS if m.risk], ids=lambda m: str(m.name)
 )
-def test_a_number_moves_the_risk_only_the_way_that_medicine_knows(
+def test_a_number_changes_the_risk_only_in_the_established_direction(
     measurement: Any, fitted: dict[str, Any], many: Array
 ) -> None:
     column = NAMES.index(measurement.name)
@@ -122,31 +122,31 @@ def test_the_order_of_columns_is_irrelevant(fitted: dict[str, Any]) -> None:
     assert np.array_equal(model.predict_proba(encode(table)), model.predict_proba(encode(turned)))
 
 
-def test_without_the_second_exam_it_is_as_good_as_a_model_that_never_had_it(
+def test_without_the_further_tests_it_is_as_good_as_a_model_fitted_without_them(
     patients: tuple[Array, npt.NDArray[np.int64]],
 ) -> None:
     x, y = patients
     fold = np.random.default_rng(0).permutation(len(y)) % 10
-    ours, reference = np.empty(len(y)), np.empty(len(y))
+    marginalized, reference = np.empty(len(y)), np.empty(len(y))
     for held_out in range(10):
         inside, outside = fold != held_out, fold == held_out
-        blind = withhold(x[outside])
-        ours[outside] = (
-            ChainedLogisticRegression().fit(x[inside], y[inside]).predict_proba(blind)[:, 1]
+        incomplete = withhold(x[outside])
+        marginalized[outside] = (
+            ChainedLogisticRegression().fit(x[inside], y[inside]).predict_proba(incomplete)[:, 1]
         )
         reference[outside] = (
             ChainedLogisticRegression()
             .fit(withhold(x[inside]), y[inside])
-            .predict_proba(blind)[:, 1]
+            .predict_proba(incomplete)[:, 1]
         )
 
-    assert roc_auc_score(y, ours) > roc_auc_score(y, reference) - 0.005
-    assert brier_score_loss(y, ours) < brier_score_loss(y, reference) + 0.005
+    assert roc_auc_score(y, marginalized) > roc_auc_score(y, reference) - 0.005
+    assert brier_score_loss(y, marginalized) < brier_score_loss(y, reference) + 0.005
 
 
-def test_missing_values_are_integrated_out() -> None:
+def test_missing_values_are_marginalized() -> None:
     # Two correlated numbers, one missing in half of the rows; the outcome is drawn from a logistic
-    # model of both. The prediction without it must match the share of presence it stands for.
+    # model of both. The prediction without it must match the observed share of presence.
     random = np.random.default_rng(1)
     x = np.full((40_000, len(NAMES)), np.nan)
     pressure, rate = NAMES.index("resting_bp"), NAMES.index("max_heart_rate")
@@ -167,12 +167,12 @@ def test_a_measurement_that_no_row_has_is_ignored(
     patients: tuple[Array, npt.NDArray[np.int64]],
 ) -> None:
     x, y = patients
-    blind = withhold(x)
+    incomplete = withhold(x)
 
-    model = ChainedLogisticRegression().fit(blind, y)
+    model = ChainedLogisticRegression().fit(incomplete, y)
 
     assert np.isfinite(model.predict_proba(x)).all()
-    assert np.allclose(model.predict_proba(x), model.predict_proba(blind))
+    assert np.allclose(model.predict_proba(x), model.predict_proba(incomplete))
 
 
 def test_weights_count_like_repeated_rows(
@@ -225,7 +225,7 @@ def test_fits_repeat_exactly(patients: tuple[Array, npt.NDArray[np.int64]]) -> N
 
 
 def test_only_candidates_are_exported() -> None:
-    with pytest.raises(TypeError, match="object is no candidate"):
+    with pytest.raises(TypeError, match="object is not a candidate"):
         export(object())
 
 
@@ -253,8 +253,8 @@ def test_the_interval_covers_the_true_risk(
     for _ in range(25):
         true = ChainedLogisticRegression().fit(x, y)
         if truth == "the prior":
-            drawn = random.normal(0, np.sqrt(true.C), len(FEATURES))
-            true.coef_, true.intercept_ = np.where(SIGNS != 0, SIGNS * abs(drawn), drawn), 0.0
+            weights = random.normal(0, np.sqrt(true.C), len(FEATURES))
+            true.coef_, true.intercept_ = np.where(SIGNS != 0, SIGNS * abs(weights), weights), 0.0
         risk = true.predict_proba(x)[:, 1]
         rows = random.integers(len(x), size=230)
         model = ChainedLogisticRegression().fit(x[rows], random.random(230) < risk[rows])
@@ -265,7 +265,7 @@ def test_the_interval_covers_the_true_risk(
     assert 0.92 <= np.mean(covered) <= 0.98
 
 
-def test_a_candidate_without_standard_error_says_so(fitted: dict[str, Any], many: Array) -> None:
+def test_the_standard_error_of_trees_is_nan(fitted: dict[str, Any], many: Array) -> None:
     error = export_error(fitted["extra_trees"]).SerializeToString()
 
     assert np.isnan(predict(error, many[:5])).all()

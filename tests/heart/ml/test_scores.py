@@ -21,21 +21,21 @@ P = np.clip(0.3 * Y + 0.7 * random.random(60), 0.01, 0.99).round(1)
 
 
 @pytest.mark.parametrize("draw", range(5))
-def test_scores_equal_scikit_learns_on_the_drawn_rows(draw: int) -> None:
+def test_scores_equal_those_of_scikit_learn_on_the_drawn_rows(draw: int) -> None:
     [weights] = bootstrap_weights(Y, 5, seed=1)
     rows = np.repeat(np.arange(len(Y)), weights[draw].astype(int))
     y, p = Y[rows], P[rows]
 
-    found = {name: values[draw] for name, values in all_scores(Y, P, weights, 0.5, 5).items()}
+    scores = {name: values[draw] for name, values in all_scores(Y, P, weights, 0.5, 5).items()}
 
     yes = p >= 0.5
-    assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(y, p))
-    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(y, yes))
-    assert found["precision"] == pytest.approx(metrics.precision_score(y, yes))
-    assert found["recall"] == pytest.approx(metrics.recall_score(y, yes))
-    assert found["f1"] == pytest.approx(metrics.f1_score(y, yes))
-    assert found["brier"] == pytest.approx(metrics.brier_score_loss(y, p))
-    assert found["log_loss"] == pytest.approx(metrics.log_loss(y, p))
+    assert scores["roc_auc"] == pytest.approx(metrics.roc_auc_score(y, p))
+    assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(y, yes))
+    assert scores["precision"] == pytest.approx(metrics.precision_score(y, yes))
+    assert scores["recall"] == pytest.approx(metrics.recall_score(y, yes))
+    assert scores["f1"] == pytest.approx(metrics.f1_score(y, yes))
+    assert scores["brier"] == pytest.approx(metrics.brier_score_loss(y, p))
+    assert scores["log_loss"] == pytest.approx(metrics.log_loss(y, p))
 
 
 def test_bootstrap_draws_keep_the_number_of_each_outcome() -> None:
@@ -59,8 +59,8 @@ def test_the_draws_of_many_rows_come_in_blocks(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_block_counts_for_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    [one] = bootstrap_weights(Y, 40, seed=0)
-    blocks = [one[:7], one[7:33], one[33:]]
+    [weights] = bootstrap_weights(Y, 40, seed=0)
+    blocks = [weights[:7], weights[7:33], weights[33:]]
 
     whole = with_intervals(Y, P, 40, 0, 0.5, 5)
     monkeypatch.setattr(scores, "bootstrap_weights", lambda *_: iter(blocks))
@@ -96,14 +96,14 @@ def test_calibration_error_is_the_mean_gap_of_equal_groups() -> None:
 
 
 def test_a_score_that_cannot_be_computed_is_none() -> None:
-    healthy = np.zeros(12)
+    negative = np.zeros(12)
 
-    found = with_intervals(healthy, P[:12], 20, 0, 0.5, 3)
+    figures = with_intervals(negative, P[:12], 20, 0, 0.5, 3)
 
-    assert found["roc_auc"] is None
-    assert found["roc_auc_low"] is None
-    assert np.isnan(roc_auc(healthy, P[:12]))
-    assert found["brier_low"] <= found["brier"] <= found["brier_high"]
+    assert figures["roc_auc"] is None
+    assert figures["roc_auc_low"] is None
+    assert np.isnan(roc_auc(negative, P[:12]))
+    assert figures["brier_low"] <= figures["brier"] <= figures["brier_high"]
 
 
 def test_roc_auc_of_many_rows_takes_little_memory() -> None:

@@ -1,4 +1,4 @@
-"""Prediction logs for tests: what goes into them, how they are held up, and a real PostgreSQL."""
+"""Prediction logs for tests: records, a paused writer, and a real PostgreSQL."""
 
 import os
 import shutil
@@ -19,13 +19,13 @@ from heart.predictions.log import PredictionLog, Record, new_ids
 from heart.schema import MEASUREMENTS
 
 ROOT = Path(__file__).parents[3]
-GIVEN = tuple(
+VALUES = tuple(
     m.choices[-1].name if m.choices else m.high - 0.1 * (m.step != 1) for m in MEASUREMENTS
 )
 
 
 def records(count: int, version: str = "7", probability: float = 0.25) -> list[Record]:
-    return [Record(key, version, probability, GIVEN) for key in new_ids(count)]
+    return [Record(key, version, probability, VALUES) for key in new_ids(count)]
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def opened(url: str, **options: Any) -> Iterator[PredictionLog]:
 
 @contextmanager
 def held(log: PredictionLog) -> Iterator[None]:
-    """While this lasts the writer does nothing, so that what is appended gathers."""
+    """Pause the writer, so that appended records wait in the queue."""
     entered, released = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -48,13 +48,13 @@ def held(log: PredictionLog) -> Iterator[None]:
         released.wait(20)
 
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(log._writer.run_on_writer, hold)
+        job = pool.submit(log._writer.run_on_writer, hold)
         entered.wait(20)
         try:
             yield
         finally:
             released.set()
-            asked.result()
+            job.result()
 
 
 def sound(url: str) -> None:
@@ -75,7 +75,7 @@ def sound(url: str) -> None:
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"not true within {seconds:g} s"
         time.sleep(0.002)
 
 
@@ -91,18 +91,18 @@ class Postgres:
         self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8")
 
     def start(self) -> None:
-        where = f"-c listen_addresses= -c unix_socket_directories={self.folder}"
-        self._run("pg_ctl", "start", "--wait", "-o", where, "-l", str(self.folder / "server.log"))
+        options = f"-c listen_addresses= -c unix_socket_directories={self.folder}"
+        self._run("pg_ctl", "start", "--wait", "-o", options, "-l", str(self.folder / "server.log"))
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stop it; `immediate` is as good as a crash."""
+        """Stop it; `immediate` has the effect of a crash."""
         self._run("pg_ctl", "stop", "--wait", "-m", mode)
 
     def url(self, name: str, folder: Path | None = None) -> str:
         return f"postgresql://postgres@/{name}?host={folder or self.folder}"
 
     def database(self) -> str:
-        """The URL of an empty database: always the same one, emptied."""
+        """The URL of an empty database, the same one each time."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

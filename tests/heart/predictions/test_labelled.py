@@ -1,4 +1,4 @@
-"""The log, read by another process while its service writes."""
+"""Another process reads the log while the service writes it."""
 
 from collections.abc import Callable
 from pathlib import Path

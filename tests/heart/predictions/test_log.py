@@ -1,4 +1,4 @@
-"""The prediction log: what it keeps, what it refuses, and how it is asked. Reliability has its own file."""
+"""The prediction log: records, rejections and queries. Reliability has its own file."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ from heart.predictions.log import (
     new_ids,
 )
 from heart.schema import NAMES
-from tests.heart.predictions.logs import GIVEN, ROOT, Postgres, held, opened, records, until
+from tests.heart.predictions.logs import ROOT, VALUES, Postgres, held, opened, records, until
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -44,35 +44,35 @@ def log(url: str) -> Iterator[PredictionLog]:
 
 
 async def gathered(log: PredictionLog, batches: list[list[Record]]) -> list[Any]:
-    """Append batches that reach the writer together; what each append ended with."""
+    """Append batches that reach the writer together; the result or error of each append."""
     with held(log):
         tasks = [asyncio.create_task(log.append(batch)) for batch in batches]
         await asyncio.sleep(0)
     return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
 
 
-# What is kept
+# Records
 
 
 @pytest.mark.parametrize("missing", [*NAMES, "none of them", "all of them"])
-def test_a_prediction_comes_back_as_it_was_given(log: PredictionLog, missing: str) -> None:
-    given = [
+def test_a_prediction_is_read_as_it_was_appended(log: PredictionLog, missing: str) -> None:
+    measurements = [
         None if missing in (name, "all of them") else value
-        for name, value in zip(NAMES, GIVEN, strict=True)
+        for name, value in zip(NAMES, VALUES, strict=True)
     ]
     (key,) = new_ids(1)
 
-    log.append_sync([Record(key, "7", 0.1 + 0.2, given)])
+    log.append_sync([Record(key, "7", 0.1 + 0.2, measurements)])
 
     label: dict[str, Any] = {"outcome": None, "source": None, "recorded_at": None}
-    expected = label | dict(zip(NAMES, given, strict=True))
+    expected = label | dict(zip(NAMES, measurements, strict=True))
     expected |= {"id": key, "created_at": NOON, "model_version": "7", "probability": 0.1 + 0.2}
     assert log.get(key) == expected
     assert log.last(1) == {name: [value] for name, value in expected.items() if name not in label}
 
 
 @pytest.mark.parametrize("key", ["0" * 32, "", "z" * 32, "\0" * 32, "\ud800", "0" * 33, "A" * 32])
-def test_an_unknown_id_is_unknown_whatever_it_is(log: PredictionLog, key: str) -> None:
+def test_an_unknown_id_of_any_form_is_unknown(log: PredictionLog, key: str) -> None:
     assert log.get(key) is None
     with pytest.raises(UnknownPrediction):
         log.record_outcome(key, "absence", "registry")
@@ -92,7 +92,7 @@ def test_ids_are_different_and_in_the_order_of_time() -> None:
     assert all(key == key.lower() and int(key, 16) for key in early)
 
 
-def test_an_id_is_kept_once_and_as_it_was_first(log: PredictionLog) -> None:
+def test_a_second_record_with_an_id_is_ignored(log: PredictionLog) -> None:
     (first,) = records(1, probability=0.25)
     again = first._replace(probability=0.75)
 
@@ -100,22 +100,22 @@ def test_an_id_is_kept_once_and_as_it_was_first(log: PredictionLog) -> None:
     log.append_sync([again, *records(2)])
 
     assert log.count() == 3
-    found = log.get(first.id)
-    assert found is not None
-    assert found["probability"] == 0.25
+    row = log.get(first.id)
+    assert row is not None
+    assert row["probability"] == 0.25
 
 
 # Commits
 
 
-def test_what_waits_together_is_committed_together(url: str) -> None:
-    heard: list[int] = []
-    with opened(url, on_commit=lambda rows, seconds: heard.append(rows * (seconds > 0))) as log:
+def test_waiting_records_are_committed_together(url: str) -> None:
+    commits: list[int] = []
+    with opened(url, on_commit=lambda rows, seconds: commits.append(rows * (seconds > 0))) as log:
         answers = asyncio.run(gathered(log, [records(1) for _ in range(64)]))
 
         assert answers == [None] * 64
         assert (log.stats.commits, log.stats.rows, log.stats.failures) == (1, 64, 0)
-        assert heard == [64]
+        assert commits == [64]
         assert log.count() == 64
 
 
@@ -128,32 +128,32 @@ def test_a_batch_is_one_commit(log: PredictionLog) -> None:
     assert log.last(20_000)["id"] == [record.id for record in reversed(batch)]
 
 
-def test_a_batch_that_does_not_fit_leaves_nothing_and_hurts_nobody_else(log: PredictionLog) -> None:
+def test_an_invalid_batch_is_not_written_and_the_others_are(log: PredictionLog) -> None:
     good = [records(700), records(1), records(90)]
-    # A version that is no Unicode passes all checks but the driver's.
+    # A version that is not valid Unicode passes all checks except the driver's.
     bad = [*records(600), *records(1, version="\ud800"), *records(600)]
 
     answers = asyncio.run(gathered(log, [good[0], good[1], bad, good[2]]))
 
     assert [type(answer) for answer in answers] == [type(None), type(None), LogRejected, type(None)]
-    kept = {record.id for batch in good for record in batch}
-    assert set(log.last(10_000)["id"]) == kept
+    expected = {record.id for batch in good for record in batch}
+    assert set(log.last(10_000)["id"]) == expected
     assert log.ready() is None
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"id": "short"}, "the id"),
+        ({"id": "short"}, "id"),
         ({"probability": 1.01}, "probability"),
         ({"probability": float("nan")}, "probability"),
-        ({"measurements": GIVEN[1:]}, "13 measurements"),
-        ({"measurements": ("old", *GIVEN[1:])}, "age is not a whole number"),
-        ({"measurements": (float("inf"), *GIVEN[1:])}, "age is not a whole number"),
-        ({"measurements": (54, "Ms Smith", *GIVEN[2:])}, "sex is not one of female, male"),
+        ({"measurements": VALUES[1:]}, "13 measurements"),
+        ({"measurements": ("old", *VALUES[1:])}, "age is not a whole number"),
+        ({"measurements": (float("inf"), *VALUES[1:])}, "age is not a whole number"),
+        ({"measurements": (54, "Ms Smith", *VALUES[2:])}, "sex is not one of female, male"),
     ],
 )
-def test_only_what_belongs_there_reaches_the_database(
+def test_invalid_records_do_not_reach_the_database(
     log: PredictionLog, change: dict[str, Any], complaint: str
 ) -> None:
     first, second = records(2)
@@ -164,21 +164,21 @@ def test_only_what_belongs_there_reaches_the_database(
     assert log.count() == 0
 
 
-def test_nothing_is_nothing(log: PredictionLog) -> None:
+def test_an_empty_batch_makes_no_commit(log: PredictionLog) -> None:
     asyncio.run(log.append([]))
     log.append_sync([])
 
     assert log.stats.commits == 0
 
 
-def test_too_much_at_once_is_refused_and_what_waits_is_kept(url: str) -> None:
+def test_a_full_queue_rejects_records_and_keeps_the_waiting_ones(url: str) -> None:
     with opened(url, queue_limit=10) as log:
         with ThreadPoolExecutor(2) as pool, held(log):
             waiting = pool.submit(log.append_sync, records(8))
             until(lambda: log._writer._waiting == 8)
-            with pytest.raises(LogQueueFull) as refused:
+            with pytest.raises(LogQueueFull) as error:
                 asyncio.run(log.append(records(3)))
-            assert refused.value.retry_after > 0
+            assert error.value.retry_after > 0
             more = pool.submit(log.append_sync, records(2))
             until(lambda: log._writer._waiting == 10)
         waiting.result()
@@ -188,8 +188,8 @@ def test_too_much_at_once_is_refused_and_what_waits_is_kept(url: str) -> None:
         assert log.count() == 20
 
 
-def test_who_gave_up_waiting_does_not_disturb_the_others(log: PredictionLog) -> None:
-    async def one_gives_up() -> None:
+def test_a_cancelled_append_does_not_affect_the_others(log: PredictionLog) -> None:
+    async def cancel_one() -> None:
         with held(log):
             tasks = [asyncio.create_task(log.append(records(1))) for _ in range(3)]
             await asyncio.sleep(0)
@@ -202,12 +202,12 @@ def test_who_gave_up_waiting_does_not_disturb_the_others(log: PredictionLog) -> 
             type(None),
         ]
 
-    asyncio.run(one_gives_up())
+    asyncio.run(cancel_one())
 
     assert log.count() == 3
 
 
-def test_who_waits_for_a_database_that_says_nothing_is_told_in_time(
+def test_an_append_to_a_database_that_does_not_answer_times_out(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_writer, "COMMIT_SECONDS", 0.2)
@@ -217,10 +217,10 @@ def test_who_waits_for_a_database_that_says_nothing_is_told_in_time(
             asyncio.run(log.append(records(1)))
         log.append_sync(records(1))
 
-        assert log.count() == 2  # what was asked is done all the same
+        assert log.count() == 2  # the record is written nevertheless
 
 
-def test_a_listener_that_fails_changes_no_answer(
+def test_an_error_in_on_commit_affects_no_append(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(rows: int, seconds: float) -> None:
@@ -230,10 +230,10 @@ def test_a_listener_that_fails_changes_no_answer(
         for _ in range(2):
             asyncio.run(asyncio.wait_for(log.append(records(1)), 20))
 
-        assert "Whoever listens" in caplog.text
+        assert "on_commit" in caplog.text
 
 
-def test_closing_writes_what_waits_and_refuses_the_rest(url: str) -> None:
+def test_closing_writes_waiting_records_and_rejects_further_ones(url: str) -> None:
     log = PredictionLog(url)
     with pytest.raises(LogUnavailable, match="not started"):
         log.append_sync(records(1))
@@ -259,7 +259,7 @@ def test_closing_writes_what_waits_and_refuses_the_rest(url: str) -> None:
 # Outcomes, erasure, retention
 
 
-def test_an_outcome_is_recorded_repeated_refused_and_replaced(log: PredictionLog) -> None:
+def test_an_outcome_is_recorded_repeated_rejected_and_replaced(log: PredictionLog) -> None:
     (record,) = records(1)
     log.append_sync([record])
 
@@ -276,20 +276,22 @@ def test_an_outcome_is_recorded_repeated_refused_and_replaced(log: PredictionLog
 
 
 def _label(log: PredictionLog, key: str) -> tuple[Any, ...]:
-    found = log.get(key)
-    assert found is not None
-    return found["outcome"], found["source"], found["recorded_at"]
+    row = log.get(key)
+    assert row is not None
+    return row["outcome"], row["source"], row["recorded_at"]
 
 
 @pytest.mark.parametrize(("outcome", "source"), [("maybe", "clinician"), ("absence", "a friend")])
-def test_an_outcome_has_one_of_a_few_words(log: PredictionLog, outcome: str, source: str) -> None:
+def test_an_unknown_outcome_or_source_is_rejected(
+    log: PredictionLog, outcome: str, source: str
+) -> None:
     log.append_sync(batch := records(1))
 
     with pytest.raises(ValueError, match="one of"):
         log.record_outcome(batch[0].id, outcome, source)
 
 
-def test_labelled_answers_come_by_version_oldest_first(log: PredictionLog) -> None:
+def test_labelled_predictions_are_by_version_and_oldest_first(log: PredictionLog) -> None:
     old, new = records(3, "7", 0.2), records(2, "8", 0.6)
     log.append_sync([*old, *new])
     for record in (new[0], old[2], old[0]):
@@ -301,13 +303,13 @@ def test_labelled_answers_come_by_version_oldest_first(log: PredictionLog) -> No
     }
     assert log.labelled("8", ["id", "age", "source"]) == {
         "id": [new[0].id],
-        "age": [GIVEN[0]],
+        "age": [VALUES[0]],
         "source": ["registry"],
     }
     assert log.labelled("9") == {"probability": [], "outcome": []}
 
 
-def test_erasure_takes_the_row_and_its_outcome_and_is_counted(log: PredictionLog) -> None:
+def test_erasure_deletes_the_row_and_its_outcome_and_is_counted(log: PredictionLog) -> None:
     first, second = records(2)
     log.append_sync([first, second])
     log.record_outcome(first.id, "presence", "registry")
@@ -323,7 +325,7 @@ def test_erasure_takes_the_row_and_its_outcome_and_is_counted(log: PredictionLog
     assert log.totals()["erased"] == 1
 
 
-def test_what_is_erased_is_in_no_file_of_sqlite(tmp_path: Path) -> None:
+def test_an_erased_row_is_in_no_file_of_sqlite(tmp_path: Path) -> None:
     def bytes_on_disk() -> bytes:
         return b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
@@ -338,7 +340,7 @@ def test_what_is_erased_is_in_no_file_of_sqlite(tmp_path: Path) -> None:
         assert batch[78].id.encode() in bytes_on_disk()
 
 
-def test_the_purge_takes_what_is_old_and_has_no_outcome(
+def test_the_purge_deletes_old_rows_without_an_outcome(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "PURGE_ROWS", 3)
@@ -352,8 +354,8 @@ def test_the_purge_takes_what_is_old_and_has_no_outcome(
 
         assert log.purge() == 5
 
-        kept = [batches[0][0], *batches[3], *batches[4]]
-        assert log.last(20)["id"] == [record.id for record in reversed(kept)]
+        remaining = [batches[0][0], *batches[3], *batches[4]]
+        assert log.last(20)["id"] == [record.id for record in reversed(remaining)]
         assert log.totals() == {"erased": 0, "purged": 5}
         assert log.purge() == 0
         assert log.purge(NOON + timedelta(days=2)) == 2
@@ -366,10 +368,10 @@ def test_without_a_retention_nothing_is_purged(log: PredictionLog) -> None:
     assert log.count() == 2
 
 
-# The newest
+# The newest rows
 
 
-def test_the_newest_come_newest_first_and_by_version(log: PredictionLog) -> None:
+def test_the_newest_rows_are_by_version_and_newest_first(log: PredictionLog) -> None:
     old, new = records(5, "7"), records(3, "8")
     log.append_sync(old)
     log.append_sync(new)
@@ -385,7 +387,7 @@ def test_the_newest_come_newest_first_and_by_version(log: PredictionLog) -> None
     assert list(log.last(3, "9")) == ["id", "created_at", "model_version", "probability", *NAMES]
 
 
-def test_with_a_step_the_newest_end_where_all_rows_were_last_a_multiple_of_it(
+def test_with_a_step_the_newest_rows_end_at_a_multiple_of_it(
     log: PredictionLog,
 ) -> None:
     batches = [records(count, version) for count, version in ((8, "7"), (4, "8"), (7, "7"))]
@@ -393,22 +395,22 @@ def test_with_a_step_the_newest_end_where_all_rows_were_last_a_multiple_of_it(
         log.append_sync(batch)
     first, second, third = ([record.id for record in batch] for batch in batches)
 
-    def seen(version: str, step: int = 10) -> list[Any]:
+    def newest(version: str, step: int = 10) -> list[Any]:
         return log.last(50, version, step)["id"][::-1]
 
-    assert seen("7") == first
-    assert seen("8") == second[:2]
-    assert seen("7", 5) == [*first, *third[:3]]
+    assert newest("7") == first
+    assert newest("8") == second[:2]
+    assert newest("7", 5) == [*first, *third[:3]]
     log.append_sync(records(1, "9"))
-    assert seen("7") == [*first, *third]
+    assert newest("7") == [*first, *third]
     log.erase(first[0])
-    assert seen("7") == [*first[1:], *third]
-    assert seen("8", 50) == []
+    assert newest("7") == [*first[1:], *third]
+    assert newest("8", 50) == []
 
 
 @pytest.mark.parametrize("step", [1, 10])
 @pytest.mark.parametrize("version", [None, "rare", "common"])
-def test_the_newest_cost_the_same_however_long_the_log_is(
+def test_the_cost_of_the_newest_rows_does_not_depend_on_the_length_of_the_log(
     url: str, version: str | None, step: int
 ) -> None:
     with opened(url) as log:
@@ -421,7 +423,7 @@ def test_the_newest_cost_the_same_however_long_the_log_is(
 
 
 def _work(url: str, version: str | None, step: int) -> int:
-    """Rows that the database visits for the newest 50, beyond which it would have to sort."""
+    """The number of rows that the database visits for the newest 50, without sorting."""
     engine = create_engine(make_url(url).set(drivername=_driver(url)), poolclass=NullPool)
     query = str(
         log_module.newest(50, version, step).compile(engine, compile_kwargs={"literal_binds": True})
@@ -432,14 +434,12 @@ def _work(url: str, version: str | None, step: int) -> int:
             plan = connection.scalar(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}"))
             nodes = list(_nodes(plan[0]["Plan"]))
             assert not any("Sort" in node["Node Type"] for node in nodes)
-            visited = [
-                node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes
-            ]
+            visits = [node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes]
         else:
             steps = [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {query}"))]
             assert not any("TEMP B-TREE" in step for step in steps)
-            visited = [_visited(connection.connection.driver_connection, query)]
-    return int(max(visited))
+            visits = [_visited(connection.connection.driver_connection, query)]
+    return int(max(visits))
 
 
 def _driver(url: str) -> str:
@@ -453,7 +453,7 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _visited(connection: Any, query: str) -> int:
-    """SQLite does about 25 steps of its machine for a row that it gives; 40 leave some air."""
+    """The number of rows: SQLite's virtual machine takes about 25 steps for each, at most 40."""
     steps = 0
 
     def count() -> None:
@@ -466,10 +466,10 @@ def _visited(connection: Any, query: str) -> int:
     return steps // 40
 
 
-# Which databases
+# Databases
 
 
-def test_a_newer_log_is_refused(url: str) -> None:
+def test_a_newer_log_is_rejected(url: str) -> None:
     with opened(url):
         pass
     _execute(url, "UPDATE log_state SET value = 3 WHERE name = 'schema_version'")
@@ -481,7 +481,7 @@ def test_a_newer_log_is_refused(url: str) -> None:
         pass
 
 
-def test_a_log_of_another_schema_is_refused(url: str) -> None:
+def test_a_log_of_another_schema_is_rejected(url: str) -> None:
     with opened(url):
         pass
     _execute(url, "ALTER TABLE predictions ADD COLUMN troponin REAL")
@@ -506,14 +506,14 @@ def _execute(url: str, statement: str) -> None:
         ("postgresql://heart:hunter2@db:hunter2/log", "cannot be read: expected"),
     ],
 )
-def test_other_databases_are_refused(address: str, complaint: str) -> None:
-    with pytest.raises(LogConfigurationError, match=complaint) as refused:
+def test_other_databases_are_rejected(address: str, complaint: str) -> None:
+    with pytest.raises(LogConfigurationError, match=complaint) as error:
         PredictionLog(address)
 
-    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+    assert "hunter2" not in "".join(traceback.format_exception(error.value))
 
 
-def test_a_second_process_on_sqlite_is_refused_while_the_first_runs(tmp_path: Path) -> None:
+def test_a_second_process_on_sqlite_is_rejected_while_the_first_runs(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
     program = f"from heart.predictions.log import PredictionLog; PredictionLog({url!r}).start(); print('in')"
 
@@ -557,17 +557,17 @@ def test_two_processes_change_the_same_prediction(postgres: Postgres, change: st
         log.append_sync([record])
         other.execute("INSERT INTO outcomes VALUES (%s, 'absence', 'registry', now())", [record.id])
         if change == "outcome":
-            mine: Any = pool.submit(log.record_outcome, record.id, "presence", "clinician")
+            change_of_log: Any = pool.submit(log.record_outcome, record.id, "presence", "clinician")
         else:
-            mine = pool.submit(log.erase, record.id)
+            change_of_log = pool.submit(log.erase, record.id)
         until(lambda: _blocked(url))
         other.commit()
 
         if change == "outcome":
             with pytest.raises(OutcomeConflict):
-                mine.result(20)
+                change_of_log.result(20)
         else:
-            mine.result(20)
+            change_of_log.result(20)
             assert log.labelled()["outcome"] == []
         assert log.stats.failures == 0
 
@@ -578,7 +578,7 @@ def _blocked(url: str) -> bool:
         return connection.execute(waiting).fetchone() != (0,)
 
 
-def test_sqlite_waits_for_the_disk_and_readers_cannot_write(tmp_path: Path) -> None:
+def test_sqlite_syncs_to_the_disk_and_readers_cannot_write(tmp_path: Path) -> None:
     with opened(f"sqlite:///{tmp_path}/log.db") as log:
         driver = log._store._driver()  # type: ignore[attr-defined]
         pragmas = ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
@@ -590,7 +590,9 @@ def test_sqlite_waits_for_the_disk_and_readers_cannot_write(tmp_path: Path) -> N
     assert (tmp_path / "log.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_postgresql_waits_for_the_disk_even_where_the_server_would_not(postgres: Postgres) -> None:
+def test_postgresql_syncs_to_the_disk_whatever_the_setting_of_the_server(
+    postgres: Postgres,
+) -> None:
     url = postgres.database()
     _execute(url, f"ALTER DATABASE {make_url(url).database} SET synchronous_commit = 'off'")
 
@@ -599,7 +601,7 @@ def test_postgresql_waits_for_the_disk_even_where_the_server_would_not(postgres:
 
 
 def test_a_row_has_the_types_of_the_schema(log: PredictionLog, url: str) -> None:
-    """Not only Python's checks: a program that writes the table itself is held to them too."""
+    """The tables have constraints beside the checks in Python."""
     log.append_sync(records(1))
     table = "UPDATE predictions SET "
     for change in ("age = 'old'", "probability = 2", "id = 'short'", "model_version = NULL"):
@@ -607,13 +609,13 @@ def test_a_row_has_the_types_of_the_schema(log: PredictionLog, url: str) -> None
             _execute(url, table + change)
 
 
-# What is said
+# Texts without measurements
 
 
 CANARY = 73.1919191
-# A database that quotes the row: once as one that does not fit, once as one that there is no room for.
+# A database that quotes the row in its errors: for a constraint and for a full disk.
 QUOTE = """
-ALTER TABLE predictions ADD CHECK (model_version <> 'refused');
+ALTER TABLE predictions ADD CHECK (model_version <> 'rejected');
 CREATE FUNCTION quote() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NEW.model_version = 'no room' THEN
         RAISE EXCEPTION 'no room for %', NEW USING ERRCODE = 'disk_full';
@@ -628,7 +630,7 @@ def test_no_measurement_is_in_an_error_or_a_log_line(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    patient = (54, "male", "asymptomatic", CANARY, *GIVEN[4:])
+    patient = (54, "male", "asymptomatic", CANARY, *VALUES[4:])
     with opened(url, retry_after=0.0) as log:
         good = records(1)[0]._replace(measurements=patient)
         errors = [
@@ -637,20 +639,20 @@ def test_no_measurement_is_in_an_error_or_a_log_line(
         ]
         if url.startswith("postgresql"):
             _execute(url, QUOTE)
-            errors.append(_error(log, good._replace(model_version="refused"), LogRejected))
+            errors.append(_error(log, good._replace(model_version="rejected"), LogRejected))
             errors.append(_error(log, good._replace(model_version="no room"), LogUnavailable))
             assert "DiskFull (53100)" in str(errors[-1])
         log.append_sync([good])
         _execute(url, "ALTER TABLE predictions RENAME TO elsewhere")
         errors.append(_error(log, good, LogUnavailable))
-        with pytest.raises(LogUnavailable) as unread:
+        with pytest.raises(LogUnavailable) as error:
             log.last(1)
-        said = f"{log.ready()} {_everything(unread.value)}"
+        output = f"{log.ready()} {_everything(error.value)}"
 
-    said += caplog.text + "".join(map(_everything, errors))
-    assert "cannot be written" in said
-    assert "CANARY" not in said
-    assert str(CANARY) not in said
+    output += caplog.text + "".join(map(_everything, errors))
+    assert "cannot be written" in output
+    assert "CANARY" not in output
+    assert str(CANARY) not in output
 
 
 def _error(log: PredictionLog, record: Record, kind: type[LogError]) -> LogError:
@@ -661,8 +663,8 @@ def _error(log: PredictionLog, record: Record, kind: type[LogError]) -> LogError
 
 def _everything(error: BaseException | None) -> str:
     """All that a report of this error could show, suppressed causes included."""
-    shown = ""
+    text = ""
     while error:
-        shown += repr(error) + "".join(traceback.format_exception(error))
+        text += repr(error) + "".join(traceback.format_exception(error))
         error = error.__context__
-    return shown
+    return text

@@ -1,4 +1,4 @@
-"""The prediction log when things break: killed writers, databases that go away, full disks, lost answers."""
+"""The prediction log in failures: killed writers, unavailable databases, full disks, lost responses."""
 
 import asyncio
 import os
@@ -28,19 +28,19 @@ from tests.heart.predictions.logs import ROOT, Postgres, opened, records, sound,
 
 ALL = 10**9
 
-# Killed while it writes
+# Killed writers
 
-# Each line that it prints is a batch that was acknowledged; the version is the batch's name.
+# Each printed line is an acknowledged batch; its version is the name of the batch.
 CHILD = """
 import asyncio, os, sys
 from heart.predictions.log import PredictionLog, Record
 from heart.predictions.log import new_ids
-from tests.heart.predictions.logs import GIVEN
+from tests.heart.predictions.logs import VALUES
 
 async def client(log, rows):
     while True:
         ids = new_ids(rows)
-        await log.append([Record(key, ids[0], 0.5, GIVEN) for key in ids])
+        await log.append([Record(key, ids[0], 0.5, VALUES) for key in ids])
         os.write(1, (" ".join(ids) + "\\n").encode())
 
 async def main():
@@ -52,28 +52,30 @@ asyncio.run(main())
 """
 
 
-def killed(url: str, said: Path, pause: float) -> list[list[str]]:
-    """Kill a writing process `pause` seconds after its first answer; the batches it had acknowledged."""
-    with said.open("wb") as output:
-        child = subprocess.Popen([sys.executable, "-c", CHILD, url], cwd=ROOT, stdout=output)
+def killed(url: str, output: Path, pause: float) -> list[list[str]]:
+    """Kill a writing process `pause` seconds after its first batch; the batches that it acknowledged."""
+    with output.open("wb") as file:
+        child = subprocess.Popen([sys.executable, "-c", CHILD, url], cwd=ROOT, stdout=file)
     try:
-        until(lambda: said.stat().st_size > 0 or child.poll() is not None)
+        until(lambda: output.stat().st_size > 0 or child.poll() is not None)
         assert child.poll() is None, "the writing process failed"
         time.sleep(pause)
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
-    return [line.split() for line in said.read_text().splitlines(keepends=True) if line[-1] == "\n"]
+    return [
+        line.split() for line in output.read_text().splitlines(keepends=True) if line[-1] == "\n"
+    ]
 
 
 def check(url: str, acknowledged: list[list[str]]) -> None:
     with opened(url) as log:
-        found = log.last(ALL)
-    assert len(found["id"]) == len(set(found["id"]))
-    sizes = Counter(found["model_version"])
+        rows = log.last(ALL)
+    assert len(rows["id"]) == len(set(rows["id"]))
+    sizes = Counter(rows["model_version"])
     assert set(sizes.values()) <= {1, 20}, "part of a batch"
     assert all(sizes[batch[0]] == len(batch) for batch in acknowledged)
-    assert {key for batch in acknowledged for key in batch} <= set(found["id"])
+    assert {key for batch in acknowledged for key in batch} <= set(rows["id"])
     sound(url)
 
 
@@ -85,7 +87,7 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(
     for _ in range(rounds // 5):
         acknowledged: list[list[str]] = []
         for _ in range(5):
-            acknowledged += killed(url, tmp_path / "said", chance.uniform(0, 0.4))
+            acknowledged += killed(url, tmp_path / "output", chance.uniform(0, 0.4))
             check(url, acknowledged)
         assert len(acknowledged) > 50
 
@@ -94,7 +96,7 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(
             assert log.count() == 0
 
 
-# The database goes away and comes back
+# An unavailable database
 
 
 @dataclass
@@ -138,12 +140,12 @@ def _move(source: Path, target: Path) -> None:
 
 
 class Load:
-    """Clients in an event loop of their own that append for ever and remember what came of it."""
+    """Clients in an event loop of their own that append until stopped and record the results."""
 
     def __init__(self, log: PredictionLog) -> None:
         self.acknowledged: list[str] = []
-        self.refused = 0
-        self.other: list[BaseException] = []
+        self.rejections = 0
+        self.errors: list[BaseException] = []
         self._log = log
         self._stop = False
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
@@ -157,10 +159,10 @@ class Load:
             try:
                 await self._log.append(batch)
             except LogUnavailable as error:
-                self.refused += 1
+                self.rejections += 1
                 await asyncio.sleep(min(error.retry_after, 0.01))
-            except Exception as error:  # noqa: BLE001  # judged by the test
-                self.other.append(error)
+            except Exception as error:  # noqa: BLE001  # checked by the test
+                self.errors.append(error)
                 return
             else:
                 self.acknowledged.append(batch[0].id)
@@ -175,30 +177,30 @@ class Load:
             self._thread.join()
 
     def more(self) -> None:
-        """Wait until it has gone on for a while."""
+        """Wait for 100 further acknowledged records."""
         before = len(self.acknowledged)
-        until(lambda: len(self.acknowledged) > before + 100 or bool(self.other))
+        until(lambda: len(self.acknowledged) > before + 100 or bool(self.errors))
 
 
-def test_under_load_the_database_goes_away_and_comes_back(outage: Outage) -> None:
+def test_no_record_is_lost_in_an_outage_under_load(outage: Outage) -> None:
     with opened(outage.url, retry_after=0.02) as log:
         load = Load(log)
         with load.running():
             for _ in range(3):
                 load.more()
                 outage.begin()
-                before = load.refused
-                until(lambda before=before: load.refused > before + 20)  # type: ignore[misc]
+                before = load.rejections
+                until(lambda before=before: load.rejections > before + 20)  # type: ignore[misc]
                 assert log.ready()
                 outage.end()
                 until(lambda: log.ready() is None)
             load.more()
 
-        assert not load.other
+        assert not load.errors
         assert log.stats.failures > 0
-        found = log.last(ALL)["id"]
-        assert len(found) == len(set(found))
-        assert set(load.acknowledged) <= set(found)
+        ids = log.last(ALL)["id"]
+        assert len(ids) == len(set(ids))
+        assert set(load.acknowledged) <= set(ids)
     sound(outage.url)
 
 
@@ -219,24 +221,24 @@ def test_a_start_without_the_file_waits_for_it(tmp_path: Path) -> None:
         _starts_late(log, (tmp_path / "log.db").rmdir)
 
 
-def _starts_late(log: PredictionLog, come: Callable[[], None]) -> None:
+def _starts_late(log: PredictionLog, start: Callable[[], None]) -> None:
     assert log.ready()
     with pytest.raises(LogUnavailable):
         log.append_sync(records(1))
     with pytest.raises(LogUnavailable):
         log.last(1)
-    come()
+    start()
     log.append_sync(records(1))
     assert log.count() == 1
 
 
-def test_readiness_finds_the_way_back_without_traffic(outage: Outage) -> None:
+def test_readiness_ends_an_outage_without_traffic(outage: Outage) -> None:
     with opened(outage.url, retry_after=1000.0) as log:
         outage.begin()
         assert log.ready()
-        with pytest.raises(LogUnavailable) as refused:
+        with pytest.raises(LogUnavailable) as error:
             log.append_sync(records(1))
-        assert refused.value.retry_after == 1000.0
+        assert error.value.retry_after == 1000.0
         outage.end()
 
         assert log.ready() is None
@@ -244,7 +246,7 @@ def test_readiness_finds_the_way_back_without_traffic(outage: Outage) -> None:
         log.append_sync(records(1))
 
 
-# SQLite's files change under it
+# Replaced files of SQLite
 
 
 @pytest.fixture
@@ -256,7 +258,7 @@ def _beside(file: Path, suffix: str) -> Path:
     return file.with_name(file.name + suffix)
 
 
-def test_a_copy_that_is_put_back_is_taken_up_with_its_changes(file: Path, tmp_path: Path) -> None:
+def test_a_restored_copy_is_used_with_its_changes(file: Path, tmp_path: Path) -> None:
     with opened(f"sqlite:///{file}", retry_after=0.0) as log:
         log.append_sync(batch := records(500))
         shutil.copy(file, tmp_path / "copy")
@@ -271,7 +273,7 @@ def test_a_copy_that_is_put_back_is_taken_up_with_its_changes(file: Path, tmp_pa
     sound(f"sqlite:///{file}")
 
 
-def test_a_file_that_went_away_is_not_made_anew(file: Path) -> None:
+def test_a_missing_file_is_not_created_again(file: Path) -> None:
     with opened(f"sqlite:///{file}", retry_after=0.0) as log:
         log.append_sync(records(1))
         file.unlink()
@@ -282,7 +284,7 @@ def test_a_file_that_went_away_is_not_made_anew(file: Path) -> None:
         assert not file.exists()
 
 
-def test_an_empty_file_in_its_place_does_not_cost_the_changes(file: Path, tmp_path: Path) -> None:
+def test_an_empty_file_in_its_place_does_not_delete_the_changes(file: Path, tmp_path: Path) -> None:
     with opened(f"sqlite:///{file}", retry_after=0.0) as log:
         log.append_sync(batch := records(3))
         file.rename(tmp_path / "away")
@@ -310,7 +312,7 @@ def test_a_fresh_start_after_all_was_deleted(file: Path) -> None:
         assert log.last(ALL)["id"] == [late[0].id]
 
 
-def test_changes_that_are_deleted_are_written_again(file: Path) -> None:
+def test_after_a_deleted_wal_the_records_are_kept(file: Path) -> None:
     with opened(f"sqlite:///{file}", retry_after=0.0) as log:
         log.append_sync(batch := records(3))
         _beside(file, "-wal").unlink()
@@ -322,7 +324,7 @@ def test_changes_that_are_deleted_are_written_again(file: Path) -> None:
         assert again.count() == 5
 
 
-def test_a_damaged_file_in_its_place_is_not_written_to(file: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_in_its_place_is_not_written(file: Path, tmp_path: Path) -> None:
     with opened(f"sqlite:///{file}", retry_after=0.0) as log:
         log.append_sync(records(5000))
         log._writer.run_on_writer(log._store.scrub)
@@ -337,7 +339,7 @@ def test_a_damaged_file_in_its_place_is_not_written_to(file: Path, tmp_path: Pat
         assert log.ready()
 
 
-def test_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_outage_until_there_is_space(tmp_path: Path) -> None:
     with _small_disk(tmp_path / "disk") as disk:
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(2**20))
@@ -349,7 +351,7 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path) -> N
                 _fill(log, acknowledged, 1)
             assert log.stats.failures == 2
             for _ in range(20):
-                assert "full" in (log.ready() or "it says that it is ready")
+                assert "full" in (log.ready() or "ready")
 
             ballast.unlink()
             log.append_sync(batch := records(50))
@@ -368,7 +370,7 @@ def _fill(log: PredictionLog, acknowledged: list[str], rows: int) -> None:
         acknowledged += [record.id for record in batch]
 
 
-def test_a_full_disk_of_postgresql_is_not_ready_and_goes_on_when_there_is_room(
+def test_a_full_disk_of_postgresql_is_an_outage_until_there_is_space(
     require: Require,
 ) -> None:
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -391,7 +393,7 @@ def test_a_full_disk_of_postgresql_is_not_ready_and_goes_on_when_there_is_room(
                 with pytest.raises(LogUnavailable, match="DiskFull"):
                     _fill(log, [], 1)
                 for _ in range(20):
-                    assert "DiskFull" in (log.ready() or "it says that it is ready")
+                    assert "DiskFull" in (log.ready() or "ready")
 
                 ballast.unlink()
                 log.append_sync(records(1))
@@ -402,13 +404,13 @@ def test_a_full_disk_of_postgresql_is_not_ready_and_goes_on_when_there_is_room(
 
 
 def _fill_up(path: Path) -> None:
-    """Make a file as large as the disk lets it be."""
+    """Write a file until the disk is full."""
     with suppress(OSError), path.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
 
 
-def test_what_readiness_writes_is_never_seen(url: str) -> None:
+def test_rows_of_the_readiness_check_are_never_visible(url: str) -> None:
     with opened(url) as log:
         log.append_sync(batch := records(3))
         for _ in range(3):
@@ -417,7 +419,7 @@ def test_what_readiness_writes_is_never_seen(url: str) -> None:
 
         assert log.count() == 4
         assert log.last(ALL)["id"] == [record.id for record in (*late, *batch[::-1])]
-        # Rows are counted by all that ever came: the drift check ends at every tenth.
+        # Rows are counted over all ever written: the drift check ends at every tenth.
         assert log.last(1, step=4)["id"] == [late[0].id]
 
 
@@ -434,11 +436,11 @@ def _small_disk(folder: Path, size: str = "3m") -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-# PostgreSQL's answer is lost
+# Lost responses of PostgreSQL
 
 
 class Proxy:
-    """A socket in front of PostgreSQL's that can lose the server's next answer and hang up."""
+    """A socket in front of PostgreSQL's that can drop the server's next response and disconnect."""
 
     def __init__(self, server: Postgres, folder: Path) -> None:
         name = ".s.PGSQL.5432"
@@ -490,7 +492,7 @@ def proxy(postgres: Postgres, tmp_path: Path) -> Iterator[Proxy]:
     proxy.close()
 
 
-def test_a_commit_whose_answer_is_lost_is_asked_for_again(
+def test_a_commit_whose_response_is_lost_is_repeated(
     postgres: Postgres, proxy: Proxy, tmp_path: Path
 ) -> None:
     postgres.database()
@@ -506,7 +508,7 @@ def test_a_commit_whose_answer_is_lost_is_asked_for_again(
         assert {record.id for record in batch} <= set(log.last(ALL)["id"])
 
 
-def test_an_answer_that_never_comes_holds_up_nobody(
+def test_a_response_that_never_arrives_blocks_neither_readiness_nor_closing(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "ANSWER_SECONDS", 0.2)

@@ -1,4 +1,4 @@
-"""A registry with two good versions, broken ones, and what is asked of a champion."""
+"""A registry with two valid versions and functions that add broken ones."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def onnx_model(signature: str, body: str) -> bytes:
 
 @dataclass(frozen=True)
 class Shelf:
-    """A registry with two good versions, whose files all tests share, and a folder for one test."""
+    """A registry with two valid versions, whose files all tests share, and a folder for one test."""
 
     folder: Path
     database: Path
@@ -61,13 +61,13 @@ class Shelf:
         return self.folder / "away.db"
 
     def settings(self, **changes: Any) -> Settings:
-        given = {
+        values = {
             "tracking_uri": f"sqlite:///{self.database}",
             "cache_dir": self.folder / "cache",
             "poll_seconds": 0.05,
             "allowed_hosts": ["testserver"],
         }
-        return Settings(**{"_env_file": None, **given, **changes})
+        return Settings(**{"_env_file": None, **values, **changes})
 
     def promote(self, version: str) -> None:
         self.client.set_registered_model_alias(NAME, "champion", version)
@@ -101,10 +101,10 @@ class Shelf:
             for file, tag in HASHED.items()
             if (folder / file).exists()
         }
-        kept = {tag: text for tag, text in (good.tags | hashes | tags).items() if text is not None}
-        made = self.client.create_model_version(NAME, folder.as_uri(), run_id, tags=kept)
-        self.promote(str(made.version))
-        return str(made.version)
+        texts = {tag: text for tag, text in (good.tags | hashes | tags).items() if text is not None}
+        version = self.client.create_model_version(NAME, folder.as_uri(), run_id, tags=texts)
+        self.promote(str(version.version))
+        return str(version.version)
 
 
 def publish(client: Any, folder: Path, strength: float, **beside: bytes) -> None:
@@ -132,8 +132,8 @@ def publish(client: Any, folder: Path, strength: float, **beside: bytes) -> None
         artifacts=[folder / name for name in artifacts],
     )
     experiment = local_store.experiment(client, NAME)
-    made = registry.publish(client, NAME, experiment, package, "a card")
-    client.set_model_version_tag(NAME, made.version, VERDICT, '{"verdict": "passed"}')
+    version = registry.publish(client, NAME, experiment, package, "a card")
+    client.set_model_version_tag(NAME, version.version, VERDICT, '{"verdict": "passed"}')
 
 
 def fill(empty_store: Path, strengths: Sequence[float], folder: Path, **beside: bytes) -> None:
@@ -150,13 +150,13 @@ def fill(empty_store: Path, strengths: Sequence[float], folder: Path, **beside: 
 
 
 def forget(patch: pytest.MonkeyPatch, variable: str) -> None:
-    """Set it, then remove it: MLflow sets it by itself, and only so it is forgotten afterwards."""
+    """Set the variable, then remove it, so that the patch also removes the value that MLflow sets."""
     patch.setenv(variable, "")
     patch.delenv(variable)
 
 
 class Events(list[tuple[str, str]]):
-    """What a champion reports."""
+    """The events of a model manager."""
 
     def __call__(self, event: str, detail: str) -> None:
         self.append((event, detail))
@@ -165,7 +165,7 @@ class Events(list[tuple[str, str]]):
 def until(condition: Callable[[], object], seconds: float = 10) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it does not happen"
+        assert time.monotonic() < end, f"not true within {seconds:g} s"
         time.sleep(0.01)
 
 

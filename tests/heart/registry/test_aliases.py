@@ -1,4 +1,4 @@
-"""Aliases move as a whole, to versions that can be served, and say why if they do not."""
+"""Aliases move only to versions that can be served; an error gives the reason."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:::mlflow"),
 ]
 
-REJECTED = '{"verdict": "refused", "reasons": ["recall at least 0.6: it is 0.5"]}'
+REJECTED = '{"verdict": "rejected", "reasons": ["recall at least 0.6: it is 0.5"]}'
 
 
 @pytest.fixture
@@ -51,18 +51,20 @@ def test_a_promoted_version_leaves_the_old_champion_as_the_previous(three: Any) 
     assert aliases(three, NAME) == {"champion": "2", "previous": "3"}
 
 
-def test_to_go_back_twice_is_to_go_back_once(three: Any) -> None:
+def test_a_second_rollback_changes_nothing(three: Any) -> None:
     promote(three, NAME, "3")
 
-    said = [roll_back(three, NAME), roll_back(three, NAME), roll_back(three, NAME, champion="3")]
+    champions = [
+        roll_back(three, NAME), roll_back(three, NAME), roll_back(three, NAME, champion="3")
+    ]  # fmt: skip
 
-    assert said == ["2", "2", "2"]
+    assert champions == ["2", "2", "2"]
     assert aliases(three, NAME) == {"champion": "2", "previous": "2"}
     promote(three, NAME, "3")
     assert aliases(three, NAME) == {"champion": "3", "previous": "2"}
 
 
-def test_who_judged_one_champion_does_not_turn_out_another(three: Any) -> None:
+def test_a_rollback_of_one_champion_does_not_replace_another(three: Any) -> None:
     promote(three, NAME, "3")
 
     with pytest.raises(AliasError, match="version 1 is no longer the champion"):
@@ -71,7 +73,7 @@ def test_who_judged_one_champion_does_not_turn_out_another(three: Any) -> None:
     assert aliases(three, NAME) == {"champion": "3", "previous": "2"}
 
 
-def test_without_a_previous_version_there_is_no_way_back(three: Any) -> None:
+def test_without_a_previous_version_a_rollback_is_an_error(three: Any) -> None:
     three.delete_registered_model_alias(NAME, "previous")
 
     for name in (NAME, "another"):
@@ -82,16 +84,16 @@ def test_without_a_previous_version_there_is_no_way_back(three: Any) -> None:
 @pytest.mark.parametrize(
     ("tag", "text", "reason"),
     [
-        (SHA256, "abc", "its tag model_sha256 is no SHA-256"),
+        (SHA256, "abc", "its tag model_sha256 is not a SHA-256"),
         (THRESHOLD, "2", r"its tag threshold is '2', expected a number in \(0, 1\)"),
         (SCHEMA, "another", "its measurements are not those of this project"),
-        (VERDICT, None, "has no verdict of the gate"),
-        (VERDICT, "[]", "has no verdict of the gate"),
-        (VERDICT, REJECTED, "was refused by the gate: recall at least 0.6: it is 0.5"),
+        (VERDICT, None, "has no verdict of the promotion gate"),
+        (VERDICT, "[]", "has no verdict of the promotion gate"),
+        (VERDICT, REJECTED, "was rejected by the promotion gate: recall at least 0.6: it is 0.5"),
     ],
 )
 @pytest.mark.parametrize("alias", ["champion", "previous"])
-def test_a_version_that_would_not_be_served_or_was_not_let_through_gets_no_alias(
+def test_a_version_that_is_not_servable_or_was_rejected_gets_no_alias(
     three: Any, alias: str, tag: str, text: str | None, reason: str
 ) -> None:
     number = {"champion": "3", "previous": "1"}[alias]
@@ -117,15 +119,15 @@ def test_a_version_without_its_self_test_gets_no_alias(shelf: Shelf, three: Any)
 
 
 @pytest.mark.parametrize("number", ["", "0", "-1", "two", "1.0", "99999999999", "1 or 1", "newest"])
-def test_what_is_no_number_is_refused(three: Any, number: str) -> None:
-    with pytest.raises(AliasError, match="is no version: expected a whole number from 1 on"):
+def test_an_invalid_version_number_is_rejected(three: Any, number: str) -> None:
+    with pytest.raises(AliasError, match=f"^{number!r} is not a version"):
         promote(three, NAME, number)
 
 
-def test_an_unknown_version_is_refused_with_those_that_there_are(three: Any) -> None:
-    with pytest.raises(AliasError, match="has no version 7; there are: 1, 2, 3"):
+def test_an_unknown_version_is_rejected_with_the_known_ones(three: Any) -> None:
+    with pytest.raises(AliasError, match="has no version 7; known versions: 1, 2, 3"):
         promote(three, NAME, "7")
-    with pytest.raises(AliasError, match="has no version 7; there are: none"):
+    with pytest.raises(AliasError, match="has no version 7; known versions: none"):
         promote(three, "another", "7")
 
 
@@ -140,7 +142,7 @@ def test_a_challenger_needs_no_verdict_but_must_be_servable(three: Any) -> None:
     assert aliases(three, NAME) == {"champion": "2", "previous": "1"}
 
     three.set_model_version_tag(NAME, "3", SHA256, "none")
-    with pytest.raises(AliasError, match="no SHA-256"):
+    with pytest.raises(AliasError, match="not a SHA-256"):
         set_challenger(three, NAME, "3")
 
 
@@ -148,10 +150,10 @@ def test_a_challenger_needs_no_verdict_but_must_be_servable(three: Any) -> None:
 
 
 @pytest.fixture
-def said(
+def promote_command(
     shelf: Shelf, three: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., str]:
-    """What the command says, in a folder with the project's parameters."""
+    """Run the command in a folder with the project's parameters; returns its output."""
     register = yaml.safe_load((ROOT / "params.yaml").read_text())["register"]
     (shelf.folder / "params.yaml").write_text(yaml.safe_dump({"register": register}))
     monkeypatch.chdir(shelf.folder)
@@ -164,23 +166,26 @@ def said(
     return run
 
 
-def test_the_command_moves_and_says_who_is_who(said: Callable[..., str]) -> None:
-    assert said("3") == "heart-disease: champion 3, previous 2\n"
-    assert said("3") == "heart-disease: champion 3, previous 2\n"
-    assert said("--rollback") == "heart-disease: champion 2, previous 2\n"
-    assert said("--challenger", "3") == "heart-disease: champion 2, previous 2, challenger 3\n"
-    assert said("--no-challenger") == "heart-disease: champion 2, previous 2\n"
+def test_the_command_moves_aliases_and_prints_them(promote_command: Callable[..., str]) -> None:
+    assert promote_command("3") == "heart-disease: champion 3, previous 2\n"
+    assert promote_command("3") == "heart-disease: champion 3, previous 2\n"
+    assert promote_command("--rollback") == "heart-disease: champion 2, previous 2\n"
+    assert (
+        promote_command("--challenger", "3")
+        == "heart-disease: champion 2, previous 2, challenger 3\n"
+    )
+    assert promote_command("--no-challenger") == "heart-disease: champion 2, previous 2\n"
 
 
-def test_the_command_ends_with_the_reason(said: Callable[..., str]) -> None:
+def test_the_command_ends_with_the_reason(promote_command: Callable[..., str]) -> None:
     with pytest.raises(SystemExit) as end:
-        run_main(lambda: said("7"))
+        run_main(lambda: promote_command("7"))
 
-    assert end.value.code == "error: heart-disease has no version 7; there are: 1, 2, 3"
+    assert end.value.code == "error: heart-disease has no version 7; known versions: 1, 2, 3"
 
 
 @pytest.mark.parametrize("arguments", [[], ["3", "--rollback"], ["--challenger"]])
-def test_the_command_wants_one_thing(
+def test_the_command_requires_exactly_one_option(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:

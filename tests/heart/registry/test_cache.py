@@ -1,4 +1,4 @@
-"""What a restart serves, and what is kept on disk."""
+"""The version that is served after a restart, and the files of the cache."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_a_restart_without_the_registry_serves_the_last_good_version(
     assert champion.reloads == 1
 
 
-def test_a_restart_serves_the_cache_until_it_hears_of_another_champion(
+def test_a_restart_serves_the_cache_until_the_registry_names_another_champion(
     cached: Shelf, started: Callable[[ModelManager], ModelManager]
 ) -> None:
     cached.away.rename(cached.database)
@@ -125,7 +125,7 @@ def test_the_files_of_a_version_are_these(cached: Shelf) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_cache_that_was_damaged_is_not_served_but_downloaded_again(
+def test_a_damaged_cache_is_not_served_but_downloaded_again(
     cached: Shelf, started: Callable[[ModelManager], ModelManager], name: str
 ) -> None:
     path = folder_of(cached) / name
@@ -148,7 +148,7 @@ def test_a_cache_that_was_damaged_is_not_served_but_downloaded_again(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_byte_of_a_version_can_change(cached: Shelf, name: str) -> None:
+def test_a_change_of_any_byte_is_detected(cached: Shelf, name: str) -> None:
     path = folder_of(cached) / name
     content = path.read_bytes()
     step = max(1, len(content) // 50)
@@ -163,7 +163,7 @@ def test_no_byte_of_a_version_can_change(cached: Shelf, name: str) -> None:
 
 
 @pytest.mark.parametrize("change", ["removed", "added", "emptied", "cut"])
-def test_no_file_of_a_version_can_come_or_go(cached: Shelf, change: str) -> None:
+def test_an_added_removed_or_truncated_file_is_detected(cached: Shelf, change: str) -> None:
     path = folder_of(cached) / "extra_files" / "training.json"
     if change == "removed":
         path.unlink()
@@ -200,7 +200,7 @@ def test_a_changed_threshold_is_not_served(
     assert serving(champion).threshold == 0.4
 
 
-def test_a_changed_threshold_with_its_own_sums_is_served_no_longer_than_the_registry_is_silent(
+def test_a_changed_threshold_with_new_sums_is_served_only_until_the_registry_answers(
     cached: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unavailable(*_: object) -> None:
@@ -223,7 +223,7 @@ def test_a_changed_threshold_with_its_own_sums_is_served_no_longer_than_the_regi
     assert champion.refusals == {"hash": 1}
 
 
-def test_an_entry_in_the_place_of_another_is_not_served(shelf: Shelf) -> None:
+def test_a_version_in_the_folder_of_another_is_not_served(shelf: Shelf) -> None:
     champion = ModelManager(shelf.settings())
     champion.refresh()
     shelf.promote("2")
@@ -237,7 +237,7 @@ def test_an_entry_in_the_place_of_another_is_not_served(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": 1}'])
-def test_a_pointer_that_makes_no_sense_is_as_good_as_none(
+def test_an_invalid_pointer_is_ignored(
     cached: Shelf, started: Callable[[ModelManager], ModelManager], text: str
 ) -> None:
     (cached.folder / "cache" / "current.json").write_text(text)
@@ -262,7 +262,7 @@ def test_a_model_of_another_schema_in_the_cache_is_not_served(
     assert champion.refusals == {"schema": 1}
 
 
-def test_the_cache_forgets_what_is_of_no_further_use(shelf: Shelf) -> None:
+def test_the_cache_deletes_folders_that_are_no_longer_needed(shelf: Shelf) -> None:
     folder = shelf.folder / "cache" / NAME
     for name, hours in (("7-abc", 2), (".part-abc", 2), ("8-abc", 0.5)):
         (folder / name).mkdir(parents=True)
@@ -272,14 +272,14 @@ def test_the_cache_forgets_what_is_of_no_further_use(shelf: Shelf) -> None:
     for version in ("1", "2"):
         shelf.promote(version)
         champion.refresh()
-        for kept in folder.glob("[12]-*"):
-            os.utime(kept, (0, 0))
+        for path in folder.glob("[12]-*"):
+            os.utime(path, (0, 0))
 
-    left = sorted(path.name.partition("-")[0] for path in folder.iterdir())
-    assert left == ["1", "2", "8"]
+    names = sorted(path.name.partition("-")[0] for path in folder.iterdir())
+    assert names == ["1", "2", "8"]
 
 
-def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(shelf: Shelf) -> None:
+def test_without_a_writable_cache_the_current_version_is_served(shelf: Shelf) -> None:
     champion = ModelManager(shelf.settings())
     champion.refresh()
     shutil.rmtree(shelf.folder / "cache")

@@ -1,8 +1,9 @@
-"""The project's own registry: made once and whole, and at home wherever the checkout lies."""
+"""The project's own registry: created once and complete; it works wherever the checkout is."""
 
 import hashlib
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -24,12 +25,12 @@ from heart.registry.aliases import promote, roll_back
 from monitoring.report import EXPERIMENT, ReportError, Tracking
 from serve.model_manager import ModelManager
 from serve.settings import Settings
-from tests.heart.registry.registry_fixture import NAME, forget, publish, version_of
+from tests.heart.registry.registry_fixture import NAME, ROOT, forget, publish, version_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 FORK = multiprocessing.get_context("fork")
-LOOK: Any = SimpleNamespace(
+SNAPSHOT: Any = SimpleNamespace(
     version="1", report=SimpleNamespace(drifted=False, window_rows=200, features={})
 )
 
@@ -59,13 +60,13 @@ def original(watched: Path, tmp_path: Path, enter: Enter) -> Path:
 def settings(checkout: Path, **changes: Any) -> Settings:
     """As `make serve` in that checkout."""
     uri = f"sqlite:///{checkout}/registry/mlflow.db"
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "log_url": f"sqlite:///{checkout}/registry/predictions.db",
         "tracking_uri": uri,
         "cache_dir": checkout / "registry" / "cache",
         "_env_file": None,
     }
-    return Settings(**(given | changes))
+    return Settings(**(values | changes))
 
 
 def served(checkout: Path) -> ModelManager:
@@ -79,7 +80,7 @@ def report(checkout: Path) -> Path:
     path = checkout / "drift.html"
     path.write_text("a report")
     tracking = Tracking(settings(checkout).tracking_uri)
-    return Path(EXPERIMENT) / tracking.log(LOOK, path) / "artifacts" / path.name
+    return Path(EXPERIMENT) / tracking.log(SNAPSHOT, path) / "artifacts" / path.name
 
 
 def contents(folder: Path) -> dict[Path, str]:
@@ -103,7 +104,7 @@ def elsewhere(checkout: Path) -> list[str]:
 # A checkout that was moved or copied
 
 
-def test_what_is_done_in_a_copy_stays_in_the_copy(original: Path, enter: Enter) -> None:
+def test_work_in_a_copy_changes_only_the_copy(original: Path, enter: Enter) -> None:
     before = contents(original)
     copy = Path(shutil.copytree(original, original.with_name("copy")))
 
@@ -202,7 +203,7 @@ def test_a_path_that_mlflow_cannot_open_is_an_error_in_one_line(
     assert str(moved) in str(error.value)
     assert "\n" not in str(error.value)
     with pytest.raises(ReportError, match=r"registry/mlflow\.db"):
-        Tracking(settings(moved).tracking_uri).log(LOOK, moved / "drift.html")
+        Tracking(settings(moved).tracking_uri).log(SNAPSHOT, moved / "drift.html")
     assert served(moved).current is None
     assert {path.name for path in moved.parent.iterdir()} == {name}
 
@@ -238,7 +239,7 @@ def test_another_database_is_left_as_it_is(original: Path, tmp_path: Path) -> No
     assert other.read_bytes() == before
 
 
-def test_where_nothing_can_be_written_the_champion_is_served(
+def test_a_registry_that_cannot_be_written_is_still_served(
     original: Path, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_store, "BUSY_SECONDS", 0)
@@ -284,11 +285,11 @@ def in_processes(*targets: Callable[[], None]) -> list[int | None]:
     return [process.exitcode for process in processes]
 
 
-def make_like(made: Path) -> Callable[[Path, str], None]:
-    """MLflow's part in making a store, in no time."""
+def make_like(store: Path) -> Callable[[Path, str], None]:
+    """A fast substitute for MLflow's creation of tables: a copy of a store."""
 
     def make(database: Path, artifacts: str) -> None:
-        shutil.copyfile(made / "registry" / "mlflow.db", database)
+        shutil.copyfile(store / "registry" / "mlflow.db", database)
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute("UPDATE experiments SET artifact_location = ?", (f"{artifacts}/0",))
 
@@ -311,7 +312,7 @@ def test_two_processes_make_one_store(
         with (tmp_path / "made").open("a") as file:
             file.write("once\n")
         with pytest.raises(threading.BrokenBarrierError):
-            started.wait(0.3)  # both are here if nothing keeps the second away
+            started.wait(0.3)  # both arrive unless a lock keeps the second away
         quick(database, artifacts)
 
     monkeypatch.setattr(local_store, "_make_tables", slowly)
@@ -323,7 +324,7 @@ def test_two_processes_make_one_store(
     assert (tmp_path / "made").read_text() == "once\n"
 
 
-def test_a_store_that_was_cut_off_in_the_making_is_made_anew(
+def test_a_store_whose_creation_was_interrupted_is_created_again(
     quick: Callable[[Path, str], None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -360,7 +361,17 @@ def test_a_store_that_mlflow_cannot_create_is_an_error_in_one_line(
     assert not (tmp_path / "registry" / "mlflow.db").exists()
 
 
-def test_an_empty_file_is_no_store_yet(
+def test_a_lock_that_cannot_be_opened_is_an_error_that_names_it(
+    tmp_path: Path, enter: Enter
+) -> None:
+    lock = tmp_path / "registry" / "mlflow.lock"
+    lock.mkdir(parents=True)
+
+    with pytest.raises(UserError, match=re.escape(str(lock))):
+        enter(tmp_path)
+
+
+def test_an_empty_file_becomes_a_store(
     quick: Callable[[Path, str], None], tmp_path: Path, enter: Enter
 ) -> None:
     del quick
@@ -373,7 +384,7 @@ def test_an_empty_file_is_no_store_yet(
 DYING = """
 import os, signal
 from sqlalchemy import Engine, event
-from stages import registry
+from heart.registry import publishing as registry
 
 @event.listens_for(Engine, "after_cursor_execute")
 def die(_, cursor, statement, *rest):
@@ -385,10 +396,10 @@ registry.connect()
 
 
 @pytest.mark.heavy
-def test_a_stage_that_is_killed_amid_mlflows_migrations_leaves_no_trace(
+def test_a_stage_that_is_killed_during_mlflows_migrations_leaves_no_store(
     tmp_path: Path, environment: dict[str, str], enter: Enter
 ) -> None:
-    environment |= {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment |= {"PYTHONPATH": str(ROOT)}
     killed = subprocess.run(
         [sys.executable, "-c", DYING], cwd=tmp_path, env=environment, check=False
     )
@@ -400,7 +411,7 @@ def test_a_stage_that_is_killed_amid_mlflows_migrations_leaves_no_trace(
     assert registry.load(client.get_model_version(NAME, "1"))
 
 
-def test_the_locations_are_changed_once_however_many_change_them(original: Path) -> None:
+def test_concurrent_processes_change_the_locations_once(original: Path) -> None:
     moved = original.rename(original.with_name("moved"))
     started = FORK.Barrier(4)
 
@@ -413,7 +424,7 @@ def test_the_locations_are_changed_once_however_many_change_them(original: Path)
     assert version_of(served(moved)) == "1"
 
 
-def test_a_change_of_locations_that_is_cut_off_is_none(
+def test_an_interrupted_change_of_locations_is_rolled_back(
     original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = original.rename(original.with_name("moved"))
@@ -434,7 +445,7 @@ def test_a_change_of_locations_that_is_cut_off_is_none(
     assert elsewhere(moved) == []
 
 
-def test_a_service_reads_what_a_killed_stage_has_left_half_written(original: Path) -> None:
+def test_a_service_rolls_back_the_transaction_of_a_killed_stage(original: Path) -> None:
     path = original / "registry" / "mlflow.db"
 
     def die() -> None:
@@ -452,7 +463,7 @@ def test_a_service_reads_what_a_killed_stage_has_left_half_written(original: Pat
 
 @pytest.mark.parametrize("name", ["original", "moved"])
 @pytest.mark.parametrize("table", ["experiments", "model_versions"])
-def test_a_store_that_is_not_whole_is_an_error_that_says_what_to_do(
+def test_an_incomplete_store_is_an_error_with_the_way_out(
     original: Path, enter: Enter, table: str, name: str
 ) -> None:
     with closing(sqlite3.connect(original / "registry" / "mlflow.db")) as database:
@@ -467,14 +478,16 @@ def test_a_store_that_is_not_whole_is_an_error_that_says_what_to_do(
     assert "\n" not in str(error.value)
 
 
-def test_two_that_make_an_experiment_at_once_have_the_same(original: Path, enter: Enter) -> None:
+def test_two_clients_that_create_an_experiment_at_once_get_the_same(
+    original: Path, enter: Enter
+) -> None:
     client = enter(original)
-    made, absent = client.create_experiment("both"), iter([None])
-    # The other one creates it just after this one has looked for it.
+    experiment, absent = client.create_experiment("both"), iter([None])
+    # The other client creates it just after this one has looked for it.
     late: Any = SimpleNamespace(
         tracking_uri=client.tracking_uri,
         create_experiment=client.create_experiment,
         get_experiment_by_name=lambda name: next(absent, client.get_experiment_by_name(name)),
     )
 
-    assert local_store.experiment(late, "both") == made
+    assert local_store.experiment(late, "both") == experiment

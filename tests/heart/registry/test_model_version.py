@@ -1,4 +1,4 @@
-"""A version that is broken in any way is never served."""
+"""A broken version is never served."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 IN = "(float[n,13] measurements)"
 MEAN = "a = Constant <value_ints = [1]> () m = ReduceMean <keepdims = 1> (measurements, a)"
-# A missing measurement makes the answer missing.
+# A missing measurement makes the prediction NaN.
 NAN = onnx_model(f"{IN} => (float[n,1] y)", f"{MEAN} y = Sigmoid (m)")
 FILLED = (
     "z = IsNaN (measurements) o = Constant <value_float = 0.0> () f = Where (z, o, measurements)"
@@ -28,7 +28,7 @@ RISK = "a = Constant <value_ints = [1]> () m = ReduceMean <keepdims = 1> (f, a)"
 
 
 def other(signature: str, body: str) -> Callable[[Path], None]:
-    """Put another model in the place of the right one, self-test and all."""
+    """Replace the model, but not the self-test."""
 
     def change(folder: Path) -> None:
         (folder / "model.onnx").write_bytes(onnx_model(signature, body))
@@ -37,7 +37,7 @@ def other(signature: str, body: str) -> Callable[[Path], None]:
 
 
 def nan(folder: Path) -> None:
-    """A model that gives NaN, registered as its pipeline would: the self-test says NaN too."""
+    """A model that gives NaN, with a self-test that expects NaN."""
     (folder / "model.onnx").write_bytes(NAN)
     test = json.dumps(registry.self_test(NAN))
     assert "NaN" in test
@@ -45,7 +45,7 @@ def nan(folder: Path) -> None:
 
 
 def nan_at_the_bounds(folder: Path) -> None:
-    """The self-test passes; it happens to hold no row with anything missing."""
+    """A model that gives NaN for missing values, with a self-test that has no missing value."""
     (folder / "model.onnx").write_bytes(NAN)
     test = registry.self_test(NAN)
     for part in ("rows", "probabilities"):
@@ -82,8 +82,8 @@ def text_of(file: str, text: str) -> Callable[[Path], None]:
 
 def error_model(body: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
-        made = onnx_model(f"{IN} => (float[n,1] y)", f"{FILLED} {RISK} {body}")
-        (folder / "extra_files" / "standard_error.onnx").write_bytes(made)
+        model = onnx_model(f"{IN} => (float[n,1] y)", f"{FILLED} {RISK} {body}")
+        (folder / "extra_files" / "standard_error.onnx").write_bytes(model)
 
     return change
 
@@ -211,7 +211,7 @@ def test_a_version_without_a_hash_is_not_even_downloaded(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("threshold", [None, "", "0", "1", "nan", "high"])
-def test_a_version_without_a_threshold_that_parts_is_refused(
+def test_a_version_without_a_valid_threshold_is_rejected(
     shelf: Shelf, threshold: str | None
 ) -> None:
     shelf.set_challenger(threshold=threshold)
@@ -225,9 +225,7 @@ def test_a_version_without_a_threshold_that_parts_is_refused(
 
 
 @pytest.mark.parametrize("evaluate", ["{", "[]"])
-def test_a_challenger_with_figures_that_make_no_sense_is_refused(
-    shelf: Shelf, evaluate: str
-) -> None:
+def test_a_challenger_with_invalid_figures_is_rejected(shelf: Shelf, evaluate: str) -> None:
     shelf.set_challenger(run_id=shelf.run_with(evaluate=evaluate))
     champion = ModelManager(shelf.settings())
 
@@ -258,7 +256,7 @@ def test_a_file_that_is_too_large_is_not_even_downloaded(
     assert champion.refusals == {"size": 1}
 
 
-def test_a_refused_version_is_tried_again_only_if_the_alias_moved_or_if_asked(
+def test_a_rejected_version_is_tried_again_only_after_a_move_of_the_alias_or_on_request(
     shelf: Shelf,
 ) -> None:
     champion = ModelManager(shelf.settings())
@@ -284,7 +282,7 @@ def test_a_refused_version_is_tried_again_only_if_the_alias_moved_or_if_asked(
     assert not champion.state().notes
 
 
-# The drift reference
+# The drift baseline
 
 
 def with_reference(text: str) -> Callable[[Path], None]:
@@ -294,7 +292,7 @@ def with_reference(text: str) -> Callable[[Path], None]:
     return change
 
 
-def test_the_drift_reference_is_loaded_with_its_version_and_from_the_cache(shelf: Shelf) -> None:
+def test_the_drift_baseline_is_loaded_with_its_version_and_from_the_cache(shelf: Shelf) -> None:
     champion = ModelManager(shelf.settings())
     champion.refresh()
     assert serving(champion).reference is None
@@ -321,7 +319,7 @@ def test_the_drift_reference_is_loaded_with_its_version_and_from_the_cache(shelf
         ("unreadable", '{"format": 1, "rows": 9, "policy": [], "columns": []}', {}),
     ],
 )
-def test_a_version_whose_drift_reference_is_broken_is_refused(
+def test_a_version_with_a_broken_drift_baseline_is_rejected(
     shelf: Shelf, kind: str, text: str | None, tags: dict[str, str | None]
 ) -> None:
     champion = ModelManager(shelf.settings())

@@ -1,4 +1,4 @@
-"""An ONNX file is looked through for tensors that lie outside of it."""
+"""References of an ONNX file to tensors in other files are detected."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from heart.registry.errors import VersionRejected
 from heart.registry.onnx_model import DATA_LOCATION, EXTERNAL_DATA, WIRE, has_external_data
 
 
-def test_the_wire_table_has_every_way_to_a_tensor() -> None:
+def test_the_wire_table_has_every_path_to_a_tensor() -> None:
     def leads(message: Any, seen: frozenset[str] = frozenset()) -> bool:
         return message.name == "TensorProto" or any(
             leads(field.message_type, seen | {message.name})
@@ -37,12 +37,12 @@ def test_the_wire_table_has_every_way_to_a_tensor() -> None:
 
 
 def tensor(external: str) -> TensorProto:
-    made = numpy_helper.from_array(np.zeros(3, dtype=np.float32), "t")
+    proto = numpy_helper.from_array(np.zeros(3, dtype=np.float32), "t")
     if external == "location":
-        made.data_location = TensorProto.EXTERNAL
+        proto.data_location = TensorProto.EXTERNAL
     if external == "data":
-        made.external_data.add(key="location", value="/etc/passwd")
-    return made
+        proto.external_data.add(key="location", value="/etc/passwd")
+    return proto
 
 
 def models_with(inside: TensorProto) -> dict[str, onnx.ModelProto]:
@@ -58,7 +58,7 @@ def models_with(inside: TensorProto) -> dict[str, onnx.ModelProto]:
     named = helper.make_function(
         "d", "f", [], [], [], [], attribute_protos=[helper.make_attribute("a", inside)]
     )
-    made = {
+    models = {
         "initializer": helper.make_model(helper.make_graph([], "g", [], [], [inside])),
         "sparse": helper.make_model(
             helper.make_graph([], "g", [], [], sparse_initializer=[sparse])
@@ -68,26 +68,26 @@ def models_with(inside: TensorProto) -> dict[str, onnx.ModelProto]:
         "default": helper.make_model(helper.make_graph([], "g", [], []), functions=[named]),
         "training": helper.make_model(helper.make_graph([], "g", [], [])),
     }
-    made["training"].training_info.add().algorithm.CopyFrom(deep)
+    models["training"].training_info.add().algorithm.CopyFrom(deep)
     for attribute in attributes:
         node = onnx.NodeProto(op_type="If", attribute=[attribute])
-        made[f"attribute {attribute.type}"] = helper.make_model(
+        models[f"attribute {attribute.type}"] = helper.make_model(
             helper.make_graph([node], "g", [], [])
         )
-    return made
+    return models
 
 
-def test_external_data_is_found_wherever_it_is_named() -> None:
+def test_external_data_is_detected_in_every_place() -> None:
     for external, expected in (("", False), ("location", True), ("data", True)):
-        found = {
+        results = {
             place: has_external_data(model.SerializeToString())
             for place, model in models_with(tensor(external)).items()
         }
-        assert len(found) == 11
-        assert set(found.values()) == {expected}, found
+        assert len(results) == 11
+        assert set(results.values()) == {expected}, results
 
 
-def test_whatever_the_bytes_are_looking_through_them_ends() -> None:
+def test_the_check_ends_for_any_bytes() -> None:
     random = np.random.default_rng(0)
     whole = bytearray(models_with(tensor(""))["constant"].SerializeToString())
     cases = [bytes(whole[:end]) for end in range(len(whole))]
@@ -98,20 +98,20 @@ def test_whatever_the_bytes_are_looking_through_them_ends() -> None:
         cases.append(bytes(changed))
     cases.append(b"\x3a\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01")
 
-    def refusal(case: bytes) -> str:
+    def rejection(case: bytes) -> str:
         try:
             has_external_data(case)
-        except VersionRejected as refused:
-            return refused.kind
+        except VersionRejected as error:
+            return error.kind
         return ""
 
-    refusals = [refusal(case) for case in cases]
+    rejections = [rejection(case) for case in cases]
 
-    assert set(refusals) == {"", "unreadable"}
-    assert refusals.count("unreadable") > 500
+    assert set(rejections) == {"", "unreadable"}
+    assert rejections.count("unreadable") > 500
 
 
-def test_a_model_that_nests_without_end_is_refused() -> None:
+def test_a_deeply_nested_model_is_rejected() -> None:
     data = b""
     for turn in range(3000):
         # From the inside: a graph in an attribute in a node in a graph.
@@ -124,6 +124,6 @@ def test_a_model_that_nests_without_end_is_refused() -> None:
         has_external_data(b"\x3a" + length + data)
 
 
-def test_a_number_without_end_is_refused_at_once() -> None:
+def test_an_endless_number_is_rejected_at_once() -> None:
     with pytest.raises(VersionRejected, match="more than 10 bytes"):
         has_external_data(b"\x80" * 1_000_000 + b"\x01")

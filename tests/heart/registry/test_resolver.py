@@ -1,4 +1,4 @@
-"""What the registry means, and what is done while it is down."""
+"""The version that a model URI names, and the behavior while the registry is down."""
 
 import shutil
 import socket
@@ -14,7 +14,7 @@ from tests.heart.registry.registry_fixture import NAME, Events, Shelf, version_o
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 
-def test_a_version_can_be_asked_for_by_its_number(shelf: Shelf) -> None:
+def test_a_version_can_be_named_by_its_number(shelf: Shelf) -> None:
     champion = ModelManager(shelf.settings(model=f"models:/{NAME}/2"))
 
     assert champion.refresh()
@@ -35,7 +35,7 @@ def test_the_newest_is_the_one_with_the_highest_number(shelf: Shelf) -> None:
     "model",
     [f"models:/{NAME}@nobody", f"models:/{NAME}/99", "models:/other@champion", "models:/other/newest"],
 )  # fmt: skip
-def test_what_the_registry_does_not_hold_is_waited_for(shelf: Shelf, model: str) -> None:
+def test_the_service_waits_for_a_version_that_the_registry_lacks(shelf: Shelf, model: str) -> None:
     champion = ModelManager(shelf.settings(model=model))
 
     assert not champion.refresh()
@@ -47,7 +47,7 @@ def test_what_the_registry_does_not_hold_is_waited_for(shelf: Shelf, model: str)
     assert note.startswith("the registry has given no model since 20")
 
 
-def test_files_that_are_not_there_yet_are_waited_for(shelf: Shelf) -> None:
+def test_the_service_waits_for_missing_files(shelf: Shelf) -> None:
     away: list[tuple[Path, bytes]] = []
 
     def remove(folder: Path) -> None:
@@ -66,7 +66,7 @@ def test_files_that_are_not_there_yet_are_waited_for(shelf: Shelf) -> None:
     assert version_of(champion) == version
 
 
-def test_without_the_registry_the_champion_goes_on(shelf: Shelf) -> None:
+def test_without_the_registry_the_champion_is_served(shelf: Shelf) -> None:
     events = Events()
     champion = ModelManager(shelf.settings(), events)
     champion.refresh()
@@ -82,7 +82,7 @@ def test_without_the_registry_the_champion_goes_on(shelf: Shelf) -> None:
     assert since is not None
     note = f"the registry has given no model since {since:%Y-%m-%dT%H:%M:%SZ}"
     assert champion.state() == State((), (note,))
-    assert not shelf.database.exists(), "it is not for the service to make a registry"
+    assert not shelf.database.exists(), "the service must not create a registry"
 
     shelf.away.rename(shelf.database)
     shelf.promote("2")
@@ -91,7 +91,7 @@ def test_without_the_registry_the_champion_goes_on(shelf: Shelf) -> None:
     assert champion.state() == State((), ())
 
 
-def test_a_registry_that_was_made_anew_is_noticed(shelf: Shelf) -> None:
+def test_a_replaced_registry_is_read(shelf: Shelf) -> None:
     own = shelf.folder / "own.db"
     shutil.copyfile(shelf.database, own)
     champion = ModelManager(shelf.settings(tracking_uri=f"sqlite:///{own}"))
@@ -115,7 +115,7 @@ def test_an_empty_database_is_left_as_it_is(shelf: Shelf) -> None:
     assert empty.stat().st_size == 0
 
 
-def test_a_server_that_does_not_answer_is_given_up_within_seconds(
+def test_a_server_that_does_not_answer_is_an_error_within_seconds(
     shelf: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as probe:

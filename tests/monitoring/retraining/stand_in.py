@@ -1,6 +1,6 @@
-"""Stands where the retraining would: `stand_in.py FOLDER EXIT_CODE [--child] --trigger TEXT`.
+"""A substitute for the retraining: `stand_in.py FOLDER EXIT_CODE [--child] --trigger TEXT`.
 
-It tells in FOLDER that it started, waits for the file `go` there, prints, and ends.
+It writes a file into FOLDER, waits for the file `go` there, prints, and ends.
 """
 
 import os
@@ -17,7 +17,7 @@ if "--child" in sys.argv:
     "\n".join([*sys.argv[3:], *(f"{name}={value}" for name, value in os.environ.items())])
 )
 print("ten new rows")
-for _ in range(6000):  # not for ever: a test that fails may leave it
+for _ in range(6000):  # with a limit, since a failed test may not stop it
     if (folder / "go").exists():
         break
     time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Outcomes from a real prediction log, as rows to learn from."""
+"""Outcomes from a real prediction log as training rows."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from heart.schema import MEASUREMENTS, NAMES, OUTCOME
 from monitoring.retraining import collect
 from stages import params, prepare
 from stages.split import split
-from tests.heart.predictions.logs import GIVEN, opened, records
+from tests.heart.predictions.logs import VALUES, opened, records
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RAW = Path(__file__).parents[3] / files.RAW
@@ -33,12 +33,12 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PredictionL
         yield running
 
 
-def predict(log: PredictionLog, count: int, risk: float = 0.25, **given: Any) -> list[str]:
-    """The ids of new predictions; `given` measurements take the place of the usual ones."""
-    measurements = [given.get(name, value) for name, value in zip(NAMES, GIVEN, strict=True)]
-    made = [Record(key, "7", risk, measurements) for key in new_ids(count)]
-    log.append_sync(made)
-    return [record.id for record in made]
+def predict(log: PredictionLog, count: int, risk: float = 0.25, **changes: Any) -> list[str]:
+    """The ids of new predictions; `changes` replace the usual measurements."""
+    measurements = [changes.get(name, value) for name, value in zip(NAMES, VALUES, strict=True)]
+    batch = [Record(key, "7", risk, measurements) for key in new_ids(count)]
+    log.append_sync(batch)
+    return [record.id for record in batch]
 
 
 def collected() -> pd.DataFrame:
@@ -46,7 +46,7 @@ def collected() -> pd.DataFrame:
     return files.read_table(files.PRODUCTION)
 
 
-# What is collected
+# Collected rows
 
 
 def test_an_outcome_makes_a_row_in_the_projects_coding(log: PredictionLog) -> None:
@@ -70,13 +70,13 @@ def test_the_label_is_the_outcome_and_never_the_prediction(
     labelled, *_ = predict(log, 5, probability)
     log.record_outcome(labelled, outcome, "clinician")
 
-    found = collected()
+    table = collected()
 
-    assert found["patient_id"].tolist() == [labelled]
-    assert found[OUTCOME.name].tolist() == [outcome]
+    assert table["patient_id"].tolist() == [labelled]
+    assert table[OUTCOME.name].tolist() == [outcome]
 
 
-def test_every_category_and_bound_is_what_prepare_reads(log: PredictionLog) -> None:
+def test_stage_prepare_reads_every_category_and_bound(log: PredictionLog) -> None:
     edges: dict[str, list[Any]] = {
         m.name: [c.name for c in m.choices] or [m.low, m.high] for m in MEASUREMENTS
     }
@@ -94,7 +94,7 @@ def test_every_category_and_bound_is_what_prepare_reads(log: PredictionLog) -> N
     assert again == written.to_dict("list")
 
 
-def test_a_corrected_outcome_is_the_one_that_counts(log: PredictionLog) -> None:
+def test_a_corrected_outcome_replaces_the_first(log: PredictionLog) -> None:
     (key,) = predict(log, 1)
     log.record_outcome(key, "presence", "clinician")
     log.record_outcome(key, "absence", "angiography", replace=True)
@@ -104,7 +104,7 @@ def test_a_corrected_outcome_is_the_one_that_counts(log: PredictionLog) -> None:
     assert (row[OUTCOME.name], row["outcome_source"]) == ("absence", "angiography")
 
 
-def test_what_was_erased_leaves_the_next_version(log: PredictionLog) -> None:
+def test_an_erased_row_is_not_in_the_next_version(log: PredictionLog) -> None:
     keys = predict(log, 3)
     for key in keys:
         log.record_outcome(key, "presence", "registry")
@@ -116,13 +116,13 @@ def test_what_was_erased_leaves_the_next_version(log: PredictionLog) -> None:
 
 
 def test_equal_logs_give_equal_bytes_whatever_the_order(log: PredictionLog, tmp_path: Path) -> None:
-    made = records(20)
-    log.append_sync(made)
+    batch = records(20)
+    log.append_sync(batch)
     with opened(f"sqlite:///{tmp_path}/other.db", clock=lambda: NOON) as other:
-        other.append_sync(made[::-1])
-        for record in made:
+        other.append_sync(batch[::-1])
+        for record in batch:
             log.record_outcome(record.id, "absence", "registry")
-        for record in made[5:] + made[:5]:
+        for record in batch[5:] + batch[:5]:
             other.record_outcome(record.id, "absence", "registry")
 
         collect.main()
@@ -133,7 +133,7 @@ def test_equal_logs_give_equal_bytes_whatever_the_order(log: PredictionLog, tmp_
     assert first.count(b"\n") == 21
 
 
-# What is not written
+# Files that are not written
 
 
 def test_without_an_outcome_there_is_no_file(
@@ -144,10 +144,10 @@ def test_without_an_outcome_there_is_no_file(
     collect.main()
 
     assert not files.PRODUCTION.exists()
-    assert capsys.readouterr().out == "no outcome is known yet\n"
+    assert capsys.readouterr().out == "no outcome is recorded yet\n"
 
 
-def test_when_the_last_one_is_erased_file_and_pointer_go(log: PredictionLog) -> None:
+def test_when_the_last_row_is_erased_file_and_pointer_are_deleted(log: PredictionLog) -> None:
     (key,) = predict(log, 1)
     log.record_outcome(key, "presence", "registry")
     collect.main()
@@ -159,7 +159,7 @@ def test_when_the_last_one_is_erased_file_and_pointer_go(log: PredictionLog) -> 
     assert list(files.PRODUCTION.parent.iterdir()) == []
 
 
-def test_a_kill_between_the_two_is_finished_by_the_next_call(
+def test_a_kill_between_the_two_is_completed_by_the_next_call(
     log: PredictionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (key,) = predict(log, 1)
@@ -184,7 +184,7 @@ def test_a_kill_between_the_two_is_finished_by_the_next_call(
     assert list(files.PRODUCTION.parent.iterdir()) == []
 
 
-def test_another_log_does_not_take_the_place_of_the_right_one(log: PredictionLog) -> None:
+def test_another_log_does_not_replace_the_file(log: PredictionLog) -> None:
     for key in predict(log, 3):
         log.record_outcome(key, "presence", "registry")
     collect.main()
@@ -201,7 +201,7 @@ def test_another_log_does_not_take_the_place_of_the_right_one(log: PredictionLog
     ("content", "message"),
     [(b"age,sex\n57,male\n", "has 1 rows that are not"), (b"\xff\xfe", "cannot be read")],
 )
-def test_a_file_of_another_origin_is_left_alone(
+def test_a_file_of_another_origin_is_not_changed(
     log: PredictionLog, content: bytes, message: str
 ) -> None:
     (key,) = predict(log, 1)
@@ -237,12 +237,10 @@ def test_a_value_that_the_schema_no_longer_allows_is_named(log: PredictionLog) -
 # The log
 
 
-def test_a_log_that_is_not_there_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_log_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(UserError, match="has the service run with this HEART_LOG_URL"):
+    with pytest.raises(UserError, match="HEART_LOG_URL"):
         collect.main()
     assert list(tmp_path.iterdir()) == []
 
@@ -251,20 +249,20 @@ def test_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEART_LOG_URI", "sqlite:///log.db")
 
-    with pytest.raises(UserError, match="HEART_LOG_URI is no setting"):
+    with pytest.raises(SystemExit, match="HEART_LOG_URI is no setting"):
         collect.main()
 
 
-# What becomes of the rows
+# The split
 
 
-def test_a_row_stays_on_its_side_of_the_split_whatever_comes_later(log: PredictionLog) -> None:
+def test_later_rows_do_not_move_a_row_in_the_split(log: PredictionLog) -> None:
     files.RAW.parent.mkdir(parents=True)
     files.RAW.write_bytes(RAW.read_bytes())
     options = params.Prepare.load(Path(__file__).parents[3] / "params.yaml")
 
     def sides() -> dict[str, bool]:
-        """Of each patient: whether it is held out."""
+        """Whether each patient is held out."""
         prepared, _ = prepare.prepare([(path, read(path)) for path in files.input_files()], options)
         train, test = split(prepared.astype(object), 0.2, 5, 0)
         return dict.fromkeys(train["patient_id"], False) | dict.fromkeys(test["patient_id"], True)

@@ -19,7 +19,7 @@ def heights(chart: str) -> list[float]:
     return [float(number) for number in numbers.split(", ")]
 
 
-def test_a_report_stays_code_whatever_it_holds() -> None:
+def test_a_report_of_any_content_is_code() -> None:
     text = pull_request.text("```\n# no heading\n<b>", "| table |", ["chart"])
 
     assert text.startswith(
@@ -74,18 +74,16 @@ def test_each_bar_has_its_name() -> None:
     assert heights(chart) == [0.02, -0.01]
 
 
-def test_what_has_changed_in_the_pipeline_is_told(
-    project: Path, command: Callable[..., Any]
-) -> None:
+def test_changed_metrics_are_in_the_text(project: Path, command: Callable[..., Any]) -> None:
     (project / "report.txt").write_text("promoted")
     figures = project / "metrics" / "evaluate.json"
-    told = json.loads(figures.read_text())
-    figures.write_text(json.dumps(told | {"rows": 12345}))
+    metrics = json.loads(figures.read_text())
+    figures.write_text(json.dumps(metrics | {"rows": 12345}))
 
     text = command(
         f"{sys.executable} -m monitoring.retraining.pull_request report.txt", project
     ).stdout
 
     assert "    promoted\n" in text
-    assert f"\n| evaluate.rows | {told['rows']} | 12345 |\n" in text
+    assert f"\n| evaluate.rows | {metrics['rows']} | 12345 |\n" in text
     assert text.count("```mermaid\nxychart-beta") == 3

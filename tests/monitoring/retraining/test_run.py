@@ -1,4 +1,4 @@
-"""What a retraining decides and tells; the whole way is in tests/contract/test_retraining.py."""
+"""Decision, report, lock and history of a retraining; tests/contract/test_retraining.py runs all of it."""
 
 import json
 import os
@@ -15,11 +15,18 @@ import pandas as pd
 import pytest
 
 from heart.errors import UserError
-from monitoring.retraining import lock as single
-from monitoring.retraining import supervised as owned
+from monitoring.retraining import lock as run_lock
+from monitoring.retraining import supervised
 from monitoring.retraining.collect import Change
 from monitoring.retraining.history import UNTIL, RetrainingHistory
-from monitoring.retraining.run import New, Retrain, metrics, new_outcomes, report, run_pipeline
+from monitoring.retraining.run import (
+    NewOutcomes,
+    Retrain,
+    metrics,
+    new_outcomes,
+    report,
+    run_pipeline,
+)
 from tests.heart.predictions.logs import until
 from tests.processes import ROOT, alive, children
 
@@ -30,7 +37,7 @@ ENOUGH = Retrain(outcomes=5, per_class=2)
 
 
 def labelled(*outcomes: str) -> pd.DataFrame:
-    """Outcomes that came in an hour apart from noon on."""
+    """Outcomes recorded every hour from noon."""
     times = [NOON + timedelta(hours=n) for n in range(len(outcomes))]
     return pd.DataFrame({"heart_disease": outcomes, "recorded_at": times})
 
@@ -55,8 +62,8 @@ def test_outcomes_since_the_last_retraining_are_new() -> None:
         (0, 0, ["5 more outcomes", "2 more with absence", "2 more with presence"]),
     ],
 )
-def test_what_is_missing_is_told(absence: int, presence: int, missing: list[str]) -> None:
-    assert New({"absence": absence, "presence": presence}).missing(ENOUGH) == missing
+def test_the_missing_outcomes_are_listed(absence: int, presence: int, missing: list[str]) -> None:
+    assert NewOutcomes({"absence": absence, "presence": presence}).missing(ENOUGH) == missing
 
 
 # The report
@@ -68,7 +75,7 @@ VERDICT = {
     "model": "heart-disease",
     "version": 4,
     "rival": 2,
-    "verdict": "refused",
+    "verdict": "rejected",
     "reasons": ["recall at least 0.6: it is 0.5"],
     "against_champion": {
         "all": {"rows": 90, "roc_auc": SCORES, "brier": BRIER},
@@ -79,26 +86,26 @@ VERDICT = {
         },
     },
 }
-GAIN = Change(120, 60, 1), New({"absence": 40, "presence": 20})
+GAIN = Change(120, 60, 1), NewOutcomes({"absence": 40, "presence": 20})
 
 
-def test_the_report_tells_rows_verdict_reasons_and_both_models_by_group() -> None:
-    told = report(VERDICT, *GAIN, "drift in age")
+def test_the_report_has_rows_verdict_reasons_and_both_models_by_group() -> None:
+    text = report(VERDICT, *GAIN, "drift in age")
 
-    assert "triggered by drift in age" in told
-    assert "120 labelled rows, 60 gained, 1 lost; 60 outcomes since" in told
-    assert "because    recall at least 0.6: it is 0.5" in told
-    assert "champion   version 2" in told
-    assert "0.900       0.930  +0.030 (+0.010 to +0.050)" in told
-    assert "0.110       0.120  +0.010 (-0.010 to +0.030)" in told
-    assert told.splitlines()[-2].split() == ["sex_female", "9", "-"]
-    assert told.splitlines()[-1] == "challenger version 4: refused"
+    assert "triggered by drift in age" in text
+    assert "120 labelled rows, 60 gained, 1 lost; 60 outcomes since" in text
+    assert "because    recall at least 0.6: it is 0.5" in text
+    assert "champion   version 2" in text
+    assert "0.900       0.930  +0.030 (+0.010 to +0.050)" in text
+    assert "0.110       0.120  +0.010 (-0.010 to +0.030)" in text
+    assert text.splitlines()[-2].split() == ["sex_female", "9", "-"]
+    assert text.splitlines()[-1] == "challenger version 4: rejected"
 
 
-def test_without_a_champion_the_report_says_so() -> None:
-    told = report(VERDICT | {"rival": None, "against_champion": {}}, *GAIN, "hand")
+def test_the_report_without_a_champion() -> None:
+    text = report(VERDICT | {"rival": None, "against_champion": {}}, *GAIN, "hand")
 
-    assert "there was none to compare with" in told
+    assert "none to compare with" in text
 
 
 def test_figures_that_cannot_be_computed_are_no_metrics() -> None:
@@ -109,27 +116,27 @@ def test_figures_that_cannot_be_computed_are_no_metrics() -> None:
 # Commands
 
 
-def test_the_commands_run_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/register.json").write_text(json.dumps(VERDICT))
-    ran: list[str] = []
+    commands: list[str] = []
 
     def run(*command: str) -> int:
-        ran.append(" ".join(command))
+        commands.append(" ".join(command))
         return 0
 
     verdict = run_pipeline(GAIN[0], run)
 
     assert verdict == VERDICT
-    assert ran == [
+    assert commands == [
         "python -m dvc add data/production/labelled.csv",
         "python -m dvc repro",
         "python -m stages.register",
     ]
 
 
-def test_a_command_that_fails_ends_it() -> None:
+def test_a_failed_command_ends_the_pipeline() -> None:
     with pytest.raises(UserError, match="dvc repro ended with 3"):
         run_pipeline(Change(0, 0, 0), lambda *command: 3 * ("repro" in command))
 
@@ -137,23 +144,23 @@ def test_a_command_that_fails_ends_it() -> None:
 # One at a time
 
 
-def test_a_second_one_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+def test_the_error_of_a_held_lock_names_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "registry" / "retrain.lock"
 
-    with single.only_one(path) as lock:
-        assert lock.left is None
+    with run_lock.hold(path) as lock:
+        assert lock.leftover is None
         with (
             pytest.raises(UserError, match=rf"process {os.getpid()} has held it for \d+ s"),
-            single.only_one(path),
+            run_lock.hold(path),
         ):
             pass
-    with single.only_one(path) as lock:
-        assert lock.left is None
+    with run_lock.hold(path) as lock:
+        assert lock.leftover is None
 
 
 HOLD = (
-    "import pathlib, time; from monitoring.retraining import lock as single\n"
-    "with single.only_one(pathlib.Path('lock')) as lock:\n"
+    "import pathlib, time; from monitoring.retraining import lock as run_lock\n"
+    "with run_lock.hold(pathlib.Path('lock')) as lock:\n"
     "    lock.note(run_id='abc'); print(flush=True); time.sleep(60)\n"
 )
 
@@ -165,25 +172,25 @@ def test_the_lock_of_a_dead_process_is_taken_over_with_its_note(tmp_path: Path) 
     ) as holder:  # fmt: skip
         assert holder.stdout
         holder.stdout.readline()
-        with pytest.raises(UserError), single.only_one(tmp_path / "lock"):
+        with pytest.raises(UserError), run_lock.hold(tmp_path / "lock"):
             pass
         holder.kill()
 
-    with single.only_one(tmp_path / "lock") as lock:
-        assert lock.left
-        assert (lock.left["pid"], lock.left["run_id"]) == (holder.pid, "abc")
+    with run_lock.hold(tmp_path / "lock") as lock:
+        assert lock.leftover
+        assert (lock.leftover["pid"], lock.leftover["run_id"]) == (holder.pid, "abc")
 
 
-def test_the_note_of_a_dead_process_stays_until_a_holder_ends_well(tmp_path: Path) -> None:
+def test_the_note_of_a_dead_process_stays_until_a_holder_ends_normally(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text('{"pid": 1, "since": 0, "run_id": "abc"}')
-    with pytest.raises(UserError), single.only_one(tmp_path / "lock"):
+    with pytest.raises(UserError), run_lock.hold(tmp_path / "lock"):
         raise UserError("the registry does not answer")
 
-    with single.only_one(tmp_path / "lock") as lock:
-        assert lock.left
-        assert (lock.left["pid"], lock.left["run_id"]) == (os.getpid(), "abc")
-    with single.only_one(tmp_path / "lock") as lock:
-        assert lock.left is None
+    with run_lock.hold(tmp_path / "lock") as lock:
+        assert lock.leftover
+        assert (lock.leftover["pid"], lock.leftover["run_id"]) == (os.getpid(), "abc")
+    with run_lock.hold(tmp_path / "lock") as lock:
+        assert lock.leftover is None
 
 
 START = HOLD.replace(
@@ -194,7 +201,7 @@ START = HOLD.replace(
 )
 
 
-def test_the_lock_is_free_once_all_that_its_dead_holder_started_has_ended(tmp_path: Path) -> None:
+def test_the_lock_of_a_dead_holder_is_held_until_its_commands_have_ended(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", START], cwd=tmp_path, stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -203,34 +210,34 @@ def test_the_lock_is_free_once_all_that_its_dead_holder_started_has_ended(tmp_pa
         holder.stdout.readline()
         holder.kill()
 
-    with single.only_one(tmp_path / "lock") as lock:
+    with run_lock.hold(tmp_path / "lock") as lock:
         assert (tmp_path / "ended").exists()
-        assert lock.left
+        assert lock.leftover
 
 
-def test_what_is_kept_open_stays_open_in_an_owned_command(tmp_path: Path) -> None:
-    with (tmp_path / "kept").open("w") as file:
+def test_a_kept_descriptor_is_open_in_a_supervised_command(tmp_path: Path) -> None:
+    with (tmp_path / "output").open("w") as file:
         script = f"import os; os.write({file.fileno()}, b'open')"
-        code = owned.run(sys.executable, "-c", script, keep=[file.fileno()])
+        code = supervised.run(sys.executable, "-c", script, keep=[file.fileno()])
 
     assert code == 0
-    assert (tmp_path / "kept").read_text() == "open"
+    assert (tmp_path / "output").read_text() == "open"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\0"])
-def test_a_lock_file_that_says_nothing_is_no_obstacle(tmp_path: Path, content: str) -> None:
+def test_a_lock_file_without_a_valid_note_can_be_locked(tmp_path: Path, content: str) -> None:
     (tmp_path / "lock").write_text(content)
 
-    with single.only_one(tmp_path / "lock") as lock:
-        assert lock.left is None
+    with run_lock.hold(tmp_path / "lock") as lock:
+        assert lock.leftover is None
 
 
-# What a retraining starts ends with it
+# Supervised commands
 
 
-def test_all_that_was_started_ends_with_its_owner(tmp_path: Path) -> None:
+def test_all_started_processes_end_with_their_owner(tmp_path: Path) -> None:
     owner = subprocess.Popen(
-        [sys.executable, "-c", "from monitoring.retraining import supervised as owned; owned.run('sh', '-c', 'sleep 99; :')"],
+        [sys.executable, "-c", "from monitoring.retraining import supervised; supervised.run('sh', '-c', 'sleep 99; :')"],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     try:
@@ -244,10 +251,10 @@ def test_all_that_was_started_ends_with_its_owner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_an_owned_command_gives_its_exit_code(
+def test_a_supervised_command_returns_its_exit_code(
     tmp_path: Path, command: Callable[..., Any], code: int
 ) -> None:
-    script = f"from monitoring.retraining import supervised as owned; raise SystemExit(owned.run('sh','-c','exit {code}'))"
+    script = f"from monitoring.retraining import supervised; raise SystemExit(supervised.run('sh','-c','exit {code}'))"
     (tmp_path / "main.py").write_text(script)
 
     start = time.monotonic()
@@ -256,21 +263,21 @@ def test_an_owned_command_gives_its_exit_code(
     assert time.monotonic() - start < 30
 
 
-# The journal
+# The history
 
 
-def test_only_finished_retrainings_say_what_was_learnt(store: Any) -> None:
-    journal = RetrainingHistory(store, "heart")
-    assert journal.learnt_until() is None
+def test_only_finished_retrainings_have_used_outcomes(store: Any) -> None:
+    history = RetrainingHistory(store, "heart")
+    assert history.used_until() is None
 
-    first, failed, killed = (journal.begin({"trigger": "test"}) for _ in range(3))
-    journal.finish(first, {UNTIL: NOON.isoformat(), "verdict": "refused"}, {"a": 1.0}, "report")
-    journal.fail(failed, "dvc repro ended with 1")
-    journal.interrupted(killed)
-    journal.interrupted(first)
+    first, failed, killed = (history.begin({"trigger": "test"}) for _ in range(3))
+    history.finish(first, {UNTIL: NOON.isoformat(), "verdict": "rejected"}, {"a": 1.0}, "report")
+    history.fail(failed, "dvc repro ended with 1")
+    history.interrupted(killed)
+    history.interrupted(first)
 
-    assert journal.learnt_until() == NOON
+    assert history.used_until() == NOON
     runs = [store.get_run(run) for run in (first, failed, killed)]
     assert [run.info.status for run in runs] == ["FINISHED", "FAILED", "KILLED"]
     assert runs[1].data.tags["reason"] == "dvc repro ended with 1"
-    assert (runs[0].data.tags["verdict"], runs[0].data.metrics) == ("refused", {"a": 1.0})
+    assert (runs[0].data.tags["verdict"], runs[0].data.metrics) == ("rejected", {"a": 1.0})

@@ -1,4 +1,4 @@
-"""Which alert starts a retraining, how it is run, and what is told of it."""
+"""The receiver: alerts that start a retraining, its process, and its records."""
 
 import json
 import logging
@@ -67,29 +67,27 @@ def client(receiver: Receiver) -> TestClient:
 
 @pytest.fixture
 def idle(receiver: Receiver) -> TestClient:
-    """A receiver that retrains once at most, in no time."""
+    """A receiver that retrains at most once, with a command that ends at once."""
     return receiver(command="true", cooldown_seconds=3600)[0]
 
 
 def metric(client: TestClient, series: str) -> float:
-    (line,) = (
-        found for found in client.get("/metrics").text.splitlines() if found.startswith(series)
-    )
+    (line,) = (line for line in client.get("/metrics").text.splitlines() if line.startswith(series))
     return float(line.split()[-1])
 
 
 def is_alive(pid: int) -> bool:
     with suppress(ProcessLookupError, FileNotFoundError):
         os.kill(pid, 0)
-        # Killed, but nobody has asked for its exit code yet.
+        # Killed, but its exit code was not read yet.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
 
 
-# What an alert does
+# Alerts
 
 
-def test_an_alert_starts_a_retraining_and_its_end_is_told(
+def test_an_alert_starts_a_retraining_whose_end_is_recorded(
     client: TestClient, tmp_path: Path
 ) -> None:
     let_go(tmp_path)
@@ -104,18 +102,18 @@ def test_an_alert_starts_a_retraining_and_its_end_is_told(
     assert run["verdict"] == "promoted"
     assert run["started"] <= run["ended"]
     assert Path(run["log"]).read_text().startswith("ten new rows\n")
-    (told,) = started(tmp_path)
-    assert told.splitlines()[:2] == ["--trigger", run["trigger"]]
+    (text,) = started(tmp_path)
+    assert text.splitlines()[:2] == ["--trigger", run["trigger"]]
     assert metric(client, 'heart_retrain_runs_total{result="done"}') == 1
     assert metric(client, 'heart_retrain_hooks_total{answer="started"}') == 1
     last = 'heart_retrain_last_run_timestamp_seconds{result="done"}'
     assert before <= metric(client, last) <= time.time()
 
 
-def test_before_any_alert_all_series_are_there_at_zero(client: TestClient) -> None:
+def test_before_any_alert_all_series_are_zero(client: TestClient) -> None:
     for result in ("done", "waiting", "failed", "timed_out", "stopped"):
         assert metric(client, f'heart_retrain_runs_total{{result="{result}"}}') == 0
-    for answer in ("started", "seen", "running", "cooling_down", "ignored", "refused"):
+    for answer in ("started", "seen", "running", "cooling_down", "ignored", "rejected"):
         assert metric(client, f'heart_retrain_hooks_total{{answer="{answer}"}}') == 0
     assert metric(client, "heart_retrain_running") == 0
     assert client.get("/health/live").json() == {"status": "live"}
@@ -151,7 +149,7 @@ def test_the_same_alert_again_starts_nothing(client: TestClient, tmp_path: Path)
     assert len(started(tmp_path)) == 1
 
 
-def test_what_joins_an_episode_or_is_left_of_it_is_no_news(
+def test_an_alert_that_joins_or_remains_of_an_episode_starts_nothing(
     client: TestClient, tmp_path: Path
 ) -> None:
     let_go(tmp_path)
@@ -167,7 +165,7 @@ def test_what_joins_an_episode_or_is_left_of_it_is_no_news(
 @pytest.mark.parametrize(
     "news", [{"alerts": [alert(LATER)]}, {"alerts": [alert()], "group": "that of version 4"}]
 )
-def test_another_start_or_another_group_is_news(
+def test_another_start_or_another_group_is_a_new_alert(
     news: dict[str, Any], client: TestClient, tmp_path: Path
 ) -> None:
     let_go(tmp_path)
@@ -181,7 +179,7 @@ def test_another_start_or_another_group_is_news(
     assert len(started(tmp_path)) == 2
 
 
-def test_what_is_over_is_ignored(client: TestClient, tmp_path: Path) -> None:
+def test_a_resolved_alert_is_ignored(client: TestClient, tmp_path: Path) -> None:
     answer = send(client, body(alert(status="resolved")))
 
     assert (answer.status_code, answer.json()) == (200, {"status": "ignored"})
@@ -189,7 +187,7 @@ def test_what_is_over_is_ignored(client: TestClient, tmp_path: Path) -> None:
     assert send(client, body(alert())).status_code == 202  # and was not taken for seen
 
 
-def test_while_one_runs_no_other_starts_and_news_counts_when_it_is_repeated(
+def test_an_alert_during_a_retraining_counts_when_it_is_repeated(
     client: TestClient, tmp_path: Path
 ) -> None:
     send(client)
@@ -224,7 +222,7 @@ def test_after_a_retraining_alerts_wait_for_the_cool_down(
     assert send(client, body(alert(LATER))).status_code == 202
 
 
-def test_a_clock_that_was_set_back_does_not_hold_up_for_ever(
+def test_a_clock_that_was_set_back_does_not_block_retraining(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     client, runs = receiver(cooldown_seconds=600)
@@ -237,10 +235,10 @@ def test_a_clock_that_was_set_back_does_not_hold_up_for_ever(
     assert send(client, body(alert(LATER))).status_code == 202
 
 
-# How it is run
+# The process
 
 
-def test_a_failure_is_told(receiver: Receiver, tmp_path: Path) -> None:
+def test_a_failure_is_recorded(receiver: Receiver, tmp_path: Path) -> None:
     client, _ = receiver(3)
     let_go(tmp_path)
 
@@ -251,14 +249,14 @@ def test_a_failure_is_told(receiver: Receiver, tmp_path: Path) -> None:
     assert metric(client, 'heart_retrain_runs_total{result="failed"}') == 1
 
 
-def test_a_command_that_is_not_there_is_a_failure(receiver: Receiver) -> None:
+def test_a_missing_command_is_a_failure(receiver: Receiver) -> None:
     client, _ = receiver(command="/nowhere/retrain")
 
     assert send(client).status_code == 202
     run = ended(client)
 
     assert (run["result"], run["exit_code"]) == ("failed", None)
-    assert run["verdict"] == "it cannot be run: No such file or directory"
+    assert run["verdict"].endswith(": No such file or directory")
 
 
 def test_at_the_time_limit_all_its_processes_end(receiver: Receiver, tmp_path: Path) -> None:
@@ -268,11 +266,11 @@ def test_at_the_time_limit_all_its_processes_end(receiver: Receiver, tmp_path: P
     run = ended(client)
 
     assert (run["result"], run["exit_code"]) == ("timed_out", None)
-    assert run["verdict"] == "ended after 0.6 s, its time limit"
+    assert "0.6 s" in run["verdict"]
     assert not is_alive(int((tmp_path / "child").read_text()))
 
 
-def test_what_does_not_listen_is_killed(
+def test_a_process_that_ignores_sigterm_is_killed(
     receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "GRACE_SECONDS", 0.2)
@@ -286,7 +284,7 @@ def test_what_does_not_listen_is_killed(
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
-def test_what_it_leaves_behind_ends_with_it(receiver: Receiver, tmp_path: Path) -> None:
+def test_child_processes_end_with_the_retraining(receiver: Receiver, tmp_path: Path) -> None:
     client, _ = receiver(0, "--child")
     let_go(tmp_path)
 
@@ -296,7 +294,7 @@ def test_what_it_leaves_behind_ends_with_it(receiver: Receiver, tmp_path: Path) 
     assert not is_alive(int((tmp_path / "child").read_text()))
 
 
-def test_a_retraining_is_given_the_environment_without_the_secrets(
+def test_a_retraining_has_the_environment_without_the_secrets(
     client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEART_RETRAIN_TOKEN", TOKEN)
@@ -307,10 +305,10 @@ def test_a_retraining_is_given_the_environment_without_the_secrets(
     send(client)
     ended(client)
 
-    (told,) = started(tmp_path)
-    assert "HEART_LOG_URL=sqlite:///log.db" in told
-    assert TOKEN not in told
-    assert SECRET not in told
+    (text,) = started(tmp_path)
+    assert "HEART_LOG_URL=sqlite:///log.db" in text
+    assert TOKEN not in text
+    assert SECRET not in text
 
 
 def test_only_the_newest_logs_are_kept(receiver: Receiver, tmp_path: Path) -> None:
@@ -321,12 +319,12 @@ def test_only_the_newest_logs_are_kept(receiver: Receiver, tmp_path: Path) -> No
         send(client, body(alert(f"2026-11-25T10:0{minute}:00Z")))
         ended(client)
 
-    kept = sorted(path.name for path in (tmp_path / "state" / "logs").iterdir())
-    assert kept == ["000003.log", "000004.log"]
+    names = sorted(path.name for path in (tmp_path / "state" / "logs").iterdir())
+    assert names == ["000003.log", "000004.log"]
     assert [run["number"] for run in status(client)["runs"]] == [4, 3, 2, 1]
 
 
-def test_logs_are_found_where_the_folder_was_moved_to(tmp_path: Path) -> None:
+def test_logs_are_found_in_a_moved_folder(tmp_path: Path) -> None:
     before = Runs(tmp_path / "before")
     number = before.begin([], "drift").number
     before.close()
@@ -340,7 +338,7 @@ def test_logs_are_found_where_the_folder_was_moved_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "trigger"),
     [
         ({"feature": "$(reboot)", "model_version": "3; ls"}, "drift: an alert"),
         ({"feature": "--force", "model_version": "3"}, "drift: an alert of model version 3"),
@@ -349,16 +347,16 @@ def test_logs_are_found_where_the_folder_was_moved_to(tmp_path: Path) -> None:
     ],
 )
 def test_nothing_but_names_and_numbers_becomes_an_argument(
-    labels: dict[str, str], told: str, client: TestClient, tmp_path: Path
+    labels: dict[str, str], trigger: str, client: TestClient, tmp_path: Path
 ) -> None:
     let_go(tmp_path)
 
     send(client, body({**alert(), "labels": labels}))
 
-    assert ended(client)["trigger"] == told
+    assert ended(client)["trigger"] == trigger
 
 
-# Who may
+# Access
 
 
 @pytest.mark.parametrize(
@@ -375,26 +373,28 @@ def test_nothing_but_names_and_numbers_becomes_an_argument(
         {"x_grafana_alerting_timestamp": str(int(time.time()) + 1)},
     ],
 )  # fmt: skip
-def test_no_other_is_let_in(changes: dict[str, Any], client: TestClient, tmp_path: Path) -> None:
+def test_a_request_without_valid_token_or_signature_is_rejected(
+    changes: dict[str, Any], client: TestClient, tmp_path: Path
+) -> None:
     assert send(client, **changes).status_code == 401
 
     assert started(tmp_path) == []
     assert status(client)["runs"] == []
-    assert metric(client, 'heart_retrain_hooks_total{answer="refused"}') == 1
+    assert metric(client, 'heart_retrain_hooks_total{answer="rejected"}') == 1
 
 
 @pytest.mark.parametrize("timestamp", ["", "now", "-1", "1e9", "12.5", " 12", "9" * 12, "9" * 5000])
-def test_a_time_stamp_that_is_none_is_refused_though_signed(
+def test_an_invalid_time_stamp_is_rejected_even_if_it_is_signed(
     timestamp: str, client: TestClient
 ) -> None:
     content = body()
     signature = headers(content, timestamp or " ")["x-grafana-alerting-signature"]
-    given = headers(content, x_grafana_alerting_signature=signature)
+    values = headers(content, x_grafana_alerting_signature=signature)
 
     answer = client.post(
         "/hooks/grafana",
         content=content,
-        headers=given | {"x-grafana-alerting-timestamp": timestamp},
+        headers=values | {"x-grafana-alerting-timestamp": timestamp},
     )
 
     assert answer.status_code == 401
@@ -410,11 +410,11 @@ def test_five_minutes_of_clock_skew_are_allowed(sign: int, client: TestClient) -
     assert (far.status_code, near.status_code) == (401, 202)
 
 
-def test_who_asks_what_ran_needs_the_token(client: TestClient) -> None:
+def test_the_run_history_requires_the_token(client: TestClient) -> None:
     assert client.get("/status").status_code == 401
 
 
-def test_browsers_are_rejected_and_other_hosts(client: TestClient, tmp_path: Path) -> None:
+def test_browsers_and_other_hosts_are_rejected(client: TestClient, tmp_path: Path) -> None:
     hosts = [send(client, host="evil.example"), client.get("/metrics", headers={"host": "evil"})]
     pages = [
         send(client, origin="http://localhost:3000"),
@@ -434,7 +434,7 @@ def test_browsers_are_rejected_and_other_hosts(client: TestClient, tmp_path: Pat
         assert answer.headers["x-frame-options"] == "DENY"
 
 
-def test_no_line_of_the_log_has_a_secret_or_what_was_sent(
+def test_no_line_of_the_log_has_a_secret_or_the_body(
     client: TestClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -449,7 +449,7 @@ def test_no_line_of_the_log_has_a_secret_or_what_was_sent(
         assert canary not in caplog.text
 
 
-# What is refused
+# Invalid bodies
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
@@ -460,7 +460,7 @@ def test_a_body_of_another_type_is_not_read_as_json(
     assert started(tmp_path) == []
 
 
-def test_a_body_that_is_too_long_is_refused(receiver: Receiver) -> None:
+def test_a_body_that_is_too_long_is_rejected(receiver: Receiver) -> None:
     client, _ = receiver(max_body_bytes=len(body()))
 
     assert send(client, body() + b" ").status_code == 413
@@ -470,10 +470,10 @@ def test_a_body_that_is_too_long_is_refused(receiver: Receiver) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff", b"[" * 100_000, b'{"groupKey": "\\ud800"}']
 )
-def test_what_is_no_json_is_refused(content: bytes, client: TestClient) -> None:
+def test_a_body_that_is_not_json_is_rejected(content: bytes, client: TestClient) -> None:
     answer = send(client, content)
 
-    assert (answer.status_code, answer.json()) == (400, {"detail": "the body is no JSON"})
+    assert (answer.status_code, answer.json()) == (400, {"detail": "the body is not JSON"})
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_what_is_no_json_is_refused(content: bytes, client: TestClient) -> None:
         ([], "body: Input should be"),
     ],
 )
-def test_what_is_no_notification_is_refused_with_the_place(
+def test_an_invalid_notification_is_rejected_with_the_place(
     content: Any, detail: str, client: TestClient
 ) -> None:
     answer = send(client, json.dumps(content).encode())
@@ -500,16 +500,14 @@ def test_what_is_no_notification_is_refused_with_the_place(
     ids=["lists", "empty", "labels"],
 )
 def test_validation_stops_at_the_first_error(alerts: Any) -> None:
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as error:
         Notification.model_validate({"groupKey": "g", "alerts": alerts})
 
-    assert {error["loc"][1] for error in refused.value.errors()} == {0}
-    assert refused.value.error_count() <= 2
+    assert {problem["loc"][1] for problem in error.value.errors()} == {0}
+    assert error.value.error_count() <= 2
 
 
-def test_while_nothing_can_be_written_down_nothing_starts(
-    receiver: Receiver, tmp_path: Path
-) -> None:
+def test_without_a_writable_history_nothing_starts(receiver: Receiver, tmp_path: Path) -> None:
     client, runs = receiver()
     runs.close()
 
@@ -551,14 +549,14 @@ BODIES = st.binary() | (json_values() | NOTIFICATIONS).map(lambda value: json.du
 
 @how(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=BODIES, signature=st.binary(max_size=80) | st.none())
-def test_every_body_and_every_signature_has_its_answer(
+def test_every_body_and_every_signature_has_a_response(
     content: bytes, signature: bytes | None, idle: TestClient
 ) -> None:
-    given: dict[str, Any] = headers(content)
+    values: dict[str, Any] = headers(content)
     if signature is not None:
-        given["x-grafana-alerting-signature"] = signature.hex()
+        values["x-grafana-alerting-signature"] = signature.hex()
 
-    answer = idle.post("/hooks/grafana", content=content, headers=given)
+    answer = idle.post("/hooks/grafana", content=content, headers=values)
 
     expected = {200, 202, 400, 422} if signature is None else {401}
     assert answer.status_code in expected
@@ -567,7 +565,7 @@ def test_every_body_and_every_signature_has_its_answer(
 # Parts
 
 
-def test_the_receiver_does_without_the_service() -> None:
+def test_the_receiver_imports_nothing_of_the_service() -> None:
     code = "import sys, monitoring.retraining.webhook.api; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

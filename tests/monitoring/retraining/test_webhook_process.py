@@ -1,4 +1,4 @@
-"""The receiver as a process of its own: many at once, restarts, signals, and what it starts without."""
+"""The receiver as a process: concurrent alerts, restarts, signals, and invalid settings."""
 
 import os
 import shlex
@@ -76,13 +76,13 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
 
 
 def at_once(receiver: Receiver, contents: list[bytes]) -> Counter[tuple[int, str]]:
-    """How often each answer was given to alerts that came together."""
+    """The number of each answer to concurrent alerts."""
     with ThreadPoolExecutor(len(contents)) as threads:
         answers = list(threads.map(lambda content: send(receiver.client, content), contents))
     return Counter((answer.status_code, answer.json()["status"]) for answer in answers)
 
 
-def test_of_many_at_once_one_starts(receiver: Receiver, tmp_path: Path) -> None:
+def test_of_concurrent_alerts_one_starts_a_retraining(receiver: Receiver, tmp_path: Path) -> None:
     same = at_once(receiver, [body()] * 20)
     news = at_once(receiver, [body(group=f"group {number}") for number in range(20)])
 
@@ -96,7 +96,9 @@ def test_of_many_at_once_one_starts(receiver: Receiver, tmp_path: Path) -> None:
     assert set(news) <= {(202, "started"), (200, "running")}
 
 
-def test_after_a_restart_it_knows_what_it_has_seen(receiver: Receiver, tmp_path: Path) -> None:
+def test_after_a_restart_the_receiver_knows_earlier_alerts(
+    receiver: Receiver, tmp_path: Path
+) -> None:
     let_go(tmp_path)
     send(receiver.client)
     run = ended(receiver.client)
@@ -110,14 +112,14 @@ def test_after_a_restart_it_knows_what_it_has_seen(receiver: Receiver, tmp_path:
     assert f"\n{last}0.0" not in receiver.client.get("/metrics").text
 
 
-def test_when_it_is_stopped_its_retraining_ends(receiver: Receiver, tmp_path: Path) -> None:
+def test_a_stopped_receiver_ends_its_retraining(receiver: Receiver, tmp_path: Path) -> None:
     send(receiver.client)
-    (told,) = until(lambda: started(tmp_path), pause=0.01)
+    (text,) = until(lambda: started(tmp_path), pause=0.01)
     child = int((tmp_path / "child").read_text())
 
     receiver.stop()
 
-    assert "--trigger" in told
+    assert "--trigger" in text
     assert not is_alive(child)
     receiver.start()
     run = ended(receiver.client)
@@ -125,7 +127,7 @@ def test_when_it_is_stopped_its_retraining_ends(receiver: Receiver, tmp_path: Pa
     assert send(receiver.client).json() == {"status": "seen"}
 
 
-def test_when_it_is_killed_nothing_is_forgotten(receiver: Receiver, tmp_path: Path) -> None:
+def test_a_killed_receiver_loses_no_alert(receiver: Receiver, tmp_path: Path) -> None:
     send(receiver.client)
     until(lambda: started(tmp_path), pause=0.01)
 
@@ -175,20 +177,20 @@ def test_an_alert_is_accepted_in_spite_of_silent_connections(
         assert send(client).status_code == 202
 
 
-def test_an_endless_request_head_is_refused(receiver: Receiver) -> None:
+def test_an_endless_request_head_is_rejected(receiver: Receiver) -> None:
     with connected(receiver) as client:
         client.sendall(b"GET / HTTP/1.1\r\n" + b"X-Filler: y\r\n" * 10_000)
 
         assert client.recv(1000).startswith(b"HTTP/1.1 431 ")
 
 
-# What it does not start with
+# Invalid settings
 
 
-def refusal(folder: Path, **settings: str) -> str:
-    kept = {n: value for n, value in os.environ.items() if not n.upper().startswith("HEART_")}
+def rejection(folder: Path, **settings: str) -> str:
+    others = {n: value for n, value in os.environ.items() if not n.upper().startswith("HEART_")}
     done = subprocess.run(
-        COMMAND, cwd=folder, env=kept | {"PYTHONPATH": str(ROOT)} | settings,
+        COMMAND, cwd=folder, env=others | {"PYTHONPATH": str(ROOT)} | settings,
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1
@@ -198,7 +200,7 @@ def refusal(folder: Path, **settings: str) -> str:
 
 
 def test_without_its_secrets_it_does_not_listen(tmp_path: Path) -> None:
-    assert refusal(tmp_path, HEART_RETRAIN_TOKEN="too-short") == (
+    assert rejection(tmp_path, HEART_RETRAIN_TOKEN="too-short") == (
         "error: the settings do not fit:\n"
         "HEART_RETRAIN_TOKEN: expected at least 16 ASCII characters without spaces\n"
         "HEART_RETRAIN_SECRET: Field required\n"
@@ -206,15 +208,15 @@ def test_without_its_secrets_it_does_not_listen(tmp_path: Path) -> None:
 
 
 def test_two_receivers_do_not_share_a_folder(receiver: Receiver, tmp_path: Path) -> None:
-    refused = refusal(tmp_path, **receiver.settings)
+    message = rejection(tmp_path, **receiver.settings)
 
-    assert refused.startswith(f"error: HEART_RETRAIN_FOLDER={tmp_path}/state: database is locked")
+    assert message.startswith(f"error: HEART_RETRAIN_FOLDER={tmp_path}/state: database is locked")
 
 
-def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_folder_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
     settings = {"HEART_RETRAIN_TOKEN": TOKEN, "HEART_RETRAIN_SECRET": SECRET}
 
-    refused = refusal(tmp_path, **settings, HEART_RETRAIN_FOLDER="state")
+    message = rejection(tmp_path, **settings, HEART_RETRAIN_FOLDER="state")
 
-    assert refused.startswith(f"error: HEART_RETRAIN_FOLDER={tmp_path}/state: ")
+    assert message.startswith(f"error: HEART_RETRAIN_FOLDER={tmp_path}/state: ")

@@ -1,4 +1,4 @@
-"""What can be set of the receiver."""
+"""The settings of the receiver."""
 
 import os
 import shlex
@@ -24,9 +24,9 @@ def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def refusal(**given: Any) -> str:
+def rejection(**values: Any) -> str:
     with pytest.raises(ValidationError) as error:
-        RetrainerSettings(**{"token": TOKEN, "secret": SECRET, **given})
+        RetrainerSettings(**{"token": TOKEN, "secret": SECRET, **values})
     (reason,) = reasons(RetrainerSettings, error.value)
     return reason
 
@@ -52,12 +52,12 @@ def test_one_file_holds_the_settings_of_all(
     assert (Settings().port, RetrainerSettings().port) == (81, 82)
 
 
-def test_a_misspelt_setting_is_refused_with_those_that_there_are(
+def test_a_misspelled_setting_is_rejected_with_the_known_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HEART_RETRAIN_PROT", "82")
 
-    assert refusal().startswith(
+    assert rejection().startswith(
         "HEART_RETRAIN_PROT is no setting; there are HEART_RETRAIN_TOKEN, HEART_RETRAIN_SECRET, "
     )
 
@@ -79,4 +79,4 @@ def test_a_misspelt_setting_is_refused_with_those_that_there_are(
     ],
 )
 def test_values_have_bounds(name: str, value: object) -> None:
-    assert refusal(**{name: value}).startswith(f"HEART_RETRAIN_{name.upper()}: ")
+    assert rejection(**{name: value}).startswith(f"HEART_RETRAIN_{name.upper()}: ")

@@ -28,8 +28,8 @@ START = "2026-11-25T10:00:00Z"
 
 
 def settings(folder: Path, code: int = 0, *words: str, **changes: Any) -> RetrainerSettings:
-    """A receiver's, whose retrainings wait for the file `go` in the folder."""
-    given = {
+    """Settings of a receiver whose retrainings wait for the file `go` in the folder."""
+    values = {
         "token": TOKEN,
         "secret": SECRET,
         "command": shlex.join([sys.executable, str(STAND_IN), str(folder), str(code), *words]),
@@ -38,7 +38,7 @@ def settings(folder: Path, code: int = 0, *words: str, **changes: Any) -> Retrai
         "cooldown_seconds": 0,
         "_env_file": None,
     }
-    return RetrainerSettings(**{**given, **changes})
+    return RetrainerSettings(**{**values, **changes})
 
 
 def of_process(folder: Path, port: int, command: str) -> dict[str, str]:
@@ -56,7 +56,7 @@ def of_process(folder: Path, port: int, command: str) -> dict[str, str]:
 
 @contextmanager
 def receiving(folder: Path, environment: Mapping[str, str]) -> Iterator[httpx.Client]:
-    """A receiver whose retraining does nothing. One of an hour ago is written down."""
+    """A receiver whose retraining does nothing, with a run of an hour ago."""
     runs = Runs(folder / "state")
     runs.end(runs.begin([], "drift: an alert"), 0, "done", "")
     with runs._database as database:
@@ -88,19 +88,19 @@ def alert(start: str = START, feature: str = "thallium", status: str = "firing")
 
 
 def body(*alerts: dict[str, Any], group: str = GROUP) -> bytes:
-    """A notification about alerts, one about thallium if none is given."""
-    found = list(alerts or [alert()])
-    firing = any(item["status"] == "firing" for item in found)
+    """A notification about alerts, by default one about thallium."""
+    items = list(alerts or [alert()])
+    firing = any(item["status"] == "firing" for item in items)
     notification = {
         "receiver": "retraining",
         "status": "firing" if firing else "resolved",
         "orgId": 1,
-        "alerts": found,
+        "alerts": items,
         "groupLabels": {"route": "drift", "model_version": "3"},
         "version": "1",
         "groupKey": group,
         "truncatedAlerts": 0,
-        "title": "Patients have changed: thallium",
+        "title": "Drift detected: thallium",
         "state": "alerting" if firing else "ok",
         "message": "...",
     }
@@ -108,10 +108,10 @@ def body(*alerts: dict[str, Any], group: str = GROUP) -> bytes:
 
 
 def headers(content: bytes, timestamp: str | None = None, **changes: str | None) -> dict[str, str]:
-    """What Grafana sends with a body; a changed header is named with underscores, None leaves it out."""
+    """Grafana's headers of a body; names of changed ones have underscores, None leaves a header out."""
     timestamp = timestamp or str(int(time.time()))
     message = timestamp.encode() + b":" + content
-    given = {
+    values = {
         "authorization": f"Bearer {TOKEN}",
         "content_type": "application/json",
         "x_grafana_alerting_timestamp": timestamp,
@@ -120,11 +120,11 @@ def headers(content: bytes, timestamp: str | None = None, **changes: str | None)
         ).hexdigest(),
         **changes,
     }
-    return {n.replace("_", "-"): value for n, value in given.items() if value is not None}
+    return {n.replace("_", "-"): value for n, value in values.items() if value is not None}
 
 
 def send(client: Any, content: bytes | None = None, **changes: Any) -> Any:
-    """The answer to a notification."""
+    """The response to a notification."""
     content = body() if content is None else content
     return client.post("/hooks/grafana", content=content, headers=headers(content, **changes))
 
@@ -136,12 +136,12 @@ def status(client: Any) -> Any:
 
 
 def started(folder: Path) -> list[str]:
-    """What each stand-in was told that has started."""
+    """The arguments and environment of each started stand-in."""
     return [path.read_text() for path in sorted(folder.glob("started-*"))]
 
 
 def ended(client: Any) -> Any:
-    """The last run, once none runs any more."""
+    """The last run, once none runs."""
 
     def last() -> Any:
         now = status(client)
@@ -151,5 +151,5 @@ def ended(client: Any) -> Any:
 
 
 def let_go(folder: Path) -> None:
-    """Let the stand-ins of a folder end."""
+    """Make the stand-ins of a folder end."""
     (folder / "go").touch()

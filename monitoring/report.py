@@ -11,7 +11,7 @@ from typing import Any
 
 from heart import files
 from heart.drift.snapshot import DriftSnapshot, narrowed, take_snapshot
-from heart.locale.language import LANGUAGES, Language, translate
+from heart.locale.language import LANGUAGES, Language
 from heart.predictions.log import LogConfigurationError, LogUnavailable, PredictionLog
 from heart.registry import local_store
 from heart.registry.errors import RegistryUnavailable, VersionRejected
@@ -20,19 +20,14 @@ from heart.schema import SchemaError
 from heart.settings import MODEL, SharedSettings, read
 from heart.web.drift import by_ratio, compared_html, drift_html
 from heart.web.markup import STYLE
+from heart.web.templates import environment, render
 from monitoring.monitor import last_patients
 from monitoring.settings import DriftSettings
 
 EXPERIMENT = "heart-disease-drift"
 PATH = Path("reports/drift.html")  # not in plots/, whose files go with a version of the model
 
-# What the page's theme calls the colours of style.css.
-COLOURS = """:root { --border-color-primary: #e2e8f0; --background-fill-primary: #fff;
-  --background-fill-secondary: #f8fafc; --body-text-color: #1e293b;
-  --body-text-color-subdued: #475569; }
-body { font-family: system-ui, sans-serif; color: var(--body-text-color); max-width: 60rem;
-  margin: 2rem auto; padding: 0 1rem; display: grid; gap: 1rem; }
-@media (min-width: 760px) { .all { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; } }"""
+TEMPLATES = environment(Path(__file__).parent / "templates")
 
 
 class ReportError(Exception):
@@ -41,15 +36,14 @@ class ReportError(Exception):
 
 def html(snapshot: DriftSnapshot, language: Language) -> str:
     """The whole report: the verdict, then each feature compared, the most drifted first."""
-    features = "".join(compared_html(snapshot, name, language) for name in by_ratio(snapshot))
-    title = translate("drift_title", language)
-    return f"""<!doctype html>
-<html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>{COLOURS}
-{STYLE}</style></head>
-<body>{drift_html(snapshot, language)}<div class="all">{features}</div></body></html>
-"""
+    return render(
+        TEMPLATES,
+        "report.html",
+        language,
+        style=STYLE,
+        verdict=drift_html(snapshot, language),
+        features=[compared_html(snapshot, name, language) for name in by_ratio(snapshot)],
+    )
 
 
 def take_look(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:

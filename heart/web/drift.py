@@ -1,17 +1,19 @@
 """The tab about drift, as HTML: how far the last patients are from those that the model learnt from."""
 
 from dataclasses import dataclass
-from html import escape
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from heart.drift.baseline import COLUMNS, Column
 from heart.drift.snapshot import DriftSnapshot
 from heart.locale.language import Language, number, of, translate, unit
 from heart.schema import MEASUREMENTS
-from heart.web.markup import message_html, section
+from heart.web.templates import environment, render
+
+_TEMPLATES = environment()
 
 # What of a feature, its share now and in training, whether among those in whom it is known.
 Share = tuple[str, float, float, bool]
@@ -27,6 +29,26 @@ class Compared:
     column: Column
     before: Any
     now: Any
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A feature's bar: its ratio, and if it has drifted what has changed most."""
+
+    label: str
+    value: float
+    text: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A pair of bars: the share of patients in a bucket in training and now."""
+
+    label: str
+    before: float
+    now: float
+    text: str
 
 
 def compared(snapshot: DriftSnapshot, name: str) -> Compared:
@@ -53,52 +75,46 @@ def by_ratio(snapshot: DriftSnapshot) -> list[str]:
     return sorted(features, key=lambda name: (-features[name].ratio, COLUMNS.index(name)))
 
 
-def drift_html(snapshot: DriftSnapshot | None, language: Language) -> str:
+def drift_html(snapshot: DriftSnapshot | None, language: Language) -> Markup:
     """The verdict, and each feature with its ratio."""
     if snapshot is None:
-        return message_html(translate("drift_unknown", language), language)
+        return render(_TEMPLATES, "drift.html", language, text="")
     policy = snapshot.reference.policy
     share, stream = f"{policy.false_alarms:.0%}", number(policy.stream, language, ",d")
-    how = translate("drift_how", language, share=share, stream=stream)
-    parts = [_verdict(snapshot, language)]
-    if snapshot.report.features:
-        parts += [f'<p class="small">{escape(how)}</p>', _ratios(snapshot, language)]
-    return section(translate("drift_title", language), "".join(parts), language)
+    text, kind = _verdict(snapshot, language)
+    ratios = [_ratio(snapshot, name, language) for name in by_ratio(snapshot)]
+    return render(
+        _TEMPLATES,
+        "drift.html",
+        language,
+        text=text,
+        kind=kind,
+        how=translate("drift_how", language, share=share, stream=stream),
+        ratios=ratios,
+        scale=max([1.5, *(ratio.value for ratio in ratios)]),
+    )
 
 
-def _verdict(snapshot: DriftSnapshot, language: Language) -> str:
+def _verdict(snapshot: DriftSnapshot, language: Language) -> tuple[str, str]:
+    """The result of the check as a sentence, and the kind of its message."""
     report = snapshot.report
-    told = {"rows": report.window_rows, "version": snapshot.version}
+    values = {"rows": report.window_rows, "version": snapshot.version}
     if report.drifted is None:
-        text = translate("drift_few", language, minimum=report.minimum_rows, **told)
-        return message_html(text, language)
+        return translate("drift_few", language, minimum=report.minimum_rows, **values), "info"
     names = [label_of(n, language) for n in by_ratio(snapshot) if report.features[n].drifted]
     if not names:
-        return message_html(translate("drift_none", language, **told), language, "good")
-    text = translate("drift_found", language, names=", ".join(names), **told)
-    return message_html(f"{text} {translate('drift_found_how', language)}", language, "warn")
+        return translate("drift_none", language, **values), "good"
+    text = translate("drift_found", language, names=", ".join(names), **values)
+    return f"{text} {translate('drift_found_how', language)}", "warn"
 
 
-def _ratios(snapshot: DriftSnapshot, language: Language) -> str:
-    features = snapshot.report.features
-    scale = max(1.5, *(finding.ratio for finding in features.values()))
-    rows = "".join(_ratio(snapshot, name, scale, language) for name in by_ratio(snapshot))
-    return f'<ul class="bars ratios">{rows}</ul>'
-
-
-def _ratio(snapshot: DriftSnapshot, name: str, scale: float, language: Language) -> str:
+def _ratio(snapshot: DriftSnapshot, name: str, language: Language) -> Ratio:
     finding = snapshot.report.features[name]
-    flag = f' <strong class="flag">{escape(translate("drift_flag", language))}</strong>'
-    said = f'<span class="said">{escape(change(compared(snapshot, name), language))}</span>'
-    ratio = number(finding.ratio, language, ".2f")
-    kind = "over" if finding.drifted else "within"
-    return (
-        f'<li><span class="what">{escape(label_of(name, language))}{flag * finding.drifted}</span>'
-        f'<span class="lane" aria-hidden="true"><i class="{kind}" '
-        f'style="left:0;width:{100 * finding.ratio / scale:.1f}%"></i>'
-        f'<b style="left:{100 / scale:.1f}%"></b></span>'
-        f'<span class="points">{escape(translate("drift_times", language, ratio=ratio))}</span>'
-        f"{said * finding.drifted}</li>"
+    return Ratio(
+        label_of(name, language),
+        finding.ratio,
+        number(finding.ratio, language, ".2f"),
+        change(compared(snapshot, name), language) if finding.drifted else "",
     )
 
 
@@ -178,31 +194,25 @@ def _edge(column: Column, value: float, language: Language) -> str:
     return f"{shown} {unit(column.measurement, language)}".strip() if column.measurement else shown
 
 
-def compared_html(snapshot: DriftSnapshot | None, name: str, language: Language) -> str:
+def compared_html(snapshot: DriftSnapshot | None, name: str, language: Language) -> Markup:
     """A feature's values in training and in the last patients, side by side; of too few, nothing."""
     if snapshot is None or not snapshot.report.features:
-        return ""
-    found = compared(snapshot, name)
-    before, now = (counts / counts.sum() for counts in (found.before, found.now))
-    longest = float(max(before.max(), now.max()))
-    rows = "".join(
-        _pair(label, b, a, longest)
-        for label, b, a in zip(bucket_labels(found.column, language), before, now, strict=True)
-        if a or b
-    )
-    legend = "".join(
-        f'<span><i class="key {kind}"></i>{escape(translate(f"drift_{kind}", language, rows=patients))}</span>'
-        for kind, patients in (("before", found.before.sum()), ("now", found.now.sum()))
-    )
-    words = f'<p class="said">{escape(change(found, language))}</p>'
-    inside = f'{words}<p class="legend">{legend}</p><ul class="bars pairs">{rows}</ul>'
-    return section(label_of(name, language), inside, language)
-
-
-def _pair(label: str, before: float, now: float, longest: float) -> str:
-    return (
-        f'<li><span class="what">{escape(label)}</span><span class="lane" aria-hidden="true">'
-        f'<i class="before" style="width:{100 * before / longest:.1f}%"></i>'
-        f'<i class="now" style="width:{100 * now / longest:.1f}%"></i></span>'
-        f'<span class="points">{escape(f"{_percent(before)} → {_percent(now)}")}</span></li>'
+        return Markup()
+    feature = compared(snapshot, name)
+    before, now = (counts / counts.sum() for counts in (feature.before, feature.now))
+    labels = bucket_labels(feature.column, language)
+    return render(
+        _TEMPLATES,
+        "compared.html",
+        language,
+        title=label_of(name, language),
+        change=change(feature, language),
+        before=feature.before.sum(),
+        now=feature.now.sum(),
+        longest=float(max(before.max(), now.max())),
+        buckets=[
+            Bucket(label, b, n, f"{_percent(b)} → {_percent(n)}")
+            for label, b, n in zip(labels, before, now, strict=True)
+            if b or n
+        ],
     )

@@ -14,6 +14,7 @@ from heart.predictions.tables import SOURCES
 from heart.schema import MEASUREMENTS, OUTCOME, Measurement
 from heart.web.drift import label_of
 from serve.ui.callbacks import NOT_MEASURED
+from serve.ui.templates import page_html
 
 # For an event: without the queue, whose state is one process's, and not in the API.
 PLAIN: dict[str, Any] = {"queue": False, "api_visibility": "private"}
@@ -33,7 +34,7 @@ def browser_text(name: str) -> Any:
 
 def heading(key: str, language: Language, level: int) -> str:
     """A text of the form as a heading."""
-    return f'<h{level} lang="{language}">{translate(key, language)}</h{level}>'
+    return page_html("heading", language, text=translate(key, language), level=level)
 
 
 def translations(translated: Mapping[str, Any], language: Language) -> list[Any]:
@@ -59,7 +60,7 @@ def _title(key: str, language: Language) -> str:
         return translate(key, language)
     if key in FORM:
         return heading(key, language, 1 if key == "title" else 2)
-    return f'<p lang="{language}">{translate(key, language)}</p>'
+    return page_html("paragraph", language, text=translate(key, language))
 
 
 def _field_texts(measurement: Measurement, language: Language) -> dict[str, Any]:

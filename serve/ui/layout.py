@@ -11,16 +11,12 @@ from serve.ui.callbacks import Callbacks
 from serve.ui.components import PLAIN, browser_text, heading, static, translations
 from serve.ui.form import number_fields, patient_tab
 from serve.ui.scores import table_help_html
+from serve.ui.templates import page_html
 from serve.ui.uploads import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     import gradio as gr
 
-# Not Gradio's own field for a file, which would send it before any event and to a folder of the server.
-FILE_FIELD = (
-    "<label>${value}"
-    f'<input type="file" accept=".csv,text/csv" data-limit="{MAX_FILE_BYTES}"></label>'
-)
 FILE_CHOSEN = "element.addEventListener('change', () => trigger('upload'))"
 
 
@@ -73,7 +69,8 @@ def _table_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -
         help_text = gr.HTML()
         translated["upload"] = gr.HTML(
             translate("upload", "en"),
-            html_template=FILE_FIELD,
+            # Not Gradio's own field for a file, which would send it before any event and to a folder of the server.
+            html_template=page_html("file_field", "en", limit=MAX_FILE_BYTES),
             js_on_load=FILE_CHOSEN,
             elem_id="upload",
         )

@@ -14,12 +14,13 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from heart.http.admission import NO_TELEMETRY, READING, ConcurrencyLimiter, again, whole_body
-from heart.locale.language import LANGUAGES, for_browser, preferred, translate, translate_all
+from heart.locale.language import LANGUAGES, for_browser, preferred, translate_all
 from heart.web.markup import STYLE
 from serve.service import Service
 from serve.settings import Settings
 from serve.ui.calls import CallFilter, contain_errors, input_counts, is_allowed
 from serve.ui.layout import create_page
+from serve.ui.templates import page_html
 from serve.ui.theme import theme
 from serve.ui.uploads import MAX_ENCODED
 
@@ -126,13 +127,7 @@ def _refusal(scope: Scope) -> Response | None:
 def _waiting(scope: Scope, *, broken: bool) -> Response:
     """A page that opens itself again, until the real one is there."""
     language = preferred(Headers(scope=scope).get("accept-language", ""))
-    keys = ("broken",) if broken else ("waiting", "waiting_how")
-    lines = "".join(f"<p>{translate(key, language)}</p>" for key in keys)
-    again = "" if broken else f'<meta http-equiv="refresh" content="{RETRY_SECONDS}">'
-    html = f"""<!doctype html><html lang="{language}"><head><meta charset="utf-8">{again}
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>Heart disease</title>
-<style>body {{ font-family: system-ui, sans-serif; margin: 20vh auto; max-width: 32rem;
-padding: 0 1rem; color: #334155; }}</style></head><body role="status">{lines}</body></html>"""
+    html = page_html("waiting", language, broken=broken, seconds=RETRY_SECONDS)
     headers = {"Retry-After": str(RETRY_SECONDS), "Vary": "Accept-Language"}
     return HTMLResponse(html, 503, headers)
 

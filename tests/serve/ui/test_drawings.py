@@ -1,5 +1,6 @@
 """What is drawn and written as HTML: the answer, scores, and the tab about the model."""
 
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import fields, replace
 
@@ -8,8 +9,8 @@ import pytest
 
 from heart.locale.language import LANGUAGES, Language
 from serve.explain import Assessment, assess
-from serve.ui.about import about_html, calibration
-from serve.ui.answer import answer_html, gauge, icons
+from serve.ui.about import about_html
+from serve.ui.answer import answer_html
 from serve.ui.scores import scored_html, table_problems_html
 from serve.ui.table import read_table
 from tests.serve.ui.page_fixture import ID, PATIENT, a_table, an_answer, random_patient, tiny_model
@@ -20,7 +21,8 @@ def test_every_answer_is_well_formed(language: Language) -> None:
     random = np.random.default_rng(1)
     for _ in range(10):
         found = assess(tiny_model(), random_patient(random))
-        ET.fromstring(answer_html(found, "<b>&", language).replace("<br>", "<br/>"))  # noqa: S314
+        html = str(answer_html(found, "<b>&", language))
+        ET.fromstring(html.replace("<br>", "<br/>"))  # noqa: S314
 
 
 def test_the_answer_holds_the_number_itself() -> None:
@@ -34,15 +36,17 @@ def test_the_answer_holds_the_number_itself() -> None:
 
 
 def test_as_many_circles_are_filled_as_people_are_sick() -> None:
-    drawn = icons(28, "en")
+    found = replace(assess(tiny_model(), PATIENT), risk=0.28)
+    html = answer_html(found, ID, "en")
 
-    assert (drawn.count('class="sick"'), drawn.count('class="well"')) == (28, 72)
+    assert (html.count('class="sick"'), html.count('class="well"')) == (28, 72)
 
 
 def test_drawings_are_described() -> None:
-    found = assess(tiny_model(), PATIENT)
-    for drawn in (gauge(found, "en"), icons(3, "en"), calibration(tiny_model().calibration, "en")):
-        assert 'role="img"><title>' in drawn
+    html = answer_html(assess(tiny_model(), PATIENT), ID, "en") + about_html(tiny_model(), "en")
+
+    assert html.count('role="img"') == 3
+    assert len(re.findall(r'role="img">\s*<title>[^<]', html)) == 3
 
 
 def test_what_people_give_is_escaped() -> None:

@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector
 
 from docs.markdown import code, table
 from heart.dataset.formats import ALIASES, CODINGS, COLUMNS
+from heart.locale.catalog import DEFAULT
+from heart.locale.language import label
 from heart.predictions.log import PredictionLog
 from heart.schema import MEASUREMENTS, OUTCOME
 from heart.settings import Variables, variable
@@ -178,7 +180,12 @@ def parameters(section: str) -> str:
 def measurements() -> str:
     """The measurements and the outcome, as the API takes them."""
     rows = [
-        [code(m.name), m.label.en, m.expected, "required" if m.required else "may be missing"]
+        [
+            code(m.name),
+            label(m, DEFAULT),
+            m.expected,
+            "required" if m.required else "may be missing",
+        ]
         for m in (*MEASUREMENTS, OUTCOME)
     ]
     return table(["column", "meaning", "valid value", ""], rows)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from heart.drift.baseline import COLUMNS, Column
 from heart.drift.snapshot import DriftSnapshot
-from heart.locale.language import Language, number, of, translate, unit
+from heart.locale.language import Language, category_labels, label, number, translate, unit
 from heart.schema import MEASUREMENTS
 from heart.web.templates import environment, render
 
@@ -66,7 +66,7 @@ def compared(snapshot: DriftSnapshot, name: str) -> Compared:
 def label_of(name: str, language: Language) -> str:
     """The name of a measurement, or of the model's score, for people."""
     measurement = next((m for m in MEASUREMENTS if m.name == name), None)
-    return of(measurement.label, language) if measurement else translate("drift_score", language)
+    return label(measurement, language) if measurement else translate("drift.score", language)
 
 
 def by_ratio(snapshot: DriftSnapshot) -> list[str]:
@@ -89,7 +89,7 @@ def drift_html(snapshot: DriftSnapshot | None, language: Language) -> Markup:
         language,
         text=text,
         kind=kind,
-        how=translate("drift_how", language, share=share, stream=stream),
+        how=translate("drift.how", language, share=share, stream=stream),
         ratios=ratios,
         scale=max([1.5, *(ratio.value for ratio in ratios)]),
     )
@@ -100,12 +100,12 @@ def _verdict(snapshot: DriftSnapshot, language: Language) -> tuple[str, str]:
     report = snapshot.report
     values = {"rows": report.window_rows, "version": snapshot.version}
     if report.drifted is None:
-        return translate("drift_few", language, minimum=report.minimum_rows, **values), "info"
+        return translate("drift.too_few", language, minimum=report.minimum_rows, **values), "info"
     names = [label_of(n, language) for n in by_ratio(snapshot) if report.features[n].drifted]
     if not names:
-        return translate("drift_none", language, **values), "good"
-    text = translate("drift_found", language, names=", ".join(names), **values)
-    return f"{text} {translate('drift_found_how', language)}", "warn"
+        return translate("drift.none", language, **values), "good"
+    text = translate("drift.drifted", language, names=", ".join(names), **values)
+    return f"{text} {translate('drift.drifted_how', language)}", "warn"
 
 
 def _ratio(snapshot: DriftSnapshot, name: str, language: Language) -> Ratio:
@@ -123,7 +123,7 @@ def change(found: Compared, language: Language) -> str:
     rows, known = int(found.now.sum()), int(found.now[:-1].sum())
     shares = [_missing(found, language), *_values(found, language)]
     what, now, before, among = max(shares, key=lambda share: abs(share[1] - share[2]))
-    key = "drift_change_known" if among and known < rows else "drift_change"
+    key = "drift.change_known" if among and known < rows else "drift.change"
     told = {"rows": rows, "known": known, "now": _percent(now), "before": _percent(before)}
     return translate(key, language, what=what, **told)
 
@@ -135,7 +135,7 @@ def _percent(share: float) -> str:
 
 def _missing(found: Compared, language: Language) -> Share:
     now, before = (float(counts[-1] / counts.sum()) for counts in (found.now, found.before))
-    return translate("drift_missing", language), now, before, False
+    return translate("drift.missing", language), now, before, False
 
 
 def _values(found: Compared, language: Language) -> list[Share]:
@@ -146,7 +146,7 @@ def _values(found: Compared, language: Language) -> list[Share]:
     labels = bucket_labels(found.column, language)[:-1]
     if not found.column.choices:
         over = [
-            (translate("drift_over", language, edge=_edge(found.column, edge, language)), i)
+            (translate("drift.over", language, edge=_edge(found.column, edge, language)), i)
             for i, edge in enumerate(found.column.edges[1:], start=2)
         ]
         return [
@@ -160,28 +160,28 @@ def _values(found: Compared, language: Language) -> list[Share]:
 
 def bucket_labels(column: Column, language: Language) -> list[str]:
     """What the buckets of a column hold, the one of missing values last."""
-    if column.choices:
-        inner = [of(choice.label, language) for choice in column.choices]
-        inner.append(translate("drift_other", language))
+    if column.measurement and column.choices:
+        inner = [*category_labels(column.measurement, language).values()]
+        inner.append(translate("drift.other", language))
     else:
         inner = _ranges(column, language)
-    return [*inner, translate("drift_missing", language)]
+    return [*inner, translate("drift.missing", language)]
 
 
 def _ranges(column: Column, language: Language) -> list[str]:
     edges, step = column.edges, column.measurement.step if column.measurement else 0.0
     if not edges:
-        return [translate("drift_other", language)]
+        return [translate("drift.other", language)]
     between = []
     for low, high in pairwise(edges):
         first = low + step
         ends = [first, high] if high - first > step / 2 else [high]
         between.append("–".join(_number(column, end, language) for end in ends))  # noqa: RUF001
-    under = translate("drift_under", language, edge=_edge(column, edges[0] + step, language))
+    under = translate("drift.under", language, edge=_edge(column, edges[0] + step, language))
     return [
         under,
         *between,
-        translate("drift_over", language, edge=_edge(column, edges[-1], language)),
+        translate("drift.over", language, edge=_edge(column, edges[-1], language)),
     ]
 
 

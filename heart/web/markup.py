@@ -41,8 +41,8 @@ def _plain(value: Any) -> Any:
 def note_html(version: str | None, language: Language) -> Markup:
     """The permanent note."""
     model = (
-        translate("no_model", language)
+        translate("page.no_model", language)
         if version is None
-        else translate("model_version", language, version=version)
+        else translate("page.model_version", language, version=version)
     )
     return render(_TEMPLATES, "note.html", language, model=model)

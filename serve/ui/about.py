@@ -5,8 +5,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from heart.locale.language import Language, number, of, translate
-from heart.locale.texts import FIGURES, GROUPS
+from heart.locale.catalog import CATALOGS
+from heart.locale.language import Language, number, translate
 from heart.registry.model_version import Model
 from serve.ui.templates import page_html
 
@@ -15,13 +15,14 @@ GROUP_FIGURES = ("roc_auc", "accuracy", "recall", "brier")
 
 def about_html(model: Model, language: Language) -> Markup:
     """What the model is made of and how good it is: figures with intervals, calibration, groups."""
+    names = CATALOGS[language].figures
     figures = [
-        [of(text, language), _with_interval(model.figures, name, language)]
-        for name, text in FIGURES.items()
+        [text, _with_interval(model.figures, name, language)]
+        for name, text in names.items()
         if model.figures.get(name) is not None
     ]
-    heading = [translate("group", language), translate("patients", language)]
-    heading += [of(FIGURES[name], language).split(" (")[0] for name in GROUP_FIGURES]
+    heading = [translate("model.group", language), translate("model.patients", language)]
+    heading += [names[name].split(" (")[0] for name in GROUP_FIGURES]
     return page_html(
         "about",
         language,
@@ -34,10 +35,11 @@ def about_html(model: Model, language: Language) -> Markup:
 
 def _groups(groups: Mapping[str, Any], language: Language) -> list[list[str]]:
     """A row for each group of patients; groups that the catalogue does not name come last."""
-    order = [*GROUPS, *(name for name in groups if name not in GROUPS)]
+    names = CATALOGS[language].patient_groups
+    order = [*names, *(name for name in groups if name not in names)]
     return [
         [
-            of(GROUPS[name], language) if name in GROUPS else name,
+            names.get(name, name),
             str(groups[name].get("rows", "")),
             *(_with_interval(groups[name], figure, language) for figure in GROUP_FIGURES),
         ]

@@ -1,13 +1,14 @@
 """The answer for one patient, as HTML and SVG."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from heart.locale.language import Language, number, of, percent, translate, unit, value_of
+from heart.locale.language import Language, label, number, percent, translate, unit, value_of
 from heart.schema import NAMES
-from serve.explain import BY_NAME, Assessment, Unusual, sentence
+from serve.explain import BY_NAME, Assessment, Unusual
 from serve.ui.templates import page_html
 
 
@@ -17,7 +18,7 @@ class Bar:
 
     label: str
     value: str
-    direction: str
+    raises: bool
     points: str
     start: float
     width: float
@@ -35,7 +36,7 @@ def answer_html(answer: Assessment, prediction_id: str, language: Language) -> M
         warnings=[_warning(warning, language) for warning in answer.warnings],
         bars=_bars(answer, language),
         ranges=[
-            (of(BY_NAME[name].label, language), low, high)
+            (label(BY_NAME[name], language), low, high)
             for name, (low, high) in answer.could_be.items()
         ],
         total=len(NAMES),
@@ -45,13 +46,52 @@ def answer_html(answer: Assessment, prediction_id: str, language: Language) -> M
 
 def _interval(answer: Assessment, language: Language) -> str:
     if answer.low is None or answer.high is None:
-        return translate("no_interval", language)
-    return translate("interval", language, low=percent(answer.low), high=percent(answer.high))
+        return translate("answer.no_interval", language)
+    return translate(
+        "answer.interval", language, low=percent(answer.low), high=percent(answer.high)
+    )
 
 
 def _verdict(answer: Assessment, language: Language) -> str:
-    key = "presence" if answer.risk >= answer.threshold else "absence"
+    above = answer.risk >= answer.threshold
+    key = "answer.above_threshold" if above else "answer.below_threshold"
     return translate(key, language, threshold=percent(answer.threshold))
+
+
+def sentence(answer: Assessment, language: Language) -> str:
+    """The answer in plain words."""
+    difference = round(100 * answer.risk) - round(100 * answer.average)
+    sign = 0 if abs(difference) < 2 else 1 if difference > 0 else -1
+    key = {1: "answer.higher", -1: "answer.lower", 0: "answer.same"}[sign]
+    text = translate(
+        key,
+        language,
+        who=_person(answer.patient, language),
+        risk=percent(answer.risk),
+        average=percent(answer.average),
+    )
+    return f"{text}{_main_reason(answer, sign, language)}."
+
+
+def _person(patient: Mapping[str, Any], language: Language) -> str:
+    key = {"male": "answer.man", "female": "answer.woman"}[patient["sex"]]
+    return translate(key, language, age=f"{patient['age']:g}")
+
+
+def _main_reason(answer: Assessment, sign: int, language: Language) -> str:
+    """The measurement that moves the risk most in the direction `sign`; none if it is small."""
+    contributions = {
+        name: sign * contribution
+        for name, contribution in answer.contributions.items()
+        if name not in ("age", "sex")
+    }
+    name = max(contributions, key=lambda name: contributions[name], default=None)
+    if name is None or contributions[name] < 0.01:
+        return ""
+    measurement = BY_NAME[name]
+    value = value_of(measurement, answer.patient[name], language)
+    key = "answer.raised_by" if sign > 0 else "answer.lowered_by"
+    return translate(key, language, label=f"{label(measurement, language)} ({value})")
 
 
 def _bars(answer: Assessment, language: Language) -> list[Bar]:
@@ -68,9 +108,9 @@ def _bar(name: str, value: Any, contribution: float, longest: float, language: L
     measurement, length = BY_NAME[name], contribution / longest
     sign = "+" if contribution >= 0 else "−"  # noqa: RUF001 - a minus sign, as wide as the plus
     return Bar(
-        label=of(measurement.label, language),
+        label=label(measurement, language),
         value=value_of(measurement, value, language),
-        direction="raises" if contribution >= 0 else "lowers",
+        raises=contribution >= 0,
         points=f"{sign}{number(abs(100 * contribution), language, '.1f')}",
         start=50 + 50 * min(length, 0),
         width=50 * abs(length),
@@ -80,9 +120,9 @@ def _bar(name: str, value: Any, contribution: float, longest: float, language: L
 def _warning(warning: Unusual, language: Language) -> str:
     measurement = BY_NAME[warning.name]
     return translate(
-        "unusual",
+        "answer.out_of_range",
         language,
-        label=of(measurement.label, language),
+        label=label(measurement, language),
         value=value_of(measurement, warning.value, language),
         low=number(warning.low, language),
         high=f"{number(warning.high, language)} {unit(measurement, language)}".strip(),

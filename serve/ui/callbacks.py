@@ -31,6 +31,12 @@ NOT_MEASURED = "not_measured"
 FIELDS = ("patient", "prediction_id", "model_version")
 ENTRIES = ("prediction_id", "outcome", "source", "replace")  # of an outcome, by their elements
 
+RECORDED = {
+    "created": "outcome.created",
+    "same": "outcome.same",
+    "replaced": "outcome.replaced",
+}  # the message for what the log has done with an outcome
+
 
 @dataclass(frozen=True)
 class Callbacks:
@@ -44,14 +50,14 @@ class Callbacks:
         language = language_of(language)
         measured = [None if value == NOT_MEASURED else value for value in values]
         patient, problems = read_form(measured, language)
-        inputs, note = dict(zip(NAMES, measured, strict=True)), translate("stale", language)
+        inputs, note = dict(zip(NAMES, measured, strict=True)), translate("answer.stale", language)
         if problems:
             self._count(problems)
             return answer_to(inputs, problems_html(problems, language), note, language), None
         try:
             (answer,) = await self.service.predict([patient])
         except (NoModel, LogUnavailable):
-            message = message_html(translate("unavailable", language), language, "bad")
+            message = message_html(translate("page.unavailable", language), language, "bad")
             return answer_to(inputs, message, note, language), None
         held = json.dumps(
             dict(
@@ -74,16 +80,16 @@ class Callbacks:
         """The answer that a browser holds as JSON, in a language; it is not logged again."""
         held = _object(held)
         if set(held) != set(FIELDS):
-            return message_html(translate("empty", language), language)
+            return message_html(translate("answer.empty", language), language)
         values = held["patient"] if isinstance(held["patient"], dict) else {}
         patient, problems = read_form([values.get(name) for name in NAMES], language)
         model = self._model_of(held["model_version"])
         if problems or model is None:
-            return message_html(translate("changed", language), language)
+            return message_html(translate("answer.model_changed", language), language)
         # A full patient takes the model 8192 rows: not on the loop that answers the API.
         found = await asyncio.to_thread(assess, model, patient)
         answer = answer_html(found, str(held["prediction_id"])[:32], language)
-        return answer_to(patient, answer, translate("stale", language), language)
+        return answer_to(patient, answer, translate("answer.stale", language), language)
 
     def _model_of(self, version: Any) -> Model | None:
         """The model of a version: the current one, or the one before if it was just replaced."""
@@ -96,7 +102,7 @@ class Callbacks:
         try:
             model = self.service.model()
         except NoModel:
-            return message_html(translate("no_model", language), language), note_html(
+            return message_html(translate("page.no_model", language), language), note_html(
                 None, language
             )
         return about_html(model, language), note_html(model.version, language)
@@ -118,7 +124,7 @@ class Callbacks:
         if content is None:
             return ""
         if self.tables.statistics().tasks_waiting >= WAITING_TABLES:
-            return message_html(translate("unavailable", language), language, "bad")
+            return message_html(translate("page.unavailable", language), language, "bad")
         async with self.tables:
             return await self._score(content, language)
 
@@ -126,9 +132,9 @@ class Callbacks:
         try:
             data = await asyncio.to_thread(file_bytes, content)
         except TooLong:
-            return message_html(translate("too_large", language), language, "bad")
+            return message_html(translate("table.too_large", language), language, "bad")
         except (TypeError, ValueError):
-            return message_html(translate("not_text", language), language, "bad")
+            return message_html(translate("table.not_text", language), language, "bad")
         table, problems = await asyncio.to_thread(read_table, data, language)
         if problems:
             self._count(problems)
@@ -136,7 +142,7 @@ class Callbacks:
         try:
             answers = await self.service.predict(table.patients)
         except (NoModel, LogUnavailable):
-            return message_html(translate("unavailable", language), language, "bad")
+            return message_html(translate("page.unavailable", language), language, "bad")
         return await asyncio.to_thread(scored_html, table, answers, language)
 
     async def record(
@@ -149,26 +155,26 @@ class Callbacks:
         )
         inputs = dict(zip(ENTRIES, (prediction_id or "", outcome, source, replace), strict=True))
         message = message_html(translate(key, language), language, kind)
-        return answer_to(inputs, message, translate("stale_outcome", language), language)
+        return answer_to(inputs, message, translate("outcome.stale", language), language)
 
     def _record(
         self, prediction_id: str, outcome: Any, source: Any, replace: bool
     ) -> tuple[str, str]:
         if outcome not in [choice.name for choice in OUTCOME.choices] or source not in SOURCES:
-            return "choose", "bad"
+            return "outcome.incomplete", "bad"
         try:
             Feedback(prediction_id=prediction_id, outcome=outcome, source=source)
         except ValueError:
-            return "bad_id", "bad"
+            return "outcome.invalid_id", "bad"
         try:
-            done = self.service.record_outcome(prediction_id, outcome, source, replace)
+            recorded = self.service.record_outcome(prediction_id, outcome, source, replace)
         except UnknownPrediction:
-            return "unknown_id", "bad"
+            return "outcome.unknown_id", "bad"
         except OutcomeConflict:
-            return "conflict", "bad"
+            return "outcome.conflict", "bad"
         except LogUnavailable:
-            return "unavailable", "bad"
-        return done, "good"
+            return "page.unavailable", "bad"
+        return RECORDED[recorded], "good"
 
 
 def _object(text: Any) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class CallFilter:
             if scope["path"] == CALL:
                 call = self._checked(await Request(scope, receive).body())
                 if call is None:
-                    refusal = JSONResponse({"error": translate_all("stale_page")}, 422)
+                    refusal = JSONResponse({"error": translate_all("page.out_of_date")}, 422)
                     await refusal(scope, receive, send)
                     return
                 receive = again(json.dumps(call).encode(), receive)
@@ -116,6 +116,6 @@ def _contained(handler: Callable[..., Any]) -> Callable[..., Any]:
             return await asyncio.to_thread(handler, *values)
         except Exception as error:  # noqa: BLE001  # whatever it is, its message may quote a value
             report_error(error)
-            raise gr.Error(translate_all("page_fault"), print_exception=False) from None
+            raise gr.Error(translate_all("page.internal_error"), print_exception=False) from None
 
     return contained

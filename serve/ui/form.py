@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from heart.locale.catalog import DEFAULT
 from heart.schema import MEASUREMENTS, Measurement
 from serve.ui.callbacks import NOT_MEASURED, Callbacks
 from serve.ui.components import PLAIN, browser_text, heading, static
@@ -54,7 +55,7 @@ def number_fields(fields: Sequence[Any]) -> list[Any]:
 def _example_buttons(translated: dict[str, Any]) -> dict[str, Any]:
     import gradio as gr
 
-    translated["examples"] = gr.HTML(heading("examples", "en", 2), elem_classes="group-title")
+    translated["examples"] = gr.HTML(heading("examples", DEFAULT, 2), elem_classes="group-title")
     with gr.Row(elem_id="examples"):
         for name in EXAMPLES:
             translated[name] = gr.Button(browser_text(name), size="sm", min_width=100)
@@ -66,7 +67,7 @@ def _group(group: str, translated: dict[str, Any]) -> list[Any]:
     import gradio as gr
 
     key = f"group_{group}"
-    translated[key] = gr.HTML(heading(key, "en", 2), elem_classes="group-title")
+    translated[key] = gr.HTML(heading(key, DEFAULT, 2), elem_classes="group-title")
     with gr.Group():
         found = {m.name: _field(m) for m in MEASUREMENTS if m.group == group}
     translated |= found

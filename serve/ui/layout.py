@@ -1,9 +1,11 @@
 """The tabs, and the language that all of them are in."""
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from heart.locale.language import LANGUAGE_NAMES, language_of, translate
+from heart.locale.catalog import DEFAULT
+from heart.locale.language import LANGUAGE_NAMES, LANGUAGE_TAGS, form_texts, language_of
 from heart.predictions.tables import SOURCES
 from heart.schema import OUTCOME
 from serve.service import Service
@@ -44,10 +46,10 @@ def create_page(service: Service) -> "gr.Blocks":
     with gr.Blocks(title="Heart disease", analytics_enabled=False) as blocks:
         translated: dict[str, Any] = {}
         with gr.Row(elem_id="top"):
-            translated["title"] = gr.HTML(heading("title", "en", 1), elem_id="title")
+            translated["title"] = gr.HTML(heading("title", DEFAULT, 1), elem_id="title")
             language = gr.Radio(
                 [(name, code) for code, name in LANGUAGE_NAMES.items()],
-                value="en", label=browser_text("language"), elem_id="language", interactive=True,
+                value=DEFAULT, label=browser_text("language"), elem_id="language", interactive=True,
             )  # fmt: skip
             translated["language"] = language
         with gr.Tabs(overflow_behavior="wrap"):
@@ -68,9 +70,9 @@ def _table_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -
     with gr.Tab(browser_text("tab_table")) as translated["tab_table"]:
         help_text = gr.HTML()
         translated["upload"] = gr.HTML(
-            translate("upload", "en"),
+            form_texts(DEFAULT)["upload"],
             # Not Gradio's own field for a file, which would send it before any event and to a folder of the server.
-            html_template=page_html("file_field", "en", limit=MAX_FILE_BYTES),
+            html_template=page_html("file_field", DEFAULT, limit=MAX_FILE_BYTES),
             js_on_load=FILE_CHOSEN,
             elem_id="upload",
         )
@@ -145,6 +147,12 @@ def _about_tab(translated: dict[str, Any]) -> Any:
         return gr.HTML()
 
 
+def browser_language() -> str:
+    """The script that chooses the language by the browser's."""
+    script = static("browser_language.js")
+    return script.replace("__TAGS__", json.dumps(LANGUAGE_TAGS)).replace("__DEFAULT__", DEFAULT)
+
+
 def _connect_language(blocks: Any, handlers: Callbacks, parts: Parts) -> None:
     """Write what is made on the server in the browser's language, and all in that of the switch."""
     made = [parts.answer, parts.help, parts.about, parts.note, *parts.drift]
@@ -167,7 +175,7 @@ def _connect_language(blocks: Any, handlers: Callbacks, parts: Parts) -> None:
     common = {"preprocess": False, "show_progress": "hidden"} | PLAIN
     loaded = blocks.load(
         begin, [parts.language], [*made, *shown, *numbers],
-        js=static("browser_language.js"), **common,
+        js=browser_language(), **common,
     )  # fmt: skip
     loaded.success(None, js=static("mark_stale.js"), **PLAIN)
     loaded.success(None, js=static("name_choices.js"), **PLAIN)

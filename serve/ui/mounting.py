@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from heart.http.admission import NO_TELEMETRY, READING, ConcurrencyLimiter, again, whole_body
-from heart.locale.language import LANGUAGES, for_browser, preferred, translate_all
+from heart.locale.language import LANGUAGES, browser_texts, preferred, translate_all
 from heart.web.markup import STYLE
 from serve.service import Service
 from serve.settings import Settings
@@ -161,14 +161,14 @@ def build(service: Service, token: str | None, folder: Path) -> FastAPI:
         footer_links=[],
         run_history=False,
         auth=None if token is None else _password(token),
-        auth_message=translate_all("password"),
+        auth_message=translate_all("page.password"),
         show_error=False,
         app_kwargs={"telemetry": NO_TELEMETRY},
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=False,
         pwa=False,
-        i18n=gr.I18n(**{language: for_browser(language) for language in LANGUAGES}),
+        i18n=gr.I18n(**{language: browser_texts(language) for language in LANGUAGES}),
         theme=theme(),
         css=STYLE,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from heart.locale.language import Language, expected, number, of, percent, translate, value_of
+from heart.locale.language import Language, expected, label, number, percent, translate, value_of
 from heart.schema import MEASUREMENTS, OUTCOME
 from serve.api.models import MAX_BATCH
 from serve.explain import BY_NAME
@@ -27,9 +27,9 @@ def table_help_html(language: Language) -> Markup:
     return page_html(
         "table_help",
         language,
-        intro=translate("table_intro", language, rows=rows, echoed=echoed),
+        intro=translate("table.intro", language, rows=rows, echoed=echoed),
         rows=[
-            [m.name, of(m.label, language), expected(m, language, names=True)] for m in MEASUREMENTS
+            [m.name, label(m, language), expected(m, language, names=True)] for m in MEASUREMENTS
         ],
     )
 
@@ -45,10 +45,10 @@ def scored_html(table: Table, answers: Sequence[Mapping[str, Any]], language: La
     """The first scores of a table, and the rest as a file that lies in the page itself."""
     heading = [
         *table.echoed,
-        of(BY_NAME["age"].label, language),
-        of(BY_NAME["sex"].label, language),
-        translate("risk", language),
-        of(OUTCOME.label, language),
+        label(BY_NAME["age"], language),
+        label(BY_NAME["sex"], language),
+        translate("answer.risk", language),
+        label(OUTCOME, language),
     ]
     shown = answers[:SHOWN]
     return page_html(

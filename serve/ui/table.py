@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heart.locale.language import Language, expected, number, of, translate
+from heart.locale.language import Language, expected, label, number, translate
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement, SchemaError
 from heart.spreadsheet import harmless
 from serve.api.models import MAX_BATCH
@@ -61,7 +61,7 @@ def read_table(data: bytes, language: Language) -> tuple[Table, list[Problem]]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return nothing, [Problem(1, "", translate("not_text", language))]
+        return nothing, [Problem(1, "", translate("table.not_text", language))]
     first = text.split("\n", 1)[0]
     semicolons = ";" in first and "," not in first
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=";" if semicolons else ",")
@@ -71,14 +71,18 @@ def read_table(data: bytes, language: Language) -> tuple[Table, list[Problem]]:
             return nothing, problems
         return _read_lines(lines, heading, semicolons, language)
     except csv.Error:
-        return nothing, [Problem(lines.line_num, "", translate("not_csv", language))]
+        return nothing, [Problem(lines.line_num, "", translate("table.not_csv", language))]
 
 
 def _heading_problems(heading: Sequence[str], language: Language) -> list[Problem]:
-    found = [("no_column", m.name) for m in MEASUREMENTS if m.required and m.name not in heading]
+    found = [
+        ("table.missing_column", m.name)
+        for m in MEASUREMENTS
+        if m.required and m.name not in heading
+    ]
     known = (*NAMES, *ECHOED)
-    found += [("unknown_column", name) for name in heading if name not in known]
-    found += [("twice", name) for name in known if heading.count(name) > 1]
+    found += [("table.unknown_column", name) for name in heading if name not in known]
+    found += [("table.duplicate_column", name) for name in known if heading.count(name) > 1]
     return [Problem(1, name, translate(key, language, column=name[:40])) for key, name in found]
 
 
@@ -91,7 +95,7 @@ def _read_lines(
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(heading):
-            text = translate("width", language, found=len(cells), expected=len(heading))
+            text = translate("table.cell_count", language, found=len(cells), expected=len(heading))
             problems.append(Problem(lines.line_num, "", text))
             continue
         if len(table.patients) == MAX_BATCH:
@@ -99,7 +103,7 @@ def _read_lines(
                 Problem(
                     lines.line_num,
                     "",
-                    translate("too_many", language, rows=number(MAX_BATCH, language, ",d")),
+                    translate("table.too_many", language, rows=number(MAX_BATCH, language, ",d")),
                 )
             ]
         row = dict(zip(heading, (cell.strip() for cell in cells), strict=True))
@@ -107,7 +111,7 @@ def _read_lines(
         for name, column in table.echoed.items():
             column.append(row[name])
     if not table.patients and not problems:
-        problems.append(Problem(1, "", translate("no_rows", language)))
+        problems.append(Problem(1, "", translate("table.no_rows", language)))
     return table, problems
 
 
@@ -133,9 +137,11 @@ def _read(
     measurement: Measurement, value: Any, language: Language, *, names: bool = False
 ) -> tuple[Any, str]:
     """The value for the model and the log, and what is wrong with it if anything is."""
-    name = measurement.name if names else of(measurement.label, language)
+    name = measurement.name if names else label(measurement, language)
     if value is None:
-        return None, translate("required", language, label=name) if measurement.required else ""
+        return None, translate(
+            "input.required", language, label=name
+        ) if measurement.required else ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         value = "?"
     try:
@@ -144,9 +150,11 @@ def _read(
         short = isinstance(value, int | float) and abs(value) < 1e300
         text = number(value, language) if short else str(value)[:40]
         meant = expected(measurement, language, names=names)
-        return None, translate("refused", language, label=name, value=text, expected=meant)
+        return None, translate("input.invalid", language, label=name, value=text, expected=meant)
     if math.isnan(code):
-        return None, translate("required", language, label=name) if measurement.required else ""
+        return None, translate(
+            "input.required", language, label=name
+        ) if measurement.required else ""
     return (measurement.choices[int(code)].name if measurement.choices else code), ""
 
 

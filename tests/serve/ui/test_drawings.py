@@ -67,6 +67,7 @@ def test_about_the_model_shows_figures_with_intervals() -> None:
 
     assert "0,93 (0,86–0,98)" in html  # noqa: RUF001 - as written there
     assert "73 pasien uji" in html
+    assert re.search(r"\b32\b", html)  # of them with the disease
 
 
 def test_about_a_model_without_figures_says_so() -> None:

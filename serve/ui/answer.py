@@ -70,7 +70,7 @@ def sentence(answer: Assessment, language: Language) -> str:
         risk=percent(answer.risk),
         average=percent(answer.average),
     )
-    return f"{text}{_main_reason(answer, sign, language)}."
+    return f"{text} {_main_contribution(answer, sign, language)}".strip()
 
 
 def _person(patient: Mapping[str, Any], language: Language) -> str:
@@ -78,7 +78,7 @@ def _person(patient: Mapping[str, Any], language: Language) -> str:
     return translate(key, language, age=f"{patient['age']:g}")
 
 
-def _main_reason(answer: Assessment, sign: int, language: Language) -> str:
+def _main_contribution(answer: Assessment, sign: int, language: Language) -> str:
     """The measurement that moves the risk most in the direction `sign`; none if it is small."""
     contributions = {
         name: sign * contribution
@@ -90,8 +90,8 @@ def _main_reason(answer: Assessment, sign: int, language: Language) -> str:
         return ""
     measurement = BY_NAME[name]
     value = value_of(measurement, answer.patient[name], language)
-    key = "answer.raised_by" if sign > 0 else "answer.lowered_by"
-    return translate(key, language, label=f"{label(measurement, language)} ({value})")
+    name_and_value = f"{label(measurement, language)} ({value})"
+    return translate("answer.main_contribution", language, label=name_and_value)
 
 
 def _bars(answer: Assessment, language: Language) -> list[Bar]:

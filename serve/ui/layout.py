@@ -127,13 +127,13 @@ def _drift_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -
                     [("", "")], value="", label=browser_text("drift_feature"), filterable=False,
                     elem_id="drift_feature", interactive=True, scale=3,
                 )  # fmt: skip
-                translated["look_again"] = gr.Button(
-                    browser_text("look_again"), scale=1, min_width=110, elem_id="look_again"
+                translated["refresh"] = gr.Button(
+                    browser_text("refresh"), scale=1, min_width=110, elem_id="refresh"
                 )
             compared = gr.HTML(elem_id="compared")
     translated["drift_feature"] = feature
     gr.on(
-        [tab.select, translated["look_again"].click, feature.input],
+        [tab.select, translated["refresh"].click, feature.input],
         handlers.drift, [language, feature], [verdict, compared], preprocess=False,
         show_progress="hidden", **PLAIN,
     )  # fmt: skip

@@ -48,7 +48,7 @@ def scored_html(table: Table, answers: Sequence[Mapping[str, Any]], language: La
         label(BY_NAME["age"], language),
         label(BY_NAME["sex"], language),
         translate("answer.risk", language),
-        label(OUTCOME, language),
+        translate("table.prediction", language),
     ]
     shown = answers[:SHOWN]
     return page_html(

@@ -95,7 +95,7 @@ def _read_lines(
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(heading):
-            text = translate("table.cell_count", language, found=len(cells), expected=len(heading))
+            text = translate("table.cell_count", language, cells=len(cells), expected=len(heading))
             problems.append(Problem(lines.line_num, "", text))
             continue
         if len(table.patients) == MAX_BATCH:

@@ -95,10 +95,10 @@ def test_a_value_unlike_the_training_patients_is_warned_of() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({}, ("higher than", "man of 57", "lebih tinggi daripada", "laki-laki berusia 57")),
+        ({}, ("higher than", "57-year-old man", "lebih tinggi daripada", "laki-laki berusia 57")),
         (
             {"sex": "female", "chest_pain_type": "non_anginal_pain", "exercise_angina": "no"},
-            ("lower than", "woman of 57", "lebih rendah daripada", "perempuan berusia 57"),
+            ("lower than", "57-year-old woman", "lebih rendah daripada", "perempuan berusia 57"),
         ),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from heart.locale.language import form_texts, translate
 from heart.schema import NAMES, encode
 from monitoring.monitor import DriftMonitor
 from serve.ui.uploads import MAX_FILE_BYTES
@@ -30,8 +31,8 @@ def test_a_patient_is_filled_in_and_assessed(visit: Any, server: Running) -> Non
     risk = someone.assess()
 
     assert risk == pytest.approx(risk_of(PATIENT), abs=1e-5)
-    assert f"{round(100 * risk)} of 100 people like this" in someone.text("#answer")
-    assert "7 of 13 measurements given" in someone.text("#answer")
+    assert translate("answer.frequency", "en", count=round(100 * risk)) in someone.text("#answer")
+    assert translate("answer.given", "en", given=7, all=13) in someone.text("#answer")
     assert someone.background("#answer p:text('Estimated risk')") == "rgba(0, 0, 0, 0)"
     assert server.count() == before + 1
     # What was entered is in no address.
@@ -43,7 +44,7 @@ def test_age_and_sex_are_enough_and_nothing_else_is_assumed(visit: Any) -> None:
     someone.fill(age=61, sex="female")
 
     assert someone.assess() == pytest.approx(risk_of({"age": 61, "sex": "female"}), abs=1e-5)
-    assert "2 of 13 measurements given" in someone.text("#answer")
+    assert translate("answer.given", "en", given=2, all=13) in someone.text("#answer")
 
 
 def test_a_number_that_is_filled_in_and_emptied_is_not_measured(visit: Any) -> None:
@@ -68,7 +69,7 @@ def test_a_value_out_of_bounds_is_explained(visit: Any, server: Running) -> None
 
 def test_an_example_fills_the_form(visit: Any) -> None:
     someone = visit()
-    someone.page.get_by_role("button", name="Woman, 62, little known").click()
+    someone.page.get_by_role("button", name=form_texts("en")["example_little"]).click()
     someone.page.wait_for_function("document.querySelector('#age input').value === '62'")
 
     patient = {"age": 62, "sex": "female", "chest_pain_type": "atypical_angina", "resting_bp": 138}
@@ -85,8 +86,8 @@ def test_the_switch_changes_the_language_of_form_and_answer(visit: Any, server: 
 
     assert "Usia (tahun, 18–110)" in someone.text("#age")  # noqa: RUF001 - as it is shown
     assert "Tidak diukur" in someone.text("#thallium")
-    assert "orang seperti ini" in someone.text("#answer")
-    assert "Nilai risiko" in someone.text("#predict")
+    assert translate("answer.title", "id") in someone.text("#answer")
+    assert form_texts("id")["predict"] in someone.text("#predict")
     assert "Bukan alat medis" in someone.text("#note")
     assert someone.page.get_attribute("html", "lang") == "id"
     assert someone.risk() == risk
@@ -102,7 +103,7 @@ def test_an_indonesian_browser_gets_indonesian(visit: Any) -> None:
 
     assert "Risiko penyakit arteri koroner" in someone.text("#title")
     assert "Jenis kelamin" in someone.text("#sex")
-    assert "2 dari 13 pengukuran diberikan" in someone.text("#answer")
+    assert translate("answer.given", "id", given=2, all=13) in someone.text("#answer")
     assert someone.page.is_checked("#language input[value=id]")
     someone.tab("Tabel pasien")
     assert "Satu baris per pasien" in someone.text("[role=tabpanel]:visible")
@@ -143,7 +144,7 @@ def test_a_bad_table_is_explained_by_line(visit: Any, server: Running, tmp_path:
     someone.page.wait_for_selector("#scored [role=alert]")
 
     shown = someone.text("#scored")
-    assert "Nothing was scored; errors: 2" in shown
+    assert translate("table.rejected", "en", errors=2) in shown
     assert re.search(r"3\s+age\s+age is 12; expected a whole number from 18 to 110 years", shown)
     assert re.search(r"4\s+sex\s+sex is unknown; expected one of female, male", shown)
     assert server.count() == before
@@ -176,7 +177,7 @@ def test_an_outcome_is_recorded(visit: Any, server: Running) -> None:
     someone.page.click("#record")
     someone.page.wait_for_selector("#recorded .message.good")
 
-    assert "The outcome is recorded." in someone.text("#recorded")
+    assert translate("outcome.created", "en") in someone.text("#recorded")
     found = server.service.log.get(prediction_id)
     assert found is not None
     assert (found["outcome"], found["source"]) == ("presence", "angiography")

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from heart.locale.language import LANGUAGES, Language
+from heart.locale.language import LANGUAGES, Language, translate
 from serve.explain import Assessment, assess
 from serve.ui.about import about_html
 from serve.ui.answer import answer_html
@@ -30,8 +30,8 @@ def test_the_answer_holds_the_number_itself() -> None:
     html = answer_html(found, ID, "en")
 
     assert f'value="{found.risk:.6f}"' in html
-    assert f"{found.frequency} of 100 people like this" in html
-    assert "7 of 13 measurements given" in html
+    assert translate("answer.frequency", "en", count=found.frequency) in html
+    assert translate("answer.given", "en", given=7, all=13) in html
     assert ID in html
 
 
@@ -73,7 +73,7 @@ def test_about_the_model_shows_figures_with_intervals() -> None:
 def test_about_a_model_without_figures_says_so() -> None:
     html = about_html(replace(tiny_model(), figures={}, calibration=[]), "en")
 
-    assert "No figures came with this version." in html
+    assert translate("model.no_figures", "en") in html
 
 
 def test_the_answer_has_all_that_the_assessment_has() -> None:

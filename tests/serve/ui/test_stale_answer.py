@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from heart.locale.language import form_texts
 from heart.schema import MEASUREMENTS, Measurement
 from serve.ui.examples import EXAMPLES
 from tests.serve.ui.page_fixture import ID, PATIENT
@@ -60,11 +61,11 @@ def test_a_number_that_is_not_finished_marks_the_answer(visit: Any) -> None:
     assert is_marked(visitor)
 
 
-@pytest.mark.parametrize("button", ["Woman, 62, little known", "Clear the form"])
+@pytest.mark.parametrize("button", ["example_little", "clear"])
 def test_filling_the_form_marks_the_answer_without_the_server(visit: Any, button: str) -> None:
     visitor = assessed(visit, PATIENT)
     visitor.context.set_offline(True)
-    visitor.page.get_by_role("button", name=button).click()
+    visitor.page.get_by_role("button", name=form_texts("en")[button]).click()
     visitor.page.wait_for_selector(STALE)
 
     assert visitor.page.input_value("#cholesterol input") == ""
@@ -72,7 +73,7 @@ def test_filling_the_form_marks_the_answer_without_the_server(visit: Any, button
 
 def test_the_next_answer_is_not_marked(visit: Any) -> None:
     visitor = assessed(visit, PATIENT)
-    visitor.page.get_by_role("button", name="Woman, 62, little known").click()
+    visitor.page.get_by_role("button", name=form_texts("en")["example_little"]).click()
     visitor.page.wait_for_selector(STALE)
     visitor.page.click("#predict")
     visitor.page.wait_for_selector(FRESH)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from heart.locale.language import translate
 from heart.schema import NAMES
 from serve.api.models import MAX_BATCH
 from serve.ui.scores import scored_html, table_problems_html
@@ -30,11 +31,11 @@ def test_a_form_with_age_and_sex_is_a_patient() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"sex": "male"}, "Age is needed."),
-        ({"age": 57}, "Sex is needed."),
+        ({"sex": "male"}, "Age is required."),
+        ({"age": 57}, "Sex is required."),
         ({"age": 12, "sex": "male"}, "Age is 12; expected a whole number from 18 to 110 years."),
         ({"age": 57.5, "sex": "male"}, "Age is 57.5; expected a whole number"),
-        ({"age": float("nan"), "sex": "male"}, "Age is needed."),
+        ({"age": float("nan"), "sex": "male"}, "Age is required."),
         ({"age": float("inf"), "sex": "male"}, "Age is inf;"),
         ({"age": [1], "sex": "male"}, "Age is ?;"),
         ({"age": True, "sex": "male"}, "Age is ?;"),
@@ -102,7 +103,7 @@ def test_a_table_that_is_no_text() -> None:
 def test_a_table_that_is_no_csv_is_not_said_to_be_no_text() -> None:
     _, problems = a_table(f'age,sex\n57,"{"x" * 200_000}"\n')
 
-    assert problems == [(2, "", "This cannot be read as CSV.")]
+    assert problems == [(2, "", translate("table.not_csv", "en"))]
 
 
 def test_a_table_has_at_most_so_many_patients() -> None:

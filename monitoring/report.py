@@ -18,7 +18,7 @@ from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.loading import load
 from heart.schema import SchemaError
 from heart.settings import MODEL, SharedSettings, read
-from heart.web.drift import by_ratio, compared_html, drift_html
+from heart.web.drift import by_ratio, comparison_html, drift_html
 from heart.web.markup import STYLE
 from heart.web.templates import environment, render
 from monitoring.monitor import last_patients
@@ -42,7 +42,7 @@ def html(snapshot: DriftSnapshot, language: Language) -> str:
         language,
         style=STYLE,
         verdict=drift_html(snapshot, language),
-        features=[compared_html(snapshot, name, language) for name in by_ratio(snapshot)],
+        features=[comparison_html(snapshot, name, language) for name in by_ratio(snapshot)],
     )
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 DEFAULT = "en"
 
@@ -14,7 +15,7 @@ class Catalog(BaseModel):
     """All texts of one language, and how it writes numbers.
 
     Measurements, categories, units and sources have the names of the schema and of the prediction log.
-    `form` is handed to the browser as it is; `messages` may have placeholders, and their keys are
+    `form` is sent to the browser as it is; `messages` may have placeholders, and their keys are
     "section.name".
     """
 
@@ -22,8 +23,8 @@ class Catalog(BaseModel):
 
     name: str
     tags: tuple[str, ...]
-    decimal: str
-    thousands: str
+    decimal: Annotated[str, Field(min_length=1, max_length=1)]
+    thousands: Annotated[str, Field(min_length=1, max_length=1)]
     measurements: dict[str, str]
     categories: dict[str, dict[str, str]]
     units: dict[str, str]

@@ -1,7 +1,7 @@
-"""Texts and numbers as a language has them.
+"""Texts and numbers in a language.
 
-A text made on the server takes the language as an argument; those of the form are also handed to the
-browser, which chooses by its own.
+Texts made on the server take the language as an argument. Those of the form are also sent to the
+browser, which chooses the language at first.
 """
 
 import re
@@ -26,7 +26,7 @@ def translate(key: str, language: Language, **values: Any) -> str:
 
 
 def translate_all(key: str) -> str:
-    """A text without placeholders in all languages, where the visitor's is not known."""
+    """A text without placeholders in all languages, for a visitor whose language is unknown."""
     return " / ".join(translate(key, language) for language in LANGUAGES)
 
 
@@ -49,12 +49,12 @@ def preferred(accept_language: str) -> Language:
 
 def number(value: float, language: Language, form: str = ".10g") -> str:
     """A number with the decimal sign of the language."""
-    signs = {".": CATALOGS[language].decimal, ",": CATALOGS[language].thousands}
-    return f"{value:{form}}".translate(str.maketrans(signs))
+    signs = CATALOGS[language].decimal + CATALOGS[language].thousands
+    return f"{value:{form}}".translate(str.maketrans(".,", signs))
 
 
 def percent(share: float) -> str:
-    """A share as a whole percentage; never 0 % or 100 %, which no model knows."""
+    """A share as a whole percentage; never 0 % or 100 %, which no model can predict."""
     if share < 0.01:
         return "<1%"
     return ">99%" if share > 0.99 else f"{share:.0%}"
@@ -76,7 +76,7 @@ def category_labels(measurement: Measurement, language: Language) -> dict[str, s
 
 
 def unit(measurement: Measurement, language: Language) -> str:
-    """The unit in words, empty if there is none."""
+    """The unit, empty if there is none."""
     return CATALOGS[language].units[measurement.unit] if measurement.unit else ""
 
 
@@ -90,7 +90,7 @@ def field_label(measurement: Measurement, language: Language) -> str:
 
 
 def expected(measurement: Measurement, language: Language, *, names: bool = False) -> str:
-    """What a valid value is; for a table the names of the categories, not their labels."""
+    """A description of the valid values; `names` uses the names of categories, not their labels."""
     if measurement.choices:
         labels = category_labels(measurement, language)
         return translate(
@@ -102,7 +102,7 @@ def expected(measurement: Measurement, language: Language, *, names: bool = Fals
 
 
 def value_of(measurement: Measurement, value: Any, language: Language) -> str:
-    """A value as people write it: with its unit, or the label of its category."""
+    """A value with its unit, or the label of its category."""
     if any(choice.name == value for choice in measurement.choices):
         return category_label(measurement, value, language)
     if isinstance(value, int | float):
@@ -124,5 +124,5 @@ def form_texts(language: Language) -> dict[str, str]:
 
 
 def browser_texts(language: Language) -> dict[str, str]:
-    """The texts of the form for the browser to choose from; a prefix, since Gradio has keys of its own."""
+    """The texts of the form for Gradio, with a prefix that separates them from Gradio's own texts."""
     return {f"heart_{key}": text for key, text in form_texts(language).items()}

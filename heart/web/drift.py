@@ -1,4 +1,4 @@
-"""The tab about drift, as HTML: how far the last patients are from those that the model learnt from."""
+"""The drift tab and the drift report, as HTML: the last patients compared with the training patients."""
 
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -15,15 +15,12 @@ from heart.web.templates import environment, render
 
 _TEMPLATES = environment()
 
-# What of a feature, its share now and in training, whether among those in whom it is known.
-Share = tuple[str, float, float, bool]
-
 
 @dataclass(frozen=True)
-class Compared:
-    """One measurement, or the score, in training and in the window of its finding.
+class Comparison:
+    """One measurement, or the score, in training and in the window with its largest ratio.
 
-    `before` and `now` are patients by bucket; the last bucket is of those in whom it is missing.
+    `before` and `now` are counts of patients by bucket; the last bucket is "not measured".
     """
 
     column: Column
@@ -32,8 +29,26 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The share of patients with some property now and in training.
+
+    `of_known` says that it is a share of the patients in whom the feature is known.
+    """
+
+    label: str
+    now: float
+    before: float
+    of_known: bool = True
+
+    @property
+    def difference(self) -> float:
+        """How much the share has changed, without the sign."""
+        return abs(self.now - self.before)
+
+
+@dataclass(frozen=True)
 class Ratio:
-    """A feature's bar: its ratio, and if it has drifted what has changed most."""
+    """A feature's bar: its ratio, and the largest change if it has drifted."""
 
     label: str
     value: float
@@ -51,19 +66,19 @@ class Bucket:
     text: str
 
 
-def compared(snapshot: DriftSnapshot, name: str) -> Compared:
-    """What was counted of a feature; the look must have a verdict."""
+def comparison(snapshot: DriftSnapshot, name: str) -> Comparison:
+    """The counts of a feature; the check must have a result."""
     columns = snapshot.reference.columns
-    place = [column.name for column in columns].index(name)
+    position = [column.name for column in columns].index(name)
     starts = list(accumulate((column.buckets for column in columns), initial=0))
-    return Compared(
-        columns[place],
-        np.array([*columns[place].counts, columns[place].missing]),
-        snapshot.counts[snapshot.windows[name]][starts[place] : starts[place + 1]],
+    return Comparison(
+        columns[position],
+        np.array([*columns[position].counts, columns[position].missing]),
+        snapshot.counts[snapshot.windows[name]][starts[position] : starts[position + 1]],
     )
 
 
-def label_of(name: str, language: Language) -> str:
+def feature_label(name: str, language: Language) -> str:
     """The name of a measurement, or of the model's score, for people."""
     measurement = next((m for m in MEASUREMENTS if m.name == name), None)
     return label(measurement, language) if measurement else translate("drift.score", language)
@@ -101,7 +116,7 @@ def _verdict(snapshot: DriftSnapshot, language: Language) -> tuple[str, str]:
     values = {"rows": report.window_rows, "version": snapshot.version}
     if report.drifted is None:
         return translate("drift.too_few", language, minimum=report.minimum_rows, **values), "info"
-    names = [label_of(n, language) for n in by_ratio(snapshot) if report.features[n].drifted]
+    names = [feature_label(n, language) for n in by_ratio(snapshot) if report.features[n].drifted]
     if not names:
         return translate("drift.none", language, **values), "good"
     text = translate("drift.drifted", language, names=", ".join(names), **values)
@@ -111,61 +126,70 @@ def _verdict(snapshot: DriftSnapshot, language: Language) -> tuple[str, str]:
 def _ratio(snapshot: DriftSnapshot, name: str, language: Language) -> Ratio:
     finding = snapshot.report.features[name]
     return Ratio(
-        label_of(name, language),
+        feature_label(name, language),
         finding.ratio,
         number(finding.ratio, language, ".2f"),
-        change(compared(snapshot, name), language) if finding.drifted else "",
+        largest_change(comparison(snapshot, name), language) if finding.drifted else "",
     )
 
 
-def change(found: Compared, language: Language) -> str:
-    """What of a feature has changed most, in words: the largest difference of two shares."""
-    rows, known = int(found.now.sum()), int(found.now[:-1].sum())
-    shares = [_missing(found, language), *_values(found, language)]
-    what, now, before, among = max(shares, key=lambda share: abs(share[1] - share[2]))
-    key = "drift.change_known" if among and known < rows else "drift.change"
-    told = {"rows": rows, "known": known, "now": _percent(now), "before": _percent(before)}
-    return translate(key, language, what=what, **told)
+def largest_change(comparison: Comparison, language: Language) -> str:
+    """The property of a feature whose share has changed most, as a sentence."""
+    rows, known = int(comparison.now.sum()), int(comparison.now[:-1].sum())
+    shares = [_missing(comparison, language), *_values(comparison, language)]
+    share = max(shares, key=lambda share: share.difference)
+    key = "drift.change_known" if share.of_known and known < rows else "drift.change"
+    return translate(
+        key,
+        language,
+        what=share.label,
+        rows=rows,
+        known=known,
+        now=_percent(share.now),
+        before=_percent(share.before),
+    )
 
 
 def _percent(share: float) -> str:
-    """Of counted patients: some are not rounded to none."""
+    """A share of counted patients; a small one is not rounded to 0%."""
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
-def _missing(found: Compared, language: Language) -> Share:
-    now, before = (float(counts[-1] / counts.sum()) for counts in (found.now, found.before))
-    return translate("drift.missing", language), now, before, False
+def _missing(comparison: Comparison, language: Language) -> Share:
+    sides = (comparison.now, comparison.before)
+    now, before = (float(counts[-1] / counts.sum()) for counts in sides)
+    return Share(translate("drift.missing", language), now, before, of_known=False)
 
 
-def _values(found: Compared, language: Language) -> list[Share]:
-    """The share of each category, or under or above each edge of a number; none if nobody's is known."""
-    if not found.now[:-1].any():
+def _values(comparison: Comparison, language: Language) -> list[Share]:
+    """The shares of the categories, or of the numbers below the first and above each other edge.
+
+    Empty if the feature is known in no patient.
+    """
+    if not comparison.now[:-1].any():
         return []
-    now, before = (counts[:-1] / max(counts[:-1].sum(), 1) for counts in (found.now, found.before))
-    labels = bucket_labels(found.column, language)[:-1]
-    if not found.column.choices:
-        over = [
-            (translate("drift.over", language, edge=_edge(found.column, edge, language)), i)
-            for i, edge in enumerate(found.column.edges[1:], start=2)
-        ]
-        return [
-            (labels[0], float(now[0]), float(before[0]), True),
-            *((label, float(now[i:].sum()), float(before[i:].sum()), True) for label, i in over),
-        ]
-    return [
-        (label, float(a), float(b), True) for label, a, b in zip(labels, now, before, strict=True)
-    ]
+    sides = (comparison.now[:-1], comparison.before[:-1])
+    now, before = (counts / max(counts.sum(), 1) for counts in sides)
+    column = comparison.column
+    labels = bucket_labels(column, language)[:-1]
+    if column.choices:
+        values = zip(labels, now, before, strict=True)
+        return [Share(label, float(n), float(b)) for label, n, b in values]
+    shares = [Share(labels[0], float(now[0]), float(before[0]))]
+    for bucket, edge in enumerate(column.edges[1:], start=2):
+        label = translate("drift.over", language, edge=_edge(column, edge, language))
+        shares.append(Share(label, float(now[bucket:].sum()), float(before[bucket:].sum())))
+    return shares
 
 
 def bucket_labels(column: Column, language: Language) -> list[str]:
-    """What the buckets of a column hold, the one of missing values last."""
+    """The labels of a column's buckets, that of missing values last."""
     if column.measurement and column.choices:
-        inner = [*category_labels(column.measurement, language).values()]
-        inner.append(translate("drift.other", language))
+        labels = [*category_labels(column.measurement, language).values()]
+        labels.append(translate("drift.other", language))
     else:
-        inner = _ranges(column, language)
-    return [*inner, translate("drift.missing", language)]
+        labels = _ranges(column, language)
+    return [*labels, translate("drift.missing", language)]
 
 
 def _ranges(column: Column, language: Language) -> list[str]:
@@ -190,23 +214,23 @@ def _number(column: Column, value: float, language: Language) -> str:
 
 
 def _edge(column: Column, value: float, language: Language) -> str:
-    shown = _number(column, value, language)
-    return f"{shown} {unit(column.measurement, language)}".strip() if column.measurement else shown
+    text = _number(column, value, language)
+    return f"{text} {unit(column.measurement, language)}".strip() if column.measurement else text
 
 
-def compared_html(snapshot: DriftSnapshot | None, name: str, language: Language) -> Markup:
-    """A feature's values in training and in the last patients, side by side; of too few, nothing."""
+def comparison_html(snapshot: DriftSnapshot | None, name: str, language: Language) -> Markup:
+    """A feature in training and in the last patients, side by side; empty without a result."""
     if snapshot is None or not snapshot.report.features:
         return Markup()
-    feature = compared(snapshot, name)
+    feature = comparison(snapshot, name)
     before, now = (counts / counts.sum() for counts in (feature.before, feature.now))
     labels = bucket_labels(feature.column, language)
     return render(
         _TEMPLATES,
-        "compared.html",
+        "comparison.html",
         language,
-        title=label_of(name, language),
-        change=change(feature, language),
+        title=feature_label(name, language),
+        change=largest_change(feature, language),
         before=feature.before.sum(),
         now=feature.now.sum(),
         longest=float(max(before.max(), now.max())),

@@ -1,4 +1,4 @@
-"""HTML that several parts of the page are made of."""
+"""HTML that several parts of the page use."""
 
 import json
 from collections.abc import Mapping
@@ -17,22 +17,22 @@ _TEMPLATES = environment()
 
 
 def message_html(text: str, language: Language, kind: str = "info") -> Markup:
-    """A sentence instead of an answer; `kind` is info, good, warn or bad."""
+    """A message; `kind` is info, good, warn or bad."""
     return render(_TEMPLATES, "message.html", language, text=text, kind=kind)
 
 
 def answer_to(inputs: Mapping[str, Any], answer: str, note: str, language: Language) -> Markup:
-    """An answer with the inputs that it belongs to, by the id of their element.
+    """An answer with its inputs, by the ids of their elements.
 
-    The browser compares them with those that the page shows, and marks the answer with the note
-    while they differ (static/mark_stale.js). Inputs are as a browser sent them, and so not trusted.
+    The browser compares them with the inputs on the page and marks the answer with the note while they
+    differ (static/mark_stale.js). Inputs come from a browser and are not trusted.
     """
-    known = json.dumps({name: _plain(value) for name, value in inputs.items()})
-    return render(_TEMPLATES, "answer_to.html", language, inputs=known, note=note, answer=answer)
+    content = json.dumps({name: _plain(value) for name, value in inputs.items()})
+    return render(_TEMPLATES, "answer_to.html", language, inputs=content, note=note, answer=answer)
 
 
 def _plain(value: Any) -> Any:
-    """A value as the page's fields have it; None, as an empty one has, for what none can hold."""
+    """A value as the page's fields have it; None, like an empty field, for any other."""
     if isinstance(value, str):
         return value[:MAX_LENGTH]
     return value if isinstance(value, int | float) and abs(value) < 1e300 else None

@@ -1,4 +1,4 @@
-"""The tab about the model, as HTML and SVG: where it is from and how good it is."""
+"""The tab about the model, as HTML and SVG: version, performance and calibration."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ GROUP_FIGURES = ("roc_auc", "accuracy", "recall", "brier")
 
 
 def about_html(model: Model, language: Language) -> Markup:
-    """What the model is made of and how good it is: figures with intervals, calibration, groups."""
+    """Version, figures with intervals, calibration, and figures by group."""
     names = CATALOGS[language].figures
     figures = [
         [text, _with_interval(model.figures, name, language)]

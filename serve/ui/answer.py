@@ -14,7 +14,7 @@ from serve.ui.templates import page_html
 
 @dataclass(frozen=True)
 class Bar:
-    """What a measurement adds to the risk or takes from it; `start` and `width` are percent of the lane."""
+    """The contribution of a measurement to the risk; `start` and `width` are percent of the lane."""
 
     label: str
     value: str
@@ -25,7 +25,7 @@ class Bar:
 
 
 def answer_html(answer: Assessment, prediction_id: str, language: Language) -> Markup:
-    """The answer: number and interval, gauge, natural frequency, what moved it, what is missing."""
+    """The answer: risk and interval, gauge, natural frequency, contributions, missing measurements."""
     return page_html(
         "answer",
         language,
@@ -39,6 +39,7 @@ def answer_html(answer: Assessment, prediction_id: str, language: Language) -> M
             (label(BY_NAME[name], language), low, high)
             for name, (low, high) in answer.could_be.items()
         ],
+        entered=answer.given,
         total=len(NAMES),
         prediction_id=prediction_id,
     )
@@ -95,7 +96,7 @@ def _main_contribution(answer: Assessment, sign: int, language: Language) -> str
 
 
 def _bars(answer: Assessment, language: Language) -> list[Bar]:
-    """What each given measurement adds to or takes from the risk, the largest first."""
+    """The contributions of the measurements, the largest first."""
     contributions = sorted(answer.contributions.items(), key=lambda item: -abs(item[1]))
     longest = abs(contributions[0][1]) if contributions else 0
     return [

@@ -1,7 +1,4 @@
-"""What the tabs are made of: texts that the browser chooses, headings, fields, files.
-
-The browser gets the files in `static/` as they are.
-"""
+"""Parts of the tabs: texts that the browser chooses, headings, fields, and scripts of `static/`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,16 +8,16 @@ from heart.drift.baseline import COLUMNS
 from heart.locale.language import Language, category_labels, field_label, form_texts
 from heart.predictions.tables import SOURCES
 from heart.schema import MEASUREMENTS, OUTCOME, Measurement
-from heart.web.drift import label_of
+from heart.web.drift import feature_label
 from serve.ui.callbacks import NOT_MEASURED
 from serve.ui.templates import page_html
 
-# For an event: without the queue, whose state is one process's, and not in the API.
+# Options of an event: no queue, which would be state of one process, and not in Gradio's API.
 PLAIN: dict[str, Any] = {"queue": False, "api_visibility": "private"}
 
 
 def static(name: str) -> str:
-    """The text of a file for the browser."""
+    """The content of a script."""
     return (Path(__file__).parent / "static" / name).read_text(encoding="utf-8")
 
 
@@ -37,7 +34,7 @@ def heading(key: str, language: Language, level: int) -> str:
 
 
 def translations(translated: Mapping[str, Any], language: Language) -> list[Any]:
-    """An update for each component, given by the key of its text, in their order."""
+    """The updates of the components, which have the keys of their texts, in their order."""
     import gradio as gr
 
     texts = form_texts(language)
@@ -80,12 +77,12 @@ def _choices(measurement: Measurement, language: Language) -> list[tuple[str, st
 
 
 def _more(key: str, language: Language) -> dict[str, Any]:
-    """What a component shows beside its label."""
+    """The properties of a component that depend on the language, beside its label."""
     texts = form_texts(language)
     if key == "language":
         return {"value": language}
     if key == "drift_feature":
-        features = [(label_of(name, language), name) for name in COLUMNS]
+        features = [(feature_label(name, language), name) for name in COLUMNS]
         return {"choices": [(texts["drift_largest"], ""), *features]}
     if key == "prediction_id":
         return {"info": texts["prediction_id_info"]}

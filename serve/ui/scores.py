@@ -1,4 +1,4 @@
-"""The tab for tables, as HTML: what a table looks like, what is wrong with one, and its scores."""
+"""The tab for tables, as HTML: the format, the errors of a table, and its scores."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from serve.explain import BY_NAME
 from serve.ui.table import ECHOED, Problem, Table, scored_csv
 from serve.ui.templates import page_html
 
-SHOWN = 20
+MAX_ROWS = 20  # of a table on the page
 
 
 def problems_html(problems: Sequence[Problem], language: Language) -> Markup:
-    """What is wrong with a form."""
+    """The errors of a form."""
     return page_html("problems", language, problems=problems)
 
 
 def table_help_html(language: Language) -> Markup:
-    """What a table of patients must look like."""
+    """The format of a table of patients."""
     rows, echoed = number(MAX_BATCH, language, ",d"), ", ".join(ECHOED)
     return page_html(
         "table_help",
@@ -36,13 +36,13 @@ def table_help_html(language: Language) -> Markup:
 
 def table_problems_html(problems: Sequence[Problem], language: Language) -> Markup:
     """The first errors of a table, by line."""
-    ordered = sorted(problems, key=lambda problem: problem.line)[:SHOWN]
+    ordered = sorted(problems, key=lambda problem: problem.line)[:MAX_ROWS]
     rows = [[str(problem.line), problem.name[:40], problem.text] for problem in ordered]
     return page_html("table_problems", language, errors=len(problems), rows=rows)
 
 
 def scored_html(table: Table, answers: Sequence[Mapping[str, Any]], language: Language) -> Markup:
-    """The first scores of a table, and the rest as a file that lies in the page itself."""
+    """The first scores of a table, and all scores as a file inside the page."""
     heading = [
         *table.echoed,
         label(BY_NAME["age"], language),
@@ -50,14 +50,16 @@ def scored_html(table: Table, answers: Sequence[Mapping[str, Any]], language: La
         translate("answer.risk", language),
         translate("table.prediction", language),
     ]
-    shown = answers[:SHOWN]
     return page_html(
         "scored",
         language,
         patients=len(answers),
         file=b64encode(scored_csv(table, answers).encode()).decode(),
         heading=heading,
-        rows=[_scored_row(table, answer, row, language) for row, answer in enumerate(shown)],
+        rows=[
+            _scored_row(table, answer, row, language)
+            for row, answer in enumerate(answers[:MAX_ROWS])
+        ],
     )
 
 

@@ -1,4 +1,4 @@
-"""Patients from a form or a CSV file, what is wrong with them, and a file of scores."""
+"""Patients from a form or a CSV file, their errors, and the file of scores."""
 
 import csv
 import io
@@ -12,50 +12,49 @@ from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement, SchemaError
 from heart.spreadsheet import harmless
 from serve.api.models import MAX_BATCH
 
-ECHOED = ("patient_id", OUTCOME.name)  # columns of a table that are handed back unread
+ECHOED = ("patient_id", OUTCOME.name)  # columns that are returned unchanged
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a value; `line` is that of a table, 0 for a form.
+    """An error in a value; `line` is the line of a table, 0 for a form.
 
-    `refused` says that a value was given for a measurement, and the schema does not allow it.
+    `invalid` says that there is a value, which the schema does not allow; otherwise it is missing.
     """
 
     line: int
     name: str
     text: str
-    refused: bool = False
+    invalid: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """Patients as a table held them, and the columns that are handed back with their scores."""
+    """Patients of a table, and the columns that are returned unchanged with the scores."""
 
     patients: list[dict[str, Any]]
     echoed: dict[str, list[str]]
 
 
 def read_form(values: Sequence[Any], language: Language) -> tuple[dict[str, Any], list[Problem]]:
-    """The patient of a form, None where nothing was measured, and what is wrong with it.
+    """The patient of a form, None for what was not measured, and its errors.
 
-    `values` is whatever the browser sent, in the schema's order.
+    `values` is what the browser sent, unchecked, in the schema's order.
     """
     patient: dict[str, Any] = {}
     problems = []
     for measurement, value in zip(MEASUREMENTS, values, strict=True):
-        given = None if value in ("", None) else value
-        found, problem = _read(measurement, given, language)
-        patient[measurement.name] = found
+        content = None if value in ("", None) else value
+        patient[measurement.name], problem = _read(measurement, content, language)
         if problem:
-            problems.append(Problem(0, measurement.name, problem, given is not None))
+            problems.append(Problem(0, measurement.name, problem, content is not None))
     return patient, problems
 
 
 def read_table(data: bytes, language: Language) -> tuple[Table, list[Problem]]:
-    """The patients of a CSV file with the schema's columns, and what is wrong with each line.
+    """The patients of a CSV file with the schema's columns, and the errors by line.
 
-    A file with semicolons, as spreadsheets write it where the decimal sign is a comma, is read too.
+    Spreadsheets separate by semicolons where the decimal sign is a comma: such files are read too.
     """
     nothing = Table([], {})
     try:
@@ -75,15 +74,15 @@ def read_table(data: bytes, language: Language) -> tuple[Table, list[Problem]]:
 
 
 def _heading_problems(heading: Sequence[str], language: Language) -> list[Problem]:
-    found = [
+    errors = [
         ("table.missing_column", m.name)
         for m in MEASUREMENTS
         if m.required and m.name not in heading
     ]
-    known = (*NAMES, *ECHOED)
-    found += [("table.unknown_column", name) for name in heading if name not in known]
-    found += [("table.duplicate_column", name) for name in known if heading.count(name) > 1]
-    return [Problem(1, name, translate(key, language, column=name[:40])) for key, name in found]
+    columns = (*NAMES, *ECHOED)
+    errors += [("table.unknown_column", name) for name in heading if name not in columns]
+    errors += [("table.duplicate_column", name) for name in columns if heading.count(name) > 1]
+    return [Problem(1, name, translate(key, language, column=name[:40])) for key, name in errors]
 
 
 def _read_lines(
@@ -99,13 +98,9 @@ def _read_lines(
             problems.append(Problem(lines.line_num, "", text))
             continue
         if len(table.patients) == MAX_BATCH:
-            return table, [
-                Problem(
-                    lines.line_num,
-                    "",
-                    translate("table.too_many", language, rows=number(MAX_BATCH, language, ",d")),
-                )
-            ]
+            limit = number(MAX_BATCH, language, ",d")
+            text = translate("table.too_many", language, rows=limit)
+            return table, [Problem(lines.line_num, "", text)]
         row = dict(zip(heading, (cell.strip() for cell in cells), strict=True))
         table.patients.append(_read_line(row, lines.line_num, semicolons, problems, language))
         for name, column in table.echoed.items():
@@ -136,12 +131,11 @@ def _read_line(
 def _read(
     measurement: Measurement, value: Any, language: Language, *, names: bool = False
 ) -> tuple[Any, str]:
-    """The value for the model and the log, and what is wrong with it if anything is."""
+    """The value for the model and the log, and its error, empty if it is valid."""
     name = measurement.name if names else label(measurement, language)
+    required = translate("input.required", language, label=name) if measurement.required else ""
     if value is None:
-        return None, translate(
-            "input.required", language, label=name
-        ) if measurement.required else ""
+        return None, required
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         value = "?"
     try:
@@ -149,12 +143,10 @@ def _read(
     except (SchemaError, OverflowError):
         short = isinstance(value, int | float) and abs(value) < 1e300
         text = number(value, language) if short else str(value)[:40]
-        meant = expected(measurement, language, names=names)
-        return None, translate("input.invalid", language, label=name, value=text, expected=meant)
+        valid = expected(measurement, language, names=names)
+        return None, translate("input.invalid", language, label=name, value=text, expected=valid)
     if math.isnan(code):
-        return None, translate(
-            "input.required", language, label=name
-        ) if measurement.required else ""
+        return None, required
     return (measurement.choices[int(code)].name if measurement.choices else code), ""
 
 

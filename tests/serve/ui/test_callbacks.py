@@ -32,15 +32,15 @@ def values(**changes: Any) -> list[Any]:
     return [patient.get(name) for name in NAMES]
 
 
-def content_of(held: str | None) -> dict[str, Any]:
-    assert held is not None
-    return dict(json.loads(held))
+def content_of(state: str | None) -> dict[str, Any]:
+    assert state is not None
+    return dict(json.loads(state))
 
 
 def test_an_answer_is_logged_and_shown(service: Service, handlers: Callbacks) -> None:
-    html, held = asyncio.run(handlers.predict("en", *values()))
+    html, state = asyncio.run(handlers.predict("en", *values()))
 
-    prediction_id = content_of(held)["prediction_id"]
+    prediction_id = content_of(state)["prediction_id"]
     row = service.log.get(prediction_id)
     assert row is not None
     assert f'value="{row["probability"]:.6f}"' in html
@@ -69,15 +69,15 @@ def test_an_answer_carries_its_inputs_as_data(handlers: Callbacks, sent: Any, kn
 
 
 def test_the_choice_not_measured_is_a_missing_value(handlers: Callbacks) -> None:
-    _, held = asyncio.run(handlers.predict("en", *values(thallium="not_measured")))
+    _, state = asyncio.run(handlers.predict("en", *values(thallium="not_measured")))
 
-    assert content_of(held)["patient"]["thallium"] is None
+    assert content_of(state)["patient"]["thallium"] is None
 
 
 def test_a_patient_that_is_not_valid_is_not_logged(service: Service, handlers: Callbacks) -> None:
-    html, held = asyncio.run(handlers.predict("id", *values(age=200)))
+    html, state = asyncio.run(handlers.predict("id", *values(age=200)))
 
-    assert held is None
+    assert state is None
     assert "Usia berisi 200" in html
     assert service.log.count() == 0
 
@@ -85,8 +85,8 @@ def test_a_patient_that_is_not_valid_is_not_logged(service: Service, handlers: C
 def test_another_language_writes_the_answer_again_but_not_the_log(
     service: Service, handlers: Callbacks
 ) -> None:
-    _, held = asyncio.run(handlers.predict("en", *values()))
-    html = asyncio.run(handlers.rewrite("id", held))
+    _, state = asyncio.run(handlers.predict("en", *values()))
+    html = asyncio.run(handlers.rewrite("id", state))
 
     assert re.search(r'<section [^>]*lang="id"', html)
     assert service.log.count() == 1
@@ -96,19 +96,19 @@ def test_the_model_before_a_swap_still_explains_its_answers(tmp_path: Path) -> N
     champion = OneModel()
     with a_service(tmp_path, champion) as service:
         handlers = Callbacks(service)
-        _, held = asyncio.run(handlers.predict("en", *values()))
+        _, state = asyncio.run(handlers.predict("en", *values()))
 
         champion.previous, champion.current = champion.current, tiny_model("8")
-        assert ANSWER in asyncio.run(handlers.rewrite("en", held))
+        assert ANSWER in asyncio.run(handlers.rewrite("en", state))
 
         champion.previous = champion.current
         assert translate("answer.model_changed", "en") in unescape(
-            asyncio.run(handlers.rewrite("en", held))
+            asyncio.run(handlers.rewrite("en", state))
         )
 
 
 @pytest.mark.parametrize(
-    "held",
+    "state",
     [
         None,
         [],
@@ -122,25 +122,25 @@ def test_the_model_before_a_swap_still_explains_its_answers(tmp_path: Path) -> N
         '{"patient": {"age": "<b>"}, "prediction_id": 2, "model_version": []}',
     ],
 )
-def test_what_a_browser_claims_to_hold_is_not_trusted(handlers: Callbacks, held: Any) -> None:
-    assert asyncio.run(handlers.rewrite("en", held)).startswith('<p class="message info"')
+def test_state_from_a_browser_is_not_trusted(handlers: Callbacks, state: Any) -> None:
+    assert asyncio.run(handlers.rewrite("en", state)).startswith('<p class="message info"')
 
 
 def test_without_a_model_the_page_says_so(tmp_path: Path) -> None:
     with a_service(tmp_path, OneModel(None)) as service:
         handlers = Callbacks(service)
-        html, held = asyncio.run(handlers.predict("en", *values()))
+        html, state = asyncio.run(handlers.predict("en", *values()))
 
-        assert held is None
+        assert state is None
         assert UNAVAILABLE in html
         assert translate("page.no_model", "en") in handlers.about("en")[0]
 
 
 def test_without_a_log_the_page_gives_no_answer(service: Service, handlers: Callbacks) -> None:
     service.log.close()
-    html, held = asyncio.run(handlers.predict("en", *values()))
+    html, state = asyncio.run(handlers.predict("en", *values()))
 
-    assert held is None
+    assert state is None
     assert UNAVAILABLE in html
 
 
@@ -194,7 +194,7 @@ def test_a_table_with_an_error_is_not_scored_at_all(
     assert service.log.count() == 0
 
 
-def test_without_a_file_nothing_is_said(handlers: Callbacks) -> None:
+def test_without_a_file_the_message_is_empty(handlers: Callbacks) -> None:
     assert asyncio.run(handlers.score(None, "en")) == ""
 
 
@@ -219,8 +219,8 @@ def test_few_tables_are_in_work_and_a_bounded_number_waits(handlers: Callbacks) 
 
 
 def test_an_outcome_is_recorded(handlers: Callbacks) -> None:
-    _, held = asyncio.run(handlers.predict("en", *values()))
-    prediction_id = content_of(held)["prediction_id"]
+    _, state = asyncio.run(handlers.predict("en", *values()))
+    prediction_id = content_of(state)["prediction_id"]
 
     def record(outcome: str, replace: bool = False) -> str:
         key = f" {prediction_id} "

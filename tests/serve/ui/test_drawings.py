@@ -20,26 +20,26 @@ from tests.serve.ui.page_fixture import ID, PATIENT, a_table, an_answer, random_
 def test_every_answer_is_well_formed(language: Language) -> None:
     random = np.random.default_rng(1)
     for _ in range(10):
-        found = assess(tiny_model(), random_patient(random))
-        html = str(answer_html(found, "<b>&", language))
+        assessment = assess(tiny_model(), random_patient(random))
+        html = str(answer_html(assessment, "<b>&", language))
         ET.fromstring(html.replace("<br>", "<br/>"))  # noqa: S314
 
 
 def test_the_answer_holds_the_number_itself() -> None:
-    found = assess(tiny_model(), PATIENT)
-    html = answer_html(found, ID, "en")
+    assessment = assess(tiny_model(), PATIENT)
+    html = answer_html(assessment, ID, "en")
 
-    assert f'value="{found.risk:.6f}"' in html
-    assert translate("answer.frequency", "en", count=found.frequency) in html
-    assert translate("answer.given", "en", given=7, all=13) in html
+    assert f'value="{assessment.risk:.6f}"' in html
+    assert translate("answer.frequency", "en", count=assessment.frequency) in html
+    assert translate("answer.entered", "en", entered=7, all=13) in html
     assert ID in html
 
 
 def test_as_many_circles_are_filled_as_people_are_sick() -> None:
-    found = replace(assess(tiny_model(), PATIENT), risk=0.28)
-    html = answer_html(found, ID, "en")
+    assessment = replace(assess(tiny_model(), PATIENT), risk=0.28)
+    html = answer_html(assessment, ID, "en")
 
-    assert (html.count('class="sick"'), html.count('class="well"')) == (28, 72)
+    assert (html.count('class="filled"'), html.count('class="empty"')) == (28, 72)
 
 
 def test_drawings_are_described() -> None:
@@ -50,11 +50,11 @@ def test_drawings_are_described() -> None:
 
 
 def test_what_people_give_is_escaped() -> None:
-    found, _ = a_table("patient_id,age,sex\n<script>alert(1)</script>,57,male\n")
+    table, _ = a_table("patient_id,age,sex\n<script>alert(1)</script>,57,male\n")
     _, problems = read_table(b"age,sex,<script>\n57,male,1\n", "en")
 
     for html in (
-        scored_html(found, [an_answer()], "en"),
+        scored_html(table, [an_answer()], "en"),
         table_problems_html(problems, "en"),
         about_html(tiny_model(), "en"),
     ):

@@ -52,12 +52,12 @@ def test_before_the_page_is_built_it_says_so_and_opens_itself_again() -> None:
     async def story() -> list[Any]:
         await page.start()
         client = TestClient(page)
-        found = [await asyncio.to_thread(client.get, "/", headers={"accept-language": "id"})]
+        pages = [await asyncio.to_thread(client.get, "/", headers={"accept-language": "id"})]
         gate.set()
         assert await page.ready()
-        found.append(await asyncio.to_thread(client.get, "/"))
+        pages.append(await asyncio.to_thread(client.get, "/"))
         await page.stop()
-        return found
+        return pages
 
     waiting, built = asyncio.run(story())
     assert (waiting.status_code, waiting.headers["retry-after"]) == (503, "2")

@@ -20,9 +20,9 @@ COMPLETE = EXAMPLES["example_high"]
 
 def is_marked(visitor: Visit, answer: str = "#answer") -> bool:
     """Whether the answer is marked, which is the case if and only if there is a text that says so."""
-    said = "".join(visitor.page.locator(f"{answer} [data-note]").all_inner_texts())
+    note = "".join(visitor.page.locator(f"{answer} [data-note]").all_inner_texts())
     marked = bool(visitor.page.locator(f"{answer} .stale").count())
-    assert marked == bool(said)
+    assert marked == bool(note)
     return marked
 
 
@@ -174,7 +174,7 @@ def test_the_mark_is_announced_and_needs_neither_color_nor_width(visit: Any) -> 
     assert risk.evaluate("risk => getComputedStyle(risk).textDecorationLine") == "line-through"
 
 
-def test_what_was_said_of_an_outcome_is_marked_beside_another(visit: Any) -> None:
+def test_message_about_an_outcome_is_marked_beside_other_entries(visit: Any) -> None:
     visitor: Visit = visit()
     visitor.tab("Record an outcome")
     key = "#prediction_id input, #prediction_id textarea"

@@ -17,6 +17,8 @@ from docs.markdown import code, table
 from heart.dataset.codings import NUMBERED
 from heart.dataset.headings import ALIASES, COLUMNS, plain
 from heart.dataset.words import WORDS
+from heart.locale.catalog import DEFAULT
+from heart.locale.language import label
 from heart.predictions.log import PredictionLog
 from heart.schema import MEASUREMENTS, OUTCOME
 from heart.settings import Variables, variable
@@ -180,7 +182,12 @@ def parameters(section: str) -> str:
 def measurements() -> str:
     """The measurements and the outcome, as the API takes them."""
     rows = [
-        [code(m.name), m.label.en, m.expected, "required" if m.required else "may be missing"]
+        [
+            code(m.name),
+            label(m, DEFAULT),
+            m.expected,
+            "required" if m.required else "may be missing",
+        ]
         for m in (*MEASUREMENTS, OUTCOME)
     ]
     return table(["column", "meaning", "valid value", ""], rows)

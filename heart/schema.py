@@ -1,8 +1,9 @@
 """The 13 measurements and the outcome, defined once.
 
-Everything that names a column, a unit, a bound, a category or a label for people reads it from here:
-the stages, the service, the page and the monitoring. The model's input is one float32 row of 13
-values in the order of `MEASUREMENTS`; a category is the position of its name, a missing value is NaN.
+Everything that names a column, a unit, a bound or a category reads it from here: the stages, the
+service, the page and the monitoring. Labels for people are in `heart/locale`. The model's input is
+one float32 row of 13 values in the order of `MEASUREMENTS`; a category is the position of its name,
+a missing value is NaN.
 """
 
 import hashlib
@@ -28,19 +29,10 @@ class SchemaError(ValueError):
 
 
 @dataclass(frozen=True)
-class Text:
-    """One text for people in the languages of the page."""
-
-    en: str
-    id: str
-
-
-@dataclass(frozen=True)
 class Choice:
     """A category. `risk` is +1 where medicine is sure that it raises the risk over the first choice."""
 
     name: str
-    label: Text
     risk: int = 0
 
 
@@ -56,7 +48,6 @@ class Measurement:
 
     name: str
     group: str
-    label: Text
     unit: str = ""
     low: float = 0.0
     high: float = 0.0
@@ -114,136 +105,54 @@ class Measurement:
         raise SchemaError(f"{self.name} is {name!r}, expected {self.expected}")
 
 
-NO_YES = (Choice("no", Text("No", "Tidak")), Choice("yes", Text("Yes", "Ya"), risk=1))
+NO_YES = (Choice("no"), Choice("yes", risk=1))
 
 MEASUREMENTS = (
+    Measurement("age", "patient", unit="years", low=18, high=110, risk=1, required=True),
     Measurement(
-        "age",
-        "patient",
-        Text("Age", "Usia"),
-        unit="years",
-        low=18,
-        high=110,
-        risk=1,
-        required=True,
-    ),
-    Measurement(
-        "sex",
-        "patient",
-        Text("Sex", "Jenis kelamin"),
-        choices=(
-            Choice("female", Text("Female", "Perempuan")),
-            Choice("male", Text("Male", "Laki-laki"), risk=1),
-        ),
-        required=True,
+        "sex", "patient", choices=(Choice("female"), Choice("male", risk=1)), required=True
     ),
     Measurement(
         "chest_pain_type",
         "patient",
-        Text("Chest pain", "Nyeri dada"),
         choices=(
-            Choice("typical_angina", Text("Typical angina", "Angina tipikal")),
-            Choice("atypical_angina", Text("Atypical angina", "Angina atipikal")),
-            Choice("non_anginal_pain", Text("Non-anginal pain", "Nyeri non-angina")),
-            Choice("asymptomatic", Text("No chest pain", "Tanpa nyeri dada"), risk=1),
+            Choice("typical_angina"),
+            Choice("atypical_angina"),
+            Choice("non_anginal_pain"),
+            Choice("asymptomatic", risk=1),
         ),
     ),
-    Measurement(
-        "resting_bp",
-        "patient",
-        Text("Resting systolic blood pressure", "Tekanan darah sistolik istirahat"),
-        unit="mm Hg",
-        low=60,
-        high=260,
-        risk=1,
-    ),
-    Measurement(
-        "cholesterol",
-        "blood",
-        Text("Serum cholesterol", "Kolesterol serum"),
-        unit="mg/dl",
-        low=80,
-        high=700,
-        risk=1,
-    ),
-    Measurement(
-        "fasting_blood_sugar_over_120",
-        "blood",
-        Text("Fasting blood sugar over 120 mg/dl", "Gula darah puasa di atas 120 mg/dl"),
-        choices=NO_YES,
-    ),
+    Measurement("resting_bp", "patient", unit="mm Hg", low=60, high=260, risk=1),
+    Measurement("cholesterol", "blood", unit="mg/dl", low=80, high=700, risk=1),
+    Measurement("fasting_blood_sugar_over_120", "blood", choices=NO_YES),
     Measurement(
         "resting_ecg",
         "ecg",
-        Text("Resting ECG", "EKG istirahat"),
         choices=(
-            Choice("normal", Text("Normal", "Normal")),
-            Choice(
-                "st_t_abnormality",
-                Text("ST-T wave abnormality", "Kelainan gelombang ST-T"),
-                risk=1,
-            ),
-            Choice(
-                "left_ventricular_hypertrophy",
-                Text("Left ventricular hypertrophy", "Hipertrofi ventrikel kiri"),
-                risk=1,
-            ),
+            Choice("normal"),
+            Choice("st_t_abnormality", risk=1),
+            Choice("left_ventricular_hypertrophy", risk=1),
         ),
     ),
-    Measurement(
-        "max_heart_rate",
-        "ecg",
-        Text("Highest heart rate in the exercise test", "Denyut jantung tertinggi saat uji latih"),
-        unit="beats/min",
-        low=50,
-        high=230,
-        risk=-1,
-    ),
-    Measurement(
-        "exercise_angina",
-        "ecg",
-        Text("Angina during exercise", "Angina saat latihan"),
-        choices=NO_YES,
-    ),
-    Measurement(
-        "st_depression",
-        "ecg",
-        Text("ST depression, exercise relative to rest", "Depresi ST, latihan dibanding istirahat"),
-        unit="mm",
-        low=0,
-        high=10,
-        step=0.1,
-        risk=1,
-    ),
+    Measurement("max_heart_rate", "ecg", unit="beats/min", low=50, high=230, risk=-1),
+    Measurement("exercise_angina", "ecg", choices=NO_YES),
+    Measurement("st_depression", "ecg", unit="mm", low=0, high=10, step=0.1, risk=1),
     Measurement(
         "st_slope",
         "second_exam",
-        Text("Slope of the peak exercise ST segment", "Kemiringan segmen ST puncak latihan"),
-        choices=(
-            Choice("upsloping", Text("Upsloping", "Menanjak")),
-            Choice("flat", Text("Flat", "Datar"), risk=1),
-            Choice("downsloping", Text("Downsloping", "Menurun"), risk=1),
-        ),
+        choices=(Choice("upsloping"), Choice("flat", risk=1), Choice("downsloping", risk=1)),
         second_exam=True,
     ),
     Measurement(
-        "major_vessels",
-        "second_exam",
-        Text("Major vessels coloured by fluoroscopy", "Pembuluh besar terwarnai fluoroskopi"),
-        unit="vessels",
-        low=0,
-        high=3,
-        risk=1,
-        second_exam=True,
+        "major_vessels", "second_exam", unit="vessels", low=0, high=3, risk=1, second_exam=True
     ),
     Measurement(
         "thallium",
         "second_exam",
-        Text("Thallium scan", "Pemindaian talium"),
         choices=(
-            Choice("normal", Text("Normal", "Normal")),
-            Choice("fixed_defect", Text("Fixed defect", "Defek menetap"), risk=1),
-            Choice("reversible_defect", Text("Reversible defect", "Defek reversibel"), risk=1),
+            Choice("normal"),
+            Choice("fixed_defect", risk=1),
+            Choice("reversible_defect", risk=1),
         ),
         second_exam=True,
     ),
@@ -252,11 +161,7 @@ MEASUREMENTS = (
 OUTCOME = Measurement(
     "heart_disease",
     "outcome",
-    Text("Coronary artery disease", "Penyakit arteri koroner"),
-    choices=(
-        Choice("absence", Text("Absence", "Tidak ada")),
-        Choice("presence", Text("Presence", "Ada"), risk=1),
-    ),
+    choices=(Choice("absence"), Choice("presence", risk=1)),
     required=True,
 )
 
@@ -307,7 +212,7 @@ def decode(rows: npt.NDArray[np.floating[Any]]) -> dict[str, list[str]]:
 
 
 def fingerprint() -> str:
-    """SHA-256 over all that gives an encoded row its meaning; labels for people do not count."""
+    """SHA-256 over all that gives an encoded row its meaning."""
     meaning = [
         [m.name, m.unit, m.low, m.high, [choice.name for choice in m.choices]]
         for m in (*MEASUREMENTS, OUTCOME)

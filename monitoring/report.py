@@ -11,28 +11,23 @@ from typing import Any
 
 from heart import files
 from heart.drift.snapshot import DriftSnapshot, narrowed, take_snapshot
-from heart.locale.language import LANGUAGES, Language, translate
+from heart.locale.language import LANGUAGES, Language
 from heart.predictions.log import LogConfigurationError, LogUnavailable, PredictionLog
 from heart.registry import local_store
 from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.loading import load
 from heart.schema import SchemaError
 from heart.settings import MODEL, SharedSettings, read
-from heart.web.drift import by_ratio, compared_html, drift_html
+from heart.web.drift import by_ratio, comparison_html, drift_html
 from heart.web.markup import STYLE
+from heart.web.templates import environment, render
 from monitoring.monitor import last_patients
 from monitoring.settings import DriftSettings
 
 EXPERIMENT = "heart-disease-drift"
 PATH = Path("reports/drift.html")  # not in plots/, whose files belong to a model version
 
-# The color variables of the page's theme, which style.css uses.
-COLORS = """:root { --border-color-primary: #e2e8f0; --background-fill-primary: #fff;
-  --background-fill-secondary: #f8fafc; --body-text-color: #1e293b;
-  --body-text-color-subdued: #475569; }
-body { font-family: system-ui, sans-serif; color: var(--body-text-color); max-width: 60rem;
-  margin: 2rem auto; padding: 0 1rem; display: grid; gap: 1rem; }
-@media (min-width: 760px) { .all { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; } }"""
+TEMPLATES = environment(Path(__file__).parent / "templates")
 
 
 class ReportError(Exception):
@@ -40,16 +35,15 @@ class ReportError(Exception):
 
 
 def html(snapshot: DriftSnapshot, language: Language) -> str:
-    """The report: the verdict, then each feature, the largest ratio first."""
-    features = "".join(compared_html(snapshot, name, language) for name in by_ratio(snapshot))
-    title = translate("drift_title", language)
-    return f"""<!doctype html>
-<html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>{COLORS}
-{STYLE}</style></head>
-<body>{drift_html(snapshot, language)}<div class="all">{features}</div></body></html>
-"""
+    """The whole report: the verdict, then each feature compared, the most drifted first."""
+    return render(
+        TEMPLATES,
+        "report.html",
+        language,
+        style=STYLE,
+        verdict=drift_html(snapshot, language),
+        features=[comparison_html(snapshot, name, language) for name in by_ratio(snapshot)],
+    )
 
 
 def check(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from heart.locale.language import Language, of, percent, translate, value_of
 from heart.registry.model_version import Model
 from heart.schema import MEASUREMENTS, NAMES, Floats, Measurement
 from serve.api.models import outside_training_range, rows_of, shapley
@@ -97,27 +96,6 @@ def interval(risk: float, standard_error: Floats | None) -> tuple[float | None, 
     sure = min(max(risk, 1e-7), 1 - 1e-7)
     logit = math.log(sure / (1 - sure))
     return _expit(logit - Z95 * error), _expit(logit + Z95 * error)
-
-
-def sentence(found: Assessment, language: Language) -> str:
-    """The answer in plain words."""
-    difference = round(100 * found.risk) - round(100 * found.average)
-    direction = "same" if abs(difference) < 2 else "higher" if difference > 0 else "lower"
-    text = translate(
-        f"sentence_{direction}",
-        language,
-        who=translate(f"who_{found.patient['sex']}", language, age=f"{found.patient['age']:g}"),
-        risk=percent(found.risk),
-        average=percent(found.average),
-    )
-    others = {n: v for n, v in found.contributions.items() if n not in ("age", "sex")}
-    for wanted, sign, key in (("higher", 1, "sentence_up"), ("lower", -1, "sentence_down")):
-        top = max(others, key=lambda name: sign * others[name], default=None)
-        if direction == wanted and top is not None and sign * others[top] >= 0.01:
-            measurement = BY_NAME[top]
-            value = value_of(measurement, found.patient[top], language)
-            text += translate(key, language, label=f"{of(measurement.label, language)} ({value})")
-    return text + "."
 
 
 def _expit(logit: float) -> float:

@@ -1,78 +1,88 @@
-"""Texts and numbers as a language has them.
+"""Texts and numbers in a language.
 
-A text made on the server takes the language as an argument; those of the form are also handed to the
-browser, which chooses by its own.
+Texts made on the server take the language as an argument. Those of the form are also sent to the
+browser, which chooses the language at first.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
-from heart.locale.drift_texts import DRIFT
-from heart.locale.texts import FORM, MESSAGES, UNITS
-from heart.schema import MEASUREMENTS, OUTCOME, Measurement, Text
+from heart.locale.catalog import CATALOGS, DEFAULT
+from heart.schema import MEASUREMENTS, OUTCOME, Measurement
 
-Language = Literal["en", "id"]
-LANGUAGES: tuple[Language, ...] = get_args(Language)
-TEXTS: Mapping[str, Text] = {**FORM, **MESSAGES, **DRIFT}
-LANGUAGE_NAMES: Mapping[Language, str] = {"en": "English", "id": "Bahasa Indonesia"}
-
-
-def of(text: Text, language: Language) -> str:
-    """One text in a language."""
-    return text.id if language == "id" else text.en
+Language = str  # a key of CATALOGS
+LANGUAGES: tuple[Language, ...] = tuple(CATALOGS)
+LANGUAGE_NAMES: Mapping[Language, str] = {code: texts.name for code, texts in CATALOGS.items()}
+# Of a browser's language, without the region.
+LANGUAGE_TAGS: Mapping[str, Language] = {
+    tag: code for code, texts in CATALOGS.items() for tag in texts.tags
+}
 
 
 def translate(key: str, language: Language, **values: Any) -> str:
-    """A text of the catalogue with its placeholders filled."""
-    return of(TEXTS[key], language).format(**values)
+    """A text of the catalog with its placeholders filled."""
+    return CATALOGS[language].texts[key].format(**values)
 
 
 def translate_all(key: str) -> str:
-    """A text without placeholders in all languages, where the visitor's is not known."""
+    """A text without placeholders in all languages, for a visitor whose language is unknown."""
     return " / ".join(translate(key, language) for language in LANGUAGES)
 
 
 def language_of(code: Any) -> Language:
-    """The language that a switch or a browser names; English for any other."""
-    return "id" if code == "id" else "en"
+    """The language that the page's switch names; the default for any other."""
+    return code if isinstance(code, str) and code in CATALOGS else DEFAULT
 
 
 def preferred(accept_language: str) -> Language:
-    """The best of the languages of an Accept-Language heading."""
-    candidates = []
+    """The best of the languages of an Accept-Language header."""
+    candidates = [(0.0, DEFAULT)]
     for part in accept_language.lower().split(","):
         tag, _, quality = part.strip().partition(";")
         match = re.fullmatch(r"\s*q\s*=\s*([01](?:\.\d*)?)\s*", quality)
-        base = tag.split("-")[0].strip()
-        # "in" is what Java called Indonesian.
-        if base in ("en", "id", "in"):
-            candidates.append((float(match[1]) if match else 1.0, base != "en"))
-    best = max(candidates, key=lambda pair: pair[0], default=(1.0, False))
-    return "id" if best[1] and best[0] > 0 else "en"
+        language = LANGUAGE_TAGS.get(tag.split("-")[0].strip())
+        if language:
+            candidates.append((float(match[1]) if match else 1.0, language))
+    return max(candidates, key=lambda candidate: candidate[0])[1]
 
 
 def number(value: float, language: Language, form: str = ".10g") -> str:
     """A number with the decimal sign of the language."""
-    text = f"{value:{form}}"
-    return text.translate(str.maketrans(",.", ".,")) if language == "id" else text
+    signs = CATALOGS[language].decimal + CATALOGS[language].thousands
+    return f"{value:{form}}".translate(str.maketrans(".,", signs))
 
 
 def percent(share: float) -> str:
-    """A share as a whole percentage; never 0 % or 100 %, which no model knows."""
+    """A share as a whole percentage; never 0 % or 100 %, which no model can predict."""
     if share < 0.01:
         return "<1%"
     return ">99%" if share > 0.99 else f"{share:.0%}"
 
 
-def unit(measurement: Measurement, language: Language) -> str:
-    """The unit in words, empty if there is none."""
-    return of(UNITS[measurement.unit], language) if measurement.unit else ""
-
-
 def label(measurement: Measurement, language: Language) -> str:
+    """The name of a measurement."""
+    return CATALOGS[language].measurements[measurement.name]
+
+
+def category_label(measurement: Measurement, category: str, language: Language) -> str:
+    """The name of a category of a measurement."""
+    return CATALOGS[language].categories[measurement.name][category]
+
+
+def category_labels(measurement: Measurement, language: Language) -> dict[str, str]:
+    """The names of all categories of a measurement, in the schema's order."""
+    return {c.name: category_label(measurement, c.name, language) for c in measurement.choices}
+
+
+def unit(measurement: Measurement, language: Language) -> str:
+    """The unit, empty if there is none."""
+    return CATALOGS[language].units[measurement.unit] if measurement.unit else ""
+
+
+def field_label(measurement: Measurement, language: Language) -> str:
     """The label of a field, with unit and bounds."""
-    name = of(measurement.label, language)
+    name = label(measurement, language)
     if measurement.choices:
         return name
     low, high = (number(bound, language) for bound in (measurement.low, measurement.high))
@@ -80,31 +90,39 @@ def label(measurement: Measurement, language: Language) -> str:
 
 
 def expected(measurement: Measurement, language: Language, *, names: bool = False) -> str:
-    """What a valid value is; for a table the names of the categories, not their labels."""
+    """A description of the valid values; `names` uses the names of categories, not their labels."""
     if measurement.choices:
-        choices = [c.name if names else of(c.label, language) for c in measurement.choices]
-        return translate("one_of", language, choices=", ".join(choices))
+        labels = category_labels(measurement, language)
+        return translate(
+            "input.one_of", language, choices=", ".join(labels if names else labels.values())
+        )
     low, high = (number(bound, language) for bound in (measurement.low, measurement.high))
-    kind = translate("whole" if measurement.step == 1 else "number", language, low=low, high=high)
-    return f"{kind} {unit(measurement, language)}".strip()
+    key = "input.whole_number" if measurement.step == 1 else "input.number"
+    return f"{translate(key, language, low=low, high=high)} {unit(measurement, language)}".strip()
 
 
 def value_of(measurement: Measurement, value: Any, language: Language) -> str:
-    """A value as people write it: with its unit, or the label of its category."""
-    for choice in measurement.choices:
-        if choice.name == value:
-            return of(choice.label, language)
+    """A value with its unit, or the label of its category."""
+    if any(choice.name == value for choice in measurement.choices):
+        return category_label(measurement, value, language)
     if isinstance(value, int | float):
         return f"{number(value, language)} {unit(measurement, language)}".strip()
     return str(value)
 
 
-def for_browser(language: Language) -> dict[str, str]:
-    """The texts of the form by key, for the browser to choose from."""
-    texts = {key: of(text, language) for key, text in FORM.items()}
+def form_texts(language: Language) -> dict[str, str]:
+    """The texts of the form by the keys that its components have."""
+    catalog = CATALOGS[language]
+    texts = dict(catalog.form)
+    texts |= {f"group_{name}": text for name, text in catalog.measurement_groups.items()}
+    texts |= {f"source_{name}": text for name, text in catalog.sources.items()}
     for measurement in (*MEASUREMENTS, OUTCOME):
-        texts[measurement.name] = label(measurement, language)
-        for choice in measurement.choices:
-            texts[f"{measurement.name}_{choice.name}"] = of(choice.label, language)
-    # A prefix, since Gradio has keys of its own.
-    return {f"heart_{key}": text for key, text in texts.items()}
+        texts[measurement.name] = field_label(measurement, language)
+        for category, text in category_labels(measurement, language).items():
+            texts[f"{measurement.name}_{category}"] = text
+    return texts
+
+
+def browser_texts(language: Language) -> dict[str, str]:
+    """The texts of the form for Gradio, with a prefix that separates them from Gradio's own texts."""
+    return {f"heart_{key}": text for key, text in form_texts(language).items()}

@@ -92,7 +92,7 @@ def plot(real: pd.DataFrame, synthetic: pd.DataFrame, path: Any) -> None:
     for axis, measurement in zip(axes.flat, COLUMNS, strict=False):
         for table, label, shift in ((real, "real", -0.2), (synthetic, "synthetic", 0.2)):
             _draw_column(axis, measurement, table[measurement.name], label, shift)
-        axis.set_title(measurement.label.en, fontsize=10, wrap=True)
+        axis.set_title(measurement.name.replace("_", " "), fontsize=10, wrap=True)
         axis.set_xlabel(measurement.unit, fontsize=8)
         axis.tick_params(labelsize=8)
     axes.flat[0].legend()

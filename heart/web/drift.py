@@ -1,27 +1,26 @@
-"""The tab about drift, as HTML: how far the last patients are from those that the model learnt from."""
+"""The drift tab and the drift report, as HTML: the last patients compared with the training patients."""
 
 from dataclasses import dataclass
-from html import escape
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from heart.drift.baseline import COLUMNS, Column
 from heart.drift.snapshot import DriftSnapshot
-from heart.locale.language import Language, number, of, translate, unit
+from heart.locale.language import Language, category_labels, label, number, translate, unit
 from heart.schema import MEASUREMENTS
-from heart.web.markup import message_html, section
+from heart.web.templates import environment, render
 
-# What of a feature, its share now and in training, whether among those in whom it is known.
-Share = tuple[str, float, float, bool]
+_TEMPLATES = environment()
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One measurement, or the score, in training and in the window of its finding.
+class Comparison:
+    """One measurement, or the score, in training and in the window with its largest ratio.
 
-    `before` and `now` are patients by bucket; the last bucket is of those in whom it is missing.
+    `before` and `now` are counts of patients by bucket; the last bucket is "not measured".
     """
 
     column: Column
@@ -29,22 +28,60 @@ class Compared:
     now: Any
 
 
-def compared(snapshot: DriftSnapshot, name: str) -> Compared:
-    """What was counted of a feature; the look must have a verdict."""
+@dataclass(frozen=True)
+class Share:
+    """The share of patients with some property now and in training.
+
+    `of_known` says that it is a share of the patients in whom the feature is known.
+    """
+
+    label: str
+    now: float
+    before: float
+    of_known: bool = True
+
+    @property
+    def difference(self) -> float:
+        """How much the share has changed, without the sign."""
+        return abs(self.now - self.before)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A feature's bar: its ratio, and the largest change if it has drifted."""
+
+    label: str
+    value: float
+    text: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A pair of bars: the share of patients in a bucket in training and now."""
+
+    label: str
+    before: float
+    now: float
+    text: str
+
+
+def comparison(snapshot: DriftSnapshot, name: str) -> Comparison:
+    """The counts of a feature; the check must have a result."""
     columns = snapshot.reference.columns
-    place = [column.name for column in columns].index(name)
+    position = [column.name for column in columns].index(name)
     starts = list(accumulate((column.buckets for column in columns), initial=0))
-    return Compared(
-        columns[place],
-        np.array([*columns[place].counts, columns[place].missing]),
-        snapshot.counts[snapshot.windows[name]][starts[place] : starts[place + 1]],
+    return Comparison(
+        columns[position],
+        np.array([*columns[position].counts, columns[position].missing]),
+        snapshot.counts[snapshot.windows[name]][starts[position] : starts[position + 1]],
     )
 
 
-def label_of(name: str, language: Language) -> str:
+def feature_label(name: str, language: Language) -> str:
     """The name of a measurement, or of the model's score, for people."""
     measurement = next((m for m in MEASUREMENTS if m.name == name), None)
-    return of(measurement.label, language) if measurement else translate("drift_score", language)
+    return label(measurement, language) if measurement else translate("drift.score", language)
 
 
 def by_ratio(snapshot: DriftSnapshot) -> list[str]:
@@ -53,119 +90,122 @@ def by_ratio(snapshot: DriftSnapshot) -> list[str]:
     return sorted(features, key=lambda name: (-features[name].ratio, COLUMNS.index(name)))
 
 
-def drift_html(snapshot: DriftSnapshot | None, language: Language) -> str:
+def drift_html(snapshot: DriftSnapshot | None, language: Language) -> Markup:
     """The verdict, and each feature with its ratio."""
     if snapshot is None:
-        return message_html(translate("drift_unknown", language), language)
+        return render(_TEMPLATES, "drift.html", language, text="")
     policy = snapshot.reference.policy
     share, stream = f"{policy.false_alarms:.0%}", number(policy.stream, language, ",d")
-    how = translate("drift_how", language, share=share, stream=stream)
-    parts = [_verdict(snapshot, language)]
-    if snapshot.report.features:
-        parts += [f'<p class="small">{escape(how)}</p>', _ratios(snapshot, language)]
-    return section(translate("drift_title", language), "".join(parts), language)
-
-
-def _verdict(snapshot: DriftSnapshot, language: Language) -> str:
-    report = snapshot.report
-    told = {"rows": report.window_rows, "version": snapshot.version}
-    if report.drifted is None:
-        text = translate("drift_few", language, minimum=report.minimum_rows, **told)
-        return message_html(text, language)
-    names = [label_of(n, language) for n in by_ratio(snapshot) if report.features[n].drifted]
-    if not names:
-        return message_html(translate("drift_none", language, **told), language, "good")
-    text = translate("drift_found", language, names=", ".join(names), **told)
-    return message_html(f"{text} {translate('drift_found_how', language)}", language, "warn")
-
-
-def _ratios(snapshot: DriftSnapshot, language: Language) -> str:
-    features = snapshot.report.features
-    scale = max(1.5, *(finding.ratio for finding in features.values()))
-    rows = "".join(_ratio(snapshot, name, scale, language) for name in by_ratio(snapshot))
-    return f'<ul class="bars ratios">{rows}</ul>'
-
-
-def _ratio(snapshot: DriftSnapshot, name: str, scale: float, language: Language) -> str:
-    finding = snapshot.report.features[name]
-    flag = f' <strong class="flag">{escape(translate("drift_flag", language))}</strong>'
-    said = f'<span class="said">{escape(change(compared(snapshot, name), language))}</span>'
-    ratio = number(finding.ratio, language, ".2f")
-    kind = "over" if finding.drifted else "within"
-    return (
-        f'<li><span class="what">{escape(label_of(name, language))}{flag * finding.drifted}</span>'
-        f'<span class="lane" aria-hidden="true"><i class="{kind}" '
-        f'style="left:0;width:{100 * finding.ratio / scale:.1f}%"></i>'
-        f'<b style="left:{100 / scale:.1f}%"></b></span>'
-        f'<span class="points">{escape(translate("drift_times", language, ratio=ratio))}</span>'
-        f"{said * finding.drifted}</li>"
+    text, kind = _verdict(snapshot, language)
+    ratios = [_ratio(snapshot, name, language) for name in by_ratio(snapshot)]
+    return render(
+        _TEMPLATES,
+        "drift.html",
+        language,
+        text=text,
+        kind=kind,
+        how=translate("drift.how", language, share=share, stream=stream),
+        ratios=ratios,
+        scale=max([1.5, *(ratio.value for ratio in ratios)]),
     )
 
 
-def change(found: Compared, language: Language) -> str:
-    """What of a feature has changed most, in words: the largest difference of two shares."""
-    rows, known = int(found.now.sum()), int(found.now[:-1].sum())
-    shares = [_missing(found, language), *_values(found, language)]
-    what, now, before, among = max(shares, key=lambda share: abs(share[1] - share[2]))
-    key = "drift_change_known" if among and known < rows else "drift_change"
-    told = {"rows": rows, "known": known, "now": _percent(now), "before": _percent(before)}
-    return translate(key, language, what=what, **told)
+def _verdict(snapshot: DriftSnapshot, language: Language) -> tuple[str, str]:
+    """The result of the check as a sentence, and the kind of its message."""
+    report = snapshot.report
+    values = {"rows": report.window_rows, "version": snapshot.version}
+    if report.drifted is None:
+        return translate("drift.too_few", language, minimum=report.minimum_rows, **values), "info"
+    names = [feature_label(n, language) for n in by_ratio(snapshot) if report.features[n].drifted]
+    if not names:
+        return translate("drift.none", language, **values), "good"
+    text = translate("drift.drifted", language, names=", ".join(names), **values)
+    return f"{text} {translate('drift.drifted_how', language)}", "warn"
+
+
+def _ratio(snapshot: DriftSnapshot, name: str, language: Language) -> Ratio:
+    finding = snapshot.report.features[name]
+    return Ratio(
+        feature_label(name, language),
+        finding.ratio,
+        number(finding.ratio, language, ".2f"),
+        largest_change(comparison(snapshot, name), language) if finding.drifted else "",
+    )
+
+
+def largest_change(comparison: Comparison, language: Language) -> str:
+    """The property of a feature whose share has changed most, as a sentence."""
+    rows, known = int(comparison.now.sum()), int(comparison.now[:-1].sum())
+    shares = [_missing(comparison, language), *_values(comparison, language)]
+    share = max(shares, key=lambda share: share.difference)
+    key = "drift.change_known" if share.of_known and known < rows else "drift.change"
+    return translate(
+        key,
+        language,
+        what=share.label,
+        rows=rows,
+        known=known,
+        now=_percent(share.now),
+        before=_percent(share.before),
+    )
 
 
 def _percent(share: float) -> str:
-    """Of counted patients: some are not rounded to none."""
+    """A share of counted patients; a small one is not rounded to 0%."""
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
-def _missing(found: Compared, language: Language) -> Share:
-    now, before = (float(counts[-1] / counts.sum()) for counts in (found.now, found.before))
-    return translate("drift_missing", language), now, before, False
+def _missing(comparison: Comparison, language: Language) -> Share:
+    sides = (comparison.now, comparison.before)
+    now, before = (float(counts[-1] / counts.sum()) for counts in sides)
+    return Share(translate("drift.missing", language), now, before, of_known=False)
 
 
-def _values(found: Compared, language: Language) -> list[Share]:
-    """The share of each category, or under or above each edge of a number; none if nobody's is known."""
-    if not found.now[:-1].any():
+def _values(comparison: Comparison, language: Language) -> list[Share]:
+    """The shares of the categories, or of the numbers below the first and above each other edge.
+
+    Empty if the feature is known in no patient.
+    """
+    if not comparison.now[:-1].any():
         return []
-    now, before = (counts[:-1] / max(counts[:-1].sum(), 1) for counts in (found.now, found.before))
-    labels = bucket_labels(found.column, language)[:-1]
-    if not found.column.choices:
-        over = [
-            (translate("drift_over", language, edge=_edge(found.column, edge, language)), i)
-            for i, edge in enumerate(found.column.edges[1:], start=2)
-        ]
-        return [
-            (labels[0], float(now[0]), float(before[0]), True),
-            *((label, float(now[i:].sum()), float(before[i:].sum()), True) for label, i in over),
-        ]
-    return [
-        (label, float(a), float(b), True) for label, a, b in zip(labels, now, before, strict=True)
-    ]
+    sides = (comparison.now[:-1], comparison.before[:-1])
+    now, before = (counts / max(counts.sum(), 1) for counts in sides)
+    column = comparison.column
+    labels = bucket_labels(column, language)[:-1]
+    if column.choices:
+        values = zip(labels, now, before, strict=True)
+        return [Share(label, float(n), float(b)) for label, n, b in values]
+    shares = [Share(labels[0], float(now[0]), float(before[0]))]
+    for bucket, edge in enumerate(column.edges[1:], start=2):
+        label = translate("drift.over", language, edge=_edge(column, edge, language))
+        shares.append(Share(label, float(now[bucket:].sum()), float(before[bucket:].sum())))
+    return shares
 
 
 def bucket_labels(column: Column, language: Language) -> list[str]:
-    """What the buckets of a column hold, the one of missing values last."""
-    if column.choices:
-        inner = [of(choice.label, language) for choice in column.choices]
-        inner.append(translate("drift_other", language))
+    """The labels of a column's buckets, that of missing values last."""
+    if column.measurement and column.choices:
+        labels = [*category_labels(column.measurement, language).values()]
+        labels.append(translate("drift.other", language))
     else:
-        inner = _ranges(column, language)
-    return [*inner, translate("drift_missing", language)]
+        labels = _ranges(column, language)
+    return [*labels, translate("drift.missing", language)]
 
 
 def _ranges(column: Column, language: Language) -> list[str]:
     edges, step = column.edges, column.measurement.step if column.measurement else 0.0
     if not edges:
-        return [translate("drift_other", language)]
+        return [translate("drift.other", language)]
     between = []
     for low, high in pairwise(edges):
         first = low + step
         ends = [first, high] if high - first > step / 2 else [high]
         between.append("–".join(_number(column, end, language) for end in ends))  # noqa: RUF001
-    under = translate("drift_under", language, edge=_edge(column, edges[0] + step, language))
+    under = translate("drift.under", language, edge=_edge(column, edges[0] + step, language))
     return [
         under,
         *between,
-        translate("drift_over", language, edge=_edge(column, edges[-1], language)),
+        translate("drift.over", language, edge=_edge(column, edges[-1], language)),
     ]
 
 
@@ -174,35 +214,29 @@ def _number(column: Column, value: float, language: Language) -> str:
 
 
 def _edge(column: Column, value: float, language: Language) -> str:
-    shown = _number(column, value, language)
-    return f"{shown} {unit(column.measurement, language)}".strip() if column.measurement else shown
+    text = _number(column, value, language)
+    return f"{text} {unit(column.measurement, language)}".strip() if column.measurement else text
 
 
-def compared_html(snapshot: DriftSnapshot | None, name: str, language: Language) -> str:
-    """A feature's values in training and in the last patients, side by side; of too few, nothing."""
+def comparison_html(snapshot: DriftSnapshot | None, name: str, language: Language) -> Markup:
+    """A feature in training and in the last patients, side by side; empty without a result."""
     if snapshot is None or not snapshot.report.features:
-        return ""
-    found = compared(snapshot, name)
-    before, now = (counts / counts.sum() for counts in (found.before, found.now))
-    longest = float(max(before.max(), now.max()))
-    rows = "".join(
-        _pair(label, b, a, longest)
-        for label, b, a in zip(bucket_labels(found.column, language), before, now, strict=True)
-        if a or b
-    )
-    legend = "".join(
-        f'<span><i class="key {kind}"></i>{escape(translate(f"drift_{kind}", language, rows=patients))}</span>'
-        for kind, patients in (("before", found.before.sum()), ("now", found.now.sum()))
-    )
-    words = f'<p class="said">{escape(change(found, language))}</p>'
-    inside = f'{words}<p class="legend">{legend}</p><ul class="bars pairs">{rows}</ul>'
-    return section(label_of(name, language), inside, language)
-
-
-def _pair(label: str, before: float, now: float, longest: float) -> str:
-    return (
-        f'<li><span class="what">{escape(label)}</span><span class="lane" aria-hidden="true">'
-        f'<i class="before" style="width:{100 * before / longest:.1f}%"></i>'
-        f'<i class="now" style="width:{100 * now / longest:.1f}%"></i></span>'
-        f'<span class="points">{escape(f"{_percent(before)} → {_percent(now)}")}</span></li>'
+        return Markup()
+    feature = comparison(snapshot, name)
+    before, now = (counts / counts.sum() for counts in (feature.before, feature.now))
+    labels = bucket_labels(feature.column, language)
+    return render(
+        _TEMPLATES,
+        "comparison.html",
+        language,
+        title=feature_label(name, language),
+        change=largest_change(feature, language),
+        before=feature.before.sum(),
+        now=feature.now.sum(),
+        longest=float(max(before.max(), now.max())),
+        buckets=[
+            Bucket(label, b, n, f"{_percent(b)} → {_percent(n)}")
+            for label, b, n in zip(labels, before, now, strict=True)
+            if b or n
+        ],
     )

@@ -15,6 +15,8 @@ from pydantic import (
 )
 from pydantic_core.core_schema import CoreSchema, chain_schema, int_schema
 
+from heart.locale.catalog import DEFAULT
+from heart.locale.language import label
 from heart.predictions.sources import Source
 from heart.registry.errors import Kind
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Floats, Measurement
@@ -44,7 +46,9 @@ def _whole(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
 
 def _field(measurement: Measurement) -> Any:
     """The type of a measurement in the API, with its unit, bounds and an example."""
-    about: dict[str, Any] = {"description": f"{measurement.label.en}: {measurement.expected}"}
+    about: dict[str, Any] = {
+        "description": f"{label(measurement, DEFAULT)}: {measurement.expected}"
+    }
     if measurement.choices:
         kind: Any = Literal[tuple(choice.name for choice in measurement.choices)]
         about["examples"] = [measurement.choices[0].name]
@@ -113,7 +117,8 @@ class Feedback(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     prediction_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     outcome: Annotated[
-        Literal["absence", "presence"], Field(description=f"{OUTCOME.label.en}, as found since")
+        Literal["absence", "presence"],
+        Field(description=f"{label(OUTCOME, DEFAULT)}, as found since"),
     ]
     source: Annotated[Source, Field(description="Who says so")]
     replace: Annotated[bool, Field(description="Overwrite a different outcome")] = False

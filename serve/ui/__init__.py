@@ -1,8 +1,8 @@
-"""The page: a form made from the schema, tables, outcomes, and the model's figures, in Gradio.
+"""The web page, in Gradio: a form from the schema, tables, outcomes, drift, and the model's figures.
 
-Gradio takes seconds to import, so nothing here imports it before the service runs: `LazyPage` answers
-at once and builds the page behind. Every event goes without Gradio's queue and nothing is kept on the
-server between two events, so that any replica can answer.
+Importing Gradio takes seconds, so it is imported only once the service runs: `LazyPage` answers with a
+placeholder and builds the page in the background. Events do not use Gradio's queue, and the server
+keeps nothing between two events, so that any replica can handle them.
 """
 
 from serve.ui.mounting import LazyPage, mount

@@ -1,8 +1,8 @@
-"""Which requests reach Gradio, and with what.
+"""Which requests reach Gradio, and what of them.
 
-Left to itself, Gradio opens the files and fetches the URLs that the values of a call name, keeps a copy
-of all components for each session that a call names, and prints the values of a call that does not
-fit. The page needs none of it: its calls are the number of an event and one scalar for each input.
+By default, Gradio opens files and fetches URLs named in the values of a call, keeps a copy of all
+components for each session named in a call, and prints the values of an invalid call. The page needs
+none of this: its calls are the number of an event and one scalar for each input.
 """
 
 import asyncio
@@ -38,33 +38,33 @@ READ = frozenset(
     )
 )
 STATIC = ("/assets/", "/static/")
-# No value can name a file, for none is an object.
+# Gradio takes only objects for files, so no scalar can name one.
 SCALARS = (str, int, float, bool, type(None))
 
 
 def is_allowed(method: str, path: str) -> bool:
-    """Whether the page itself makes such requests."""
+    """Whether the page itself sends such requests."""
     if method in READING:
         return path in READ or path.startswith(STATIC)
     return method == "POST" and path in POSTED
 
 
 def input_counts(blocks: "gr.Blocks") -> dict[int, int]:
-    """The events that the server handles, by their numbers: how many values each takes."""
+    """The number of inputs of each event that the server handles, by the event's number."""
     return {
         number: len(event.inputs) for number, event in blocks.fns.items() if event.fn is not None
     }
 
 
 class CallFilter:
-    """Middleware in front of Gradio that passes on the event of a call and its values.
+    """Middleware in front of Gradio that passes on only the event of a call and its values.
 
-    What else a browser sends is dropped, the session too, of which Gradio would keep a record. No query of
-    any request comes through.
+    Everything else in a body is dropped, also the session, of which Gradio would keep a record, and the
+    query of every request.
     """
 
     def __init__(self, app: ASGIApp, inputs: Mapping[int, int]) -> None:
-        """`inputs` says how many values an event takes, by its number."""
+        """`inputs` is the number of values of each event, by its number."""
         self.app = app
         self._inputs = inputs
 
@@ -74,16 +74,16 @@ class CallFilter:
             if scope["path"] == CALL:
                 call = self._checked(await Request(scope, receive).body())
                 if call is None:
-                    refusal = JSONResponse({"error": translate_all("stale_page")}, 422)
+                    refusal = JSONResponse({"error": translate_all("page.out_of_date")}, 422)
                     await refusal(scope, receive, send)
                     return
                 receive = again(json.dumps(call).encode(), receive)
         await self.app(scope, receive, send)
 
     def _checked(self, body: bytes) -> dict[str, Any] | None:
-        """The call in a body, None if it fits no event.
+        """The call in a body; None if it is not a valid call of an event.
 
-        A model of pydantic would take a second to say what is wrong with the longest body.
+        A pydantic model would take a second to describe the errors of the longest body.
         """
         try:
             call = from_json(body)
@@ -94,12 +94,12 @@ class CallFilter:
         event, data = call.get("fn_index"), call.get("data")
         if type(event) is not int or not isinstance(data, list):
             return None
-        fits = len(data) == self._inputs.get(event) and all(type(v) in SCALARS for v in data)
-        return {"fn_index": event, "data": data} if fits else None
+        valid = len(data) == self._inputs.get(event) and all(type(v) in SCALARS for v in data)
+        return {"fn_index": event, "data": data} if valid else None
 
 
 def contain_errors(blocks: "gr.Blocks") -> None:
-    """Report what an event's handler raises without its message, which Gradio would print."""
+    """Report errors of event handlers without their messages, which Gradio would print."""
     for event in blocks.fns.values():
         if event.fn is not None:
             event.fn = _contained(event.fn)
@@ -114,8 +114,8 @@ def _contained(handler: Callable[..., Any]) -> Callable[..., Any]:
             if inspect.iscoroutinefunction(handler):
                 return await handler(*values)
             return await asyncio.to_thread(handler, *values)
-        except Exception as error:  # noqa: BLE001  # whatever it is, its message may quote a value
+        except Exception as error:  # noqa: BLE001  # any message may quote a value
             report_error(error)
-            raise gr.Error(translate_all("page_fault"), print_exception=False) from None
+            raise gr.Error(translate_all("page.internal_error"), print_exception=False) from None
 
     return contained

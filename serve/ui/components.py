@@ -1,26 +1,23 @@
-"""What the tabs are made of: texts that the browser chooses, headings, fields, files.
-
-The browser gets the files in `static/` as they are.
-"""
+"""Parts of the tabs: texts that the browser chooses, headings, fields, and scripts of `static/`."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from heart.drift.baseline import COLUMNS
-from heart.locale.language import Language, label, of, translate
-from heart.locale.texts import FORM
+from heart.locale.language import Language, category_labels, field_label, form_texts
 from heart.predictions.tables import SOURCES
 from heart.schema import MEASUREMENTS, OUTCOME, Measurement
-from heart.web.drift import label_of
+from heart.web.drift import feature_label
 from serve.ui.callbacks import NOT_MEASURED
+from serve.ui.templates import page_html
 
-# For an event: without the queue, whose state is one process's, and not in the API.
+# Options of an event: no queue, which would be state of one process, and not in Gradio's API.
 PLAIN: dict[str, Any] = {"queue": False, "api_visibility": "private"}
 
 
 def static(name: str) -> str:
-    """The text of a file for the browser."""
+    """The content of a script."""
     return (Path(__file__).parent / "static" / name).read_text(encoding="utf-8")
 
 
@@ -33,57 +30,64 @@ def browser_text(name: str) -> Any:
 
 def heading(key: str, language: Language, level: int) -> str:
     """A text of the form as a heading."""
-    return f'<h{level} lang="{language}">{translate(key, language)}</h{level}>'
+    return page_html("heading", language, text=form_texts(language)[key], level=level)
 
 
 def translations(translated: Mapping[str, Any], language: Language) -> list[Any]:
-    """An update for each component, given by the key of its text, in their order."""
+    """The updates of the components, which have the keys of their texts, in their order."""
     import gradio as gr
 
-    by_name = {measurement.name: measurement for measurement in MEASUREMENTS}
-    found: list[Any] = []
+    texts = form_texts(language)
+    measurements = {measurement.name: measurement for measurement in MEASUREMENTS}
+    updates: list[Any] = []
     for key, component in translated.items():
-        if key in by_name:
-            found.append(gr.update(**_field_texts(by_name[key], language)))
+        if key in measurements:
+            updates.append(gr.update(**_field_texts(measurements[key], language)))
         elif isinstance(component, gr.HTML):
-            found.append(_title(key, language))
+            updates.append(_html(key, language))
         elif isinstance(component, gr.Button):
-            found.append(gr.update(value=translate(key, language)))
+            updates.append(gr.update(value=texts[key]))
         else:
-            found.append(gr.update(label=translate(key, language), **_more(key, language)))
-    return found
+            updates.append(gr.update(label=texts[key], **_more(key, language)))
+    return updates
 
 
-def _title(key: str, language: Language) -> str:
+def _html(key: str, language: Language) -> str:
+    text = form_texts(language)[key]
     if key == "upload":
-        return translate(key, language)
-    if key in FORM:
-        return heading(key, language, 1 if key == "title" else 2)
-    return f'<p lang="{language}">{translate(key, language)}</p>'
+        return text
+    if key == "outcome_intro":
+        return page_html("paragraph", language, text=text)
+    return heading(key, language, 1 if key == "title" else 2)
 
 
 def _field_texts(measurement: Measurement, language: Language) -> dict[str, Any]:
-    texts: dict[str, Any] = {"label": label(measurement, language)}
+    texts: dict[str, Any] = {"label": field_label(measurement, language)}
     if measurement.choices:
-        texts["choices"] = [(of(c.label, language), c.name) for c in measurement.choices]
+        texts["choices"] = _choices(measurement, language)
         if not measurement.required:
-            texts["choices"].append((translate("not_measured", language), NOT_MEASURED))
+            not_measured = form_texts(language)["not_measured"]
+            texts["choices"].append((not_measured, NOT_MEASURED))
     return texts
 
 
+def _choices(measurement: Measurement, language: Language) -> list[tuple[str, str]]:
+    """The choices of a radio: label and value."""
+    return [(text, name) for name, text in category_labels(measurement, language).items()]
+
+
 def _more(key: str, language: Language) -> dict[str, Any]:
-    """What a component says beside its label."""
+    """The properties of a component that depend on the language, beside its label."""
+    texts = form_texts(language)
     if key == "language":
         return {"value": language}
     if key == "drift_feature":
-        named = [(label_of(name, language), name) for name in COLUMNS]
-        return {"choices": [(translate("drift_largest", language), ""), *named]}
+        features = [(feature_label(name, language), name) for name in COLUMNS]
+        return {"choices": [(texts["drift_largest"], ""), *features]}
     if key == "prediction_id":
-        return {"info": translate("prediction_id_info", language)}
+        return {"info": texts["prediction_id_info"]}
     if key == "outcome":
-        return {"choices": [(of(c.label, language), c.name) for c in OUTCOME.choices]}
+        return {"choices": _choices(OUTCOME, language)}
     if key == "source":
-        return {
-            "choices": [(translate(f"source_{source}", language), source) for source in SOURCES]
-        }
+        return {"choices": [(texts[f"source_{source}"], source) for source in SOURCES]}
     return {}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from heart.locale.catalog import DEFAULT
 from heart.schema import MEASUREMENTS, Measurement
 from serve.ui.callbacks import NOT_MEASURED, Callbacks
 from serve.ui.components import PLAIN, browser_text, heading, static
@@ -15,7 +16,7 @@ GROUPS = ("patient", "blood", "ecg", "second_exam")
 def patient_tab(
     handlers: Callbacks, translated: dict[str, Any], language: Any
 ) -> tuple[list[Any], Any, Any]:
-    """The fields in the schema's order, what the browser holds of an answer, and the answer."""
+    """The fields in the schema's order, the state of the result, and the result."""
     import gradio as gr
 
     tab = gr.Tab(browser_text("tab_patient"))
@@ -30,20 +31,20 @@ def patient_tab(
                 translated["clear"] = gr.Button(browser_text("clear"), scale=1)
         with gr.Column(scale=5, min_width=320, elem_id="answer-side"):
             answer = gr.HTML(elem_id="answer")
-            held = gr.Textbox(visible=False)  # no object: see serve.ui.calls
+            state = gr.Textbox(visible=False)  # text: see serve.ui.calls
     submits = [field.submit for field in number_fields(fields)]
     answered = gr.on(
         [translated["predict"].click, *submits],
-        handlers.predict, [language, *fields], [answer, held], preprocess=False,
+        handlers.predict, [language, *fields], [answer, state], preprocess=False,
         show_progress="minimal", **PLAIN,
     )  # fmt: skip
     answered.then(None, js=static("show_answer.js"), **PLAIN)
-    # Gradio tells of what it fills in by itself, and no event of the browser's does.
-    gr.on([field.change for field in fields], None, js=static("tell_inputs.js"), **PLAIN)
+    # The browser has no event for values that Gradio fills in.
+    gr.on([field.change for field in fields], None, js=static("notify_inputs.js"), **PLAIN)
     for name, button in examples.items():
         _fill_on(button, EXAMPLES[name], fields)
     _fill_on(translated["clear"], {}, fields)
-    return fields, held, answer
+    return fields, state, answer
 
 
 def number_fields(fields: Sequence[Any]) -> list[Any]:
@@ -54,7 +55,7 @@ def number_fields(fields: Sequence[Any]) -> list[Any]:
 def _example_buttons(translated: dict[str, Any]) -> dict[str, Any]:
     import gradio as gr
 
-    translated["examples"] = gr.HTML(heading("examples", "en", 2), elem_classes="group-title")
+    translated["examples"] = gr.HTML(heading("examples", DEFAULT, 2), elem_classes="group-title")
     with gr.Row(elem_id="examples"):
         for name in EXAMPLES:
             translated[name] = gr.Button(browser_text(name), size="sm", min_width=100)
@@ -66,11 +67,11 @@ def _group(group: str, translated: dict[str, Any]) -> list[Any]:
     import gradio as gr
 
     key = f"group_{group}"
-    translated[key] = gr.HTML(heading(key, "en", 2), elem_classes="group-title")
+    translated[key] = gr.HTML(heading(key, DEFAULT, 2), elem_classes="group-title")
     with gr.Group():
-        found = {m.name: _field(m) for m in MEASUREMENTS if m.group == group}
-    translated |= found
-    return list(found.values())
+        fields = {m.name: _field(m) for m in MEASUREMENTS if m.group == group}
+    translated |= fields
+    return list(fields.values())
 
 
 def _field(measurement: Measurement) -> Any:
@@ -78,7 +79,7 @@ def _field(measurement: Measurement) -> Any:
 
     name = browser_text(measurement.name)
     if not measurement.choices:
-        # Bounds are checked by the schema, which says in the visitor's language what is expected.
+        # The schema checks the bounds; its message is in the visitor's language.
         return gr.Number(
             label=name, step=measurement.step, elem_id=measurement.name, interactive=True
         )
@@ -94,5 +95,5 @@ def _fill_on(button: Any, patient: dict[str, Any], fields: Sequence[Any]) -> Non
         patient.get(m.name) if not m.choices or m.required else patient.get(m.name) or NOT_MEASURED
         for m in MEASUREMENTS
     ]
-    # In the browser: the form is filled at once, and the answer to its former inputs marked with it.
+    # In the browser: the form is filled, and an earlier result marked as stale, without a request.
     button.click(None, None, list(fields), js=f"() => {json.dumps(values)}", **PLAIN)

@@ -1,26 +1,24 @@
-"""The tabs, and the language that all of them are in."""
+"""The tabs, and the switch of their language."""
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from heart.locale.language import LANGUAGE_NAMES, language_of, translate
+from heart.locale.catalog import DEFAULT
+from heart.locale.language import LANGUAGE_NAMES, LANGUAGE_TAGS, form_texts, language_of
 from heart.predictions.tables import SOURCES
 from heart.schema import OUTCOME
 from serve.service import Service
-from serve.ui.callbacks import Callbacks
+from serve.ui.callbacks import OUTCOME_INPUTS, Callbacks
 from serve.ui.components import PLAIN, browser_text, heading, static, translations
 from serve.ui.form import number_fields, patient_tab
 from serve.ui.scores import table_help_html
+from serve.ui.templates import page_html
 from serve.ui.uploads import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     import gradio as gr
 
-# Not Gradio's own field for a file, which would send it before any event and to a folder of the server.
-FILE_FIELD = (
-    "<label>${value}"
-    f'<input type="file" accept=".csv,text/csv" data-limit="{MAX_FILE_BYTES}"></label>'
-)
 FILE_CHOSEN = "element.addEventListener('change', () => trigger('upload'))"
 
 
@@ -31,12 +29,12 @@ class Parts:
     language: Any
     translated: dict[str, Any]  # by the key of their text
     fields: list[Any]
-    held: Any
+    state: Any
     answer: Any
     help: Any
     about: Any
     note: Any
-    drift: list[Any]  # the verdict, and a feature compared
+    drift: list[Any]  # the verdict, and the comparison of a feature
 
 
 def create_page(service: Service) -> "gr.Blocks":
@@ -48,20 +46,20 @@ def create_page(service: Service) -> "gr.Blocks":
     with gr.Blocks(title="Heart disease", analytics_enabled=False) as blocks:
         translated: dict[str, Any] = {}
         with gr.Row(elem_id="top"):
-            translated["title"] = gr.HTML(heading("title", "en", 1), elem_id="title")
+            translated["title"] = gr.HTML(heading("title", DEFAULT, 1), elem_id="title")
             language = gr.Radio(
                 [(name, code) for code, name in LANGUAGE_NAMES.items()],
-                value="en", label=browser_text("language"), elem_id="language", interactive=True,
+                value=DEFAULT, label=browser_text("language"), elem_id="language", interactive=True,
             )  # fmt: skip
             translated["language"] = language
         with gr.Tabs(overflow_behavior="wrap"):
-            fields, held, answer = patient_tab(handlers, translated, language)
+            fields, state, answer = patient_tab(handlers, translated, language)
             help_text = _table_tab(handlers, translated, language)
             _outcome_tab(handlers, translated, language)
             drift = _drift_tab(handlers, translated, language)
             about = _about_tab(translated)
         note = gr.HTML(elem_id="note")
-        parts = Parts(language, translated, fields, held, answer, help_text, about, note, drift)
+        parts = Parts(language, translated, fields, state, answer, help_text, about, note, drift)
         _connect_language(blocks, handlers, parts)
     return blocks
 
@@ -72,8 +70,9 @@ def _table_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -
     with gr.Tab(browser_text("tab_table")) as translated["tab_table"]:
         help_text = gr.HTML()
         translated["upload"] = gr.HTML(
-            translate("upload", "en"),
-            html_template=FILE_FIELD,
+            form_texts(DEFAULT)["upload"],
+            # Not Gradio's own file field, which would upload the file to a folder of the server.
+            html_template=page_html("file_field", DEFAULT, limit=MAX_FILE_BYTES),
             js_on_load=FILE_CHOSEN,
             elem_id="upload",
         )
@@ -106,16 +105,16 @@ def _outcome_tab(handlers: Callbacks, translated: dict[str, Any], language: Any)
             browser_text("record"), variant="primary", elem_id="record"
         )
         recorded = gr.HTML(elem_id="recorded")
-    asked = [translated[key] for key in ("prediction_id", "outcome", "source", "replace")]
+    inputs = [translated[key] for key in OUTCOME_INPUTS]
     gr.on(
         [translated["record"].click, translated["prediction_id"].submit],
-        handlers.record, [*asked, language], [recorded], preprocess=False,
+        handlers.record, [*inputs, language], [recorded], preprocess=False,
         show_progress="minimal", **PLAIN,
     )  # fmt: skip
 
 
 def _drift_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -> list[Any]:
-    """The verdict beside the measurement that is compared; both are as of the time of asking."""
+    """The verdict beside the comparison of a measurement, of the last drift check."""
     import gradio as gr
 
     tab = gr.Tab(browser_text("tab_drift"))
@@ -123,22 +122,22 @@ def _drift_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -
         with gr.Column(scale=5, min_width=320):
             verdict = gr.HTML(elem_id="drift")
         with gr.Column(scale=5, min_width=320):
-            with gr.Row(elem_id="drift_asked"):
+            with gr.Row(elem_id="drift_controls"):
                 feature = gr.Dropdown(
                     [("", "")], value="", label=browser_text("drift_feature"), filterable=False,
                     elem_id="drift_feature", interactive=True, scale=3,
                 )  # fmt: skip
-                translated["look_again"] = gr.Button(
-                    browser_text("look_again"), scale=1, min_width=110, elem_id="look_again"
+                translated["refresh"] = gr.Button(
+                    browser_text("refresh"), scale=1, min_width=110, elem_id="refresh"
                 )
-            compared = gr.HTML(elem_id="compared")
+            comparison = gr.HTML(elem_id="comparison")
     translated["drift_feature"] = feature
     gr.on(
-        [tab.select, translated["look_again"].click, feature.input],
-        handlers.drift, [language, feature], [verdict, compared], preprocess=False,
+        [tab.select, translated["refresh"].click, feature.input],
+        handlers.drift, [language, feature], [verdict, comparison], preprocess=False,
         show_progress="hidden", **PLAIN,
     )  # fmt: skip
-    return [verdict, compared]
+    return [verdict, comparison]
 
 
 def _about_tab(translated: dict[str, Any]) -> Any:
@@ -148,33 +147,39 @@ def _about_tab(translated: dict[str, Any]) -> Any:
         return gr.HTML()
 
 
+def browser_language() -> str:
+    """The script that chooses the language by the browser's."""
+    script = static("browser_language.js")
+    return script.replace("__TAGS__", json.dumps(LANGUAGE_TAGS)).replace("__DEFAULT__", DEFAULT)
+
+
 def _connect_language(blocks: Any, handlers: Callbacks, parts: Parts) -> None:
-    """Write what is made on the server in the browser's language, and all in that of the switch."""
-    made = [parts.answer, parts.help, parts.about, parts.note, *parts.drift]
+    """Write the server's texts in the browser's language, and all texts in that of the switch."""
+    html = [parts.answer, parts.help, parts.about, parts.note, *parts.drift]
     feature = parts.translated["drift_feature"]
-    shown = list(parts.translated.values())
+    components = list(parts.translated.values())
     numbers = number_fields(parts.fields)
 
-    async def write(language: Any, held: Any = None, feature: Any = "") -> list[Any]:
+    async def write(language: Any, state: Any = None, feature: Any = "") -> list[Any]:
         chosen = language_of(language)
         about, note = handlers.about(chosen)
-        answer = await handlers.rewrite(chosen, held)
-        said = translations(parts.translated, chosen)
+        answer = await handlers.rewrite(chosen, state)
+        texts = translations(parts.translated, chosen)
         drift = handlers.drift(chosen, feature)
-        return [answer, table_help_html(chosen), about, note, *drift, *said]
+        return [answer, table_help_html(chosen), about, note, *drift, *texts]
 
     async def begin(language: Any) -> list[Any]:
-        # Gradio shows an empty number as 0 at first, and 0 is a measurement.
+        # Gradio shows an empty number as 0 at first, which would be a valid measurement.
         return [*await write(language), *[None] * len(numbers)]
 
     common = {"preprocess": False, "show_progress": "hidden"} | PLAIN
     loaded = blocks.load(
-        begin, [parts.language], [*made, *shown, *numbers],
-        js=static("browser_language.js"), **common,
+        begin, [parts.language], [*html, *components, *numbers],
+        js=browser_language(), **common,
     )  # fmt: skip
     loaded.success(None, js=static("mark_stale.js"), **PLAIN)
     loaded.success(None, js=static("name_choices.js"), **PLAIN)
     parts.language.input(
-        write, [parts.language, parts.held, feature], [*made, *shown],
-        js=static("say_language.js"), **common,
+        write, [parts.language, parts.state, feature], [*html, *components],
+        js=static("set_language.js"), **common,
     )  # fmt: skip

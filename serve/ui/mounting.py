@@ -1,4 +1,4 @@
-"""How the page is served: built behind the service's back, and closed where Gradio is open."""
+"""How the page is served: built in the background, with only the requests that the page needs."""
 
 import asyncio
 import hmac
@@ -14,12 +14,13 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from heart.http.admission import NO_TELEMETRY, READING, ConcurrencyLimiter, again, whole_body
-from heart.locale.language import LANGUAGES, for_browser, preferred, translate, translate_all
+from heart.locale.language import LANGUAGES, browser_texts, preferred, translate_all
 from heart.web.markup import STYLE
 from serve.service import Service
 from serve.settings import Settings
 from serve.ui.calls import CallFilter, contain_errors, input_counts, is_allowed
 from serve.ui.layout import create_page
+from serve.ui.templates import page_html
 from serve.ui.theme import theme
 from serve.ui.uploads import MAX_ENCODED
 
@@ -30,13 +31,13 @@ RETRY_SECONDS = 2
 
 
 class LazyPage:
-    """An ASGI application that is there at once, and is the page some seconds later.
+    """An ASGI application that shows a placeholder until the page is built.
 
-    `start` and `stop` belong into the lifespan of the application that it is mounted in.
+    Call `start` and `stop` in the lifespan of the application that it is mounted in.
     """
 
     def __init__(self, build: Callable[[Path], FastAPI], admission: ConcurrencyLimiter) -> None:
-        """`build` makes the page's application, given a folder for Gradio's files that is its own."""
+        """`build` makes the page's application; its argument is an empty folder for Gradio's files."""
         self._build = build
         self._admission = admission
         self._app: FastAPI | None = None
@@ -46,7 +47,7 @@ class LazyPage:
         self._built = asyncio.Event()
 
     async def start(self) -> None:
-        """Begin to build the page, in a thread."""
+        """Start building the page in a thread."""
         self._task = asyncio.create_task(self._run())
 
     async def ready(self) -> bool:
@@ -61,7 +62,7 @@ class LazyPage:
             await self._task
 
     async def _run(self) -> None:
-        # One task enters and leaves the page's lifespan, as its contexts demand.
+        # One task must enter and leave the page's lifespan.
         with tempfile.TemporaryDirectory(prefix="heart-page-") as folder:
             try:
                 app = await asyncio.to_thread(_with_loop, self._build, Path(folder))
@@ -70,8 +71,7 @@ class LazyPage:
                     self._built.set()
                     await self._stopping.wait()
             except Exception as error:
-                # Whatever keeps the page from being built must not take the API with it. Its message
-                # quotes no visitor: there is none yet.
+                # The API must work without the page. The message cannot quote a visitor: there is none yet.
                 logger.exception("the page cannot be served: %s", error)  # noqa: TRY401
                 self._broken = True
             finally:
@@ -82,7 +82,7 @@ class LazyPage:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
-            # The page has none: its streams are server-sent events.
+            # The page uses no WebSockets.
             await receive()
             await send({"type": "websocket.close", "code": 1000})
 
@@ -100,7 +100,7 @@ class LazyPage:
 
 
 def _with_loop(build: Callable[[Path], FastAPI], folder: Path) -> FastAPI:
-    """Build inside a running event loop: without one Gradio makes some, and leaves them open."""
+    """Build inside a running event loop: without one, Gradio creates some and never closes them."""
 
     async def inside() -> FastAPI:
         return build(folder)
@@ -109,30 +109,24 @@ def _with_loop(build: Callable[[Path], FastAPI], folder: Path) -> FastAPI:
 
 
 def _refusal(scope: Scope) -> Response | None:
-    """Why a request does not reach Gradio: not what the page asks for, or too long."""
-    # The path of the scope is what Gradio's routes match; that of `request.url` can be forged.
+    """The response to a request that the page never sends, or that is too long; None for others."""
+    # Gradio's routes match the path of the scope; that of `request.url` can be forged.
     if not is_allowed(scope["method"], scope["path"]):
         return PlainTextResponse("not found", 404)
     if scope["method"] in READING:
         return None
     length = Headers(scope=scope).get("content-length", "")
     if not length.isdigit():
-        return PlainTextResponse("a length is needed", 411)
+        return PlainTextResponse("Content-Length is required", 411)
     if int(length) > MAX_BODY_BYTES:
         return PlainTextResponse("too long", 413)
     return None
 
 
 def _waiting(scope: Scope, *, broken: bool) -> Response:
-    """A page that opens itself again, until the real one is there."""
+    """A placeholder that reloads itself until the page is built."""
     language = preferred(Headers(scope=scope).get("accept-language", ""))
-    keys = ("broken",) if broken else ("waiting", "waiting_how")
-    lines = "".join(f"<p>{translate(key, language)}</p>" for key in keys)
-    again = "" if broken else f'<meta http-equiv="refresh" content="{RETRY_SECONDS}">'
-    html = f"""<!doctype html><html lang="{language}"><head><meta charset="utf-8">{again}
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>Heart disease</title>
-<style>body {{ font-family: system-ui, sans-serif; margin: 20vh auto; max-width: 32rem;
-padding: 0 1rem; color: #334155; }}</style></head><body role="status">{lines}</body></html>"""
+    html = page_html("waiting", language, broken=broken, seconds=RETRY_SECONDS)
     headers = {"Retry-After": str(RETRY_SECONDS), "Vary": "Accept-Language"}
     return HTMLResponse(html, 503, headers)
 
@@ -143,13 +137,13 @@ def mount(
     """Serve the page where no route matches; the caller starts and stops it."""
     token = settings.api_token.get_secret_value() if settings.api_token else None
     page = LazyPage(lambda folder: build(service, token, folder), admission)
-    # Not a mount, which would also take what a route has the path but not the method for.
+    # Not a mount, which would also match routes with the path but without the method.
     app.router.default = page
     return page
 
 
 def build(service: Service, token: str | None, folder: Path) -> FastAPI:
-    """The page's own application, with Gradio in it; `folder` is for what Gradio writes."""
+    """The page's own application with Gradio; `folder` is for Gradio's files."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -165,23 +159,23 @@ def build(service: Service, token: str | None, folder: Path) -> FastAPI:
         path="/",
         footer_links=[],
         run_history=False,
-        auth=None if token is None else _password(token),
-        auth_message=translate_all("password"),
+        auth=None if token is None else _check_password(token),
+        auth_message=translate_all("page.password"),
         show_error=False,
         app_kwargs={"telemetry": NO_TELEMETRY},
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=False,
         pwa=False,
-        i18n=gr.I18n(**{language: for_browser(language) for language in LANGUAGES}),
+        i18n=gr.I18n(**{language: browser_texts(language) for language in LANGUAGES}),
         theme=theme(),
         css=STYLE,
     )
     return app
 
 
-def _password(token: str) -> Callable[[str, str], bool]:
-    def right(_user: str, password: str) -> bool:
+def _check_password(token: str) -> Callable[[str, str], bool]:
+    def is_correct(_user: str, password: str) -> bool:
         return hmac.compare_digest(password.encode(), token.encode())
 
-    return right
+    return is_correct

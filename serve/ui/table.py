@@ -1,4 +1,4 @@
-"""Patients from a form or a CSV file, what is wrong with them, and a file of scores."""
+"""Patients from a form or a CSV file, their errors, and the file of scores."""
 
 import csv
 import io
@@ -7,61 +7,60 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heart.locale.language import Language, expected, number, of, translate
+from heart.locale.language import Language, expected, label, number, translate
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement, SchemaError
 from heart.spreadsheet import harmless
 from serve.api.models import MAX_BATCH
 
-ECHOED = ("patient_id", OUTCOME.name)  # columns of a table that are handed back unread
+ECHOED = ("patient_id", OUTCOME.name)  # columns that are returned unchanged
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a value; `line` is that of a table, 0 for a form.
+    """An error in a value; `line` is the line of a table, 0 for a form.
 
-    `refused` says that a value was given for a measurement, and the schema does not allow it.
+    `invalid` says that there is a value, which the schema does not allow; otherwise it is missing.
     """
 
     line: int
     name: str
     text: str
-    refused: bool = False
+    invalid: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """Patients as a table held them, and the columns that are handed back with their scores."""
+    """Patients of a table, and the columns that are returned unchanged with the scores."""
 
     patients: list[dict[str, Any]]
     echoed: dict[str, list[str]]
 
 
 def read_form(values: Sequence[Any], language: Language) -> tuple[dict[str, Any], list[Problem]]:
-    """The patient of a form, None where nothing was measured, and what is wrong with it.
+    """The patient of a form, None for what was not measured, and its errors.
 
-    `values` is whatever the browser sent, in the schema's order.
+    `values` is what the browser sent, unchecked, in the schema's order.
     """
     patient: dict[str, Any] = {}
     problems = []
     for measurement, value in zip(MEASUREMENTS, values, strict=True):
-        given = None if value in ("", None) else value
-        found, problem = _read(measurement, given, language)
-        patient[measurement.name] = found
+        content = None if value in ("", None) else value
+        patient[measurement.name], problem = _read(measurement, content, language)
         if problem:
-            problems.append(Problem(0, measurement.name, problem, given is not None))
+            problems.append(Problem(0, measurement.name, problem, content is not None))
     return patient, problems
 
 
 def read_table(data: bytes, language: Language) -> tuple[Table, list[Problem]]:
-    """The patients of a CSV file with the schema's columns, and what is wrong with each line.
+    """The patients of a CSV file with the schema's columns, and the errors by line.
 
-    A file with semicolons, as spreadsheets write it where the decimal sign is a comma, is read too.
+    Spreadsheets separate by semicolons where the decimal sign is a comma: such files are read too.
     """
     nothing = Table([], {})
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return nothing, [Problem(1, "", translate("not_text", language))]
+        return nothing, [Problem(1, "", translate("table.not_text", language))]
     first = text.split("\n", 1)[0]
     semicolons = ";" in first and "," not in first
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=";" if semicolons else ",")
@@ -71,15 +70,19 @@ def read_table(data: bytes, language: Language) -> tuple[Table, list[Problem]]:
             return nothing, problems
         return _read_lines(lines, heading, semicolons, language)
     except csv.Error:
-        return nothing, [Problem(lines.line_num, "", translate("not_csv", language))]
+        return nothing, [Problem(lines.line_num, "", translate("table.not_csv", language))]
 
 
 def _heading_problems(heading: Sequence[str], language: Language) -> list[Problem]:
-    found = [("no_column", m.name) for m in MEASUREMENTS if m.required and m.name not in heading]
-    known = (*NAMES, *ECHOED)
-    found += [("unknown_column", name) for name in heading if name not in known]
-    found += [("twice", name) for name in known if heading.count(name) > 1]
-    return [Problem(1, name, translate(key, language, column=name[:40])) for key, name in found]
+    errors = [
+        ("table.missing_column", m.name)
+        for m in MEASUREMENTS
+        if m.required and m.name not in heading
+    ]
+    columns = (*NAMES, *ECHOED)
+    errors += [("table.unknown_column", name) for name in heading if name not in columns]
+    errors += [("table.duplicate_column", name) for name in columns if heading.count(name) > 1]
+    return [Problem(1, name, translate(key, language, column=name[:40])) for key, name in errors]
 
 
 def _read_lines(
@@ -91,23 +94,19 @@ def _read_lines(
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(heading):
-            text = translate("width", language, found=len(cells), expected=len(heading))
+            text = translate("table.cell_count", language, cells=len(cells), expected=len(heading))
             problems.append(Problem(lines.line_num, "", text))
             continue
         if len(table.patients) == MAX_BATCH:
-            return table, [
-                Problem(
-                    lines.line_num,
-                    "",
-                    translate("too_many", language, rows=number(MAX_BATCH, language, ",d")),
-                )
-            ]
+            limit = number(MAX_BATCH, language, ",d")
+            text = translate("table.too_many", language, rows=limit)
+            return table, [Problem(lines.line_num, "", text)]
         row = dict(zip(heading, (cell.strip() for cell in cells), strict=True))
         table.patients.append(_read_line(row, lines.line_num, semicolons, problems, language))
         for name, column in table.echoed.items():
             column.append(row[name])
     if not table.patients and not problems:
-        problems.append(Problem(1, "", translate("no_rows", language)))
+        problems.append(Problem(1, "", translate("table.no_rows", language)))
     return table, problems
 
 
@@ -132,10 +131,11 @@ def _read_line(
 def _read(
     measurement: Measurement, value: Any, language: Language, *, names: bool = False
 ) -> tuple[Any, str]:
-    """The value for the model and the log, and what is wrong with it if anything is."""
-    name = measurement.name if names else of(measurement.label, language)
+    """The value for the model and the log, and its error, empty if it is valid."""
+    name = measurement.name if names else label(measurement, language)
+    required = translate("input.required", language, label=name) if measurement.required else ""
     if value is None:
-        return None, translate("required", language, label=name) if measurement.required else ""
+        return None, required
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         value = "?"
     try:
@@ -143,10 +143,10 @@ def _read(
     except (SchemaError, OverflowError):
         short = isinstance(value, int | float) and abs(value) < 1e300
         text = number(value, language) if short else str(value)[:40]
-        meant = expected(measurement, language, names=names)
-        return None, translate("refused", language, label=name, value=text, expected=meant)
+        valid = expected(measurement, language, names=names)
+        return None, translate("input.invalid", language, label=name, value=text, expected=valid)
     if math.isnan(code):
-        return None, translate("required", language, label=name) if measurement.required else ""
+        return None, required
     return (measurement.choices[int(code)].name if measurement.choices else code), ""
 
 

@@ -1,4 +1,4 @@
-"""Colours and fonts."""
+"""Colors and fonts."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ THEME = {
 def theme() -> Any:
     import gradio as gr
 
-    # Fonts of the visitor's system: none is fetched.
+    # System fonts: none is loaded.
     fonts: dict[str, Any] = {
         "font": ["system-ui", "sans-serif"],
         "font_mono": ["ui-monospace", "monospace"],

@@ -1,7 +1,7 @@
-"""A visitor's file: the browser sends it with the call, as text, so that none lies on the server.
+"""Files of visitors: the browser sends the content as text in the call, so the server stores no file.
 
-Nothing that a request says is a path: there is no name of a file to check, no folder to clear, and any
-replica can score the table.
+No request contains a path: there is no file name to check, no folder to clear, and any replica can
+score the table.
 """
 
 import base64
@@ -9,7 +9,7 @@ import binascii
 from typing import Any
 
 MAX_FILE_BYTES = 2 * 1024 * 1024
-# The browser sends one byte more at most, from which it is seen that a file is too long.
+# Of a longer file the browser sends one byte more, so that the server can reject it.
 MAX_ENCODED = 4 * -(-(MAX_FILE_BYTES + 1) // 3)
 
 
@@ -18,9 +18,9 @@ class TooLong(ValueError):
 
 
 def file_bytes(content: Any) -> bytes:
-    """The bytes of a file in base64. Raises TooLong, ValueError, and TypeError for no text."""
+    """The bytes of a file in base64. Raises TooLong; ValueError if it is not base64; TypeError if it is not text."""
     if not isinstance(content, str):
-        raise TypeError("expected a text")
+        raise TypeError("expected text")
     if len(content) > MAX_ENCODED:
         raise TooLong
     try:

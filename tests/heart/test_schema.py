@@ -14,7 +14,6 @@ from heart.schema import (
     OUTCOME,
     Measurement,
     SchemaError,
-    Text,
     decode,
     encode,
 )
@@ -224,7 +223,7 @@ _OTHER_MEANINGS = {
     "lower bound": _with(replace(AGE, low=0)),
     "upper bound": _with(replace(AGE, high=120)),
     "category renamed": _with(replace(SEX, choices=(_FEMALE, replace(_MALE, name="man")))),
-    "category added": _with(replace(SEX, choices=(*SEX.choices, schema.Choice("x", Text("", ""))))),
+    "category added": _with(replace(SEX, choices=(*SEX.choices, schema.Choice("x")))),
     "categories swapped": _with(replace(SEX, choices=(_MALE, _FEMALE))),
     "measurement renamed": tuple(replace(m, name=f"{m.name}_2") for m in MEASUREMENTS),
     "measurements swapped": (MEASUREMENTS[1], MEASUREMENTS[0], *MEASUREMENTS[2:]),
@@ -249,31 +248,6 @@ def test_the_fingerprint_changes_with_the_outcome(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(schema, "OUTCOME", replace(OUTCOME, choices=OUTCOME.choices[::-1]))
 
     assert schema.fingerprint() != before
-
-
-def test_the_fingerprint_does_not_change_with_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = schema.fingerprint()
-    label = Text("Something else", "Sesuatu yang lain")
-
-    relabelled = tuple(
-        replace(m, label=label, choices=tuple(replace(c, label=label) for c in m.choices))
-        for m in MEASUREMENTS
-    )
-    monkeypatch.setattr(schema, "MEASUREMENTS", relabelled)
-
-    assert schema.fingerprint() == before
-
-
-@pytest.mark.parametrize("measurement", [*MEASUREMENTS, OUTCOME], ids=lambda m: m.name)
-def test_everything_shown_to_people_has_labels_in_both_languages(measurement: Measurement) -> None:
-    choices = [choice.label for choice in measurement.choices]
-
-    for label in (measurement.label, *choices):
-        assert label.en.strip()
-        assert label.id.strip()
-
-    assert len({label.en for label in choices}) == len(choices)
-    assert len({label.id for label in choices}) == len(choices)
 
 
 def test_names_are_unique_and_numbers_have_a_range() -> None:

@@ -1,13 +1,18 @@
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from heart.drift.baseline import COLUMNS
+from heart.drift.snapshot import take_snapshot
 from heart.schema import SchemaError
 from heart.settings import SharedSettings
+from heart.web.markup import STYLE
 from monitoring import report
 from monitoring.settings import DriftSettings
-from tests.heart.drift.snapshots import reference
+from serve.api.models import rows_of
+from tests.heart.drift.snapshots import measured, reference, watched_model
 
 
 def test_report_on_a_log_with_invalid_values_quotes_none_of_them(
@@ -26,3 +31,14 @@ def test_report_on_a_log_with_invalid_values_quotes_none_of_them(
 
     assert "647" not in str(error.value)
     assert error.value.__cause__ is None
+
+
+def test_report_holds_its_style_as_it_is_and_loads_nothing() -> None:
+    rows = rows_of(measured(40, thallium=None))
+    snapshot = take_snapshot("7", rows, watched_model().predict(rows), reference())
+
+    html = report.html(snapshot, "en")
+
+    assert STYLE.strip() in html
+    assert html.count("<section") == 1 + len(COLUMNS)
+    assert not re.findall(r"""(?:src|href)=|url\(|@import""", html)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from heart.schema import MEASUREMENTS, NAMES, encode
-from serve.explain import BY_NAME, assess, interval, sentence
-from serve.ui.answer import answer_html
+from serve.explain import BY_NAME, assess, interval
+from serve.ui.answer import answer_html, sentence
 from tests.serve.ui.page_fixture import ID, PATIENT, random_patient, tiny_model
 
 
@@ -95,10 +95,10 @@ def test_a_value_unlike_the_training_patients_is_warned_of() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({}, ("higher than", "man of 57", "lebih tinggi daripada", "laki-laki berusia 57")),
+        ({}, ("higher than", "57-year-old man", "lebih tinggi daripada", "laki-laki berusia 57")),
         (
             {"sex": "female", "chest_pain_type": "non_anginal_pain", "exercise_angina": "no"},
-            ("lower than", "woman of 57", "lebih rendah daripada", "perempuan berusia 57"),
+            ("lower than", "57-year-old woman", "lebih rendah daripada", "perempuan berusia 57"),
         ),
     ],
 )

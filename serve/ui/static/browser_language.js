@@ -1,8 +1,9 @@
 () => {
-  const wanted = (navigator.language || "en").toLowerCase();
-  const language = /^(id|in)\b/.test(wanted) ? "id" : "en";
+  const tags = __TAGS__;
+  const tag = (navigator.language || "").toLowerCase().split("-")[0];
+  const language = tags[tag] ?? "__DEFAULT__";
   document.documentElement.lang = language;
-  for (const part of ["answer", "scored", "recorded", "drift", "compared"])
+  for (const part of ["answer", "scored", "recorded", "drift", "comparison"])
     document.getElementById(part)?.setAttribute("aria-live", "polite");
   return [language];
 }

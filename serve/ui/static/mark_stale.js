@@ -1,7 +1,7 @@
 () => {
-  // An answer carries the inputs that it belongs to: see `answer_to` in markup.py. It is marked while
-  // the page shows others, however they got there: typed, filled in, restored by the browser, or
-  // changed while the answer was on its way. No event is needed for the last: what arrives is compared.
+  // A result has its inputs as data: see `answer_to` in markup.py. It is marked as stale while the page
+  // shows other inputs: typed, filled in, restored by the browser, or changed before the result
+  // arrived. The last case needs no event, since every new result is compared.
   const value = (id) => {
     const inputs = [...document.querySelectorAll(`#${id} :is(input, textarea)`)];
     const [first] = inputs;
@@ -22,16 +22,16 @@
   const mark = () => {
     for (const answer of document.querySelectorAll("[data-inputs]")) {
       const inputs = Object.entries(JSON.parse(answer.dataset.inputs));
-      const stale = inputs.some(([id, given]) => value(id) !== given);
+      const stale = inputs.some(([id, input]) => value(id) !== input);
       answer.classList.toggle("stale", stale);
       const note = answer.querySelector("[data-note]");
       const text = stale ? note.dataset.note : "";
       if (note.textContent !== text) note.textContent = text;
     }
   };
-  // `inputs` is the page's own: Gradio fills in values without an event of the browser's.
+  // `inputs` is the page's own event: Gradio fills in values without one of the browser's.
   for (const event of ["input", "change", "inputs", "pageshow"]) addEventListener(event, mark, true);
-  // It runs before anything that has changed is drawn.
+  // The observer runs before changes are drawn.
   new MutationObserver(mark).observe(document.body, { subtree: true, childList: true });
   mark();
 }

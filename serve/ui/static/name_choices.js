@@ -1,6 +1,6 @@
 () => {
-  // Gradio gives each choice of a radio a name of its own, so that arrow keys do not move between
-  // them, and its fieldsets no name at all. The form is hidden until this has run: see style.css.
+  // Gradio gives each choice of a radio group a different name, so that arrow keys do not move between
+  // them, and no name to fieldsets. The form is hidden until this has run: see style.css.
   const name = () => {
     for (const group of document.querySelectorAll("fieldset[id]")) {
       const label = group.querySelector("[data-testid=block-info]")?.innerText ?? "";

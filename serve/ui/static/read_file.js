@@ -1,5 +1,5 @@
 async (_label, language) => {
-  // The bytes go with the call, as base64; one more than may be, so that the server sees what is too long.
+  // The call has the content as base64. One byte over the limit lets the server reject a longer file.
   const input = document.querySelector("#upload input[type=file]");
   const file = input.files[0];
   if (!file) return [null, language];
@@ -9,6 +9,6 @@ async (_label, language) => {
     reader.onerror = () => reject(reader.error);
     reader.readAsDataURL(file.slice(0, Number(input.dataset.limit) + 1));
   });
-  input.value = "";  // else the same file, once mended, could not be chosen again
+  input.value = "";  // else the same file could not be chosen again after a correction
   return [url.split(",")[1] ?? "", language];
 }

@@ -52,7 +52,7 @@ def visit(browser: Any, server: Running) -> Iterator[Any]:
     for one in opened:
         one.context.close()
         assert [
-            url for url in one.asked if not url.startswith((server.url, "data:", "blob:"))
+            url for url in one.requests if not url.startswith((server.url, "data:", "blob:"))
         ] == []
         assert one.errors == []
 

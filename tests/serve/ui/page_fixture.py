@@ -95,18 +95,18 @@ def tiny_model(version: str = "7") -> Model:
 
 def random_patient(random: np.random.Generator) -> dict[str, Any]:
     """A valid patient; of what may be missing, some is."""
-    found: dict[str, Any] = {}
+    patient: dict[str, Any] = {}
     for m in MEASUREMENTS:
         if m.required or random.random() < 0.6:
             steps = int(random.integers(round((m.high - m.low) / m.step) + 1))
             pick = int(random.integers(max(len(m.choices), 1)))
-            found[m.name] = m.choices[pick].name if m.choices else m.low + steps * m.step
-    return found
+            patient[m.name] = m.choices[pick].name if m.choices else m.low + steps * m.step
+    return patient
 
 
 def a_table(text: str, language: Language = "en") -> tuple[Table, list[tuple[int, str, str]]]:
-    found, problems = read_table(text.encode(), language)
-    return found, [(problem.line, problem.name, problem.text) for problem in problems]
+    table, problems = read_table(text.encode(), language)
+    return table, [(problem.line, problem.name, problem.text) for problem in problems]
 
 
 def an_answer(probability: float = 0.25) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from heart.locale.language import form_texts, translate
 from heart.schema import NAMES, encode
 from monitoring.monitor import DriftMonitor
 from serve.ui.uploads import MAX_FILE_BYTES
@@ -24,102 +25,102 @@ def risk_of(patient: dict[str, Any]) -> float:
 
 def test_a_patient_is_filled_in_and_assessed(visit: Any, server: Running) -> None:
     before = server.count()
-    someone = visit()
-    someone.fill(**PATIENT)
+    visitor = visit()
+    visitor.fill(**PATIENT)
 
-    risk = someone.assess()
+    risk = visitor.assess()
 
     assert risk == pytest.approx(risk_of(PATIENT), abs=1e-5)
-    assert f"{round(100 * risk)} of 100 people like this" in someone.text("#answer")
-    assert "7 of 13 measurements given" in someone.text("#answer")
-    assert someone.background("#answer p:text('Estimated risk')") == "rgba(0, 0, 0, 0)"
+    assert translate("answer.frequency", "en", count=round(100 * risk)) in visitor.text("#answer")
+    assert translate("answer.entered", "en", entered=7, all=13) in visitor.text("#answer")
+    assert visitor.background("#answer p:text('Estimated risk')") == "rgba(0, 0, 0, 0)"
     assert server.count() == before + 1
     # What was entered is in no address.
-    assert not [url for url in someone.asked if "asymptomatic" in url or "240" in url]
+    assert not [url for url in visitor.requests if "asymptomatic" in url or "240" in url]
 
 
 def test_age_and_sex_are_enough_and_nothing_else_is_assumed(visit: Any) -> None:
-    someone = visit()
-    someone.fill(age=61, sex="female")
+    visitor = visit()
+    visitor.fill(age=61, sex="female")
 
-    assert someone.assess() == pytest.approx(risk_of({"age": 61, "sex": "female"}), abs=1e-5)
-    assert "2 of 13 measurements given" in someone.text("#answer")
+    assert visitor.assess() == pytest.approx(risk_of({"age": 61, "sex": "female"}), abs=1e-5)
+    assert translate("answer.entered", "en", entered=2, all=13) in visitor.text("#answer")
 
 
 def test_a_number_that_is_filled_in_and_emptied_is_not_measured(visit: Any) -> None:
-    someone = visit()
-    someone.fill(age=61, sex="female", st_depression=3)
-    someone.fill(st_depression="")
+    visitor = visit()
+    visitor.fill(age=61, sex="female", st_depression=3)
+    visitor.fill(st_depression="")
 
-    assert someone.assess() == pytest.approx(risk_of({"age": 61, "sex": "female"}), abs=1e-5)
+    assert visitor.assess() == pytest.approx(risk_of({"age": 61, "sex": "female"}), abs=1e-5)
 
 
 def test_a_value_out_of_bounds_is_explained(visit: Any, server: Running) -> None:
     before = server.count()
-    someone = visit()
-    someone.fill(age=300, sex="male")
-    someone.page.click("#predict")
-    someone.page.wait_for_selector("#answer [role=alert]")
+    visitor = visit()
+    visitor.fill(age=300, sex="male")
+    visitor.page.click("#predict")
+    visitor.page.wait_for_selector("#answer [role=alert]")
 
     expected = "Age is 300; expected a whole number from 18 to 110 years."
-    assert expected in someone.text("#answer")
+    assert expected in visitor.text("#answer")
     assert server.count() == before
 
 
 def test_an_example_fills_the_form(visit: Any) -> None:
-    someone = visit()
-    someone.page.get_by_role("button", name="Woman, 62, little known").click()
-    someone.page.wait_for_function("document.querySelector('#age input').value === '62'")
+    visitor = visit()
+    visitor.page.get_by_role("button", name=form_texts("en")["example_little"]).click()
+    visitor.page.wait_for_function("document.querySelector('#age input').value === '62'")
 
     patient = {"age": 62, "sex": "female", "chest_pain_type": "atypical_angina", "resting_bp": 138}
-    assert someone.assess() == pytest.approx(risk_of(patient), abs=1e-5)
+    assert visitor.assess() == pytest.approx(risk_of(patient), abs=1e-5)
 
 
 def test_the_switch_changes_the_language_of_form_and_answer(visit: Any, server: Running) -> None:
-    someone = visit()
-    someone.fill(**PATIENT)
-    risk = someone.assess()
+    visitor = visit()
+    visitor.fill(**PATIENT)
+    risk = visitor.assess()
     logged = server.count()
-    someone.page.check("#language input[value=id]")
-    someone.page.wait_for_selector("#answer [lang=id]")
+    visitor.page.check("#language input[value=id]")
+    visitor.page.wait_for_selector("#answer [lang=id]")
 
-    assert "Usia (tahun, 18–110)" in someone.text("#age")  # noqa: RUF001 - as it is shown
-    assert "Tidak diukur" in someone.text("#thallium")
-    assert "orang seperti ini" in someone.text("#answer")
-    assert "Nilai risiko" in someone.text("#predict")
-    assert "Bukan alat medis" in someone.text("#note")
-    assert someone.page.get_attribute("html", "lang") == "id"
-    assert someone.risk() == risk
-    assert float(someone.page.input_value("#cholesterol input")) == 240
-    assert someone.page.is_checked("#sex input[value=male]")
+    assert "Usia (tahun, 18–110)" in visitor.text("#age")  # noqa: RUF001 - as it is shown
+    assert "Tidak diukur" in visitor.text("#thallium")
+    assert translate("answer.title", "id") in visitor.text("#answer")
+    assert form_texts("id")["predict"] in visitor.text("#predict")
+    assert "Bukan alat medis" in visitor.text("#note")
+    assert visitor.page.get_attribute("html", "lang") == "id"
+    assert visitor.risk() == risk
+    assert float(visitor.page.input_value("#cholesterol input")) == 240
+    assert visitor.page.is_checked("#sex input[value=male]")
     assert server.count() == logged
 
 
 def test_an_indonesian_browser_gets_indonesian(visit: Any) -> None:
-    someone = visit(locale="id-ID")
-    someone.fill(age=61, sex="female")
-    someone.assess()
+    visitor = visit(locale="id-ID")
+    visitor.fill(age=61, sex="female")
+    visitor.assess()
 
-    assert "Risiko penyakit arteri koroner" in someone.text("#title")
-    assert "Jenis kelamin" in someone.text("#sex")
-    assert "2 dari 13 pengukuran diberikan" in someone.text("#answer")
-    assert someone.page.is_checked("#language input[value=id]")
-    someone.tab("Tabel pasien")
-    assert "Satu baris per pasien" in someone.text("[role=tabpanel]:visible")
-    assert "Berkas CSV pasien" in someone.text("#upload")
+    assert "Risiko penyakit arteri koroner" in visitor.text("#title")
+    assert "Jenis kelamin" in visitor.text("#sex")
+    assert translate("answer.entered", "id", entered=2, all=13) in visitor.text("#answer")
+    assert visitor.page.is_checked("#language input[value=id]")
+    visitor.tab("Tabel pasien")
+    assert "Satu baris per pasien" in visitor.text("[role=tabpanel]:visible")
+    assert "Berkas CSV pasien" in visitor.text("#upload")
 
 
 def test_a_good_table_is_scored_and_downloaded(visit: Any, server: Running, tmp_path: Path) -> None:
     before = server.count()
     table = tmp_path / "good.csv"
     table.write_text("patient_id,age,sex,cholesterol\nA-1,57,male,240\nA-2,61,female,\n")
-    someone = visit()
-    someone.tab("Table of patients")
-    someone.page.set_input_files("#upload input[type=file]", table)
-    someone.page.wait_for_selector("#scored a.download")
+    visitor = visit()
+    visitor.tab("Table of patients")
+    visitor.page.set_input_files("#upload input[type=file]", table)
+    visitor.page.wait_for_selector("#scored a.download")
 
-    with someone.page.expect_download() as download:
-        someone.page.click("#scored a.download")
+    with visitor.page.expect_download() as download:
+        visitor.page.click("#scored a.download")
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     expected = [
         risk_of({"age": 57, "sex": "male", "cholesterol": 240}),
@@ -127,23 +128,23 @@ def test_a_good_table_is_scored_and_downloaded(visit: Any, server: Running, tmp_
     ]
     assert [row["patient_id"] for row in rows] == ["A-1", "A-2"]
     assert [float(row["probability"]) for row in rows] == pytest.approx(expected, abs=1e-5)
-    assert "Patients scored: 2" in someone.text("#scored")
+    assert "Patients scored: 2" in visitor.text("#scored")
     assert server.count() == before + 2
     # The file went with the call of its event, and to no folder of the server.
-    assert not [url for url in someone.asked if "upload" in url or "queue" in url]
+    assert not [url for url in visitor.requests if "upload" in url or "queue" in url]
 
 
 def test_a_bad_table_is_explained_by_line(visit: Any, server: Running, tmp_path: Path) -> None:
     before = server.count()
     table = tmp_path / "bad.csv"
     table.write_text("age,sex\n57,male\n12,male\n57,unknown\n")
-    someone = visit()
-    someone.tab("Table of patients")
-    someone.page.set_input_files("#upload input[type=file]", table)
-    someone.page.wait_for_selector("#scored [role=alert]")
+    visitor = visit()
+    visitor.tab("Table of patients")
+    visitor.page.set_input_files("#upload input[type=file]", table)
+    visitor.page.wait_for_selector("#scored [role=alert]")
 
-    shown = someone.text("#scored")
-    assert "Nothing was scored; errors: 2" in shown
+    shown = visitor.text("#scored")
+    assert translate("table.rejected", "en", errors=2) in shown
     assert re.search(r"3\s+age\s+age is 12; expected a whole number from 18 to 110 years", shown)
     assert re.search(r"4\s+sex\s+sex is unknown; expected one of female, male", shown)
     assert server.count() == before
@@ -152,69 +153,69 @@ def test_a_bad_table_is_explained_by_line(visit: Any, server: Running, tmp_path:
 def test_a_table_that_was_mended_can_be_chosen_again(visit: Any, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("age,sex\n" + "57,male\n" * (MAX_FILE_BYTES // 8))
-    someone = visit()
-    someone.tab("Table of patients")
-    someone.page.set_input_files("#upload input[type=file]", table)
-    someone.page.wait_for_selector("#scored [role=alert]")
-    assert "larger than 2 MiB" in someone.text("#scored")
+    visitor = visit()
+    visitor.tab("Table of patients")
+    visitor.page.set_input_files("#upload input[type=file]", table)
+    visitor.page.wait_for_selector("#scored [role=alert]")
+    assert "larger than 2 MiB" in visitor.text("#scored")
 
     table.write_text("age,sex\n57,male\n")
-    someone.page.set_input_files("#upload input[type=file]", table)
-    someone.page.wait_for_selector("#scored a.download")
-    assert "Patients scored: 1" in someone.text("#scored")
+    visitor.page.set_input_files("#upload input[type=file]", table)
+    visitor.page.wait_for_selector("#scored a.download")
+    assert "Patients scored: 1" in visitor.text("#scored")
 
 
 def test_an_outcome_is_recorded(visit: Any, server: Running) -> None:
-    someone = visit()
-    someone.fill(age=61, sex="female")
-    someone.assess()
-    prediction_id = someone.text(".prediction-id")
-    someone.tab("Record an outcome")
-    someone.page.fill("#prediction_id input, #prediction_id textarea", prediction_id)
-    someone.page.check("#outcome input[value=presence]")
-    someone.page.check("#source input[value=angiography]")
-    someone.page.click("#record")
-    someone.page.wait_for_selector("#recorded .message.good")
+    visitor = visit()
+    visitor.fill(age=61, sex="female")
+    visitor.assess()
+    prediction_id = visitor.text(".prediction-id")
+    visitor.tab("Record an outcome")
+    visitor.page.fill("#prediction_id input, #prediction_id textarea", prediction_id)
+    visitor.page.check("#outcome input[value=presence]")
+    visitor.page.check("#source input[value=angiography]")
+    visitor.page.click("#record")
+    visitor.page.wait_for_selector("#recorded .message.good")
 
-    assert "The outcome is recorded." in someone.text("#recorded")
-    found = server.service.log.get(prediction_id)
-    assert found is not None
-    assert (found["outcome"], found["source"]) == ("presence", "angiography")
+    assert translate("outcome.created", "en") in visitor.text("#recorded")
+    row = server.service.log.get(prediction_id)
+    assert row is not None
+    assert (row["outcome"], row["source"]) == ("presence", "angiography")
 
 
 def test_the_keyboard_is_enough(visit: Any) -> None:
-    someone = visit()
-    keyboard = someone.page.keyboard
+    visitor = visit()
+    keyboard = visitor.page.keyboard
     focused = "document.activeElement.closest('[id]')?.id"
     for _ in range(40):
         keyboard.press("Tab")
-        if someone.page.evaluate(focused) == "age":
+        if visitor.page.evaluate(focused) == "age":
             break
     keyboard.type("61")
     keyboard.press("Tab")
-    assert someone.page.evaluate(focused) == "sex"
+    assert visitor.page.evaluate(focused) == "sex"
     keyboard.press("Space")
     keyboard.press("ArrowRight")
-    assert someone.page.is_checked("#sex input[value=male]")
+    assert visitor.page.is_checked("#sex input[value=male]")
     keyboard.press("Shift+Tab")
     keyboard.press("Enter")
 
-    assert someone.risk() == pytest.approx(risk_of({"age": 61, "sex": "male"}), abs=1e-5)
+    assert visitor.risk() == pytest.approx(risk_of({"age": 61, "sex": "male"}), abs=1e-5)
 
 
 def test_a_phone_scrolls_in_one_direction_only(visit: Any) -> None:
-    someone = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    someone.fill(**PATIENT)
-    someone.assess()
-    someone.page.wait_for_function(
+    visitor = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    visitor.fill(**PATIENT)
+    visitor.assess()
+    visitor.page.wait_for_function(
         "document.querySelector('#answer').getBoundingClientRect().top < innerHeight / 2"
     )
     width = "document.documentElement.scrollWidth"
 
-    assert someone.page.evaluate(width) <= 390
+    assert visitor.page.evaluate(width) <= 390
     for tab in ("Table of patients", "Record an outcome", "Drift", "About the model"):
-        someone.tab(tab)
-        assert someone.page.evaluate(width) <= 390
+        visitor.tab(tab)
+        assert visitor.page.evaluate(width) <= 390
 
 
 def test_drift_is_shown_and_a_measurement_compared_by_keyboard(visit: Any, server: Running) -> None:
@@ -222,35 +223,35 @@ def test_drift_is_shown_and_a_measurement_compared_by_keyboard(visit: Any, serve
     monitor = DriftMonitor(champion_of(watched_model()), server.service.log, settings())
     server.service.monitor = monitor
     monitor.refresh()
-    someone = visit()
-    someone.tab("Drift")
-    someone.page.wait_for_selector("#compared h2:visible")
+    visitor = visit()
+    visitor.tab("Drift")
+    visitor.page.wait_for_selector("#comparison h2:visible")
 
-    assert re.search(r"Thallium scan\s+drift", someone.text("#drift"))
-    assert someone.background("#drift .lane .over") == "rgb(180, 83, 9)"
-    assert "Thallium scan" in someone.text("#compared h2")
+    assert re.search(r"Thallium scan\s+drift", visitor.text("#drift"))
+    assert visitor.background("#drift .lane .over") == "rgb(180, 83, 9)"
+    assert "Thallium scan" in visitor.text("#comparison h2")
 
-    someone.page.focus("#drift_feature input")
+    visitor.page.focus("#drift_feature input")
     for key in ("ArrowDown", "ArrowDown", "Enter"):
-        someone.page.keyboard.press(key)
-    someone.page.wait_for_function(
-        "document.querySelector('#compared h2').innerText !== 'Thallium scan'"
+        visitor.page.keyboard.press(key)
+    visitor.page.wait_for_function(
+        "document.querySelector('#comparison h2').innerText !== 'Thallium scan'"
     )
-    chosen = someone.text("#compared h2")
-    someone.page.check("#language input[value=id]")
-    someone.page.wait_for_selector("#drift [lang=id]")
+    chosen = visitor.text("#comparison h2")
+    visitor.page.check("#language input[value=id]")
+    visitor.page.wait_for_selector("#drift [lang=id]")
 
-    assert re.search(r"Pergeseran pada \d+ pasien terakhir", someone.text("#drift"))
-    assert someone.text("#compared h2") not in (chosen, "Pemindaian talium")
+    assert re.search(r"Pergeseran pada \d+ pasien terakhir", visitor.text("#drift"))
+    assert visitor.text("#comparison h2") not in (chosen, "Pemindaian talium")
 
 
 def test_the_tab_about_the_model_shows_how_good_it_is(visit: Any) -> None:
-    someone = visit()
-    someone.tab("About the model")
-    someone.page.wait_for_selector("svg.plot:visible")
+    visitor = visit()
+    visitor.tab("About the model")
+    visitor.page.wait_for_selector("svg.plot:visible")
 
-    shown = someone.text("[role=tabpanel]:visible")
+    shown = visitor.text("[role=tabpanel]:visible")
     assert "heart-disease 7" in shown
     assert re.search(r"ROC AUC.*0\.93 \(0\.86.0\.98\)", shown)
     assert re.search(r"Women\s+24", shown)
-    assert "Model version 7" in someone.text("#note")
+    assert "Model version 7" in visitor.text("#note")

@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from heart.locale.language import translate
 from heart.schema import NAMES
 from serve.service import Service
 from serve.ui.callbacks import WAITING_TABLES, Callbacks
 from serve.ui.examples import EXAMPLES
 from serve.ui.uploads import MAX_ENCODED, MAX_FILE_BYTES
 from tests.serve.ui.page_fixture import PATIENT, OneModel, a_service, tiny_model
+
+ANSWER = '<data class="risk"'
+UNAVAILABLE = translate("page.unavailable", "en")
 
 
 @pytest.fixture
@@ -28,15 +32,15 @@ def values(**changes: Any) -> list[Any]:
     return [patient.get(name) for name in NAMES]
 
 
-def content_of(held: str | None) -> dict[str, Any]:
-    assert held is not None
-    return dict(json.loads(held))
+def content_of(state: str | None) -> dict[str, Any]:
+    assert state is not None
+    return dict(json.loads(state))
 
 
 def test_an_answer_is_logged_and_shown(service: Service, handlers: Callbacks) -> None:
-    html, held = asyncio.run(handlers.predict("en", *values()))
+    html, state = asyncio.run(handlers.predict("en", *values()))
 
-    prediction_id = content_of(held)["prediction_id"]
+    prediction_id = content_of(state)["prediction_id"]
     row = service.log.get(prediction_id)
     assert row is not None
     assert f'value="{row["probability"]:.6f}"' in html
@@ -65,15 +69,15 @@ def test_an_answer_carries_its_inputs_as_data(handlers: Callbacks, sent: Any, kn
 
 
 def test_the_choice_not_measured_is_a_missing_value(handlers: Callbacks) -> None:
-    _, held = asyncio.run(handlers.predict("en", *values(thallium="not_measured")))
+    _, state = asyncio.run(handlers.predict("en", *values(thallium="not_measured")))
 
-    assert content_of(held)["patient"]["thallium"] is None
+    assert content_of(state)["patient"]["thallium"] is None
 
 
 def test_a_patient_that_is_not_valid_is_not_logged(service: Service, handlers: Callbacks) -> None:
-    html, held = asyncio.run(handlers.predict("id", *values(age=200)))
+    html, state = asyncio.run(handlers.predict("id", *values(age=200)))
 
-    assert held is None
+    assert state is None
     assert "Usia berisi 200" in html
     assert service.log.count() == 0
 
@@ -81,10 +85,10 @@ def test_a_patient_that_is_not_valid_is_not_logged(service: Service, handlers: C
 def test_another_language_writes_the_answer_again_but_not_the_log(
     service: Service, handlers: Callbacks
 ) -> None:
-    _, held = asyncio.run(handlers.predict("en", *values()))
-    html = asyncio.run(handlers.rewrite("id", held))
+    _, state = asyncio.run(handlers.predict("en", *values()))
+    html = asyncio.run(handlers.rewrite("id", state))
 
-    assert "dari 100 orang seperti ini" in html
+    assert re.search(r'<section [^>]*lang="id"', html)
     assert service.log.count() == 1
 
 
@@ -92,17 +96,19 @@ def test_the_model_before_a_swap_still_explains_its_answers(tmp_path: Path) -> N
     champion = OneModel()
     with a_service(tmp_path, champion) as service:
         handlers = Callbacks(service)
-        _, held = asyncio.run(handlers.predict("en", *values()))
+        _, state = asyncio.run(handlers.predict("en", *values()))
 
         champion.previous, champion.current = champion.current, tiny_model("8")
-        assert "people like this" in asyncio.run(handlers.rewrite("en", held))
+        assert ANSWER in asyncio.run(handlers.rewrite("en", state))
 
         champion.previous = champion.current
-        assert "The model has changed" in asyncio.run(handlers.rewrite("en", held))
+        assert translate("answer.model_changed", "en") in unescape(
+            asyncio.run(handlers.rewrite("en", state))
+        )
 
 
 @pytest.mark.parametrize(
-    "held",
+    "state",
     [
         None,
         [],
@@ -116,33 +122,33 @@ def test_the_model_before_a_swap_still_explains_its_answers(tmp_path: Path) -> N
         '{"patient": {"age": "<b>"}, "prediction_id": 2, "model_version": []}',
     ],
 )
-def test_what_a_browser_claims_to_hold_is_not_trusted(handlers: Callbacks, held: Any) -> None:
-    assert asyncio.run(handlers.rewrite("en", held)).startswith('<p class="message info"')
+def test_state_from_a_browser_is_not_trusted(handlers: Callbacks, state: Any) -> None:
+    assert asyncio.run(handlers.rewrite("en", state)).startswith('<p class="message info"')
 
 
 def test_without_a_model_the_page_says_so(tmp_path: Path) -> None:
     with a_service(tmp_path, OneModel(None)) as service:
         handlers = Callbacks(service)
-        html, held = asyncio.run(handlers.predict("en", *values()))
+        html, state = asyncio.run(handlers.predict("en", *values()))
 
-        assert held is None
-        assert "cannot answer now" in html
-        assert "No model is loaded" in handlers.about("en")[0]
+        assert state is None
+        assert UNAVAILABLE in html
+        assert translate("page.no_model", "en") in handlers.about("en")[0]
 
 
 def test_without_a_log_the_page_gives_no_answer(service: Service, handlers: Callbacks) -> None:
     service.log.close()
-    html, held = asyncio.run(handlers.predict("en", *values()))
+    html, state = asyncio.run(handlers.predict("en", *values()))
 
-    assert held is None
-    assert "cannot answer now" in html
+    assert state is None
+    assert UNAVAILABLE in html
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_a_valid_patient(handlers: Callbacks, name: str) -> None:
     html, _ = asyncio.run(handlers.predict("en", *[EXAMPLES[name].get(n) for n in NAMES]))
 
-    assert "people like this" in html
+    assert ANSWER in html
 
 
 def encoded(content: bytes) -> str:
@@ -163,8 +169,8 @@ def test_a_table_is_scored_in_one_transaction(service: Service, handlers: Callba
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (encoded(b"age,sex\n57,male\n7,female\n"), "errors: 1"),
-        (encoded(b""), "errors: 2"),
+        (encoded(b"age,sex\n57,male\n7,female\n"), "Errors: 1"),
+        (encoded(b""), "Errors: 2"),
         (encoded(b"x" * (MAX_FILE_BYTES + 1)), "larger than 2 MiB"),
         ("/" * (MAX_ENCODED + 1), "larger than 2 MiB"),
         ("/etc/passwd", "not UTF-8 text"),
@@ -188,7 +194,7 @@ def test_a_table_with_an_error_is_not_scored_at_all(
     assert service.log.count() == 0
 
 
-def test_without_a_file_nothing_is_said(handlers: Callbacks) -> None:
+def test_without_a_file_the_message_is_empty(handlers: Callbacks) -> None:
     assert asyncio.run(handlers.score(None, "en")) == ""
 
 
@@ -208,36 +214,38 @@ def test_few_tables_are_in_work_and_a_bounded_number_waits(handlers: Callbacks) 
 
     refused, scored = asyncio.run(story())
 
-    assert "cannot answer now" in refused
+    assert UNAVAILABLE in refused
     assert all("Patients scored: 1" in html for html in scored)
 
 
 def test_an_outcome_is_recorded(handlers: Callbacks) -> None:
-    _, held = asyncio.run(handlers.predict("en", *values()))
-    prediction_id = content_of(held)["prediction_id"]
+    _, state = asyncio.run(handlers.predict("en", *values()))
+    prediction_id = content_of(state)["prediction_id"]
 
     def record(outcome: str, replace: bool = False) -> str:
         key = f" {prediction_id} "
         return asyncio.run(handlers.record(key, outcome, "angiography", replace, "en"))
 
-    assert "The outcome is recorded." in record("presence")
-    assert "recorded already" in record("presence")
-    assert "A different outcome is recorded." in record("absence")
-    assert "The outcome was replaced." in record("absence", replace=True)
+    assert translate("outcome.created", "en") in record("presence")
+    assert translate("outcome.same", "en") in record("presence")
+    assert translate("outcome.conflict", "en") in record("absence")
+    assert translate("outcome.replaced", "en") in record("absence", replace=True)
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (("0" * 32, "presence", "registry"), "no prediction with this id"),
-        (("0", "presence", "registry"), "32 characters"),
-        ((None, "presence", "registry"), "32 characters"),
-        (("0" * 32, None, "registry"), "Choose an outcome"),
-        (("0" * 32, "presence", ["registry"]), "Choose an outcome"),
-        ((["x"], "presence", "registry"), "32 characters"),
+        (("0" * 32, "presence", "registry"), "outcome.unknown_id"),
+        (("0", "presence", "registry"), "outcome.invalid_id"),
+        ((None, "presence", "registry"), "outcome.invalid_id"),
+        (("0" * 32, None, "registry"), "outcome.incomplete"),
+        (("0" * 32, "presence", ["registry"]), "outcome.incomplete"),
+        ((["x"], "presence", "registry"), "outcome.invalid_id"),
     ],
 )
 def test_an_outcome_that_cannot_be_recorded(
     handlers: Callbacks, given: tuple[Any, Any, Any], expected: str
 ) -> None:
-    assert expected in asyncio.run(handlers.record(*given, replace=False, language="en"))
+    html = asyncio.run(handlers.record(*given, replace=False, language="en"))
+
+    assert translate(expected, "en") in html

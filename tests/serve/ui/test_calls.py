@@ -148,7 +148,7 @@ def page(request: pytest.FixtureRequest) -> GradioPage:
 
 @pytest.fixture(scope="module")
 def fetched() -> Iterator[tuple[str, list[str]]]:
-    """The URL of a server of this machine, and the paths that were asked of it."""
+    """The URL of a server of this machine, and the paths requested from it."""
     paths: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -295,7 +295,7 @@ def test_no_value_of_a_call_is_printed(
 @pytest.mark.parametrize(
     "raised", [RuntimeError(CANARY), UnicodeEncodeError("utf-8", CANARY, 0, 1, "x")]
 )
-def test_what_a_handler_raises_is_told_without_its_message(
+def test_error_of_a_handler_is_reported_without_its_message(
     raised: Exception,
     open_page: GradioPage,
     monkeypatch: pytest.MonkeyPatch,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from functools import partial
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from heart.http.admission import ConcurrencyLimiter
+from heart.locale.language import translate
 from serve.service import Service
 from serve.ui import LazyPage
 from serve.ui.mounting import MAX_BODY_BYTES, _with_loop, build
@@ -50,12 +52,12 @@ def test_before_the_page_is_built_it_says_so_and_opens_itself_again() -> None:
     async def story() -> list[Any]:
         await page.start()
         client = TestClient(page)
-        found = [await asyncio.to_thread(client.get, "/", headers={"accept-language": "id"})]
+        pages = [await asyncio.to_thread(client.get, "/", headers={"accept-language": "id"})]
         gate.set()
         assert await page.ready()
-        found.append(await asyncio.to_thread(client.get, "/"))
+        pages.append(await asyncio.to_thread(client.get, "/"))
         await page.stop()
-        return found
+        return pages
 
     waiting, built = asyncio.run(story())
     assert (waiting.status_code, waiting.headers["retry-after"]) == (503, "2")
@@ -82,7 +84,7 @@ def test_a_page_that_cannot_be_built_leaves_the_rest_alone(
     with caplog.at_level(logging.ERROR):
         answer = asyncio.run(story())
     assert answer.status_code == 503
-    assert "could not be started" in answer.text
+    assert translate("page.broken", "en") in unescape(answer.text)
     assert "no Gradio here" in caplog.text
 
 

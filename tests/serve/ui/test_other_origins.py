@@ -137,8 +137,8 @@ def record(page: Any, prediction_id: str) -> dict[str, Any]:
     with page.expect_request(f"**{PREDICT}") as sent:
         page.click("#record")
     page.wait_for_selector("#recorded .message.good")
-    found: dict[str, Any] = sent.value.post_data_json
-    return found
+    call: dict[str, Any] = sent.value.post_data_json
+    return call
 
 
 def other_page(visitor: Any, origin: str) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from heart.locale.language import form_texts
 from heart.schema import MEASUREMENTS, Measurement
 from serve.ui.examples import EXAMPLES
 from tests.serve.ui.page_fixture import ID, PATIENT
@@ -19,9 +20,9 @@ COMPLETE = EXAMPLES["example_high"]
 
 def is_marked(visitor: Visit, answer: str = "#answer") -> bool:
     """Whether the answer is marked, which is the case if and only if there is a text that says so."""
-    said = "".join(visitor.page.locator(f"{answer} [data-note]").all_inner_texts())
+    note = "".join(visitor.page.locator(f"{answer} [data-note]").all_inner_texts())
     marked = bool(visitor.page.locator(f"{answer} .stale").count())
-    assert marked == bool(said)
+    assert marked == bool(note)
     return marked
 
 
@@ -60,11 +61,11 @@ def test_a_number_that_is_not_finished_marks_the_answer(visit: Any) -> None:
     assert is_marked(visitor)
 
 
-@pytest.mark.parametrize("button", ["Woman, 62, little known", "Clear the form"])
+@pytest.mark.parametrize("button", ["example_little", "clear"])
 def test_filling_the_form_marks_the_answer_without_the_server(visit: Any, button: str) -> None:
     visitor = assessed(visit, PATIENT)
     visitor.context.set_offline(True)
-    visitor.page.get_by_role("button", name=button).click()
+    visitor.page.get_by_role("button", name=form_texts("en")[button]).click()
     visitor.page.wait_for_selector(STALE)
 
     assert visitor.page.input_value("#cholesterol input") == ""
@@ -72,7 +73,7 @@ def test_filling_the_form_marks_the_answer_without_the_server(visit: Any, button
 
 def test_the_next_answer_is_not_marked(visit: Any) -> None:
     visitor = assessed(visit, PATIENT)
-    visitor.page.get_by_role("button", name="Woman, 62, little known").click()
+    visitor.page.get_by_role("button", name=form_texts("en")["example_little"]).click()
     visitor.page.wait_for_selector(STALE)
     visitor.page.click("#predict")
     visitor.page.wait_for_selector(FRESH)
@@ -173,7 +174,7 @@ def test_the_mark_is_announced_and_needs_neither_color_nor_width(visit: Any) -> 
     assert risk.evaluate("risk => getComputedStyle(risk).textDecorationLine") == "line-through"
 
 
-def test_what_was_said_of_an_outcome_is_marked_beside_another(visit: Any) -> None:
+def test_message_about_an_outcome_is_marked_beside_other_entries(visit: Any) -> None:
     visitor: Visit = visit()
     visitor.tab("Record an outcome")
     key = "#prediction_id input, #prediction_id textarea"

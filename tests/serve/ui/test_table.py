@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from heart.locale.language import translate
 from heart.schema import NAMES
 from serve.api.models import MAX_BATCH
 from serve.ui.scores import scored_html, table_problems_html
@@ -30,11 +31,11 @@ def test_a_form_with_age_and_sex_is_a_patient() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"sex": "male"}, "Age is needed."),
-        ({"age": 57}, "Sex is needed."),
+        ({"sex": "male"}, "Age is required."),
+        ({"age": 57}, "Sex is required."),
         ({"age": 12, "sex": "male"}, "Age is 12; expected a whole number from 18 to 110 years."),
         ({"age": 57.5, "sex": "male"}, "Age is 57.5; expected a whole number"),
-        ({"age": float("nan"), "sex": "male"}, "Age is needed."),
+        ({"age": float("nan"), "sex": "male"}, "Age is required."),
         ({"age": float("inf"), "sex": "male"}, "Age is inf;"),
         ({"age": [1], "sex": "male"}, "Age is ?;"),
         ({"age": True, "sex": "male"}, "Age is ?;"),
@@ -59,21 +60,21 @@ def test_a_form_says_it_in_indonesian_too() -> None:
 
 
 def test_a_table_gives_patients_and_what_is_handed_back() -> None:
-    found, problems = a_table(
+    table, problems = a_table(
         "\ufeffpatient_id,sex,age,st_depression\n\na,male,57,1.5\nb,female,61,\n"
     )
 
     assert problems == []
-    assert [p["age"] for p in found.patients] == [57, 61]
-    assert [p["st_depression"] for p in found.patients] == [1.5, None]
-    assert found.echoed == {"patient_id": ["a", "b"]}
+    assert [p["age"] for p in table.patients] == [57, 61]
+    assert [p["st_depression"] for p in table.patients] == [1.5, None]
+    assert table.echoed == {"patient_id": ["a", "b"]}
 
 
 def test_a_table_of_a_spreadsheet_with_decimal_commas() -> None:
-    found, problems = a_table("age;sex;st_depression\r\n57;male;1,5\r\n")
+    table, problems = a_table("age;sex;st_depression\r\n57;male;1,5\r\n")
 
     assert problems == []
-    assert found.patients[0]["st_depression"] == 1.5
+    assert table.patients[0]["st_depression"] == 1.5
 
 
 @pytest.mark.parametrize(
@@ -99,22 +100,22 @@ def test_a_table_that_is_no_text() -> None:
     assert [p.line for p in read_table(b"\xff\xfe\x00", "en")[1]] == [1]
 
 
-def test_a_table_that_is_no_csv_is_not_said_to_be_no_text() -> None:
+def test_invalid_csv_has_a_message_of_its_own() -> None:
     _, problems = a_table(f'age,sex\n57,"{"x" * 200_000}"\n')
 
-    assert problems == [(2, "", "This cannot be read as CSV.")]
+    assert problems == [(2, "", translate("table.not_csv", "en"))]
 
 
 def test_a_table_has_at_most_so_many_patients() -> None:
-    found, problems = a_table("age,sex\n" + "57,male\n" * (MAX_BATCH + 1))
+    table, problems = a_table("age,sex\n" + "57,male\n" * (MAX_BATCH + 1))
 
-    assert len(found.patients) == MAX_BATCH
+    assert len(table.patients) == MAX_BATCH
     assert problems == [(MAX_BATCH + 2, "", "More than 10,000 patients.")]
 
 
 def test_the_scored_table_can_be_read_again() -> None:
-    found, _ = a_table("patient_id,age,sex,st_depression\n=1+1,57,male,1.5\n")
-    (row,) = csv.DictReader(io.StringIO(scored_csv(found, [an_answer()])))
+    table, _ = a_table("patient_id,age,sex,st_depression\n=1+1,57,male,1.5\n")
+    (row,) = csv.DictReader(io.StringIO(scored_csv(table, [an_answer()])))
 
     assert (row["age"], row["sex"], row["st_depression"], row["thallium"]) == (
         "57",
@@ -131,12 +132,12 @@ def test_no_text_of_a_table_is_a_formula_for_who_downloads_or_copies_it() -> Non
     out = csv.writer(file)
     out.writerow(["patient_id", "age", "sex"])
     out.writerows([text, 57, "male"] for text in (*FORMULAS, *NO_FORMULAS))
-    found, problems = a_table(file.getvalue())
-    answers = [an_answer()] * len(found.patients)
+    table, problems = a_table(file.getvalue())
+    answers = [an_answer()] * len(table.patients)
 
     assert problems == []
-    assert formulas(scored_csv(found, answers)) == set()
-    shown = re.findall(r"<td[^>]*>([^<]*)</td>", scored_html(found, answers, "en"))
+    assert formulas(scored_csv(table, answers)) == set()
+    shown = re.findall(r"<td[^>]*>([^<]*)</td>", scored_html(table, answers, "en"))
     assert formulas("\n".join(map(unescape, shown))) == set()
     _, bad = read_table(b"=1+1,age,sex,;@SUM(A1)\n", "en")
     shown = re.findall(r"<td[^>]*>([^<]*)</td>", table_problems_html(bad, "en"))

@@ -15,14 +15,14 @@ ARGUMENTS = [
 
 
 class Visit:
-    """A visitor with a window of their own, and all that their browser asked for."""
+    """A visitor with a window of their own, and all that their browser requests for."""
 
     def __init__(self, browser: Any, url: str, **options: Any) -> None:
         self.context = browser.new_context(**options)
         self.page = self.context.new_page()
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.errors: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(url)
@@ -53,5 +53,5 @@ class Visit:
         return str(self.page.inner_text(selector))
 
     def background(self, selector: str) -> str:
-        shown = self.page.locator(selector).first
-        return str(shown.evaluate("found => getComputedStyle(found).backgroundColor"))
+        element = self.page.locator(selector).first
+        return str(element.evaluate("element => getComputedStyle(element).backgroundColor"))

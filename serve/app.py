@@ -14,25 +14,21 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from heart.http.access import unavailable
-from heart.http.admission import (
-    NO_TELEMETRY,
-    AdmissionControlMiddleware,
-    ConcurrencyLimiter,
-    method_label,
-)
+from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.hosts import AllowedHosts
-from heart.http.origin import SameOriginMiddleware
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from monitoring.collector import DriftCollector
 from monitoring.monitor import DriftMonitor
 from serve.api.bodies import InvalidBody
 from serve.api.errors import invalid
-from serve.api.protected import protected
+from serve.api.protected import Protection
 from serve.api.routes import administration, findings, operations, records, scoring
 from serve.collectors import ServiceCollector, ShadowCollector
 from serve.guard import ChampionGuard
 from serve.metrics import Metrics
+from serve.middleware.instrumentation import NO_TELEMETRY
+from serve.middleware.stack import add_middleware
 from serve.model_manager import ModelManager
 from serve.service import DriftUnavailable, NoModel, Service
 from serve.settings import Settings
@@ -59,7 +55,7 @@ def create_app(
     """The application. Its lifespan starts and stops the champion's poll, the log, the page, the watch."""
     service = Service(champion, log, metrics, monitor)
     guard = ChampionGuard(champion, log, settings)
-    admission = ConcurrencyLimiter(settings.max_concurrent, settings.max_body_bytes)
+    limiter = ConcurrencyLimiter(settings.max_concurrent, settings.max_body_bytes)
     app = FastAPIOffline(
         title="Heart disease",
         description=DESCRIPTION,
@@ -67,26 +63,20 @@ def create_app(
         redoc_url=None,
         telemetry=NO_TELEMETRY,
     )
-    app.add_middleware(AdmissionControlMiddleware, admission=admission, metrics=metrics)
-    app.add_middleware(
-        SameOriginMiddleware,
-        hosts=AllowedHosts((*settings.allowed_hosts, settings.host)),
-        setting="HEART_ALLOWED_HOSTS",
-        on_reject=lambda method, status: metrics.rejected(method_label(method), status),
-    )
+    add_middleware(app, AllowedHosts((*settings.allowed_hosts, settings.host)), limiter, metrics)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(LogQueueFull, _log_overloaded)
     app.add_exception_handler(NoModel, _no_champion)
     app.add_exception_handler(DriftUnavailable, _not_watched)
-    _add_routes(app, service, guard, admission, settings)
-    app.state.service, app.state.admission, app.state.guard = service, admission, guard
+    _add_routes(app, service, guard, limiter, settings)
+    app.state.service, app.state.limiter, app.state.guard = service, limiter, guard
     metrics.registry.register(ServiceCollector(service))
     metrics.registry.register(ShadowCollector(service, guard))
     if monitor is not None:
         metrics.registry.register(DriftCollector(monitor))
-    app.state.page = mount(app, service, settings, admission) if with_page else None
+    app.state.page = mount(app, service, settings, limiter) if with_page else None
     return app
 
 
@@ -94,7 +84,7 @@ def create_app(
 async def _running(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
     """All parts at work, from the start of the application to its end."""
     service: Service = app.state.service
-    admission: ConcurrencyLimiter = app.state.admission
+    limiter: ConcurrencyLimiter = app.state.limiter
     page: LazyPage | None = app.state.page
     asyncio.get_running_loop().set_exception_handler(report_loop_error)
     service.log.start()
@@ -105,7 +95,7 @@ async def _running(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
     background = [
         asyncio.create_task(_purge(service.log)),
         asyncio.create_task(_compare(app.state.guard, poll_seconds)),
-        asyncio.create_task(admission.patience.enforce()),
+        asyncio.create_task(limiter.deadline.enforce()),
         asyncio.create_task(_settle(service.champion)),
     ]
     if page is not None:
@@ -113,7 +103,7 @@ async def _running(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        admission.draining = True
+        limiter.draining = True
         for task in background:
             task.cancel()
         if page is not None:
@@ -129,18 +119,18 @@ def _add_routes(
     app: FastAPI,
     service: Service,
     guard: ChampionGuard,
-    admission: ConcurrencyLimiter,
+    limiter: ConcurrencyLimiter,
     settings: Settings,
 ) -> None:
     token = settings.api_token.get_secret_value() if settings.api_token else None
-    limits = (admission, settings.max_body_bytes, token, service.offload)
-    secured = [Security(TOKEN)] if token else []  # for the document; `protected` sees to it
+    protection = Protection(limiter, settings.max_body_bytes, token, service.offload)
+    secured = [Security(TOKEN)] if token else []  # only documents it; `protection` checks the token
     routers = (
-        scoring(service, protected(*limits, direct=True), secured),
-        records(service, protected(*limits), secured),
-        findings(service, guard, protected(*limits), secured),
-        administration(service, protected(*limits), secured),
-        operations(service, admission),
+        scoring(service, protection.route_class(direct=True), secured),
+        records(service, protection.route_class(), secured),
+        findings(service, guard, protection.route_class(), secured),
+        administration(service, protection.route_class(), secured),
+        operations(service, limiter),
     )
     # In front of the documentation's routes, and not by `include_router`, which goes through a router
     # of its own at every request.

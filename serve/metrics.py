@@ -4,11 +4,13 @@ from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from heart.http.messages import SAFE_METHODS
 from serve.model_manager import Event
 from serve.patient_metrics import PatientMetrics
 
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-SHED = "refused"  # the route of what was refused before it had one
+METHODS = (*SAFE_METHODS, "POST", "DELETE", "PUT")
+REJECTED_ROUTE = "rejected"  # the route of requests that are rejected before routing
 ROWS = (1, 2, 5, 10, 20, 50, 100, 1000, 10_000)
 
 
@@ -28,12 +30,12 @@ class Metrics:
             registry=registry,
         )
         # Looking a series up by its labels takes longer than counting.
-        self._answers = cache(
+        self._responses = cache(
             lambda method, route, status: self.requests.labels(method, route, str(status))
         )
         self._latencies = cache(self.latency.labels)
-        self.refused = Counter(
-            "heart_requests_refused", "Requests rejected for load", registry=registry
+        self.rejections = Counter(
+            "heart_requests_rejected", "Requests rejected for overload", registry=registry
         )
         self.patients = PatientMetrics()
         registry.register(self.patients)
@@ -55,25 +57,25 @@ class Metrics:
     def _known_series(self) -> None:
         """Series start at 0: a rate over a counter that appears at 1 misses its first event."""
         for method in ("DELETE", "POST"):
-            self._answers(method, SHED, 503)
+            self._responses(method, REJECTED_ROUTE, 503)
 
     def expect(self, method: str, route: str) -> None:
         """Start the series of a route's failures at 0, or an alert misses the first of them."""
         for status in (500, 503):
-            self._answers(method, route, status)
+            self._responses(method, route, status)
 
     def shed(self, method: str) -> None:
-        """Count a request that is refused for load before its route is looked for."""
-        self.refused.inc()
-        self._answers(method, SHED, 503).inc()
+        """Count a request that admission control rejects before routing."""
+        self.rejections.inc()
+        self.rejected(method, 503)
 
     def rejected(self, method: str, status: int) -> None:
-        """Count a request for another host, or of another site's page."""
-        self._answers(method, SHED, status).inc()
+        """Count a request that is rejected before routing, for any reason."""
+        self._responses(method_label(method), REJECTED_ROUTE, status).inc()
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answered request."""
-        self._answers(method, route, status).inc()
+    def observe_response(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a response and its latency."""
+        self._responses(method_label(method), route, status).inc()
         self._latencies(route).observe(seconds)
 
     def reported(self, event: Event, detail: str) -> None:
@@ -85,3 +87,8 @@ class Metrics:
         """Count a commit of the log."""
         self.commit_rows.observe(rows)
         self.commit_latency.observe(seconds)
+
+
+def method_label(method: str) -> str:
+    """A method as a label: clients may send any text as a method."""
+    return method if method in METHODS else "other"

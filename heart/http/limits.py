@@ -216,7 +216,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _refusal(self, status: int, detail: str) -> bytes:
         body = json.dumps({"detail": detail}).encode()
         headers = [
-            *self.server_state.default_headers,
+            *(h for h in self.server_state.default_headers if h[0] != b"connection"),
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),

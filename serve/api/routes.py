@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
 from heart.http.access import unavailable
-from heart.http.admission import ConcurrencyLimiter
+from heart.http.concurrency import ConcurrencyLimiter
 from heart.predictions.log import OutcomeConflict, UnknownPrediction
 from heart.registry.errors import RegistryUnavailable
 from serve.api.drift import Drift, drift_answer
@@ -141,7 +141,7 @@ def administration(
     return router
 
 
-def operations(service: Service, admission: ConcurrencyLimiter) -> APIRouter:
+def operations(service: Service, limiter: ConcurrencyLimiter) -> APIRouter:
     """The routes for those who operate the service."""
     router = APIRouter()
 
@@ -154,7 +154,7 @@ def operations(service: Service, admission: ConcurrencyLimiter) -> APIRouter:
     def ready(response: Response) -> dict[str, Any]:
         """Report whether a model is loaded and the prediction log can be written."""
         state = service.champion.state()
-        if admission.draining:
+        if limiter.draining:
             reasons = ["stopping"]  # at once, whatever the log waits for
         else:
             reasons = list(state.reasons)

@@ -14,8 +14,9 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from heart.http import admission as gate
-from heart.http.admission import ClientDeadline, ConcurrencyLimiter
+from heart.http import concurrency
+from heart.http.concurrency import ConcurrencyLimiter
+from heart.http.deadlines import ClientDeadline
 from serve.api.models import EXAMPLE
 from serve.app import create_app
 from tests.heart.predictions.logs import until
@@ -29,7 +30,7 @@ HEADERS = [(b"host", b"testserver"), (b"content-type", b"application/json")]
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     """An application with one place and little patience."""
-    monkeypatch.setattr(gate, "CLIENT_SECONDS", 0.1)
+    monkeypatch.setattr(concurrency, "CLIENT_SECONDS", 0.1)
     return create_app(*parts(tmp_path, max_concurrent=1), with_page=False)
 
 
@@ -89,7 +90,7 @@ def test_an_answer_that_is_not_taken_is_given_up_and_its_place_is_free(client: T
 def test_who_reads_nothing_holds_no_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str | None, path: str, body: Any
 ) -> None:
-    monkeypatch.setattr(gate, "CLIENT_SECONDS", 1)
+    monkeypatch.setattr(concurrency, "CLIENT_SECONDS", 1)
     app = create_app(*parts(tmp_path, api_token=token, max_concurrent=2), with_page=False)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     headers = {"Authorization": f"Bearer {token}"}
@@ -102,7 +103,7 @@ def test_who_reads_nothing_holds_no_place(
             try:
                 for _ in range(2):
                     clients.enter_context(deaf(address, request(path, body) * 500))
-                await asyncio.to_thread(until, lambda: stays_full(app.state.admission))
+                await asyncio.to_thread(until, lambda: stays_full(app.state.limiter))
                 await asyncio.to_thread(
                     until, lambda: httpx.post(url, json=EXAMPLE, headers=headers).is_success
                 )
@@ -114,9 +115,9 @@ def test_who_reads_nothing_holds_no_place(
     asyncio.run(story())
 
 
-def stays_full(admission: ConcurrencyLimiter) -> bool:
+def stays_full(limiter: ConcurrencyLimiter) -> bool:
     for _ in range(50):
-        if not admission.full:
+        if not limiter.full:
             return False
         time.sleep(0.002)
     return True
@@ -143,39 +144,39 @@ def deaf(address: Any, data: bytes) -> socket.socket:
 def test_a_full_service_refuses_what_works_and_answers_who_looks(
     app: FastAPI, client: TestClient
 ) -> None:
-    with app.state.admission:
+    with app.state.limiter:
         refused = client.post("/predict", json=EXAMPLE)
         live = client.get("/health/live")
 
     assert (refused.status_code, live.status_code) == (503, 200)
-    assert refused.json() == {"detail": "too many requests at once"}
+    assert refused.json() == {"detail": "too many requests in progress"}
     assert refused.headers["Retry-After"] == "1"
     assert refused.headers["x-content-type-options"] == "nosniff"
     text = client.get("/metrics").text
-    assert "heart_requests_refused_total 1.0" in text
+    assert "heart_requests_rejected_total 1.0" in text
     # Among the failed answers too: or no alert would see an overload.
-    assert 'heart_requests_total{method="POST",route="refused",status="503"} 1.0' in text
+    assert 'heart_requests_total{method="POST",route="rejected",status="503"} 1.0' in text
 
 
 def test_who_waits_for_its_client_takes_no_place_but_must_find_one_then(
     app: FastAPI, client: TestClient
 ) -> None:
-    admission, sent = app.state.admission, list[Any]()
+    limiter, sent = app.state.limiter, list[Any]()
 
     async def receive() -> Any:
-        assert admission.active == 0
-        admission.active += 1  # another is faster
+        assert limiter.active == 0
+        limiter.active += 1  # another is faster
         return {"type": "http.request", "body": b"{}", "more_body": False}
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     post(client, receive, send)
-    admission.active -= 1
+    limiter.active -= 1
 
     assert sent[0]["status"] == 503
-    assert admission.active == admission.held == 0
-    assert "heart_requests_refused_total 1.0" in client.get("/metrics").text
+    assert limiter.active == limiter.buffered_bytes == 0
+    assert "heart_requests_rejected_total 1.0" in client.get("/metrics").text
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/model", "/health/live", "/docs"])
@@ -197,7 +198,7 @@ def test_a_fault_is_told_without_what_it_was_about(
     failed = client.post("/predict", json=EXAMPLE)
 
     assert failed.status_code == 500
-    assert failed.json() == {"detail": "a fault of the service"}
+    assert failed.json() == {"detail": "internal server error"}
     assert failed.headers["x-content-type-options"] == "nosniff"
     assert "RuntimeError" in caplog.text
     assert "in fail" in caplog.text
@@ -205,21 +206,8 @@ def test_a_fault_is_told_without_what_it_was_about(
     assert 'route="/predict",status="500"} 1.0' in client.get("/metrics").text
 
 
-def test_at_the_end_connections_are_closed_with_their_answers(
-    app: FastAPI, client: TestClient
-) -> None:
-    before = client.post("/predict", json=EXAMPLE)
-    app.state.admission.draining = True
-    after = client.post("/predict", json=EXAMPLE)
-
-    assert (before.status_code, after.status_code) == (200, 200)
-    assert "connection" not in before.headers
-    assert after.headers["connection"] == "close"
-    assert client.get("/health/ready").json()["reasons"] == ["stopping"]
-
-
-async def watched(patience: ClientDeadline, *tasks: Any) -> list[Any]:
-    watching = asyncio.create_task(patience.enforce())
+async def watched(deadline: ClientDeadline, *tasks: Any) -> list[Any]:
+    watching = asyncio.create_task(deadline.enforce())
     try:
         return list(await asyncio.gather(*tasks, return_exceptions=True))
     finally:
@@ -227,34 +215,34 @@ async def watched(patience: ClientDeadline, *tasks: Any) -> list[Any]:
 
 
 def test_patience_ends_what_is_slow_and_nothing_else() -> None:
-    patience = ClientDeadline(0.1)
+    deadline = ClientDeadline(0.1)
 
     async def slow() -> None:
-        with patience:
+        with deadline:
             await asyncio.sleep(60)
 
     async def quick() -> str:
-        with patience:
+        with deadline:
             await asyncio.sleep(0)
         await asyncio.sleep(0.4)
         return "done"
 
-    found = asyncio.run(watched(patience, slow(), quick(), slow()))
+    found = asyncio.run(watched(deadline, slow(), quick(), slow()))
 
     assert [type(result) for result in found] == [TimeoutError, str, TimeoutError]
 
 
 def test_patience_keeps_out_of_a_cancellation_that_is_not_its_own() -> None:
-    patience = ClientDeadline(60)
+    deadline = ClientDeadline(60)
 
     async def cancelled() -> None:
-        with patience:
+        with deadline:
             await asyncio.sleep(60)
 
     async def main() -> list[Any]:
         task = asyncio.create_task(cancelled())
         await asyncio.sleep(0)
         task.cancel()
-        return await watched(patience, task)
+        return await watched(deadline, task)
 
     assert [type(result) for result in asyncio.run(main())] == [asyncio.CancelledError]

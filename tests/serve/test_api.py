@@ -288,13 +288,13 @@ def test_a_body_over_the_limit_is_refused_declared_or_not(tmp_path: Path) -> Non
 def test_beyond_the_limit_of_concurrent_requests_is_refusal(tmp_path: Path) -> None:
     app = create_app(*parts(tmp_path, max_concurrent=1), with_page=False)
     with TestClient(app) as client:
-        with app.state.admission:
+        with app.state.limiter:
             refused = client.post("/predict", json=EXAMPLE)
         answered = client.post("/predict", json=EXAMPLE)
 
         assert (refused.status_code, answered.status_code) == (503, 200)
         assert refused.headers["Retry-After"] == "1"
-        assert "heart_requests_refused_total 1.0" in client.get("/metrics").text
+        assert "heart_requests_rejected_total 1.0" in client.get("/metrics").text
 
 
 def test_what_is_the_matter_with_the_log_is_told(client: TestClient, tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
-from heart.http.admission import LONG_BODIES, SHORT
+from heart.http.concurrency import LONG_BODIES, SHORT_BODY_BYTES
 from serve import service
 from serve.api import bodies, protected
 from serve.api.bodies import MAX_ERRORS, MAX_KEPT, MAX_PATIENT_BYTES, InvalidBody, validate_batch
 from serve.api.models import EXAMPLE, MAX_BATCH, Batch
-from serve.api.protected import LONG
+from serve.api.protected import LARGE_BATCH_BYTES
 from serve.app import create_app
 from serve.service import LARGE_ROWS
 from tests.serve.small_service import parts
@@ -300,7 +300,7 @@ def test_a_list_of_patients_that_is_wrong_is_refused(
 @pytest.mark.parametrize("path", ["/predict", "/predict?explain=true", "/feedback"])
 def test_only_a_batch_may_be_long(client: TestClient, path: str) -> None:
     long = client.post(path, content=names(300_000), headers=JSON)
-    shorter = client.post(path, content=b" " * SHORT, headers=JSON)
+    shorter = client.post(path, content=b" " * SHORT_BODY_BYTES, headers=JSON)
 
     assert (long.status_code, shorter.status_code) == (413, 422)
 
@@ -321,11 +321,11 @@ def test_what_is_not_declared_as_json_is_not_read_as_json(
 def test_so_many_long_bodies_are_in_work_and_no_more(tmp_path: Path) -> None:
     app = create_app(*parts(tmp_path), with_page=False)
     body = batch(*[PATIENT] * 4000)
-    assert len(body) > LONG
+    assert len(body) > LARGE_BATCH_BYTES
     with TestClient(app) as client:
         with ExitStack() as others:
             for _ in range(LONG_BODIES):
-                others.enter_context(app.state.admission.long_body())
+                others.enter_context(app.state.limiter.long_body())
             full = client.post("/predict/batch", content=body, headers=JSON)
             short = client.post("/predict/batch", content=batch(PATIENT), headers=JSON)
         after = [client.post("/predict/batch", content=body, headers=JSON) for _ in range(2)]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heart.http.admission import SHORT
+from heart.http.concurrency import SHORT_BODY_BYTES
 from heart.schema import MEASUREMENTS, NAMES, Measurement
 from serve.api.models import EXAMPLE
 from tests.heart.predictions.logs import until
@@ -152,7 +152,7 @@ def test_what_a_parser_may_stumble_over_is_refused(server: Server, path: str, bo
 
     answer = server.client.post(path, content=batch, headers=JSON)
 
-    too_long = len(body) > SHORT and path == "/predict"
+    too_long = len(body) > SHORT_BODY_BYTES and path == "/predict"
     assert answer.status_code == (413 if too_long else 422)
     assert answer.json()["detail"]
 

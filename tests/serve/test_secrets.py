@@ -159,7 +159,7 @@ def test_every_series_that_is_known_starts_at_zero(published: Path, tmp_path: Pa
             f'heart_predictions_total{{model_version="1",prediction="{prediction}"}}'
             for prediction in ("absence", "presence")
         ),
-        "heart_requests_refused_total",
+        "heart_requests_rejected_total",
         "heart_erasures_total",
         "heart_log_failures_total",
         "heart_registry_failures_total",

@@ -16,7 +16,8 @@ import psycopg
 import pytest
 import uvicorn
 
-from heart.http.admission import LONG_BODIES
+import serve.server
+from heart.http.concurrency import LONG_BODIES
 from heart.http.limits import HttpLimits
 from serve.api.models import EXAMPLE
 from serve.app import create_app
@@ -234,7 +235,7 @@ def test_what_is_too_much_is_refused_at_once_and_the_rest_answered(
     assert {found.headers["retry-after"] for found in refused} == {"1"}
     assert [found.status for found in answered] == [200] * 4
     assert [found.status_code for found in after] == [200] * 10
-    assert server.metric("heart_requests_refused_total") == 6
+    assert server.metric("heart_requests_rejected_total") == 6
     assert len(logged(url)) == 14
 
 
@@ -314,6 +315,39 @@ def test_a_connection_on_which_no_request_comes_is_closed(tmp_path: Path) -> Non
         return ended
 
     assert asyncio.run(asyncio.wait_for(story(), 20)) == [b"", b"", b""]
+
+
+def test_draining_server_answers_not_ready_and_closes_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve.server, "LEAVE_SECONDS", 60)
+    app = create_app(*parts(tmp_path), with_page=False)
+    server = DrainingServer(uvicorn.Config(app, port=0, log_level="warning"))
+
+    async def story() -> list[Answer]:
+        running = asyncio.create_task(server.serve())
+        await asyncio.to_thread(until, lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with connections(port, 2) as ((reader, writer), (other_reader, other_writer)):
+            writer.write(PREDICT)
+            answers = [await answer(reader)]
+            server.handle_exit(signal.SIGTERM, None)
+            writer.write(PREDICT)
+            answers.append(await answer(reader))
+            other_writer.write(request("/health/ready", None, "GET"))
+            answers.append(await answer(other_reader))
+            assert await reader.read() == b""
+        server.should_exit = True
+        # Without its signal, which `serve` would raise again.
+        server._captured_signals.clear()
+        await running
+        return answers
+
+    before, after, ready = asyncio.run(asyncio.wait_for(story(), 20))
+    assert [before.status, after.status, ready.status] == [200, 200, 503]
+    assert "connection" not in before.headers
+    assert [after.headers["connection"], ready.headers["connection"]] == ["close", "close"]
+    assert ready.json()["reasons"] == ["stopping"]
 
 
 def test_an_endless_request_head_is_refused(start: Start) -> None:

@@ -14,9 +14,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
 
 from heart.http.access import authenticate, require_json, unavailable
-from heart.http.admission import ConcurrencyLimiter, Overloaded, whole_body
+from heart.http.concurrency import ConcurrencyLimiter, Overloaded
 from heart.http.hosts import AllowedHosts
 from heart.http.origin import SameOriginMiddleware
+from heart.http.request_body import read_body
+from heart.http.security_headers import SecurityHeadersMiddleware
 from monitoring.retraining.webhook.metrics import Metrics
 from monitoring.retraining.webhook.notification import Notification, signed, what_is_wrong
 from monitoring.retraining.webhook.retrainer import Retrainer
@@ -38,6 +40,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
     app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
     hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
     app.add_middleware(SameOriginMiddleware, hosts=hosts, setting="HEART_RETRAIN_ALLOWED_HOSTS")
+    app.add_middleware(SecurityHeadersMiddleware)
     app.add_exception_handler(sqlite3.Error, _runs_unavailable)
     app.add_exception_handler(Overloaded, _full)
 
@@ -78,7 +81,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
 @asynccontextmanager
 async def _running(retrainer: Retrainer, admission: ConcurrencyLimiter) -> AsyncIterator[None]:
     """The receiver at work; in the end the retraining that runs is stopped."""
-    watching = asyncio.create_task(admission.patience.enforce())
+    watching = asyncio.create_task(admission.deadline.enforce())
     try:
         yield
     finally:
@@ -94,7 +97,7 @@ async def _notification(
     authenticate(request.scope, settings.token.get_secret_value())
     limit = settings.max_body_bytes
     with admission:
-        body = await whole_body(request.scope, request.receive, limit, admission)
+        body = await read_body(request.scope, request.receive, limit, admission)
     if not signed(request.scope, body, settings.secret.get_secret_value(), time.time()):
         raise HTTPException(401, "the signature is not that of this body, or it is too old or new")
     require_json(request.scope)

@@ -573,7 +573,7 @@ def test_the_receiver_does_without_the_service() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
 
-    assert {"fastapi", "heart.http.admission"} <= set(loaded)
+    assert {"fastapi", "heart.http.concurrency"} <= set(loaded)
     heavy = {
         "sqlalchemy",
         "onnxruntime",

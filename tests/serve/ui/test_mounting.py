@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from heart.http.admission import ConcurrencyLimiter
+from heart.http.concurrency import ConcurrencyLimiter
 from serve.service import Service
 from serve.ui import LazyPage
 from serve.ui.mounting import MAX_BODY_BYTES, _with_loop, build

@@ -10,7 +10,8 @@ import numpy as np
 from heart.locale.language import Language, of, percent, translate, value_of
 from heart.registry.model_version import Model
 from heart.schema import MEASUREMENTS, NAMES, Floats, Measurement
-from serve.api.models import outside_training_range, rows_of, shapley
+from serve.encoding import outside_training_range, rows_of
+from serve.shapley import shapley
 
 Patient = Mapping[str, Any]
 BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}

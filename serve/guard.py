@@ -16,7 +16,7 @@ from heart.registry.aliases import AliasError
 from heart.registry.errors import RegistryUnavailable
 from heart.registry.model_version import Model
 from heart.schema import NAMES, OUTCOME
-from serve.api.models import encoded
+from serve.encoding import encoded
 from serve.model_manager import ModelManager
 from serve.settings import Settings
 

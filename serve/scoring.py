@@ -7,8 +7,8 @@ from typing import Any
 from heart.predictions.log import Record, check, new_ids
 from heart.registry.model_version import Model
 from heart.schema import NAMES, OUTCOME, Floats
-from serve.api.models import encoded, outside_training_range, values_of, warning
 from serve.blocks import Counts
+from serve.encoding import encoded, outside_training_range, values_of, warning
 from serve.patient_metrics import tally
 
 ABSENCE, PRESENCE = (choice.name for choice in OUTCOME.choices)

@@ -15,12 +15,13 @@ from heart.predictions.log import PredictionLog
 from heart.registry.errors import RegistryUnavailable
 from heart.registry.model_version import Model
 from monitoring.monitor import DriftMonitor
-from serve.api.models import MAX_BATCH, shapley
 from serve.metrics import Metrics
 from serve.model_manager import ModelManager
 from serve.offload import Offload
 from serve.scoring import PRESENCE, score
+from serve.settings import MAX_BATCH
 from serve.shadow import ShadowScorer
+from serve.shapley import shapley
 
 # Figures of a comparison by the count of patients that they are over.
 COMPARED = {

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from heart.drift.baseline import MIN_CELL_COUNT
 from heart.http.hosts import HostNames
 from heart.settings import SharedSettings
-from serve.api.models import MAX_BATCH
+
+MAX_BATCH = 10_000  # patients in one request
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from serve.api.models import MAX_BATCH, Batch
+from serve.api.models import Batch
+from serve.settings import MAX_BATCH
 
 Error = dict[str, Any]  # as pydantic's ErrorDetails; `loc` starts with "body"
 Model = TypeVar("Model", bound=BaseModel)

@@ -1,10 +1,7 @@
 """What the API takes and gives: models made from the schema, and their encoding for the model."""
 
-import math
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -17,9 +14,9 @@ from pydantic_core.core_schema import CoreSchema, chain_schema, int_schema
 
 from heart.predictions.sources import Source
 from heart.registry.errors import Kind
-from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Floats, Measurement
+from heart.schema import MEASUREMENTS, OUTCOME, Measurement
+from serve.settings import MAX_BATCH
 
-MAX_BATCH = 10_000
 EXAMPLE: dict[str, Any] = {
     "age": 57,
     "sex": "male",
@@ -138,75 +135,3 @@ class Reloaded(BaseModel):
     challenger: Annotated[
         str | None, Field(description="Version that scores beside it, unseen, if any")
     ]
-
-
-# The same as `schema.encode`, without its checks: 40 times as fast for a single patient.
-_CODES: tuple[dict[str | None, float] | None, ...] = tuple(
-    {None: math.nan} | {choice.name: float(code) for code, choice in enumerate(m.choices)}
-    if m.choices
-    else None
-    for m in MEASUREMENTS
-)
-
-
-def values_of(patient: Mapping[str, Any]) -> list[Any]:
-    """The 13 measurements in the order of the schema, None where one was not made."""
-    return [patient.get(name) for name in NAMES]
-
-
-def encoded(measured: Sequence[Sequence[Any]]) -> Floats:
-    """Encoded rows [n, 13] of valid patients, each as `values_of` gives it."""
-    rows = [
-        [value if codes is None else codes[value] for codes, value in zip(_CODES, row, strict=True)]
-        for row in measured
-    ]
-    return np.array(rows, dtype=np.float32).reshape(-1, len(NAMES))  # None becomes NaN
-
-
-def rows_of(patients: Sequence[Mapping[str, Any]]) -> Floats:
-    """Encoded rows [n, 13] of valid patients."""
-    return encoded([values_of(patient) for patient in patients])
-
-
-def outside_training_range(patient: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:
-    """The numbers outside what the model was trained on; `numbers` is from the version's training.json."""
-    found = []
-    for name, known in numbers.items():
-        value = patient.get(name)
-        if value is not None and not known["low"] <= value <= known["high"]:
-            found.append(name)
-    return found
-
-
-def warning(name: str, numbers: Mapping[str, Any]) -> str:
-    """Why a number is unusual, in words."""
-    known = numbers[name]
-    return f"{name} is outside the training patients' {known['low']:g} to {known['high']:g}"
-
-
-def shapley(patient: Floats, predict: Any) -> tuple[dict[str, float], float]:
-    """How much each given measurement moves the risk, and the average patient's risk.
-
-    Exact Shapley values (Shapley 1953): the mean, over all orders in which the measurements could
-    have been told, of what telling one changes. The model itself integrates out what is not told, so
-    all 2^m subsets of the m given measurements are one batch of it. They add up to the difference
-    between this patient's risk and the average.
-    """
-    given = np.flatnonzero(~np.isnan(patient))
-    count = len(given)
-    subsets = np.arange(2**count)[:, None] >> np.arange(count) & 1 == 1
-    told = np.zeros((2**count, len(NAMES)), dtype=bool)
-    told[:, given] = subsets
-    risk = predict(np.where(told, patient, np.float32(np.nan)).astype(np.float32)).astype(float)
-    weight = _shapley_weights(count)
-    moved = {}
-    for bit, column in enumerate(given):
-        without = np.flatnonzero(~subsets[:, bit])
-        gained = risk[without | 1 << bit] - risk[without]
-        moved[NAMES[column]] = float(gained @ weight[subsets[without].sum(axis=1)])
-    return moved, float(risk[0])
-
-
-def _shapley_weights(count: int) -> Any:
-    """The weight of a subset by its size: |S|! (m - |S| - 1)! / m!."""
-    return np.array([1 / (count * math.comb(count - 1, size)) for size in range(count)])

@@ -8,8 +8,8 @@ from typing import Any
 from heart.locale.language import Language, expected, number, of, percent, translate, value_of
 from heart.schema import MEASUREMENTS, OUTCOME
 from heart.web.markup import message_html, table_of
-from serve.api.models import MAX_BATCH
 from serve.explain import BY_NAME
+from serve.settings import MAX_BATCH
 from serve.ui.table import ECHOED, Problem, Table, scored_csv
 
 SHOWN = 20

@@ -10,8 +10,10 @@ from fastapi.testclient import TestClient
 
 from heart.schema import MEASUREMENTS, NAMES
 from serve import app as api
-from serve.api.models import EXAMPLE, Prediction, rows_of, shapley
+from serve.api.models import EXAMPLE, Prediction
 from serve.app import create_app
+from serve.encoding import rows_of
+from serve.shapley import shapley
 from tests.heart.predictions.logs import until
 from tests.serve.small_service import model, parts
 

@@ -20,10 +20,11 @@ from heart.http.concurrency import LONG_BODIES, SHORT_BODY_BYTES
 from serve import service
 from serve.api import bodies, protected
 from serve.api.bodies import MAX_ERRORS, MAX_KEPT, MAX_PATIENT_BYTES, InvalidBody, validate_batch
-from serve.api.models import EXAMPLE, MAX_BATCH, Batch
+from serve.api.models import EXAMPLE, Batch
 from serve.api.protected import LARGE_BATCH_BYTES
 from serve.app import create_app
 from serve.service import LARGE_ROWS
+from serve.settings import MAX_BATCH
 from tests.serve.small_service import parts
 
 MIB = 2**20

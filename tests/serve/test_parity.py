@@ -10,7 +10,8 @@ from heart.ml.estimators import candidates
 from heart.ml.onnx_export import export, predict
 from heart.registry.publishing import fictional_rows
 from heart.schema import MEASUREMENTS, decode
-from serve.api.models import Patient, encoded, values_of
+from serve.api.models import Patient
+from serve.encoding import encoded, values_of
 from tests.heart.registry.registry_fixture import patients as real_patients
 
 CHUNK = 20_000

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
-from serve.api.models import EXAMPLE, MAX_BATCH
+from serve.api.models import EXAMPLE
 from serve.metrics import Metrics
 from serve.service import NoModel, Service
+from serve.settings import MAX_BATCH
 from tests.heart.predictions.logs import held, opened
 from tests.serve.small_service import Present, model, parts
 

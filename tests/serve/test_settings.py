@@ -14,8 +14,7 @@ from docs.reference_tables import SETTINGS
 from heart.schema import MEASUREMENTS
 from heart.settings import REGISTRY, SharedSettings, Variables, reasons, variable
 from monitoring.settings import DriftSettings
-from serve.api.models import MAX_BATCH
-from serve.settings import Settings
+from serve.settings import MAX_BATCH, Settings
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "sixteen-letters!"

@@ -15,8 +15,9 @@ from heart.predictions.log import LogUnavailable, PredictionLog, new_ids
 from heart.registry.model_version import Model
 from serve import shadow as shadow_module
 from serve.aliased_model import AliasedModel
-from serve.api.models import EXAMPLE, rows_of
+from serve.api.models import EXAMPLE
 from serve.app import create_app
+from serve.encoding import rows_of
 from serve.shadow import ShadowScorer
 from tests.heart.predictions.logs import held, opened, records, until
 from tests.heart.registry.registry_fixture import ROWS

@@ -15,7 +15,7 @@ from heart.drift.snapshot import DriftSnapshot, take_snapshot
 from heart.schema import MEASUREMENTS, NAMES
 from heart.web.drift import bucket_labels, by_ratio, change, compared, compared_html, drift_html
 from monitoring.monitor import DriftMonitor
-from serve.api.models import rows_of
+from serve.encoding import rows_of
 from serve.service import Service
 from serve.ui.callbacks import Callbacks
 from tests.heart.drift.snapshots import (

@@ -26,7 +26,7 @@ def values_of(patient: Mapping[str, Any]) -> list[Any]:
     return [patient.get(name) for name in NAMES]
 
 
-def encoded(patients: Sequence[Sequence[Any]]) -> Floats:
+def encode_rows(patients: Sequence[Sequence[Any]]) -> Floats:
     """Encoded rows [n, 13] of valid patients, each as `values_of` returns it."""
     rows = [
         [
@@ -40,7 +40,7 @@ def encoded(patients: Sequence[Sequence[Any]]) -> Floats:
 
 def rows_of(patients: Sequence[Mapping[str, Any]]) -> Floats:
     """Encoded rows [n, 13] of valid patients."""
-    return encoded([values_of(patient) for patient in patients])
+    return encode_rows([values_of(patient) for patient in patients])
 
 
 def outside_training_range(patient: Mapping[str, Any], ranges: Mapping[str, Any]) -> list[str]:

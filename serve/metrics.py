@@ -1,4 +1,4 @@
-"""What Prometheus sees of the service. No value of a patient, and nothing that could be one."""
+"""Metrics of requests and of the prediction log. None holds a value of a patient."""
 
 from functools import cache
 
@@ -20,7 +20,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "heart_requests", "Answered requests", ["method", "route", "status"], registry=registry
+            "heart_requests", "Responses", ["method", "route", "status"], registry=registry
         )
         self.latency = Histogram(
             "heart_request_duration_seconds",
@@ -29,7 +29,7 @@ class Metrics:
             buckets=LATENCIES,
             registry=registry,
         )
-        # Looking a series up by its labels takes longer than counting.
+        # Finding a series by its labels takes longer than counting.
         self._responses = cache(
             lambda method, route, status: self.requests.labels(method, route, str(status))
         )
@@ -41,35 +41,34 @@ class Metrics:
         registry.register(self.patients)
         self.commit_rows = Histogram(
             "heart_log_commit_rows",
-            "Rows in a commit of the log",
+            "Rows in a commit of the prediction log",
             buckets=ROWS,
             registry=registry,
         )
         self.commit_latency = Histogram(
             "heart_log_commit_duration_seconds",
-            "Time of a commit of the log",
+            "Duration of a commit of the prediction log",
             buckets=LATENCIES,
             registry=registry,
         )
         self.erasures = Counter("heart_erasures", "Predictions erased", registry=registry)
-        self._known_series()
-
-    def _known_series(self) -> None:
-        """Series start at 0: a rate over a counter that appears at 1 misses its first event."""
         for method in ("DELETE", "POST"):
             self._responses(method, REJECTED_ROUTE, 503)
 
-    def expect(self, method: str, route: str) -> None:
-        """Start the series of a route's failures at 0, or an alert misses the first of them."""
+    def add_route(self, method: str, route: str) -> None:
+        """Start the series of a route's server errors at 0.
+
+        The rate of a counter that appears at 1 misses its first event, and so would an alert.
+        """
         for status in (500, 503):
             self._responses(method, route, status)
 
-    def shed(self, method: str) -> None:
+    def count_shed(self, method: str) -> None:
         """Count a request that admission control rejects before routing."""
         self.rejections.inc()
-        self.rejected(method, 503)
+        self.count_rejection(method, 503)
 
-    def rejected(self, method: str, status: int) -> None:
+    def count_rejection(self, method: str, status: int) -> None:
         """Count a request that is rejected before routing, for any reason."""
         self._responses(method_label(method), REJECTED_ROUTE, status).inc()
 
@@ -78,13 +77,13 @@ class Metrics:
         self._responses(method_label(method), route, status).inc()
         self._latencies(route).observe(seconds)
 
-    def reported(self, event: Event, detail: str) -> None:
-        """Take an event of the champion: the series of a version start when it is loaded."""
+    def on_model_event(self, event: Event, detail: str) -> None:
+        """Start the series of a version when it is loaded."""
         if event == "loaded":
             self.patients.start(detail)
 
-    def committed(self, rows: int, seconds: float) -> None:
-        """Count a commit of the log."""
+    def observe_commit(self, rows: int, seconds: float) -> None:
+        """Count a commit of the prediction log."""
         self.commit_rows.observe(rows)
         self.commit_latency.observe(seconds)
 

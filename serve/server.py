@@ -1,7 +1,7 @@
 """The service's HTTP server. It drains before it ends, so that a restart loses no request.
 
 On SIGTERM it first reports that it is not ready, so that proxies send no new requests, and asks the clients
-of open connections to close them. After LEAVE_SECONDS it stops to accept connections, answers what has
+of open connections to close them. After LEAVE_SECONDS it stops accepting connections, answers what has
 arrived within LAST_SECONDS more, and ends.
 """
 
@@ -18,7 +18,7 @@ import uvicorn
 from heart.http.limits import HttpLimits, LimitedProtocol, LimitedServer
 
 LEAVE_SECONDS = 1.0  # proxies check readiness at least as often
-LAST_SECONDS = 0.3  # for requests that were sent before their client could know
+LAST_SECONDS = 0.3  # for requests that were sent just before
 CLOSE = (b"connection", b"close")
 
 

@@ -38,9 +38,7 @@ class ConcurrencyLimiter:
     def __init__(self, limit: int, max_body_bytes: int) -> None:
         self.limit = limit
         self.active = 0
-        self.draining = (
-            False  # the program is about to end: it answers, but wants no new connections
-        )
+        self.draining = False  # the program ends soon: it is not ready for new requests
         self.deadline = ClientDeadline(CLIENT_SECONDS)
         self.buffered_bytes = 0  # of bodies that are not complete
         self._max_buffered_bytes = LONG_BODIES * max_body_bytes

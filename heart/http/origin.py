@@ -4,7 +4,7 @@ A browser sends requests to this service for any page that it shows: with the vi
 service without a token. Requests for other pages are rejected before anything else is done, by three
 headers that a page cannot set:
 
-- `Host` must be an allowed name or an IP address (`heart/http/hosts.py` says why).
+- `Host` must be an allowed name or an IP address (`heart/http/hosts.py` explains why).
 - `Sec-Fetch-Site` says whether a page of another origin sent the request. Another port or another
   subdomain is another origin, although it is the same site for cookies and `SameSite`.
 - `Origin` must be the origin that the request is for. Browsers send no `Sec-Fetch-Site` over plain HTTP
@@ -72,7 +72,7 @@ class SameOriginMiddleware:
     def _check(self, scope: Scope) -> Rejection | None:
         headers = dict(scope["headers"])
         if len(headers) < len(scope["headers"]):
-            headers = joined(scope["headers"])
+            headers = headers_by_name(scope["headers"])
         target = headers.get(b"host", b"")
         rejection = self._check_host("Host", target)
         if rejection is None and b"x-forwarded-host" in headers:
@@ -88,14 +88,14 @@ class SameOriginMiddleware:
         if authority is None:
             return Rejection(
                 400,
-                f"the request's {header} is {_shown(value)}: expected one host name or IP address, "
+                f"the request's {header} is {_quoted(value)}: expected one host name or IP address, "
                 "with or without a port",
             )
         if authority in self.hosts:
             return None
         return Rejection(
             421,
-            f"the request's {header} {_shown(value)} is not allowed: use localhost or an IP address, "
+            f"the request's {header} {_quoted(value)} is not allowed: use localhost or an IP address, "
             f"or add the name to {self.setting}",
         )
 
@@ -107,7 +107,7 @@ class SameOriginMiddleware:
         if site not in OWN_SITES and not is_link(scope, headers):
             return Rejection(
                 403,
-                f"a page of another origin sent this request (Sec-Fetch-Site: {_shown(site)}): only "
+                f"a page of another origin sent this request (Sec-Fetch-Site: {_quoted(site)}): only "
                 "programs and the service's own pages may",
             )
         # A form of a page with the referrer policy `no-referrer` has the origin `null`.
@@ -123,10 +123,10 @@ class SameOriginMiddleware:
             return None
         else:
             reason = (
-                f"is not that of {_shown(target)}: only programs and the service's own pages may call "
+                f"is not that of {_quoted(target)}: only programs and the service's own pages may call "
                 "it, and a proxy must pass the header Host on or set X-Forwarded-Host, with the port"
             )
-        return Rejection(403, f"the request's Origin {_shown(origin)} {reason}")
+        return Rejection(403, f"the request's Origin {_quoted(origin)} {reason}")
 
 
 def is_same_origin(origin: bytes, target: Authority | None, scheme: str) -> bool:
@@ -154,7 +154,7 @@ def is_link(scope: Scope, headers: dict[bytes, bytes]) -> bool:
     )
 
 
-def joined(headers: Headers) -> dict[bytes, bytes]:
+def headers_by_name(headers: Headers) -> dict[bytes, bytes]:
     """Headers by name. Repeated ones become one list with commas (RFC 9110, section 5.2)."""
     values: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -162,5 +162,5 @@ def joined(headers: Headers) -> dict[bytes, bytes]:
     return values
 
 
-def _shown(value: bytes | None) -> str:
+def _quoted(value: bytes | None) -> str:
     return repr((value or b"")[:MAX_SHOWN].decode("latin-1"))

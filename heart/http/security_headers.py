@@ -40,31 +40,37 @@ class SecurityHeadersMiddleware:
 
         async def send_restricted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = restricted(message.get("headers", ()), scope)
+                message["headers"] = restrict_headers(message.get("headers", ()), scope)
             await send(message)
 
         return self.app(scope, receive, send_restricted)
 
 
-def restricted(headers: Iterable[tuple[bytes, bytes]], scope: Scope) -> list[tuple[bytes, bytes]]:
+def restrict_headers(
+    headers: Iterable[tuple[bytes, bytes]], scope: Scope
+) -> list[tuple[bytes, bytes]]:
     """A response's headers without CORS, with restricted cookies and the security headers."""
-    kept, has_cache_control = [], False
+    safe_headers, has_cache_control = [], False
     for name, value in headers:
         if name in SECURITY_NAMES or name.startswith(b"access-control-"):
             continue
         if name == b"set-cookie":
-            kept.append((name, restricted_cookie(value, is_https(scope))))
+            safe_headers.append((name, restrict_cookie(value, is_https(scope))))
             continue
         has_cache_control = has_cache_control or name == b"cache-control"
-        kept.append((name, value))
-    return kept + (SECURITY_HEADERS if has_cache_control else NO_STORE_HEADERS)
+        safe_headers.append((name, value))
+    return safe_headers + (SECURITY_HEADERS if has_cache_control else NO_STORE_HEADERS)
 
 
-def restricted_cookie(cookie: bytes, secure: bool) -> bytes:
+def restrict_cookie(cookie: bytes, secure: bool) -> bytes:
     """A Set-Cookie header with HttpOnly and SameSite=Lax, for this host only."""
     pair, *attributes = (part.strip() for part in cookie.split(b";"))
-    kept = [a for a in attributes if a.partition(b"=")[0].lower() not in RESTRICTED_ATTRIBUTES]
-    return b"; ".join([pair, *kept, b"HttpOnly", b"SameSite=Lax", *([b"Secure"] if secure else [])])
+    safe_attributes = [
+        a for a in attributes if a.partition(b"=")[0].lower() not in RESTRICTED_ATTRIBUTES
+    ]
+    return b"; ".join(
+        [pair, *safe_attributes, b"HttpOnly", b"SameSite=Lax", *([b"Secure"] if secure else [])]
+    )
 
 
 def is_https(scope: Scope) -> bool:

@@ -42,9 +42,7 @@ def opened() -> Iterator[PredictionLog]:
     try:
         url = SharedSettings().log_url
     except ValidationError as error:
-        raise UserError(
-            "\n".join(["the settings do not fit:", *reasons(SharedSettings, error)])
-        ) from None
+        raise UserError("\n".join(["invalid settings:", *reasons(SharedSettings, error)])) from None
     try:
         with closing(PredictionLog(url)) as log:
             yield log

@@ -1,4 +1,4 @@
-"""What the API takes and gives: models made from the schema, and their encoding for the model."""
+"""Request and response models of the API, created from the schema of the measurements."""
 
 from typing import Annotated, Any, Literal
 
@@ -35,27 +35,27 @@ EXAMPLE: dict[str, Any] = {
 
 
 def _whole(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-    """An integer in the end: `multiple_of` alone takes 57.00000000001 too."""
+    """Also validate as an integer: `multiple_of` alone accepts 57.00000000001."""
     return chain_schema([handler(source), int_schema(strict=False)])
 
 
 def _field(measurement: Measurement) -> Any:
     """The type of a measurement in the API, with its unit, bounds and an example."""
-    about: dict[str, Any] = {"description": f"{measurement.label.en}: {measurement.expected}"}
+    info: dict[str, Any] = {"description": f"{measurement.label.en}: {measurement.expected}"}
     if measurement.choices:
         kind: Any = Literal[tuple(choice.name for choice in measurement.choices)]
-        about["examples"] = [measurement.choices[0].name]
+        info["examples"] = [measurement.choices[0].name]
     else:
         bounds = Field(ge=measurement.low, le=measurement.high, allow_inf_nan=False)
         kind = Annotated[float, bounds]
         if measurement.step == 1:
             kind = Annotated[kind, Field(multiple_of=1), GetPydanticSchema(_whole)]
-        about["examples"] = [EXAMPLE[measurement.name] or measurement.low]
+        info["examples"] = [EXAMPLE[measurement.name] or measurement.low]
         if measurement.unit:
-            about["json_schema_extra"] = {"unit": measurement.unit}
+            info["json_schema_extra"] = {"unit": measurement.unit}
     if measurement.required:
-        return (Annotated[kind, Field(**about)], ...)
-    return (Annotated[kind | None, Field(**about)], None)
+        return (Annotated[kind, Field(**info)], ...)
+    return (Annotated[kind | None, Field(**info)], None)
 
 
 class _Patient(BaseModel):
@@ -64,7 +64,7 @@ class _Patient(BaseModel):
     )
 
 
-# One patient: a field for each measurement, None where it was not made.
+# A patient: a field for each measurement, None for a missing one.
 Patient: Any = create_model(
     "Patient", __base__=_Patient, **{m.name: _field(m) for m in MEASUREMENTS}
 )
@@ -78,60 +78,67 @@ class Batch(BaseModel):
 
 
 class Prediction(BaseModel):
-    """The answer for one patient."""
+    """The prediction for one patient."""
 
-    prediction_id: Annotated[str, Field(description="To record the outcome by, or to erase it")]
-    probability: Annotated[float, Field(description="Of coronary artery disease", ge=0, le=1)]
+    prediction_id: Annotated[
+        str, Field(description="For recording the outcome or erasing the prediction")
+    ]
+    probability: Annotated[
+        float, Field(description="Probability of coronary artery disease", ge=0, le=1)
+    ]
     prediction: Annotated[
-        Literal["presence", "absence"], Field(description="Presence from the threshold on")
+        Literal["presence", "absence"],
+        Field(description="presence if the probability is at least the threshold"),
     ]
     threshold: float
     model_version: str
-    missing: Annotated[list[str], Field(description="Measurements that were not given")]
-    warnings: Annotated[list[str], Field(description="Values unlike the training patients'")]
+    missing: Annotated[list[str], Field(description="Measurements without a value")]
+    warnings: Annotated[
+        list[str], Field(description="Values outside the range of the training patients")
+    ]
     contributions: Annotated[
         dict[str, float] | None,
         Field(
-            description="With ?explain=true: by how much each measurement moves the risk away from "
-            "the average patient's; they add up to the difference"
+            description="With ?explain=true: the Shapley value of each measurement; they add up to the "
+            "difference between the risk and that of a patient without any measurement"
         ),
     ] = None
 
 
 class Predictions(BaseModel):
-    """The answers for a batch, in its order."""
+    """The predictions for a batch, in its order."""
 
     predictions: list[Prediction]
 
 
 class Feedback(BaseModel):
-    """What became of a patient."""
+    """The outcome of a patient."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     prediction_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     outcome: Annotated[
-        Literal["absence", "presence"], Field(description=f"{OUTCOME.label.en}, as found since")
+        Literal["absence", "presence"], Field(description=f"{OUTCOME.label.en}, as diagnosed since")
     ]
-    source: Annotated[Source, Field(description="Who says so")]
+    source: Annotated[Source, Field(description="Who reported the outcome")]
     replace: Annotated[bool, Field(description="Overwrite a different outcome")] = False
 
 
-class RefusedVersion(BaseModel):
-    """A version that did not pass the checks before it is served."""
+class RejectedVersion(BaseModel):
+    """A version that failed a check and is not served."""
 
     version: str
-    kind: Annotated[Kind, Field(description="Which check")]
+    kind: Annotated[Kind, Field(description="The check that failed")]
     reason: str
 
 
-class Reloaded(BaseModel):
-    """What a look into the registry came to."""
+class ReloadResult(BaseModel):
+    """The result of a poll of the registry."""
 
-    before: Annotated[str | None, Field(description="Version that answered before, if any")]
-    after: Annotated[str | None, Field(description="Version that answers now")]
-    refused: Annotated[
-        RefusedVersion | None, Field(description="Version that has the alias but is not served")
+    before: Annotated[str | None, Field(description="Version in service before, if any")]
+    after: Annotated[str | None, Field(description="Version in service now")]
+    rejected: Annotated[
+        RejectedVersion | None, Field(description="Version that has the alias but failed a check")
     ]
     challenger: Annotated[
-        str | None, Field(description="Version that scores beside it, unseen, if any")
+        str | None, Field(description="Version with the alias challenger, if any")
     ]

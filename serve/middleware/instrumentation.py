@@ -7,7 +7,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heart.http.messages import error_body, send_json
-from heart.log_format import described
+from heart.log_format import describe
 from serve.metrics import Metrics
 
 # OpenTelemetry would record rejected values, and they describe patients.
@@ -55,4 +55,4 @@ class InstrumentationMiddleware:
 
 def report_error(error: Exception) -> None:
     """Log the type and place of an error. Its message may quote a patient's data."""
-    logger.error("A request failed\n%s", described(error))
+    logger.error("A request failed\n%s", describe(error))

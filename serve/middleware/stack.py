@@ -31,11 +31,11 @@ def add_middleware(
     app.add_exception_handler(Overloaded, reject)
     app.add_middleware(InstrumentationMiddleware, metrics=metrics)
     app.add_middleware(ClientDeadlineMiddleware, deadline=limiter.deadline)
-    app.add_middleware(AdmissionControlMiddleware, limiter=limiter, on_shed=metrics.shed)
+    app.add_middleware(AdmissionControlMiddleware, limiter=limiter, on_shed=metrics.count_shed)
     app.add_middleware(
         SameOriginMiddleware,
         hosts=hosts,
         setting="HEART_ALLOWED_HOSTS",
-        on_reject=metrics.rejected,
+        on_reject=metrics.count_rejection,
     )
     app.add_middleware(SecurityHeadersMiddleware)

@@ -6,7 +6,7 @@ from typing import Any
 from heart.locale.language import Language, number, of, percent, translate, unit, value_of
 from heart.schema import NAMES, Measurement
 from heart.web.markup import message_html, section
-from serve.explain import BY_NAME, Assessment, Unusual, sentence
+from serve.explain import BY_NAME, Assessment, OutOfRangeValue, sentence
 
 
 def answer_html(found: Assessment, prediction_id: str, language: Language) -> str:
@@ -132,8 +132,8 @@ def _bar(
 
 
 def _missing(found: Assessment, language: Language) -> str:
-    title = translate("given", language, given=found.given, all=len(NAMES))
-    if found.given == len(NAMES):
+    title = translate("given", language, given=found.measurement_count, all=len(NAMES))
+    if found.measurement_count == len(NAMES):
         return f'<h3 class="given">{escape(title)}</h3><p>{escape(translate("all_given", language))}</p>'
     rows = "".join(
         f'<li><span class="what">{escape(of(BY_NAME[name].label, language))}</span>'
@@ -141,7 +141,7 @@ def _missing(found: Assessment, language: Language) -> str:
         f'style="left:{100 * low:.1f}%;width:{max(100 * (high - low), 1):.1f}%"></i>'
         f'<b style="left:{100 * found.risk:.1f}%"></b></span><span class="points">'
         f"{escape(translate('range', language, low=percent(low), high=percent(high)))}</span></li>"
-        for name, (low, high) in found.could_be.items()
+        for name, (low, high) in found.risk_ranges.items()
     )
     how = escape(translate("missing_how", language))
     return (
@@ -156,7 +156,7 @@ def _warnings(found: Assessment, language: Language) -> str:
     )
 
 
-def _warning(warning: Unusual, language: Language) -> str:
+def _warning(warning: OutOfRangeValue, language: Language) -> str:
     measurement = BY_NAME[warning.name]
     return translate(
         "unusual",

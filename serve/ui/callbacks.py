@@ -68,7 +68,7 @@ class Callbacks:
         for problem in problems:
             if problem.refused:
                 patients.setdefault(problem.line, []).append(problem.name)
-        self.service.metrics.patients.refused(patients.values())
+        self.service.metrics.patients.count_rejected_values(patients.values())
 
     async def rewrite(self, language: Language, held: Any) -> str:
         """The answer that a browser holds as JSON, in a language; it is not logged again."""

@@ -133,7 +133,7 @@ def test_a_fraction_is_told_what_it_turned_out_to_have(alarm: Any, service: http
 
     assert found
     assert 50 < int(found[1]) < 100
-    assert service.get("/model").json()["labelled"]["labels"] == int(found[1])
+    assert service.get("/model").json()["labeled"]["labels"] == int(found[1])
 
 
 @pytest.mark.usefixtures("alarm")
@@ -196,7 +196,7 @@ def test_invalid_settings_end_the_report(run: Run) -> None:
     done = run("monitoring.report", HEART_DRIFT_WINDOW="5")
 
     assert done.returncode == 1
-    assert "error: the settings do not fit:" in done.stderr
+    assert "error: the invalid settings:" in done.stderr
     assert "HEART_DRIFT_WINDOW: " in done.stderr
 
 

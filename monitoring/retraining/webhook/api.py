@@ -38,9 +38,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
 
     # No documentation: the only caller is Grafana, and the routes are in docs/retraining.md.
     app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
-    hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
-    app.add_middleware(SameOriginMiddleware, hosts=hosts, setting="HEART_RETRAIN_ALLOWED_HOSTS")
-    app.add_middleware(SecurityHeadersMiddleware)
+    _add_middleware(app, settings)
     app.add_exception_handler(sqlite3.Error, _runs_unavailable)
     app.add_exception_handler(Overloaded, _full)
 
@@ -50,7 +48,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
             notification = await _notification(request, settings, admission)
             answer = retrainer.take(notification)
         except (HTTPException, Overloaded):
-            metrics.hooks.labels("refused").inc()
+            metrics.hooks.labels("rejected").inc()
             raise
         except sqlite3.Error:
             metrics.hooks.labels("unavailable").inc()
@@ -76,6 +74,12 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _add_middleware(app: FastAPI, settings: RetrainerSettings) -> None:
+    hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
+    app.add_middleware(SameOriginMiddleware, hosts=hosts, setting="HEART_RETRAIN_ALLOWED_HOSTS")
+    app.add_middleware(SecurityHeadersMiddleware)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from monitoring.retraining.webhook.runs import RESULTS
 
-Answer = Literal["started", "seen", "running", "cooling_down", "ignored", "refused", "unavailable"]
+Answer = Literal["started", "seen", "running", "cooling_down", "ignored", "rejected", "unavailable"]
 
 
 class Metrics:
@@ -17,7 +17,7 @@ class Metrics:
         self.hooks = Counter(
             "heart_retrain_hooks",
             "Alerts received, by response",
-            ["answer"],
+            ["response"],
             registry=self.registry,
         )
         self.running = Gauge(

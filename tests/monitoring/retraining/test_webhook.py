@@ -107,7 +107,7 @@ def test_an_alert_starts_a_retraining_and_its_end_is_told(
     (told,) = started(tmp_path)
     assert told.splitlines()[:2] == ["--trigger", run["trigger"]]
     assert metric(client, 'heart_retrain_runs_total{result="done"}') == 1
-    assert metric(client, 'heart_retrain_hooks_total{answer="started"}') == 1
+    assert metric(client, 'heart_retrain_hooks_total{response="started"}') == 1
     last = 'heart_retrain_last_run_timestamp_seconds{result="done"}'
     assert before <= metric(client, last) <= time.time()
 
@@ -115,8 +115,8 @@ def test_an_alert_starts_a_retraining_and_its_end_is_told(
 def test_before_any_alert_all_series_are_there_at_zero(client: TestClient) -> None:
     for result in ("done", "waiting", "failed", "timed_out", "stopped"):
         assert metric(client, f'heart_retrain_runs_total{{result="{result}"}}') == 0
-    for answer in ("started", "seen", "running", "cooling_down", "ignored", "refused"):
-        assert metric(client, f'heart_retrain_hooks_total{{answer="{answer}"}}') == 0
+    for answer in ("started", "seen", "running", "cooling_down", "ignored", "rejected"):
+        assert metric(client, f'heart_retrain_hooks_total{{response="{answer}"}}') == 0
     assert metric(client, "heart_retrain_running") == 0
     assert client.get("/health/live").json() == {"status": "live"}
     assert status(client) == {"running": False, "cooldown_seconds_left": 0, "runs": []}
@@ -380,7 +380,7 @@ def test_no_other_is_let_in(changes: dict[str, Any], client: TestClient, tmp_pat
 
     assert started(tmp_path) == []
     assert status(client)["runs"] == []
-    assert metric(client, 'heart_retrain_hooks_total{answer="refused"}') == 1
+    assert metric(client, 'heart_retrain_hooks_total{response="rejected"}') == 1
 
 
 @pytest.mark.parametrize("timestamp", ["", "now", "-1", "1e9", "12.5", " 12", "9" * 12, "9" * 5000])
@@ -517,7 +517,7 @@ def test_while_nothing_can_be_written_down_nothing_starts(
 
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "60"
-    assert metric(client, 'heart_retrain_hooks_total{answer="unavailable"}') == 1
+    assert metric(client, 'heart_retrain_hooks_total{response="unavailable"}') == 1
     assert started(tmp_path) == []
 
 

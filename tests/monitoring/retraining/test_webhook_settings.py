@@ -58,7 +58,7 @@ def test_a_misspelt_setting_is_refused_with_those_that_there_are(
     monkeypatch.setenv("HEART_RETRAIN_PROT", "82")
 
     assert refusal().startswith(
-        "HEART_RETRAIN_PROT is no setting; there are HEART_RETRAIN_TOKEN, HEART_RETRAIN_SECRET, "
+        "HEART_RETRAIN_PROT is not a setting: expected one of HEART_RETRAIN_TOKEN, HEART_RETRAIN_SECRET, "
     )
 
 

@@ -136,7 +136,7 @@ class OneModel:
 def a_service(folder: Path, champion: OneModel | None = None) -> Iterator[Service]:
     """A service with a prediction log of its own."""
     metrics = Metrics()
-    log = PredictionLog(f"sqlite:///{folder}/log.db", on_commit=metrics.committed)
+    log = PredictionLog(f"sqlite:///{folder}/log.db", on_commit=metrics.observe_commit)
     log.start()
     try:
         yield Service(champion or OneModel(), log, metrics)  # type: ignore[arg-type]

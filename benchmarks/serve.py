@@ -33,7 +33,8 @@ from heart import files
 from heart.errors import UserError, run_main
 from heart.registry import local_store
 from heart.registry.aliases import CHALLENGER, CHAMPION
-from serve.api.models import EXAMPLE, rows_of
+from serve.api.models import EXAMPLE
+from serve.encoding import rows_of
 from serve.settings import Settings
 
 OUT, PLOT = Path("benchmarks/serve.json"), Path("docs/images/serve.png")

@@ -1,7 +1,7 @@
-"""The service's own log: of an error its type and place, never its message.
+"""Log format for programs that handle patients' data: errors have a type and a place, but no message.
 
-A message of a library may quote the value that it could not use, and that is what somebody wrote of a
-patient. The same holds for texts of warnings.
+The message of a library's error may quote the value that it could not process, which may be a patient's. The
+same holds for the texts of warnings.
 """
 
 import asyncio
@@ -14,47 +14,47 @@ from types import TracebackType
 from typing import Any, TextIO
 
 FORMAT = "%(levelname)s %(name)s: %(message)s"
-# It says which byte of a form it could not use.
-NOISY = ("python_multipart",)
+# These log bytes of requests.
+SILENCED = ("python_multipart",)
 
 logger = logging.getLogger(__name__)
 
 
-def described(error: BaseException) -> str:
-    """The types and places of an error and of those that it came from, the first of them first."""
-    return "\n".join(_one(link) for link in reversed(list(_chain(error))))
+def describe(error: BaseException) -> str:
+    """The types and tracebacks of an error and of its causes, the first cause first."""
+    return "\n".join(_describe_one(cause) for cause in reversed(list(_causes(error))))
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
-def _one(error: BaseException) -> str:
-    where = "".join(traceback.format_tb(error.__traceback__))
-    return f"{where}{type(error).__name__}"
+def _describe_one(error: BaseException) -> str:
+    lines = "".join(traceback.format_tb(error.__traceback__))
+    return f"{lines}{type(error).__name__}"
 
 
 class ErrorFormatter(logging.Formatter):
-    """Formats a record with its error as `described`."""
+    """Formats the error of a log record without its message."""
 
     def formatException(  # noqa: N802 - the name in logging
         self,
         ei: tuple[type[BaseException], BaseException, TracebackType | None]
         | tuple[None, None, None],
     ) -> str:
-        return "" if ei[1] is None else described(ei[1])
+        return "" if ei[1] is None else describe(ei[1])
 
 
 def configure() -> None:
-    """Log to standard error from the level INFO, warnings too; for a process's own main."""
+    """Log to standard error from level INFO on, warnings included. To be called by `main` only."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(ErrorFormatter(FORMAT))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in NOISY:
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    for name in SILENCED:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.showwarning = _show_warning
 
 
@@ -70,9 +70,9 @@ def _show_warning(
 
 
 def report_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """For `loop.set_exception_handler`: asyncio's own would print the error, and what was called with."""
+    """For `loop.set_exception_handler`: asyncio's own handler logs the message and the arguments of calls."""
     error = context.get("exception")
     if error is None:
         logger.error("%s", context["message"])
     else:
-        logger.error("An error that nothing waited for\n%s", described(error))
+        logger.error("Exception in a task or callback\n%s", describe(error))

@@ -1,4 +1,4 @@
-"""Settings that are read from environment variables or a file .env, and what is said of wrong ones."""
+"""Settings from environment variables or a file .env, and the messages about invalid ones."""
 
 import os
 import re
@@ -30,10 +30,10 @@ COMMON = SettingsConfigDict(
 
 
 class Variables(BaseSettings):
-    """Settings with a prefix.
+    """Base class of settings whose variables have a prefix.
 
-    Others with the same prefix belong to another class: those that begin with one of `other_prefixes`,
-    and those in `other_names`.
+    Variables of other classes may have the same prefix: those whose name begins with one of
+    `other_prefixes`, and those in `other_names`.
     """
 
     other_prefixes: ClassVar[tuple[str, ...]] = ()
@@ -41,19 +41,21 @@ class Variables(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _only_known(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """A misspelt variable is refused; pydantic itself overlooks those of the environment."""
+    def _reject_unknown(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Reject misspelled variables; pydantic ignores those of the environment."""
         start = variable(cls, "")
         environment = {
             name[len(start) :].lower() for name in os.environ if name.upper().startswith(start)
         }
-        names = environment | given.keys()
+        names = environment | values.keys()
         others = {name for name in names if name.startswith(cls.other_prefixes)} | cls.other_names
         unknown = sorted(names - others - cls.model_fields.keys())
         if unknown:
-            known = ", ".join(variable(cls, name) for name in cls.model_fields)
-            raise ValueError(f"{variable(cls, unknown[0])} is no setting; there are {known}")
-        return {name: value for name, value in given.items() if name not in others}
+            names_of_class = ", ".join(variable(cls, name) for name in cls.model_fields)
+            raise ValueError(
+                f"{variable(cls, unknown[0])} is not a setting: expected one of {names_of_class}"
+            )
+        return {name: value for name, value in values.items() if name not in others}
 
 
 def _strong(value: SecretStr) -> SecretStr:
@@ -62,10 +64,10 @@ def _strong(value: SecretStr) -> SecretStr:
     return value
 
 
-Secret = Annotated[SecretStr, AfterValidator(_strong)]  # hard to guess, and fit for a header
+Secret = Annotated[SecretStr, AfterValidator(_strong)]  # hard to guess, and valid in a header
 
 
-# A name is also a folder's in the cache, hence no separators and no dot in front.
+# The name of a model is also that of a folder of the cache, so it has no separators and no leading dot.
 MODEL = re.compile(
     r"models:/(?P<name>[A-Za-z0-9_][A-Za-z0-9_. -]*)(@(?P<alias>[\w-]+)|/(?P<number>[0-9]+|newest))"
 )
@@ -75,12 +77,12 @@ REGISTRY = "sqlite:///registry/mlflow.db"
 class SharedSettings(Variables):
     """Settings of the service that other programs read too.
 
-    Relative paths, those of SQLite URLs too, start at the working directory.
+    Relative paths, also in SQLite URLs, start at the working directory.
     """
 
     model_config = SettingsConfigDict(**COMMON, env_prefix="HEART_")
     other_prefixes: ClassVar = ("drift_", "retrain_", "test_")
-    # Of the service alone; listed here so that a misspelt name is an error in every program.
+    # Settings of the service only, listed so that a misspelled name is an error in every program.
     other_names: ClassVar = frozenset(
         {
             "host",
@@ -88,7 +90,7 @@ class SharedSettings(Variables):
             "allowed_hosts",
             "poll_seconds",
             "log_retention_days",
-            "log_queue",
+            "log_queue_max_rows",
             "max_body_bytes",
             "max_concurrent",
             "guard_labels",
@@ -136,7 +138,7 @@ class SharedSettings(Variables):
 
     @field_validator("tracking_uri", "log_url")
     @classmethod
-    def _from_here(cls, value: str) -> str:
+    def _absolute_url(cls, value: str) -> str:
         path = value.removeprefix(SQLITE)
         if path in (value, "", ":memory:"):
             return value
@@ -154,15 +156,15 @@ T = TypeVar("T", bound=Variables)
 
 
 def read(kind: type[T]) -> T:
-    """The settings, or the end of the program with what is wrong with them."""
+    """The settings. If they are invalid, end the program with the reasons."""
     try:
         return kind()
     except ValidationError as error:
-        sys.exit("\n".join(["error: the settings do not fit:", *reasons(kind, error)]))
+        sys.exit("\n".join(["error: invalid settings:", *reasons(kind, error)]))
 
 
 def reasons(kind: type[Variables], error: ValidationError) -> list[str]:
-    """Why settings were refused: a line for each, no value of any in it but the host."""
+    """Why settings are invalid, one line for each; without values, except those in own messages."""
     return [
         ": ".join(
             [
@@ -175,16 +177,16 @@ def reasons(kind: type[Variables], error: ValidationError) -> list[str]:
 
 
 def lines(kind: type[Variables]) -> list[str]:
-    """Every setting for a file .env, explained, commented out at its default."""
-    found = []
+    """Every setting for a file .env, explained, commented out, with its default."""
+    text = []
     for name, field in kind.model_fields.items():
         extra = field.json_schema_extra
         default = extra["default"] if isinstance(extra, dict) else field.get_default()
-        found += ["", *_wrapped(str(field.description))]
-        found.append(
+        text += ["", *_wrapped(str(field.description))]
+        text.append(
             f"#{variable(kind, name)}={'' if default is None or field.is_required() else default}"
         )
-    return found
+    return text
 
 
 def variable(kind: type[Variables], name: str) -> str:

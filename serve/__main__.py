@@ -1,4 +1,4 @@
-"""`python -m serve`: the service, set up by HEART_... variables or .env (see .env.example)."""
+"""`python -m serve`: run the service, configured by HEART_... variables or .env (see .env.example)."""
 
 import sys
 
@@ -16,19 +16,19 @@ from serve.model_manager import ModelManager
 from serve.server import DrainingServer
 from serve.settings import Settings
 
-GRACE_SECONDS = 5  # an open tab of the page would hold up the end for ever
-# Longer than proxies keep theirs: who closes first may close on a request that is on its way.
+GRACE_SECONDS = 5  # for requests at shutdown: the stream of an open page would never end
+# Longer than proxies keep idle connections: the first to close one may miss a request that was just sent.
 KEEP_ALIVE_SECONDS = 75
 
 
 def _log(settings: Settings, metrics: Metrics) -> PredictionLog:
-    """The prediction log, started before the server, which would tell a refusal in a traceback."""
+    """The prediction log, started before the server: there, an invalid URL would be a traceback."""
     try:
         log = PredictionLog(
             settings.log_url,
             retention_days=settings.log_retention_days,
-            queue_limit=settings.log_queue,
-            on_commit=metrics.committed,
+            queue_limit=settings.log_queue_max_rows,
+            on_commit=metrics.observe_commit,
         )
         log.start()
     except LogConfigurationError as error:
@@ -42,16 +42,16 @@ def main() -> None:
     raise_file_limit()
     metrics = Metrics()
     log = _log(settings, metrics)
-    champion = ModelManager(settings, metrics.reported)
+    champion = ModelManager(settings, metrics.on_model_event)
     monitor = DriftMonitor(champion, log, drift)
     app = create_app(settings, champion, log, metrics, monitor=monitor)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        # A line a request would hold who asked about whom; counts are in /metrics.
+        # Access logs would hold ids of predictions with addresses; counts are in /metrics.
         access_log=False,
-        log_config=None,  # that of `configure`, which prints no message of an error
+        log_config=None,  # `configure` has set up logging without messages of errors
         log_level="warning",
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -1,4 +1,4 @@
-"""A version beside the champion, by its alias: checked like one, and nobody is answered with it."""
+"""A model version besides the champion that an alias names, verified like the champion; no response uses it."""
 
 import logging
 from collections.abc import Callable
@@ -11,48 +11,54 @@ logger = logging.getLogger(__name__)
 
 
 class AliasedModel:
-    """`current` is the version with the alias, None if there is none or it is the champion itself.
+    """`current` is the version with the alias, None if there is none or if it is the champion itself.
 
-    What goes wrong with it concerns no answer: it is logged, once, and kept as `refused` or tried again.
+    No failure here affects a response. Each is logged once; a rejected version is kept as `rejection`, and
+    loading is tried again after any other failure.
     """
 
     def __init__(self, alias: str, load: Callable[[Version], Model]) -> None:
-        """`load` gives the model of a version, or raises Refused, Unavailable, OSError."""
+        """`load` returns the model of a version or raises VersionRejected, RegistryUnavailable or OSError."""
         self.alias = alias
         self.current: Model | None = None
-        self.refused: Rejection | None = None
+        self.rejection: Rejection | None = None
         self._load = load
         self._problem = ""
 
     def notes(self) -> list[str]:
-        """What is unusual about it."""
-        if self.refused is None:
+        """Notes for the readiness report."""
+        if self.rejection is None:
             return []
-        return [f"{self.alias} version {self.refused.version} was refused ({self.refused.kind})"]
+        return [
+            f"{self.alias} version {self.rejection.version} was rejected ({self.rejection.kind})"
+        ]
 
-    def take(self, version: Version | None, champion: Model | None, retry_refused: bool) -> None:
-        """Take up the version that has the alias now."""
+    def update(
+        self, version: Version | None, champion: Model | None, *, retry_rejected: bool
+    ) -> None:
+        """Load the version that has the alias now, if it is another one."""
         if version is None or (champion is not None and version.same(champion)):
-            self.current = self.refused = None
+            self.current = self.rejection = None
         elif self.current is not None and version.same(self.current):
-            self.refused = None
-        elif retry_refused or not (self.refused and version.same(self.refused)):
-            self.current = self.refused = None
+            self.rejection = None
+        elif retry_rejected or not (self.rejection and version.same(self.rejection)):
+            self.current = self.rejection = None
             self._try(version)
 
     def _try(self, version: Version) -> None:
+        name = f"{self.alias} version {version.number}"
         try:
             self.current = self._load(version)
             logger.info("%s is version %s", self.alias, version.number)
         except VersionRejected as error:
-            self.refused = Rejection(version.number, version.sha256, error.kind, str(error))
-            self._say(f"{self.alias} version {version.number} is refused ({error.kind}): {error}")
+            self.rejection = Rejection(version.number, version.sha256, error.kind, str(error))
+            self._log_once(f"{name} is rejected ({error.kind}): {error}")
         except (RegistryUnavailable, OSError) as error:
-            self._say(f"{self.alias} version {version.number} cannot be had: {error}")
+            self._log_once(f"{name} cannot be loaded: {error}")
         else:
             self._problem = ""
 
-    def _say(self, problem: str) -> None:
+    def _log_once(self, problem: str) -> None:
         if problem != self._problem:
             logger.warning("%s", problem)
         self._problem = problem

@@ -1,4 +1,4 @@
-"""The HTTP service: what it is made of, and the order in which its parts start and stop."""
+"""The HTTP application: its parts, and the order in which they start and stop."""
 
 import asyncio
 import contextlib
@@ -14,25 +14,21 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from heart.http.access import unavailable
-from heart.http.admission import (
-    NO_TELEMETRY,
-    AdmissionControlMiddleware,
-    ConcurrencyLimiter,
-    method_label,
-)
+from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.hosts import AllowedHosts
-from heart.http.origin import SameOriginMiddleware
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from monitoring.collector import DriftCollector
 from monitoring.monitor import DriftMonitor
 from serve.api.bodies import InvalidBody
 from serve.api.errors import invalid
-from serve.api.protected import protected
-from serve.api.routes import administration, findings, operations, records, scoring
+from serve.api.protected import Protection
+from serve.api.routes import administration, operations, records, reports, scoring
 from serve.collectors import ServiceCollector, ShadowCollector
 from serve.guard import ChampionGuard
 from serve.metrics import Metrics
+from serve.middleware.instrumentation import NO_TELEMETRY
+from serve.middleware.stack import add_middleware
 from serve.model_manager import ModelManager
 from serve.service import DriftUnavailable, NoModel, Service
 from serve.settings import Settings
@@ -41,11 +37,11 @@ from serve.ui import LazyPage, mount
 logger = logging.getLogger(__name__)
 
 PURGE_SECONDS = 3600
-SETTLE_SECONDS = 0.5
+FREEZE_POLL_SECONDS = 0.5
 TOKEN = HTTPBearer(auto_error=False, description="HEART_API_TOKEN")
-DESCRIPTION = """Risk of coronary artery disease from 13 measurements, any but age and sex may be missing.
+DESCRIPTION = """Risk of coronary artery disease from 13 measurements; all but age and sex may be missing.
 
-**Not a medical device.** For research and teaching; no basis for a decision about a patient."""
+**Not a medical device.** For research and teaching only. Do not base a decision about a patient on it."""
 
 
 def create_app(
@@ -56,45 +52,39 @@ def create_app(
     with_page: bool = True,
     monitor: DriftMonitor | None = None,
 ) -> FastAPI:
-    """The application. Its lifespan starts and stops the champion's poll, the log, the page, the watch."""
+    """The application. Its lifespan starts and stops the threads of its parts."""
     service = Service(champion, log, metrics, monitor)
     guard = ChampionGuard(champion, log, settings)
-    admission = ConcurrencyLimiter(settings.max_concurrent, settings.max_body_bytes)
+    limiter = ConcurrencyLimiter(settings.max_concurrent, settings.max_body_bytes)
     app = FastAPIOffline(
         title="Heart disease",
         description=DESCRIPTION,
-        lifespan=lambda app: _running(app, settings.poll_seconds),
+        lifespan=lambda app: _lifespan(app, settings.poll_seconds),
         redoc_url=None,
         telemetry=NO_TELEMETRY,
     )
-    app.add_middleware(AdmissionControlMiddleware, admission=admission, metrics=metrics)
-    app.add_middleware(
-        SameOriginMiddleware,
-        hosts=AllowedHosts((*settings.allowed_hosts, settings.host)),
-        setting="HEART_ALLOWED_HOSTS",
-        on_reject=lambda method, status: metrics.rejected(method_label(method), status),
-    )
+    add_middleware(app, AllowedHosts((*settings.allowed_hosts, settings.host)), limiter, metrics)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
-    app.add_exception_handler(LogQueueFull, _log_overloaded)
-    app.add_exception_handler(NoModel, _no_champion)
-    app.add_exception_handler(DriftUnavailable, _not_watched)
-    _add_routes(app, service, guard, admission, settings)
-    app.state.service, app.state.admission, app.state.guard = service, admission, guard
+    app.add_exception_handler(LogQueueFull, _log_queue_full)
+    app.add_exception_handler(NoModel, _no_model)
+    app.add_exception_handler(DriftUnavailable, _drift_unavailable)
+    _add_routes(app, service, guard, limiter, settings)
+    app.state.service, app.state.limiter, app.state.guard = service, limiter, guard
     metrics.registry.register(ServiceCollector(service))
     metrics.registry.register(ShadowCollector(service, guard))
     if monitor is not None:
         metrics.registry.register(DriftCollector(monitor))
-    app.state.page = mount(app, service, settings, admission) if with_page else None
+    app.state.page = mount(app, service, settings, limiter) if with_page else None
     return app
 
 
 @contextlib.asynccontextmanager
-async def _running(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
-    """All parts at work, from the start of the application to its end."""
+async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
+    """Start all parts, and stop them at the end of the application."""
     service: Service = app.state.service
-    admission: ConcurrencyLimiter = app.state.admission
+    limiter: ConcurrencyLimiter = app.state.limiter
     page: LazyPage | None = app.state.page
     asyncio.get_running_loop().set_exception_handler(report_loop_error)
     service.log.start()
@@ -104,16 +94,16 @@ async def _running(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
     service.shadow.start()
     background = [
         asyncio.create_task(_purge(service.log)),
-        asyncio.create_task(_compare(app.state.guard, poll_seconds)),
-        asyncio.create_task(admission.patience.enforce()),
-        asyncio.create_task(_settle(service.champion)),
+        asyncio.create_task(_guard(app.state.guard, poll_seconds)),
+        asyncio.create_task(limiter.deadline.enforce()),
+        asyncio.create_task(_freeze_imports(service.champion)),
     ]
     if page is not None:
-        background.append(asyncio.create_task(_open(page, service.champion)))
+        background.append(asyncio.create_task(_start_page(page, service.champion)))
     try:
         yield
     finally:
-        admission.draining = True
+        limiter.draining = True
         for task in background:
             task.cancel()
         if page is not None:
@@ -129,30 +119,30 @@ def _add_routes(
     app: FastAPI,
     service: Service,
     guard: ChampionGuard,
-    admission: ConcurrencyLimiter,
+    limiter: ConcurrencyLimiter,
     settings: Settings,
 ) -> None:
     token = settings.api_token.get_secret_value() if settings.api_token else None
-    limits = (admission, settings.max_body_bytes, token, service.offload)
-    secured = [Security(TOKEN)] if token else []  # for the document; `protected` sees to it
+    protection = Protection(limiter, settings.max_body_bytes, token, service.offload)
+    # Documents the token in OpenAPI; `protection` checks it.
+    dependencies = [Security(TOKEN)] if token else []
     routers = (
-        scoring(service, protected(*limits, direct=True), secured),
-        records(service, protected(*limits), secured),
-        findings(service, guard, protected(*limits), secured),
-        administration(service, protected(*limits), secured),
-        operations(service, admission),
+        scoring(service, protection.route_class(direct=True), dependencies),
+        records(service, protection.route_class(), dependencies),
+        reports(service, guard, protection.route_class(), dependencies),
+        administration(service, protection.route_class(), dependencies),
+        operations(service, limiter),
     )
-    # In front of the documentation's routes, and not by `include_router`, which goes through a router
-    # of its own at every request.
+    # Before the documentation's routes, and without `include_router`: that adds a router to each request.
     app.router.routes[:0] = [route for router in routers for route in router.routes]
     for route in (route for router in routers[:-1] for route in router.routes):
         assert isinstance(route, APIRoute)
         for method in route.methods or ():
-            service.metrics.expect(method, route.path)
+            service.metrics.add_route(method, route.path)
 
 
-async def _open(page: LazyPage, champion: ModelManager) -> None:
-    """Start the page after the model: the page's imports would hold up the first answer."""
+async def _start_page(page: LazyPage, champion: ModelManager) -> None:
+    """Start the page after the model is loaded: its imports would delay the first prediction."""
     for _ in range(100):
         if champion.current is not None:
             break
@@ -162,35 +152,36 @@ async def _open(page: LazyPage, champion: ModelManager) -> None:
         gc.freeze()
 
 
-async def _settle(champion: ModelManager) -> None:
-    """Leave what was imported out of collections, which would look through its million objects again.
+async def _freeze_imports(champion: ModelManager) -> None:
+    """Exclude the million objects of imported modules from garbage collection.
 
-    That holds up all requests of the moment, for a tenth of a second. MLflow is imported for the first
-    look into the registry, the page in its own time: so this is done after each of them.
+    A full collection would traverse them and block the event loop for a tenth of a second. MLflow is
+    imported for the first poll of the registry and Gradio when the page starts, so `gc.freeze` is called
+    after each of the two.
     """
-    while not champion.looked:  # noqa: ASYNC110  # a thread sets it
-        await asyncio.sleep(SETTLE_SECONDS)
+    while not champion.polled:  # noqa: ASYNC110  # a thread sets it
+        await asyncio.sleep(FREEZE_POLL_SECONDS)
     gc.freeze()
 
 
 async def _purge(log: PredictionLog) -> None:
-    """Delete what is older than the retention, now and every hour."""
+    """Delete predictions beyond the retention period, now and every hour."""
     while True:
         with contextlib.suppress(LogUnavailable):
             await asyncio.to_thread(log.purge)
         await asyncio.sleep(PURGE_SECONDS)
 
 
-async def _compare(guard: ChampionGuard, seconds: float) -> None:
-    """Compare the champion with the version before it, again and again."""
+async def _guard(guard: ChampionGuard, seconds: float) -> None:
+    """Compare the champion with the version before it at regular intervals."""
     while True:
         await asyncio.sleep(seconds)
         try:
             await asyncio.to_thread(guard.evaluate)
         except LogUnavailable:
-            pass  # readiness says so
+            pass  # readiness reports it
         except Exception:
-            # Were it to end, nobody would look any more.
+            # If the task ended, a worse champion would not be noticed.
             logger.exception("comparing the champion with the version before it failed")
 
 
@@ -199,14 +190,14 @@ async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:
     return unavailable("the prediction log is unavailable", error.retry_after)
 
 
-async def _log_overloaded(_: Request, error: Exception) -> JSONResponse:
+async def _log_queue_full(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LogQueueFull)
-    return unavailable("too much waits for the prediction log", error.retry_after)
+    return unavailable("the prediction log's queue is full", error.retry_after)
 
 
-async def _no_champion(_: Request, error: Exception) -> JSONResponse:
+async def _no_model(_: Request, error: Exception) -> JSONResponse:
     return unavailable(f"no model: {error}", retry_after=5)
 
 
-async def _not_watched(_: Request, error: Exception) -> JSONResponse:
-    return unavailable(f"no verdict on drift: {error}", retry_after=5)
+async def _drift_unavailable(_: Request, error: Exception) -> JSONResponse:
+    return unavailable(f"no drift check: {error}", retry_after=5)

@@ -1,8 +1,11 @@
-"""What is published of patients, so that two scrapes never differ by one patient alone.
+"""Counts and scores of patients for publication, so that two scrapes never differ by only a few patients.
 
-Whoever reads the metrics before and after a request would otherwise read that patient's risk off the
-difference of two sums, and the missing measurements off the counts. So the published counts stay as they
-are until at least MIN_CELL_COUNT more patients have been counted, and then change at once.
+Otherwise someone who reads the metrics before and after a request could compute that patient's risk from
+two sums, and the missing measurements from two counts. So published counts change in blocks: they stay as
+they are until at least MIN_CELL_COUNT more patients have been counted, and then change at once.
+
+    patients counted     1    2   ...   10   11   12   ...   21   22
+    published count      0    0   ...    0   11   11   ...   11   22
 """
 
 import math
@@ -20,8 +23,8 @@ Counts = Mapping[Hashable, float]
 class Blocks:
     """Counts by key; `published` is replaced as a whole, and any thread may read it.
 
-    With `seconds`, patients who have waited longer than that for a block of their own time are left out:
-    otherwise rare events of days would become visible as many at one moment.
+    With `seconds`, patients that have waited longer than that for their block to be complete are left out:
+    otherwise rare events of several days would be published as many events of one moment.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class Blocks:
                 self._waiting.append((now, patients, defaultdict(float)))
             _add(self._waiting[-1][2], counts)
             if sum(count for _, count, _ in self._waiting) >= MIN_CELL_COUNT:
-                self.published = total([self.published, *(waiting[2] for waiting in self._waiting)])
+                self.published = total([self.published, *(block for _, _, block in self._waiting)])
                 self._waiting.clear()
 
 
@@ -60,17 +63,17 @@ def _add(counts: defaultdict[Hashable, float], more: Counts) -> None:
         counts[key] += count
 
 
-class Figures:
-    """Figures over many patients; each stays until it is over at least MIN_CELL_COUNT more or fewer."""
+class SteppedScores:
+    """Scores of many patients; each stays until it covers at least MIN_CELL_COUNT more or fewer."""
 
     def __init__(self) -> None:
         self._published: dict[Hashable, tuple[int, Any]] = {}
         self._lock = threading.Lock()
 
-    def published(self, key: Hashable, patients: int, figure: Any) -> Any:
-        """The figure to publish, given the present one and a count of the patients that it is over."""
+    def publish(self, key: Hashable, patients: int, score: Any) -> Any:
+        """The score to publish, given the current one and the number of patients that it covers."""
         with self._lock:
             published = self._published.get(key)
             if published is None or abs(patients - published[0]) >= MIN_CELL_COUNT:
-                published = self._published[key] = (patients, figure)
+                published = self._published[key] = (patients, score)
             return published[1]

@@ -1,4 +1,4 @@
-"""What the model says about one patient: the risk, what moved it, what is not known; in numbers."""
+"""The assessment of one patient for the page: risk, contributions, and the effect of missing measurements."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,16 +9,17 @@ import numpy as np
 
 from heart.registry.model_version import Model
 from heart.schema import MEASUREMENTS, NAMES, Floats, Measurement
-from serve.api.models import outside_training_range, rows_of, shapley
+from serve.encoding import outside_training_range, rows_of
+from serve.shapley import shapley
 
 Patient = Mapping[str, Any]
 BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}
-Z95 = 1.959964  # 95 % of a normal distribution lie within so many standard errors
+Z95 = 1.959964  # 95 % of a normal distribution are within so many standard deviations of its mean
 
 
 @dataclass(frozen=True)
-class Unusual:
-    """A number outside the `low` to `high` of the training patients."""
+class OutOfRangeValue:
+    """A number outside the range `low` to `high` of the training patients."""
 
     name: str
     value: float
@@ -28,12 +29,12 @@ class Unusual:
 
 @dataclass(frozen=True)
 class Assessment:
-    """All that is said about one patient.
+    """The risk of a patient and its explanation.
 
-    `low` and `high` are the 95 % interval of the risk, None if the model states none. `average` is
-    the model's risk with only age and sex known, `start` with nothing known; `contributions` add up
-    to `risk` - `start`. `could_be` is, for each missing measurement, the range of the risk over its
-    categories or the middle 90 % of the training patients; empty where that is not known.
+    `low` and `high` are the 95 % interval of the risk, None if the model has no standard error. `average`
+    is the risk with only age and sex known, `start` with nothing known; `contributions` add up to `risk` -
+    `start`. `risk_ranges` has, for each missing measurement, the range of the risk over its categories or
+    over the middle 90 % of the training patients, if the model has their quantiles.
     """
 
     patient: dict[str, Any]
@@ -44,31 +45,31 @@ class Assessment:
     average: float
     start: float
     contributions: dict[str, float]
-    could_be: dict[str, tuple[float, float]]
-    warnings: tuple[Unusual, ...]
+    risk_ranges: dict[str, tuple[float, float]]
+    warnings: tuple[OutOfRangeValue, ...]
 
     @property
-    def given(self) -> int:
-        """How many measurements are known."""
+    def measurement_count(self) -> int:
+        """The number of measurements that are known."""
         return len(self.patient)
 
     @property
     def frequency(self) -> int:
-        """Of 100 people like this, how many have the disease."""
+        """The number of patients with the disease among 100 patients of this risk."""
         return round(100 * self.risk)
 
 
 def assess(model: Model, patient: Patient) -> Assessment:
-    """Everything about one valid patient, in two batches of the model. Raises SchemaError."""
-    known = {name: patient[name] for name in NAMES if patient.get(name) is not None}
-    row = rows_of([known])[0]
-    numbers = model.training.get("numbers", {})
-    owners, variants = _variants(row, numbers)
+    """The assessment of one valid patient, in two batches of predictions. Raises SchemaError."""
+    values = {name: patient[name] for name in NAMES if patient.get(name) is not None}
+    row = rows_of([values])[0]
+    ranges = model.training.get("numbers", {})
+    owners, variants = _variants(row, ranges)
     risks = model.predict(np.vstack([row, _only(row, ("age", "sex")), *variants])).astype(float)
     contributions, start = shapley(row, model.predict)
     low, high = interval(float(risks[0]), model.standard_error(row[None]))
     return Assessment(
-        patient=known,
+        patient=values,
         threshold=model.threshold,
         risk=float(risks[0]),
         low=low,
@@ -76,25 +77,25 @@ def assess(model: Model, patient: Patient) -> Assessment:
         average=float(risks[1]),
         start=start,
         contributions=contributions,
-        could_be=_ranges(owners, risks[2:]),
+        risk_ranges=_risk_ranges(owners, risks[2:]),
         warnings=tuple(
-            Unusual(name, known[name], numbers[name]["low"], numbers[name]["high"])
-            for name in outside_training_range(known, numbers)
+            OutOfRangeValue(name, values[name], ranges[name]["low"], ranges[name]["high"])
+            for name in outside_training_range(values, ranges)
         ),
     )
 
 
 def interval(risk: float, standard_error: Floats | None) -> tuple[float | None, float | None]:
-    """The 95 % interval of a risk by the standard error [1] of its logit; None if there is none.
+    """The 95 % interval of a risk from the standard error [1] of its logit; None without one.
 
-    The uncertainty of the model's coefficients (Laplace approximation): how much the risk would vary
-    had it learnt from other patients. What this patient has is another, larger uncertainty.
+    It is the uncertainty of the model's coefficients (Laplace approximation): how much the risk would vary
+    if the model were trained on other patients. The uncertainty about this patient's outcome is larger.
     """
     error = math.nan if standard_error is None else float(standard_error[0])
     if not math.isfinite(error):
         return None, None
-    sure = min(max(risk, 1e-7), 1 - 1e-7)
-    logit = math.log(sure / (1 - sure))
+    clipped = min(max(risk, 1e-7), 1 - 1e-7)
+    logit = math.log(clipped / (1 - clipped))
     return _expit(logit - Z95 * error), _expit(logit + Z95 * error)
 
 
@@ -103,34 +104,34 @@ def _expit(logit: float) -> float:
 
 
 def _only(row: Floats, names: Iterable[str]) -> Floats:
-    kept = np.isin(NAMES, list(names))
-    return np.where(kept, row, np.float32(np.nan)).astype(np.float32)
+    columns = np.isin(NAMES, list(names))
+    return np.where(columns, row, np.float32(np.nan)).astype(np.float32)
 
 
-def _variants(row: Floats, numbers: Mapping[str, Any]) -> tuple[list[str], list[Floats]]:
-    """The patient with one missing measurement told, for each value that it may have."""
+def _variants(row: Floats, ranges: Mapping[str, Any]) -> tuple[list[str], list[Floats]]:
+    """The row with one missing measurement filled in, for each possible value; and that measurement."""
     owners, variants = [], []
     for column, measurement in enumerate(MEASUREMENTS):
         if np.isnan(row[column]):
-            for value in _possible(measurement, numbers):
-                told = row.copy()
-                told[column] = value
+            for value in _possible_values(measurement, ranges):
+                variant = row.copy()
+                variant[column] = value
                 owners.append(measurement.name)
-                variants.append(told)
+                variants.append(variant)
     return owners, variants
 
 
-def _possible(measurement: Measurement, numbers: Mapping[str, Any]) -> Sequence[float]:
+def _possible_values(measurement: Measurement, ranges: Mapping[str, Any]) -> Sequence[float]:
     if measurement.choices:
         return range(len(measurement.choices))
-    quantiles: Sequence[float] = numbers.get(measurement.name, {}).get("quantiles", ())
+    quantiles: Sequence[float] = ranges.get(measurement.name, {}).get("quantiles", ())
     return quantiles
 
 
-def _ranges(owners: Sequence[str], risks: Any) -> dict[str, tuple[float, float]]:
-    """Lowest and highest risk for each measurement, the one that matters most first."""
+def _risk_ranges(owners: Sequence[str], risks: Any) -> dict[str, tuple[float, float]]:
+    """Lowest and highest risk for each missing measurement, the widest range first."""
     by_name: dict[str, list[float]] = {}
     for name, risk in zip(owners, risks, strict=True):
         by_name.setdefault(name, []).append(float(risk))
-    ranges = {name: (min(found), max(found)) for name, found in by_name.items()}
+    ranges = {name: (min(values), max(values)) for name, values in by_name.items()}
     return dict(sorted(ranges.items(), key=lambda item: item[1][0] - item[1][1]))

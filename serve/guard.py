@@ -1,6 +1,19 @@
-"""Whether the champion is worse than the version before it would have been, and the way back.
+"""The champion guard: is the champion worse than the fallback, the champion before it? Then roll back.
 
-Both are scored on the same patients: those whom the champion answered and whose outcome is known since.
+Both are scored on the same patients, those of the champion's predictions that have an outcome by now, and
+their Brier scores are compared by a test that may be repeated after every new outcome: a test for a fixed
+number of outcomes, repeated like that, would give a false alarm sooner or later.
+
+The test is a bet. It starts with a wealth of 1 and bets a share s of it on each difference d between the
+squared errors of champion and fallback, so that the wealth is multiplied by 1 + s * d. If the champion is no
+worse, d is at most 0 in the mean and the wealth does not grow in the mean: the probability that it ever
+reaches 1 / a is at most a (Ville's inequality). With a = 0.01 the alarm is at a wealth of 100:
+
+    s = 0.5, d = 0.2 for each patient:   1.1, 1.21, 1.33, ... 1.1^48 = 97, 1.1^49 = 107: alarm at patient 49
+
+The wealth is the mean over 19 shares, since the best one is not known. Sources: J. Ville, "Etude critique de
+la notion de collectif", 1939; I. Waudby-Smith and A. Ramdas, "Estimating means of bounded random variables
+by betting", JRSS B 86 (2024).
 """
 
 import logging
@@ -16,21 +29,20 @@ from heart.registry.aliases import AliasError
 from heart.registry.errors import RegistryUnavailable
 from heart.registry.model_version import Model
 from heart.schema import NAMES, OUTCOME
-from serve.api.models import encoded
+from serve.encoding import encode_rows
 from serve.model_manager import ModelManager
 from serve.settings import Settings
 
-# What share of the wealth is bet on the next patient: the mean over all of these is the evidence.
-BETS = np.arange(1, 20) / 20
+SHARES = np.arange(1, 20) / 20  # of the wealth, that are bet on the next patient
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class GuardResult:
-    """Brier scores of both on the same patients, and the evidence that the champion's is the worse.
+    """Brier scores of both on the same patients, and the evidence that the champion's is worse.
 
-    `worse_ratio` is the evidence over what the confidence asks for: an alarm from 1 on.
+    `evidence_ratio` is the evidence over the threshold that the confidence requires: an alarm from 1 on.
     """
 
     champion: str
@@ -38,73 +50,66 @@ class GuardResult:
     labels: int
     champion_brier: float
     fallback_brier: float
-    worse_ratio: float
+    evidence_ratio: float
 
     @property
     def alarm(self) -> bool:
         """Whether the champion is worse than the fallback would have been."""
-        return self.worse_ratio >= 1
+        return self.evidence_ratio >= 1
 
 
 def evidence(differences: npt.ArrayLike) -> float:
-    """How much differences from -1 to 1 speak for a mean above 0: the logarithm of an e-value.
-
-    It is the wealth of one who bets a share of it on each difference, the mean over BETS. Whoever bets
-    on what is not positive in the mean wins 1 / a with probability a at most, however often he looks
-    (Ville 1939; Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by
-    betting"): labels come one by one, and a test for a fixed number of them would alarm in the end.
-    """
-    wealth = np.log1p(np.outer(BETS, np.asarray(differences))).sum(axis=1)
-    return float(np.logaddexp.reduce(wealth) - math.log(len(BETS)))
+    """Evidence that the mean of differences in [-1, 1] is above 0: the logarithm of the mean wealth."""
+    wealth = np.log1p(np.outer(SHARES, np.asarray(differences))).sum(axis=1)
+    return float(np.logaddexp.reduce(wealth) - math.log(len(SHARES)))
 
 
 class ChampionGuard:
-    """Compares when it is told to `look`; takes the champion back if the settings allow that."""
+    """Compares champion and fallback, and rolls back if the champion is worse and the settings allow it."""
 
     def __init__(self, champion: ModelManager, log: PredictionLog, settings: Settings) -> None:
-        self.judgement: GuardResult | None = None
+        self.result: GuardResult | None = None
         self.rollbacks = 0
         self._champion = champion
         self._log = log
-        self._labels = settings.guard_labels
-        self._limit = -math.log(1 - settings.guard_confidence)
-        self._allowed = settings.guard_rollback
+        self._min_labels = settings.guard_labels
+        self._threshold = -math.log(1 - settings.guard_confidence)
+        self._may_roll_back = settings.guard_rollback
 
     def evaluate(self) -> None:
         """Compare the champion with the fallback. Raises LogUnavailable."""
         champion, fallback = self._champion.current, self._champion.fallback.current
-        before = self.judgement  # others read it until there is the next
-        self.judgement = found = self._judge(champion, fallback)
-        if champion is None or found is None or not found.alarm:
+        previous = self.result  # it stays until the next one is complete: other threads read it
+        self.result = result = self._compare(champion, fallback)
+        if champion is None or result is None or not result.alarm:
             return
-        if before is None or not before.alarm:
-            logger.error("the champion is worse than the version before it: %s", found)
-        if self._allowed:
+        if previous is None or not previous.alarm:
+            logger.error("the champion is worse than the version before it: %s", result)
+        if self._may_roll_back:
             self._roll_back(champion)
 
-    def _judge(self, champion: Model | None, fallback: Model | None) -> GuardResult | None:
-        """None without two versions, and for too few labels."""
+    def _compare(self, champion: Model | None, fallback: Model | None) -> GuardResult | None:
+        """None without two versions, and for too few outcomes."""
         if champion is None or fallback is None or champion.version == fallback.version:
             return None
-        found = self._log.labelled(champion.version, ("probability", "outcome", *NAMES))
-        labels = len(found["outcome"])
-        if labels < self._labels:
+        columns = self._log.labelled(champion.version, ("probability", "outcome", *NAMES))
+        labels = len(columns["outcome"])
+        if labels < self._min_labels:
             return None
-        sick = np.array([outcome == OUTCOME.choices[1].name for outcome in found["outcome"]])
-        rows = encoded(list(zip(*(found[name] for name in NAMES), strict=True)))
-        ours = _brier(np.array(found["probability"]), sick)
-        theirs = _brier(fallback.predict(rows).astype(float), sick)
-        ratio = max(0.0, evidence(ours - theirs) / self._limit)
-        briers = float(ours.mean()), float(theirs.mean())
+        positive = np.array([outcome == OUTCOME.choices[1].name for outcome in columns["outcome"]])
+        rows = encode_rows(list(zip(*(columns[name] for name in NAMES), strict=True)))
+        champion_errors = _squared_errors(np.array(columns["probability"]), positive)
+        fallback_errors = _squared_errors(fallback.predict(rows).astype(float), positive)
+        ratio = max(0.0, evidence(champion_errors - fallback_errors) / self._threshold)
+        briers = float(champion_errors.mean()), float(fallback_errors.mean())
         return GuardResult(champion.version, fallback.version, labels, *briers, ratio)
 
     def _roll_back(self, champion: Model) -> None:
         try:
             self.rollbacks += self._champion.roll_back(champion)
         except (AliasError, RegistryUnavailable) as error:
-            logger.warning("version %s is not taken back: %s", champion.version, error)
+            logger.warning("version %s is not rolled back: %s", champion.version, error)
 
 
-def _brier(risk: Any, sick: Any) -> Any:
-    """The squared error of each probability."""
-    return (risk - sick) ** 2
+def _squared_errors(risk: Any, positive: Any) -> Any:
+    return (risk - positive) ** 2

@@ -1,14 +1,16 @@
-"""What Prometheus sees of the service. No value of a patient, and nothing that could be one."""
+"""Metrics of requests and of the prediction log. None holds a value of a patient."""
 
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from heart.http.messages import SAFE_METHODS
 from serve.model_manager import Event
 from serve.patient_metrics import PatientMetrics
 
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-SHED = "refused"  # the route of what was refused before it had one
+METHODS = (*SAFE_METHODS, "POST", "DELETE", "PUT")
+REJECTED_ROUTE = "rejected"  # the route of requests that are rejected before routing
 ROWS = (1, 2, 5, 10, 20, 50, 100, 1000, 10_000)
 
 
@@ -18,7 +20,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "heart_requests", "Answered requests", ["method", "route", "status"], registry=registry
+            "heart_requests", "Responses", ["method", "route", "status"], registry=registry
         )
         self.latency = Histogram(
             "heart_request_duration_seconds",
@@ -27,61 +29,65 @@ class Metrics:
             buckets=LATENCIES,
             registry=registry,
         )
-        # Looking a series up by its labels takes longer than counting.
-        self._answers = cache(
+        # Finding a series by its labels takes longer than counting.
+        self._responses = cache(
             lambda method, route, status: self.requests.labels(method, route, str(status))
         )
         self._latencies = cache(self.latency.labels)
-        self.refused = Counter(
-            "heart_requests_refused", "Requests rejected for load", registry=registry
+        self.rejections = Counter(
+            "heart_requests_rejected", "Requests rejected for overload", registry=registry
         )
         self.patients = PatientMetrics()
         registry.register(self.patients)
         self.commit_rows = Histogram(
             "heart_log_commit_rows",
-            "Rows in a commit of the log",
+            "Rows in a commit of the prediction log",
             buckets=ROWS,
             registry=registry,
         )
         self.commit_latency = Histogram(
             "heart_log_commit_duration_seconds",
-            "Time of a commit of the log",
+            "Duration of a commit of the prediction log",
             buckets=LATENCIES,
             registry=registry,
         )
         self.erasures = Counter("heart_erasures", "Predictions erased", registry=registry)
-        self._known_series()
-
-    def _known_series(self) -> None:
-        """Series start at 0: a rate over a counter that appears at 1 misses its first event."""
         for method in ("DELETE", "POST"):
-            self._answers(method, SHED, 503)
+            self._responses(method, REJECTED_ROUTE, 503)
 
-    def expect(self, method: str, route: str) -> None:
-        """Start the series of a route's failures at 0, or an alert misses the first of them."""
+    def add_route(self, method: str, route: str) -> None:
+        """Start the series of a route's server errors at 0.
+
+        The rate of a counter that appears at 1 misses its first event, and so would an alert.
+        """
         for status in (500, 503):
-            self._answers(method, route, status)
+            self._responses(method, route, status)
 
-    def shed(self, method: str) -> None:
-        """Count a request that is refused for load before its route is looked for."""
-        self.refused.inc()
-        self._answers(method, SHED, 503).inc()
+    def count_shed(self, method: str) -> None:
+        """Count a request that admission control rejects before routing."""
+        self.rejections.inc()
+        self.count_rejection(method, 503)
 
-    def rejected(self, method: str, status: int) -> None:
-        """Count a request for another host, or of another site's page."""
-        self._answers(method, SHED, status).inc()
+    def count_rejection(self, method: str, status: int) -> None:
+        """Count a request that is rejected before routing, for any reason."""
+        self._responses(method_label(method), REJECTED_ROUTE, status).inc()
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answered request."""
-        self._answers(method, route, status).inc()
+    def observe_response(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a response and its latency."""
+        self._responses(method_label(method), route, status).inc()
         self._latencies(route).observe(seconds)
 
-    def reported(self, event: Event, detail: str) -> None:
-        """Take an event of the champion: the series of a version start when it is loaded."""
+    def on_model_event(self, event: Event, detail: str) -> None:
+        """Start the series of a version when it is loaded."""
         if event == "loaded":
             self.patients.start(detail)
 
-    def committed(self, rows: int, seconds: float) -> None:
-        """Count a commit of the log."""
+    def observe_commit(self, rows: int, seconds: float) -> None:
+        """Count a commit of the prediction log."""
         self.commit_rows.observe(rows)
         self.commit_latency.observe(seconds)
+
+
+def method_label(method: str) -> str:
+    """A method as a label: clients may send any text as a method."""
+    return method if method in METHODS else "other"

@@ -1,4 +1,4 @@
-"""Work that would hold up the event loop."""
+"""A worker thread for computations that would block the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class Offload:
-    """One thread beside the event loop, first come, first served.
+    """One worker thread; calls are run in their order.
 
-    A second one would not make anything faster: both need the interpreter's lock, and the event loop would
+    A second thread would not be faster: both need the interpreter's lock (GIL), and the event loop would
     wait for it twice as long.
     """
 
@@ -20,6 +20,6 @@ class Offload:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="offload")
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the function returns or raises."""
+        """The result of a function that is called in the worker thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))

@@ -1,4 +1,4 @@
-"""What Prometheus sees of patients: counts, in blocks of at least 11 patients."""
+"""Metrics about patients: counts that are published in blocks of at least 11 patients."""
 
 import math
 import time
@@ -18,20 +18,22 @@ from heart.schema import NAMES, OUTCOME
 from serve.blocks import Blocks, Counts, total
 
 RISKS = tuple(step / 10 for step in range(1, 11))
-# The alert on data quality looks as far back (monitoring/prometheus/rules.yml).
-REFUSED_SECONDS = 1800
-# Keys of the counts of one version's predictions, beside a measurement, a prediction or a bin.
+# The range of the alert on data quality (monitoring/prometheus/rules.yml).
+REJECTED_SECONDS = 1800
+# First parts of the keys of counts; the second is a measurement, a prediction or a bin.
 RISK_SUM, RISK, PREDICTION, MISSING, OUT_OF_RANGE = range(5)
 
 
-def tally(answers: Sequence[Mapping[str, Any]], out_of_range: Iterable[Iterable[str]]) -> Counts:
-    """The counts of some answers, and of the numbers that are unlike the training patients'."""
+def tally(
+    predictions: Sequence[Mapping[str, Any]], out_of_range: Iterable[Iterable[str]]
+) -> Counts:
+    """The counts of predictions, and of their numbers outside the training range."""
     counts: defaultdict[Hashable, float] = defaultdict(float)
-    counts[RISK_SUM] = math.fsum(answer["probability"] for answer in answers)
-    for answer in answers:
-        counts[RISK, bisect_left(RISKS, answer["probability"])] += 1
-        counts[PREDICTION, answer["prediction"]] += 1
-        for name in answer["missing"]:
+    counts[RISK_SUM] = math.fsum(prediction["probability"] for prediction in predictions)
+    for prediction in predictions:
+        counts[RISK, bisect_left(RISKS, prediction["probability"])] += 1
+        counts[PREDICTION, prediction["prediction"]] += 1
+        for name in prediction["missing"]:
             counts[MISSING, name] += 1
     for names in out_of_range:
         for name in names:
@@ -40,48 +42,61 @@ def tally(answers: Sequence[Mapping[str, Any]], out_of_range: Iterable[Iterable[
 
 
 class PatientMetrics(Collector):
-    """Plain counts, made into metrics at a scrape: an answer takes 100 us in all, and a counter of
-    prometheus_client with labels would take 20 of them.
+    """Plain counts, converted to metrics at a scrape.
+
+    A prediction takes 100 us in all, of which counters of prometheus_client would take 20.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._predictions: dict[str, Blocks] = {}
         self._outcomes = Blocks()
-        self._refused = Blocks(REFUSED_SECONDS, clock)
+        self._rejected_values = Blocks(REJECTED_SECONDS, clock)
 
     def start(self, version: str) -> Blocks:
-        """The counts of a version, from 0."""
+        """The counts of a version, which begin at 0."""
         return self._predictions.setdefault(version, Blocks())
 
-    def predicted(self, version: str, patients: int, counts: Counts) -> None:
+    def count_predictions(self, version: str, patients: int, counts: Counts) -> None:
         """Count the predictions of a version; `counts` are those of `tally`."""
         self.start(version).add(patients, counts)
 
-    def refused(self, patients: Iterable[Iterable[str]]) -> None:
-        """Count values that the schema does not allow: the measurements of each patient with any."""
+    def count_rejected_values(self, patients: Iterable[Iterable[str]]) -> None:
+        """Count invalid values: the measurements with one, for each patient that has any."""
         names = [list(patient) for patient in patients]
         if names:
-            self._refused.add(len(names), Counter(name for patient in names for name in patient))
+            self._rejected_values.add(
+                len(names), Counter(name for patient in names for name in patient)
+            )
 
-    def recorded(self, outcome: str, source: str, *, replaced: bool) -> None:
-        """Count an outcome. One that replaces another is of a patient who was counted before."""
+    def count_outcome(self, outcome: str, source: str, *, replaced: bool) -> None:
+        """Count an outcome. The patient of one that replaces another was counted before."""
         self._outcomes.add(0 if replaced else 1, Counter([(outcome, source)]))
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of what is published."""
-        published = {version: b.published for version, b in list(self._predictions.items())}
+        """The metrics of the published counts."""
+        published = {
+            version: blocks.published for version, blocks in list(self._predictions.items())
+        }
         yield from _predictions(published)
         counts = total(published.values())
-        missing = ("heart_missing_measurements", "Measurements not given", "field")
-        unlike = ("heart_out_of_training_range", "Numbers unlike training", "field")
-        refused = (
-            "heart_data_out_of_range",
-            "Values refused: outside the schema's bounds, units or categories",
-            "feature",
+        yield _by_feature(
+            "heart_missing_measurements",
+            "Missing measurements",
+            {name: counts[MISSING, name] for name in NAMES},
         )
-        yield _by_measurement(*missing, {name: counts[MISSING, name] for name in NAMES})
-        yield _by_measurement(*unlike, {name: counts[OUT_OF_RANGE, name] for name in NAMES})
-        yield _by_measurement(*refused, self._refused.published)
+        yield _by_feature(
+            "heart_out_of_training_range",
+            "Numbers outside the range of the training patients",
+            {name: counts[OUT_OF_RANGE, name] for name in NAMES},
+        )
+        yield _by_feature(
+            "heart_data_out_of_range",
+            "Rejected values: outside the schema's bounds, units or categories",
+            self._rejected_values.published,
+        )
+        yield self._outcome_counts()
+
+    def _outcome_counts(self) -> Metric:
         outcomes = self._outcomes.published
         family = CounterMetricFamily(
             "heart_feedback", "Outcomes recorded", labels=["outcome", "source"]
@@ -89,20 +104,18 @@ class PatientMetrics(Collector):
         for choice in OUTCOME.choices:
             for source in SOURCES:
                 family.add_metric([choice.name, source], outcomes.get((choice.name, source), 0))
-        yield family
+        return family
 
 
-def _by_measurement(
-    name: str, help_text: str, label: str, counts: Mapping[Any, float]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, help_text, labels=[label])
-    for measurement in NAMES:
-        family.add_metric([measurement], counts.get(measurement, 0))
+def _by_feature(name: str, help_text: str, counts: Mapping[Any, float]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, help_text, labels=["feature"])
+    for feature in NAMES:
+        family.add_metric([feature], counts.get(feature, 0))
     return family
 
 
 def _predictions(published: Mapping[str, Counts]) -> Iterator[Metric]:
-    made = CounterMetricFamily(
+    predictions = CounterMetricFamily(
         "heart_predictions", "Predictions", labels=["model_version", "prediction"]
     )
     risks = HistogramMetricFamily(
@@ -112,9 +125,9 @@ def _predictions(published: Mapping[str, Counts]) -> Iterator[Metric]:
     )
     for version, counts in published.items():
         for choice in OUTCOME.choices:
-            made.add_metric([version, choice.name], counts.get((PREDICTION, choice.name), 0))
+            predictions.add_metric([version, choice.name], counts.get((PREDICTION, choice.name), 0))
         bins = [int(counts.get((RISK, position), 0)) for position in range(len(RISKS))]
-        upto = zip(map(floatToGoString, RISKS), accumulate(bins), strict=True)
-        risks.add_metric([version], [*upto, ("+Inf", sum(bins))], counts.get(RISK_SUM, 0.0))
-    yield made
+        buckets = zip(map(floatToGoString, RISKS), accumulate(bins), strict=True)
+        risks.add_metric([version], [*buckets, ("+Inf", sum(bins))], counts.get(RISK_SUM, 0.0))
+    yield predictions
     yield risks

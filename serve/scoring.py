@@ -1,4 +1,4 @@
-"""From patients to answers. Nothing here waits or is shared, so that a thread can do it."""
+"""Scoring: from valid patients to predictions. It waits for nothing and shares nothing, so a thread may do it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any
 from heart.predictions.log import Record, check, new_ids
 from heart.registry.model_version import Model
 from heart.schema import NAMES, OUTCOME, Floats
-from serve.api.models import encoded, outside_training_range, values_of, warning
 from serve.blocks import Counts
+from serve.encoding import encode_rows, outside_training_range, values_of, warning
 from serve.patient_metrics import tally
 
 ABSENCE, PRESENCE = (choice.name for choice in OUTCOME.choices)
@@ -16,23 +16,23 @@ ABSENCE, PRESENCE = (choice.name for choice in OUTCOME.choices)
 
 @dataclass(frozen=True)
 class ScoredPatients:
-    """Answers in the order of the patients, and what log, metrics and challenger get of them."""
+    """Predictions in the order of the patients, with the rows for the log, the metrics and the challenger."""
 
-    answers: list[dict[str, Any]]
+    predictions: list[dict[str, Any]]
     records: list[Record]
     counts: Counts
     rows: Floats
 
 
 def score(model: Model, patients: Sequence[Mapping[str, Any]]) -> ScoredPatients:
-    """The answers of a model for patients that are valid."""
-    measured = [values_of(patient) for patient in patients]
-    rows = encoded(measured)
+    """The predictions of a model for valid patients."""
+    values = [values_of(patient) for patient in patients]
+    rows = encode_rows(values)
     risks = model.predict(rows).tolist()
-    numbers = model.training.get("numbers", {})
-    out_of_range = [outside_training_range(patient, numbers) for patient in patients]
+    ranges = model.training.get("numbers", {})
+    out_of_range = [outside_training_range(patient, ranges) for patient in patients]
     keys = new_ids(len(risks))
-    answers = [
+    predictions = [
         {
             "prediction_id": key,
             "probability": risk,
@@ -40,14 +40,14 @@ def score(model: Model, patients: Sequence[Mapping[str, Any]]) -> ScoredPatients
             "threshold": model.threshold,
             "model_version": model.version,
             "missing": [n for n, value in zip(NAMES, row, strict=True) if value is None],
-            "warnings": [warning(name, numbers) for name in names],
+            "warnings": [warning(name, ranges) for name in names],
             "contributions": None,
         }
-        for key, row, risk, names in zip(keys, measured, risks, out_of_range, strict=True)
+        for key, row, risk, names in zip(keys, values, risks, out_of_range, strict=True)
     ]
     records = [
         Record(key, model.version, risk, row)
-        for key, row, risk in zip(keys, measured, risks, strict=True)
+        for key, row, risk in zip(keys, values, risks, strict=True)
     ]
     check(records)
-    return ScoredPatients(answers, records, tally(answers, out_of_range), rows)
+    return ScoredPatients(predictions, records, tally(predictions, out_of_range), rows)

@@ -1,4 +1,9 @@
-"""The service's server: it drains at its end, so that a restart loses no request."""
+"""The service's HTTP server. It drains before it ends, so that a restart loses no request.
+
+On SIGTERM it first reports that it is not ready, so that proxies send no new requests, and asks the clients
+of open connections to close them. After LEAVE_SECONDS it stops accepting connections, answers what has
+arrived within LAST_SECONDS more, and ends.
+"""
 
 import asyncio
 import math
@@ -12,20 +17,20 @@ import uvicorn
 
 from heart.http.limits import HttpLimits, LimitedProtocol, LimitedServer
 
-# At the end: not ready first, so that nothing more is sent here; then answer what is in work.
-LEAVE_SECONDS = 1.0
-LAST_SECONDS = 0.3  # for requests that are on their way when nothing more is accepted
+LEAVE_SECONDS = 1.0  # proxies check readiness at least as often
+LAST_SECONDS = 0.3  # for requests that were sent just before
+CLOSE = (b"connection", b"close")
 
 
 class DrainingServer(LimitedServer):
-    """Reports that it is not ready some time before it ends, and then answers what has reached it."""
+    """A server that ends some time after the signal, and answers everything that has reached it."""
 
     def __init__(self, config: uvicorn.Config, limits: HttpLimits | None = None) -> None:
         super().__init__(config, limits)
         self._ends_at = math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say where."""
+        """Listen, and print the address."""
         await super().startup(sockets)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -38,9 +43,9 @@ class DrainingServer(LimitedServer):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what was sent here until the very end; a proxy sends no prediction twice.
+        """Answer everything that was sent until now: proxies do not retry a POST request.
 
-        uvicorn would drop connections that wait to be accepted, and those without a request so far.
+        uvicorn would drop connections that are not accepted yet, and those without a request so far.
         """
         listeners = [
             socket.socket(fileno=os.dup(listener.fileno()))
@@ -49,7 +54,7 @@ class DrainingServer(LimitedServer):
         ]
         for server in self.servers:
             server.close()
-        for connection in [waiting for listener in listeners for waiting in _last(listener)]:
+        for connection in [backlog for listener in listeners for backlog in _close(listener)]:
             connection.setblocking(False)
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
         await asyncio.sleep(LAST_SECONDS)
@@ -59,21 +64,24 @@ class DrainingServer(LimitedServer):
         return LimitedProtocol(self.config, self.server_state, app_state=self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop being ready, and a moment later end; at once if told again."""
-        admission = self.config.app.state.admission  # type: ignore[union-attr]
-        if admission.draining:
+        """Start to drain; a second signal ends the server at once."""
+        limiter = self.config.app.state.limiter  # type: ignore[union-attr]
+        if limiter.draining:
             super().handle_exit(sig, frame)
             return
-        admission.draining = True
+        limiter.draining = True
+        # uvicorn adds these to every response: the first list now, the second from the next second on.
+        self.server_state.default_headers.append(CLOSE)
+        self.config.encoded_headers.append(CLOSE)
         self._captured_signals.append(sig)
         self._ends_at = time.monotonic() + LEAVE_SECONDS
 
 
-def _last(listener: socket.socket) -> list[socket.socket]:
-    """Close a listening socket, and return the connections that waited in it."""
+def _close(listener: socket.socket) -> list[socket.socket]:
+    """Close a listening socket, and return the connections of its backlog."""
     listener.setblocking(False)
-    waiting = []
+    backlog = []
     with listener, suppress(BlockingIOError):
         while True:
-            waiting.append(listener.accept()[0])
-    return waiting
+            backlog.append(listener.accept()[0])
+    return backlog

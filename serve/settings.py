@@ -8,15 +8,16 @@ from pydantic import Field, model_validator
 from heart.drift.baseline import MIN_CELL_COUNT
 from heart.http.hosts import HostNames
 from heart.settings import SharedSettings
-from serve.api.models import MAX_BATCH
+
+MAX_BATCH = 10_000  # patients in one request
 
 Count = Annotated[int, Field(ge=1)]
 
 
 class Settings(SharedSettings):
-    """Read when it is made, which only `main` does; whoever needs a setting is given it.
+    """Created by `main` only, which passes settings on.
 
-    Relative paths, those of SQLite URLs too, start at the working directory.
+    Relative paths, also in SQLite URLs, start at the working directory.
     """
 
     other_names: ClassVar = frozenset()
@@ -30,7 +31,7 @@ class Settings(SharedSettings):
         (),
         description="Host names by which the service is called, separated by commas, beside "
         "localhost, HEART_HOST and every IP address: names of its proxy, of a container or Service. "
-        "*.DOMAIN allows all names below it, * any. Requests for other names are rejected (421).",
+        "*.DOMAIN allows all subdomains, * any name. Requests for other names are rejected (421).",
         json_schema_extra={"default": ""},
     )
     poll_seconds: float = Field(
@@ -42,11 +43,11 @@ class Settings(SharedSettings):
         description="Age in days at which predictions without an outcome are deleted; never if "
         "not set.",
     )
-    log_queue: int = Field(
+    log_queue_max_rows: int = Field(
         50_000,
         ge=MAX_BATCH,
-        description="Rows that may wait for the prediction log before requests are answered 503; "
-        f"at least {MAX_BATCH:,}, the largest batch.",
+        description="Maximum number of rows that wait for the prediction log; further requests are "
+        f"rejected with 503. At least {MAX_BATCH:,}, the largest batch.",
     )
     max_body_bytes: Count = Field(
         8 * 1024 * 1024,
@@ -77,11 +78,12 @@ class Settings(SharedSettings):
     )
 
     @model_validator(mode="after")
-    def _is_closed(self) -> Self:
+    def _require_token(self) -> Self:
         if self.api_token is None and not _is_loopback(self.host):
             raise ValueError(
-                f"HEART_HOST={self.host} can be reached from other machines, and whoever reaches "
-                "it reads and writes patients: set HEART_API_TOKEN (at least 16 characters)"
+                f"HEART_API_TOKEN (at least 16 characters) is required to listen on HEART_HOST="
+                f"{self.host}, a non-loopback address: without it, everyone who can connect can read "
+                "and write patients' data"
             )
         return self
 

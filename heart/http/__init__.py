@@ -1,1 +1,1 @@
-"""What every HTTP program here needs: authentication, limits on requests, and admission control."""
+"""HTTP for every program here: hosts, origins, security headers, authentication, and limits on requests."""

@@ -1,4 +1,4 @@
-"""Who may use a route, and what is answered to those who cannot for now."""
+"""Authentication by bearer token, the content type of requests, and the response 503."""
 
 import hmac
 import re
@@ -7,15 +7,19 @@ from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 from starlette.types import Scope
 
-from heart.http.admission import header
+from heart.http.messages import header
 
 
 def authenticate(scope: Scope, token: str | None) -> None:
-    """Raise 401 unless the request carries the bearer token; none is asked for where none is set."""
+    """Raise 401 unless the request has the bearer token. Without a token every request is allowed."""
     if token is None:
         return
     if not hmac.compare_digest(header(scope, b"authorization"), f"Bearer {token}".encode()):
-        raise HTTPException(401, "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
+        raise HTTPException(
+            401,
+            "the header Authorization must be Bearer and the token of this service",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
 
 
 def require_json(scope: Scope) -> None:
@@ -23,15 +27,15 @@ def require_json(scope: Scope) -> None:
 
     Forms on pages of other origins can send other types, without a CORS preflight.
     """
-    given = header(scope, b"content-type").decode("latin-1")
-    kind = given.partition(";")[0].strip().lower()
-    if kind != "application/json" and not re.fullmatch(r"application/.+\+json", kind):
+    content_type = header(scope, b"content-type").decode("latin-1")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != "application/json" and not re.fullmatch(r"application/.+\+json", media_type):
         raise HTTPException(
-            415, f"the header Content-Type is {given[:100]!r}: expected application/json"
+            415, f"the header Content-Type is {content_type[:100]!r}: expected application/json"
         )
 
 
 def unavailable(reason: str, retry_after: float) -> JSONResponse:
-    """A refusal for now."""
+    """A response 503 that asks the client to retry after some seconds."""
     seconds = str(max(1, round(retry_after)))
     return JSONResponse({"detail": reason}, 503, headers={"Retry-After": seconds})

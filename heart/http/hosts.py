@@ -1,4 +1,4 @@
-"""Host names as in the headers Host and Origin, and those that a setting allows."""
+"""Host names of the headers Host and Origin, and the setting of allowed hosts."""
 
 import re
 from collections.abc import Iterable
@@ -28,12 +28,12 @@ class Authority(NamedTuple):
 
 
 def parse_authority(value: bytes) -> Authority | None:
-    """The value of a Host header, or the end of an Origin header; None if it is neither."""
-    return _parsed(value) if len(value) <= MAX_LENGTH else None
+    """The host and port of a Host header, or of an Origin header after the scheme; None if it has none."""
+    return _parse(value) if len(value) <= MAX_LENGTH else None
 
 
 @lru_cache(maxsize=256)
-def _parsed(value: bytes) -> Authority | None:
+def _parse(value: bytes) -> Authority | None:
     match = AUTHORITY.fullmatch(value.decode("latin-1").lower())
     if match is None:
         return None
@@ -47,20 +47,19 @@ def _parsed(value: bytes) -> Authority | None:
 
 
 class AllowedHosts:
-    """The hosts by which a service may be called, against DNS rebinding.
+    """The hosts under which a service may be called, against DNS rebinding.
 
-    A page of evil.example may let its name resolve to this service's address: for the browser both
-    are the same origin then, and only the Host header still says evil.example. An address in the Host
-    header was never resolved, so every address is allowed: health checks and Prometheus call pods and
-    containers by theirs.
+    The owner of evil.example can let the name resolve to this service's address. For the browser the page
+    and the service have the same origin then, and only the Host header still has evil.example. IP addresses
+    are not resolved, so all are allowed: health checks and Prometheus call pods and containers by them.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        """`names` as in the setting: host names, *.DOMAIN for all names below one, * for any."""
-        plain = {name.lower().rstrip(".") for name in names}
-        self._any = ANY in plain
-        self._names = {LOOPBACK, *plain}
-        self._suffixes = tuple(name[1:] for name in plain if name.startswith("*."))
+        """`names` as in the setting: host names, *.DOMAIN for all subdomains, * for any name."""
+        normalized = {name.lower().rstrip(".") for name in names}
+        self._any = ANY in normalized
+        self._names = {LOOPBACK, *normalized}
+        self._suffixes = tuple(name[1:] for name in normalized if name.startswith("*."))
 
     def __contains__(self, authority: Authority | None) -> bool:
         return authority is not None and (
@@ -77,7 +76,7 @@ def _split(value: Any) -> Any:
     return value
 
 
-def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
+def _validate(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not SETTING.fullmatch(name.lower()):
             raise ValueError(
@@ -88,5 +87,5 @@ def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 HostNames = Annotated[
-    tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_checked)
+    tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_validate)
 ]  # a setting

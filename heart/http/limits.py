@@ -1,6 +1,23 @@
-"""Limits on what clients can make an HTTP server hold: heads, queued requests, unread responses, connections.
+"""Limits on what clients can make an HTTP server hold: heads, pipelined requests, unread responses, connections.
 
-uvicorn limits none of these. They are enforced in the protocol, before an application sees a request.
+uvicorn limits none of these. They are enforced in its protocol class, before an application sees a request:
+
+- A head (request line and headers) is limited while it is parsed, in chunks of CHUNK_BYTES. A client that
+  sends headers for ever gets a 431 after 32 KiB instead of filling the memory.
+- Requests that wait behind another one of the same connection (pipelining) are limited in number and bytes.
+- A response that its client does not read stays in the write buffer of its connection. `Connections.unread`
+  has these connections in the order in which they stopped reading. If all buffers together exceed the
+  limit, the longest waiting connections are dropped until the rest fits:
+
+      unread_bytes = 64 MiB    A: 40 MiB since 12:00    B: 20 MiB since 12:01    C: + 10 MiB at 12:02
+                               sum 70 MiB: A is dropped, 30 MiB remain
+
+- Connections beyond 1024, and those whose next head is overdue, are closed by `sweep`, ten times a second:
+  first the ones without a request, then idle ones, then those that wait for their client.
+
+All of it runs in the event loop. A connection is dropped in a later turn (`call_soon`), because a limit may be
+reached inside `transport.write` of the same connection. Such attacks are known as Slowloris and slow read
+(https://en.wikipedia.org/wiki/Slowloris_(cyber_attack)).
 """
 
 import json
@@ -23,23 +40,21 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 CHUNK_BYTES = 16 * 1024  # parsed between two checks of the limits
-GRACE_SECONDS = 0.2  # a younger connection is not closed as surplus: its request may be on its way
-UNSENT_BYTES = (
-    32 * 1024
-)  # of a response in the kernel; the rest stays in the process, where it is counted
+GRACE_SECONDS = 0.2  # age below which a connection is not closed as surplus
+# Of a response in the kernel; the rest stays in the process, where it is counted.
+UNSENT_BYTES = 32 * 1024
 MAX_FILES = 65_536
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing discards what the kernel has not delivered
 
 
 @dataclass(frozen=True)
 class HttpLimits:
-    """A client that exceeds a limit is disconnected, with a 431 where a response is still possible.
+    """A client that exceeds a limit is disconnected, with a 431 if a response is still possible.
 
-    A head is a request line with its headers. Its size is checked once per chunk that is parsed, so up to
-    two chunks more can pass.
+    The size of a head is checked after each chunk, so it can exceed the limit by up to two chunks.
     """
 
-    head_bytes: int = 32 * 1024  # also of trailers, and of what stands between two parts of a body
+    head_bytes: int = 32 * 1024  # also of trailers, and of the framing between two parts of a body
     head_fields: int = 100  # headers, or headers and trailers
     head_seconds: float = 10.0  # for a complete head, from the connection or from its first byte
     pipelined_requests: int = 16  # waiting while an earlier one of the same connection is answered
@@ -47,9 +62,8 @@ class HttpLimits:
     unread_seconds: float = 15.0  # in which a client reads nothing of a response
     unread_bytes: int = 64 * 1024 * 1024  # of all responses that wait for their clients
     connections: int = 1024
-    linger_seconds: float = (
-        1.0  # before closing after a refusal; an immediate close could discard it
-    )
+    # Between an error response and closing: an immediate close could discard the response.
+    linger_seconds: float = 1.0
 
 
 class Connections(ServerState):
@@ -118,15 +132,15 @@ class LimitedProtocol(HttpToolsProtocol):
     server_state: Connections
 
     def __init__(
-        self, config: uvicorn.Config, server_state: Connections, *arguments: Any, **named: Any
+        self, config: uvicorn.Config, server_state: Connections, *args: Any, **kwargs: Any
     ) -> None:
-        super().__init__(config, server_state, *arguments, **named)
+        super().__init__(config, server_state, *args, **kwargs)
         self.limits = server_state.limits
         self._head_bytes, self._head_fields = self.limits.head_bytes, self.limits.head_fields
         self.headers = []
         self.running: RequestResponseCycle | None = None  # `cycle` is the last one that was parsed
         self.opened_at = time.monotonic()
-        self._refused = False
+        self._rejected = False
         self._body_received = False  # in the chunk that is being parsed
         self._framing_bytes = 0  # since the start of a message or the last part of its body
         self._queued_bytes = 0  # since the first request that waits for another one
@@ -147,7 +161,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # Receiving
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._rejected:
             return
         if len(data) > CHUNK_BYTES:
             for start in range(0, len(data), CHUNK_BYTES):
@@ -160,20 +174,20 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self._framing_bytes += len(data)
         if self._framing_bytes > self._head_bytes or len(self.headers) > self._head_fields:
-            self._refuse(431, self._too_large())
+            self._reject(431, self._too_large())
         if self.pipeline:
             self._limit_queue(len(data))
 
     def _limit_queue(self, size: int) -> None:
         self._queued_bytes += size
         if self._queued_bytes > self.limits.pipelined_bytes:
-            self._refuse(431, self._too_large())
+            self._reject(431, self._too_large())
 
     def on_headers_complete(self) -> None:
         queue = self.pipeline
         full = queue and len(queue) >= self.limits.pipelined_requests
         if full or len(self.headers) > self._head_fields:
-            self._refuse(431, self._too_large())
+            self._reject(431, self._too_large())
             raise ValueError  # stops the parser
         HttpToolsProtocol.on_headers_complete(self)
 
@@ -188,8 +202,8 @@ class LimitedProtocol(HttpToolsProtocol):
         HttpToolsProtocol._start_asgi_task(self, cycle, app)  # noqa: SLF001  # of the base class
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be parsed; uvicorn would write into the response to an earlier request."""
-        self._refuse(400, msg)
+        """Reject an invalid request; uvicorn would write into the response to an earlier one."""
+        self._reject(400, msg)
 
     def _too_large(self) -> str:
         return (
@@ -197,11 +211,11 @@ class LimitedProtocol(HttpToolsProtocol):
             f"and {self._head_fields} fields"
         )
 
-    def _refuse(self, status: int, detail: str) -> None:
+    def _reject(self, status: int, detail: str) -> None:
         """Ignore all further input. Complete earlier requests are answered before the connection closes."""
-        if self._refused:
+        if self._rejected:
             return
-        self._refused = True
+        self._rejected = True
         del self.headers[self._head_fields :]
         if self.is_busy and (self._in_head or not self.cycle.more_body):
             self.cycle.keep_alive = False
@@ -210,13 +224,13 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self._disconnect_running()
             self._unset_keepalive_if_required()
-            self.transport.write(self._refusal(status, detail))
+            self.transport.write(self._error_response(status, detail))
             self.loop.call_later(self.limits.linger_seconds, self.transport.close)
 
-    def _refusal(self, status: int, detail: str) -> bytes:
+    def _error_response(self, status: int, detail: str) -> bytes:
         body = json.dumps({"detail": detail}).encode()
         headers = [
-            *self.server_state.default_headers,
+            *(h for h in self.server_state.default_headers if h[0] != b"connection"),
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
@@ -316,7 +330,7 @@ class LimitedServer(uvicorn.Server):
 
 
 def raise_file_limit() -> None:
-    """Allow as many open files as the system does: the usual 1024 are soon used up by slow clients."""
+    """Raise the limit of open files to the system's maximum: slow clients soon use up the usual 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < limit:

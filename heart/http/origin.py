@@ -4,8 +4,8 @@ A browser sends requests to this service for any page that it shows: with the vi
 service without a token. Requests for other pages are rejected before anything else is done, by three
 headers that a page cannot set:
 
-- `Host` must be an allowed name or an IP address (`heart/http/hosts.py` says why).
-- `Sec-Fetch-Site` tells whether a page of another origin sent the request. Another port or another
+- `Host` must be an allowed name or an IP address (`heart/http/hosts.py` explains why).
+- `Sec-Fetch-Site` says whether a page of another origin sent the request. Another port or another
   subdomain is another origin, although it is the same site for cookies and `SameSite`.
 - `Origin` must be the origin that the request is for. Browsers send no `Sec-Fetch-Site` over plain HTTP
   except to this machine, but send `Origin` with every POST.
@@ -14,34 +14,15 @@ Programs send neither `Sec-Fetch-Site` nor `Origin` and are not affected. Go's
 `net/http.CrossOriginProtection` makes the same checks.
 """
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heart.http.hosts import AllowedHosts, Authority, parse_authority
+from heart.http.messages import error_body, send_json
 
 Headers = Iterable[tuple[bytes, bytes]]
-
-SECURITY_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (
-        b"content-security-policy",
-        b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-        b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-        b"connect-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; "
-        b"frame-ancestors 'none'",
-    ),
-]
-SECURITY_NAMES = frozenset(name for name, _ in SECURITY_HEADERS)
-STORED_NOWHERE = [(b"cache-control", b"no-store"), *SECURITY_HEADERS]
-RESTRICTED_ATTRIBUTES = (b"secure", b"httponly", b"samesite", b"domain", b"partitioned")
 
 OWN_SITES = (None, b"same-origin", b"none")  # none: an address that was typed in, or a bookmark
 DEFAULT_PORTS = {b"http": 80, b"https": 443}
@@ -62,10 +43,9 @@ def _ignore(_method: str, _status: int) -> None:
 
 
 class SameOriginMiddleware:
-    """Rejects requests of other origins' pages, and restricts every response to the own origin.
+    """Rejects requests of other origins' pages and requests for hosts that are not allowed.
 
-    It must be the outermost middleware. No response has CORS headers, every cookie is sent to this
-    host only and hidden from scripts.
+    It must come before all other middleware except `SecurityHeadersMiddleware`.
     """
 
     def __init__(
@@ -81,27 +61,18 @@ class SameOriginMiddleware:
         self.setting = setting
         self.on_reject = on_reject
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_restricted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = restricted(message.get("headers", ()), scope)
-            await send(message)
-
-        rejection = self._check(scope)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine: one for each middleware would add up.
+        rejection = self._check(scope) if scope["type"] == "http" else None
         if rejection is None:
-            await self.app(scope, receive, send_restricted)
-        else:
-            self.on_reject(scope["method"], rejection.status)
-            await _reject(send_restricted, rejection)
+            return self.app(scope, receive, send)
+        self.on_reject(scope["method"], rejection.status)
+        return send_json(send, rejection.status, error_body(rejection.detail))
 
     def _check(self, scope: Scope) -> Rejection | None:
         headers = dict(scope["headers"])
         if len(headers) < len(scope["headers"]):
-            headers = joined(scope["headers"])
+            headers = headers_by_name(scope["headers"])
         target = headers.get(b"host", b"")
         rejection = self._check_host("Host", target)
         if rejection is None and b"x-forwarded-host" in headers:
@@ -117,14 +88,14 @@ class SameOriginMiddleware:
         if authority is None:
             return Rejection(
                 400,
-                f"the request's {header} is {_shown(value)}: expected one host name or IP address, "
+                f"the request's {header} is {_quoted(value)}: expected one host name or IP address, "
                 "with or without a port",
             )
         if authority in self.hosts:
             return None
         return Rejection(
             421,
-            f"the request's {header} {_shown(value)} is not allowed: use localhost or an IP address, "
+            f"the request's {header} {_quoted(value)} is not allowed: use localhost or an IP address, "
             f"or add the name to {self.setting}",
         )
 
@@ -136,7 +107,7 @@ class SameOriginMiddleware:
         if site not in OWN_SITES and not is_link(scope, headers):
             return Rejection(
                 403,
-                f"a page of another origin sent this request (Sec-Fetch-Site: {_shown(site)}): only "
+                f"a page of another origin sent this request (Sec-Fetch-Site: {_quoted(site)}): only "
                 "programs and the service's own pages may",
             )
         # A form of a page with the referrer policy `no-referrer` has the origin `null`.
@@ -152,10 +123,10 @@ class SameOriginMiddleware:
             return None
         else:
             reason = (
-                f"is not that of {_shown(target)}: only programs and the service's own pages may call "
+                f"is not that of {_quoted(target)}: only programs and the service's own pages may call "
                 "it, and a proxy must pass the header Host on or set X-Forwarded-Host, with the port"
             )
-        return Rejection(403, f"the request's Origin {_shown(origin)} {reason}")
+        return Rejection(403, f"the request's Origin {_quoted(origin)} {reason}")
 
 
 def is_same_origin(origin: bytes, target: Authority | None, scheme: str) -> bool:
@@ -183,7 +154,7 @@ def is_link(scope: Scope, headers: dict[bytes, bytes]) -> bool:
     )
 
 
-def joined(headers: Headers) -> dict[bytes, bytes]:
+def headers_by_name(headers: Headers) -> dict[bytes, bytes]:
     """Headers by name. Repeated ones become one list with commas (RFC 9110, section 5.2)."""
     values: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -191,42 +162,5 @@ def joined(headers: Headers) -> dict[bytes, bytes]:
     return values
 
 
-def restricted(headers: Headers, scope: Scope) -> list[tuple[bytes, bytes]]:
-    """A response's headers without CORS, with restricted cookies and the security headers."""
-    kept, has_cache_control = [], False
-    for name, value in headers:
-        if name in SECURITY_NAMES or name.startswith(b"access-control-"):
-            continue
-        if name == b"set-cookie":
-            kept.append((name, restricted_cookie(value, is_https(scope))))
-            continue
-        has_cache_control = has_cache_control or name == b"cache-control"
-        kept.append((name, value))
-    return kept + (SECURITY_HEADERS if has_cache_control else STORED_NOWHERE)
-
-
-def restricted_cookie(cookie: bytes, secure: bool) -> bytes:
-    """A Set-Cookie header with HttpOnly and SameSite=Lax, for this host only."""
-    pair, *attributes = (part.strip() for part in cookie.split(b";"))
-    kept = [a for a in attributes if a.partition(b"=")[0].lower() not in RESTRICTED_ATTRIBUTES]
-    return b"; ".join([pair, *kept, b"HttpOnly", b"SameSite=Lax", *([b"Secure"] if secure else [])])
-
-
-def is_https(scope: Scope) -> bool:
-    """Whether the browser uses https, also behind a proxy that does not send X-Forwarded-Proto."""
-    origins = (value for name, value in scope["headers"] if name == b"origin")
-    return scope["scheme"] == "https" or any(origin.startswith(b"https:") for origin in origins)
-
-
-def _shown(value: bytes | None) -> str:
+def _quoted(value: bytes | None) -> str:
     return repr((value or b"")[:MAX_SHOWN].decode("latin-1"))
-
-
-async def _reject(send: Send, rejection: Rejection) -> None:
-    body = json.dumps({"detail": rejection.detail}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -1,14 +1,18 @@
-"""JSON bodies, validated in small pieces, so that an invalid one costs little whatever it holds.
+"""Validation of JSON bodies in small pieces, so that an invalid body costs little, whatever it contains.
 
 pydantic parses a whole body and then reports every error in it. A body of legal length can hold a million
 errors, or millions of empty lists, which takes half a minute and gigabytes. Here a batch is cut between
 two patients every few kilobytes, each piece is validated as a batch of its own, and validation stops after
-the piece with the 20th error.
+the piece with the 20th error:
 
-The cuts do not change the result. If every piece is a valid batch, each cut lies directly between two
-patients; only a second key `patients` could then hide rows, and so it is an error. A cut at the same
-characters within a patient leaves pieces that are not valid, and neither is the body: a valid patient
-holds no object and no text with braces.
+    {"patients":[{"age": 50}, {"age": 60}, {"age": 70}]}      cut after every second patient
+    {"patients":[{"age": 50}, {"age": 60} + ]}                first piece
+    {"patients":[ + {"age": 70}]}                             second piece
+
+The cuts do not change the result. If every piece is a valid batch, each cut is directly between two
+patients; only a second key `patients` could then hide rows, so a second one is an error. If the characters
+of a cut (`},{`) are within a patient, its pieces are not valid, and neither is the body: a valid patient
+contains no object and no string with braces.
 """
 
 import json
@@ -18,7 +22,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from serve.api.models import MAX_BATCH, Batch
+from serve.api.models import Batch
+from serve.settings import MAX_BATCH
 
 Error = dict[str, Any]  # as pydantic's ErrorDetails; `loc` starts with "body"
 Model = TypeVar("Model", bound=BaseModel)
@@ -34,10 +39,7 @@ OPENING, CLOSING = b'{"patients":[', b"]}"
 
 
 class InvalidBody(Exception):
-    """A body that its model does not allow.
-
-    `complete` is whether `errors` are all of them: otherwise validation stopped before the end.
-    """
+    """An invalid body. `complete` is whether `errors` has all its errors, or validation stopped early."""
 
     def __init__(self, errors: list[Error], *, complete: bool) -> None:
         super().__init__(f"{len(errors)} errors")
@@ -46,7 +48,7 @@ class InvalidBody(Exception):
 
 
 def validate_body(model: type[Model], body: bytes) -> Model:
-    """A body of limited length as its model. Raises InvalidBody."""
+    """A short body as its model. Raises InvalidBody."""
     value, errors = _validate(model, body.removeprefix(BYTE_ORDER_MARK))
     if value is None:
         raise InvalidBody(errors, complete=True)
@@ -69,7 +71,7 @@ def validate_batch(body: bytes) -> Batch:
 
 
 class _BatchReader:
-    """The patients of a batch and the errors in it, so far: before `start`, where a patient starts."""
+    """Reads a batch piece by piece: `patients` and `errors` are those before the offset `start`."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -78,12 +80,12 @@ class _BatchReader:
         self.patients: list[Any] = []
         self.errors: list[Error] = []
 
-    def add(self, kind: str, message: str, *place: int) -> None:
+    def add(self, kind: str, message: str, *row: int) -> None:
         """Add an error of the list of patients, or of one patient."""
-        self.errors.append({"type": kind, "msg": message, "loc": ("body", "patients", *place)})
+        self.errors.append({"type": kind, "msg": message, "loc": ("body", "patients", *row)})
 
     def read_piece(self) -> bool:
-        """Read up to the next cut or to the end; whether there is more that can be read."""
+        """Read up to the next cut or to the end. Returns whether there is another piece."""
         reach = self.start + PIECE_BYTES + MAX_PATIENT_BYTES
         cut = BETWEEN_PATIENTS.search(self.body, self.start + PIECE_BYTES, reach)
         if cut is None and len(self.body) > reach:
@@ -98,7 +100,8 @@ class _BatchReader:
             self._add_all(errors)
             self.rows += _rows(json.loads(piece))
         elif cut:
-            self._read_part(reach)  # no JSON, or a cut within a patient: what follows shows which
+            # Invalid JSON, or a cut within a patient: a longer part shows which.
+            self._read_part(reach)
             return False
         else:
             self._add_all(errors)
@@ -109,7 +112,7 @@ class _BatchReader:
         return (OPENING if self.start else b"") + self.body[self.start : end]
 
     def _read_part(self, end: int) -> None:
-        """Add the errors of a part that may end within a patient: at least one."""
+        """Add the errors, at least one, of a part that may end within a patient."""
         before, part = len(self.errors), self._piece(end)
         if end < len(self.body):
             # Up to a comma: half of a number could be an error.
@@ -122,15 +125,15 @@ class _BatchReader:
             self.add("too_long", f"A patient takes at most {MAX_PATIENT_BYTES:,} bytes", row)
 
     def _add_all(self, errors: list[Error]) -> None:
-        """Add the errors of a piece, with the rows and the place that they have in the body."""
+        """Add the errors of a piece, with their rows in the body."""
         for error in errors:
-            body, *place = error["loc"]
-            if place[:1] == ["patients"] and place[1:]:
-                place[1] += self.rows
+            body, *path = error["loc"]
+            if path[:1] == ["patients"] and path[1:]:
+                path[1] += self.rows
             message = error["msg"]
             if error["type"] == "json_invalid" and self.rows:
                 message = f"{message.partition(' at line ')[0]} after patient {self.rows - 1}"
-            self.errors.append({**error, "loc": (body, *place), "msg": message})
+            self.errors.append({**error, "loc": (body, *path), "msg": message})
 
 
 def _validate(model: type[Model], document: bytes) -> tuple[Model | None, list[Error]]:
@@ -141,7 +144,7 @@ def _validate(model: type[Model], document: bytes) -> tuple[Model | None, list[E
         errors = _errors(error)
     if errors[0]["type"] == "json_invalid":
         try:
-            # It takes half of a surrogate pair, and so the error has the name of a field.
+            # `json` accepts half of a surrogate pair, so the error can name the field.
             model.model_validate(json.loads(document))
         except ValidationError as error:
             return None, _errors(error)
@@ -151,7 +154,7 @@ def _validate(model: type[Model], document: bytes) -> tuple[Model | None, list[E
 
 
 def _errors_of_part(document: bytes) -> list[Error]:
-    """The errors of a batch that is cut off anywhere, without those that the cut makes."""
+    """The errors of a batch that ends anywhere, without those that are due to its end."""
     try:
         Batch.model_validate(from_json(document, allow_partial=True))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What GET /drift answers: the newest look for drift."""
+"""The response of GET /drift: the last drift check."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -10,7 +10,7 @@ from heart.drift.snapshot import DriftSnapshot
 
 
 class Feature(BaseModel):
-    """What was found of one measurement, or of the model's score."""
+    """The result for one measurement, or for the model's score."""
 
     ratio: Annotated[float, Field(description="`score` over `limit`; above 1 is drift", ge=0)]
     limit: Annotated[
@@ -19,24 +19,24 @@ class Feature(BaseModel):
     score: Annotated[
         float,
         Field(
-            description="How far from the training patients, in standard deviations of what is no "
-            "drift: the test and the number of last patients with the largest `ratio`"
+            description="Distance from the training patients, in standard deviations under no drift, for "
+            "the test and the window with the largest `ratio`"
         ),
     ]
     drifted: bool
-    summary: Annotated[str, Field(description="What has changed, in words")]
+    summary: Annotated[str, Field(description="What has changed, as a sentence")]
 
 
 class Drift(BaseModel):
-    """Whether the last patients look like those that the model learnt from."""
+    """Whether the last patients differ from those that the model was trained on."""
 
     model_version: str
-    window_rows: Annotated[int, Field(description="Patients that were looked at", ge=0)]
+    window_rows: Annotated[int, Field(description="Patients in the drift check", ge=0)]
     minimum_rows: Annotated[
-        int, Field(description="Patients that a verdict needs", ge=MIN_CELL_COUNT)
+        int, Field(description="Patients that a drift check requires", ge=MIN_CELL_COUNT)
     ]
     drifted: Annotated[
-        bool | None, Field(description="The verdict: any feature; null for too few patients")
+        bool | None, Field(description="Whether any feature has drifted; null for too few patients")
     ]
     features: Annotated[
         dict[str, Feature],
@@ -44,13 +44,13 @@ class Drift(BaseModel):
     ]
 
 
-def drift_answer(snapshot: DriftSnapshot) -> Drift:
-    """A look as the API gives it."""
+def drift_response(snapshot: DriftSnapshot) -> Drift:
+    """A drift check as the API returns it."""
     report = snapshot.report
     return Drift(
         model_version=snapshot.version,
         window_rows=report.window_rows,
         minimum_rows=report.minimum_rows,
         drifted=report.drifted,
-        features={name: Feature(**asdict(found)) for name, found in report.features.items()},
+        features={name: Feature(**asdict(result)) for name, result in report.features.items()},
     )

@@ -1,4 +1,4 @@
-"""What the API answers when it refuses: for programs by status and type, for people in words."""
+"""Error responses of the API: a status and a type for programs, a message for people."""
 
 import json
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ MAX_SHOWN = 100  # characters of a value or of an unknown name
 BY_NAME = {measurement.name: measurement for measurement in (*MEASUREMENTS, OUTCOME)}
 
 
-class Refusal(BaseModel):
-    """Why there is no answer."""
+class ErrorResponse(BaseModel):
+    """The reason of an error."""
 
     detail: str
 
 
 class Problem(BaseModel):
-    """What is wrong with one value, and what was expected; absent is what does not apply."""
+    """One problem of a request; keys that do not apply are absent."""
 
     type: str
     message: str
     row: int = Field(0, description="In a batch, from 0")
     field: str = ""
-    value: Any = Field(None, description="As it was given, or its kind where it is long")
+    value: Any = Field(None, description="The value, or only its type if it is long")
     expected: str = ""
     unit: str = ""
     minimum: float = 0
@@ -37,99 +37,99 @@ class Problem(BaseModel):
 
 
 class Problems(BaseModel):
-    """What is wrong with a request."""
+    """The problems of a request."""
 
     detail: list[Problem] = Field(description=f"The first {MAX_ERRORS} problems")
-    more: bool = Field(description="There are more problems, or there may be: validation stopped")
+    more: bool = Field(description="There are or may be more problems: validation stopped early")
 
 
-def refusal(description: str, *headers: str) -> dict[str, Any]:
-    """One entry of the OpenAPI document's responses."""
-    texts = {name: {"schema": {"type": "string"}, "required": True} for name in headers}
-    return {"model": Refusal, "description": description, "headers": texts}
+def error_response(description: str, *headers: str) -> dict[str, Any]:
+    """An entry of `responses` in the OpenAPI document."""
+    schemas = {name: {"schema": {"type": "string"}, "required": True} for name in headers}
+    return {"model": ErrorResponse, "description": description, "headers": schemas}
 
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: refusal("No or a wrong bearer token", "WWW-Authenticate"),
-    403: refusal("Sent by a page of another origin"),
-    421: refusal("The host that the request is for is not in HEART_ALLOWED_HOSTS"),
-    503: refusal("Not now: no model, no log, or too much to do", "Retry-After"),
+ERRORS: dict[int | str, dict[str, Any]] = {
+    401: error_response("The bearer token is missing or wrong", "WWW-Authenticate"),
+    403: error_response("A page of another origin sent the request"),
+    421: error_response("The request's host is not in HEART_ALLOWED_HOSTS"),
+    503: error_response("No model, no prediction log, or overload: retry later", "Retry-After"),
 }
-WITH_BODY: dict[int | str, dict[str, Any]] = {
-    **REFUSALS,
-    400: refusal("The body cannot be read"),
-    408: refusal("The body did not come in time"),
-    413: refusal("The body is too long"),
-    415: refusal("The content type is not JSON"),
-    422: {"model": Problems, "description": "The body is no JSON, or a value does not fit"},
+BODY_ERRORS: dict[int | str, dict[str, Any]] = {
+    **ERRORS,
+    400: error_response("The client disconnected before the body was complete"),
+    408: error_response("The body was not complete in time"),
+    413: error_response("The body is too long"),
+    415: error_response("The content type is not JSON"),
+    422: {"model": Problems, "description": "The body is not valid JSON, or a value is invalid"},
 }
 
 
 async def invalid(request: Request, error: Exception) -> Response:
-    """422: each problem with its row, field, value, and what was expected."""
+    """422: each problem with its row, field, value and expectation."""
     assert isinstance(error, InvalidBody | RequestValidationError)
     complete = error.complete if isinstance(error, InvalidBody) else True
     errors: Sequence[Any] = error.errors if isinstance(error, InvalidBody) else error.errors()
-    request.app.state.service.metrics.patients.refused(out_of_range(errors))
-    answer = {
+    request.app.state.service.metrics.patients.count_rejected_values(out_of_range(errors))
+    content = {
         "detail": [_problem(item) for item in errors[:MAX_ERRORS]],
         "more": not complete or len(errors) > MAX_ERRORS,
     }
-    text = json.dumps(answer, ensure_ascii=False)
-    # JSON can spell half of a surrogate pair, UTF-8 cannot.
+    text = json.dumps(content, ensure_ascii=False)
+    # JSON can have an escape for half of a surrogate pair, which UTF-8 cannot encode.
     return Response(text.encode("utf-8", "replace"), 422, media_type="application/json")
 
 
 def out_of_range(errors: Sequence[Any]) -> list[list[str]]:
-    """The measurements whose value was given and refused, for each patient with any."""
+    """The measurements with an invalid value, for each patient that has any."""
     patients: dict[int | None, dict[str, None]] = {}
     for error in errors:
         row, name = _row_and_field(error["loc"])
-        given = error["type"] not in ("missing", "extra_forbidden")
-        if name in NAMES and given and error["input"] is not None:
+        has_value = error["type"] not in ("missing", "extra_forbidden")
+        if name in NAMES and has_value and error["input"] is not None:
             patients.setdefault(row, {})[name] = None
     return [list(names) for names in patients.values()]
 
 
 def _row_and_field(loc: Sequence[Any]) -> tuple[int | None, str | None]:
-    """Where in a batch or in a single body an error is: ("body", "patients", 3, "age") or ("body", "age")."""
-    place = [part for part in loc[1:] if part != "patients"]
-    rows = [part for part in place if isinstance(part, int)]
-    fields = [part for part in place if isinstance(part, str)]
+    """Row and field of an error, from ("body", "patients", 3, "age") or, without a row, ("body", "age")."""
+    path = [part for part in loc[1:] if part != "patients"]
+    rows = [part for part in path if isinstance(part, int)]
+    fields = [part for part in path if isinstance(part, str)]
     return rows[0] if rows else None, fields[0] if fields else None
 
 
 def _problem(item: Any) -> dict[str, Any]:
     row, field = _row_and_field(item["loc"])
-    found: dict[str, Any] = {"type": item["type"], "message": item["msg"]}
+    problem: dict[str, Any] = {"type": item["type"], "message": item["msg"]}
     if row is not None:
-        found["row"] = row
+        problem["row"] = row
     if field is not None:
-        found["field"] = field[:MAX_SHOWN]
+        problem["field"] = field[:MAX_SHOWN]
     measurement = BY_NAME.get(field or "")
     if measurement is not None and item["type"] != "extra_forbidden":
-        found["expected"] = measurement.expected
+        problem["expected"] = measurement.expected
         if measurement.choices:
-            found["choices"] = [choice.name for choice in measurement.choices]
+            problem["choices"] = [choice.name for choice in measurement.choices]
         else:
-            found |= {
+            problem |= {
                 "unit": measurement.unit,
                 "minimum": measurement.low,
                 "maximum": measurement.high,
             }
     if "input" in item and item["type"] not in ("missing", "json_invalid"):
-        found["value"] = _shown(item["input"])
-    return found
+        problem["value"] = _shortened(item["input"])
+    return problem
 
 
-def _shown(value: Any) -> Any:
-    """A value as it was given, or only its kind where it is long or no JSON."""
+def _shortened(value: Any) -> Any:
+    """A value, or only its type if it is long or has no JSON."""
     if isinstance(value, (str, bytes)) and len(value) > MAX_SHOWN:
         return f"{type(value).__name__} of {len(value)} characters"
     try:
         text = json.dumps(value, allow_nan=False)
     except RecursionError:
-        return f"{type(value).__name__} of many levels"
+        return f"{type(value).__name__} with too many levels"
     except (TypeError, ValueError):
         return str(value)[:MAX_SHOWN]
     if len(text) <= MAX_SHOWN:

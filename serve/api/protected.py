@@ -1,6 +1,7 @@
-"""What a request for a route of the API meets before FastAPI: authentication, limits, validation."""
+"""Authentication, limits and validation of a request to a route of the API, before FastAPI handles it."""
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Response
@@ -8,58 +9,72 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from heart.http.access import authenticate, require_json
-from heart.http.admission import SHORT, ConcurrencyLimiter, again, whole_body
+from heart.http.concurrency import SHORT_BODY_BYTES, ConcurrencyLimiter
+from heart.http.request_body import read_body, replay
 from serve.api.bodies import validate_batch, validate_body
 from serve.api.models import Batch
 from serve.offload import Offload
 
-LONG = 64 * 1024  # bytes of a batch: the event loop would validate it for some milliseconds
+# Validating a longer batch would block the event loop for some milliseconds.
+LARGE_BATCH_BYTES = 64 * 1024
 
 
-def protected(
-    admission: ConcurrencyLimiter,
-    max_body_bytes: int,
-    token: str | None,
-    offload: Offload,
-    direct: bool = False,
-) -> type[APIRoute]:
-    """A route class whose routes are authenticated and limited before FastAPI sees a request.
+@dataclass(frozen=True)
+class Protection:
+    """What the routes of the API share: their limits, the bearer token and the worker thread."""
 
-    A body is validated here, since FastAPI would do so on the event loop and report every error. Only a
-    batch may be longer than `SHORT`; a long one is validated in a thread.
+    limiter: ConcurrencyLimiter
+    max_body_bytes: int
+    token: str | None
+    offload: Offload
 
-    With `direct`, a valid body goes straight to the endpoint, whose only argument it is and which gives a
-    `Response`, unless a query has parameters for it: FastAPI's own way to it takes longer than scoring the
-    patient and logging it.
-    """
+    def max_bytes(self, model: Any) -> int:
+        """The maximum length of a body: only a batch may be longer than SHORT_BODY_BYTES."""
+        if model is Batch:
+            return self.max_body_bytes
+        return min(SHORT_BODY_BYTES, self.max_body_bytes)
 
-    class Protected(APIRoute):
-        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["method"] not in (self.methods or ()):
-                await super().handle(scope, receive, send)  # says which methods there are
-                return
-            authenticate(scope, token)
-            model: Any = self.body_field and self.body_field.field_info.annotation
-            limit = max_body_bytes if model is Batch else min(SHORT, max_body_bytes)
-            body = await whole_body(scope, receive, limit, admission)
-            response = None if model is None else await self._answer(scope, model, body)
-            if response is None:
-                await super().handle(scope, again(body, receive), send)
-                return
-            await response(scope, receive, send)
+    async def validate(self, model: Any, body: bytes) -> Any:
+        """A body as its model, a long batch in the worker thread. Raises InvalidBody."""
+        if len(body) > LARGE_BATCH_BYTES:
+            return await self.offload.run(validate_batch, body)
+        return validate_batch(body) if model is Batch else validate_body(model, body)
 
-        async def _answer(self, scope: Scope, model: Any, body: bytes) -> Response | None:
-            """The endpoint's answer to a valid body; None if FastAPI has to ask it."""
-            require_json(scope)
-            long = len(body) > LONG
-            with admission.long_body() if long else nullcontext():
-                if long:
-                    value = await offload.run(validate_batch, body)
+    def route_class(self, *, direct: bool = False) -> type[APIRoute]:
+        """A class of routes that are authenticated and limited before FastAPI handles a request.
+
+        A body is validated here, since FastAPI would do so on the event loop and report every error.
+
+        With `direct`, a valid body is passed directly to the endpoint, whose only argument it is and which
+        returns a `Response`, unless the query has parameters for the endpoint: FastAPI's dependency
+        resolution takes longer than scoring the patient and logging the prediction.
+        """
+        protection = self
+
+        class ProtectedRoute(APIRoute):
+            async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+                if scope["method"] not in (self.methods or ()):
+                    await super().handle(scope, receive, send)  # 405, with the methods there are
+                    return
+                authenticate(scope, protection.token)
+                model: Any = self.body_field and self.body_field.field_info.annotation
+                limit = protection.max_bytes(model)
+                body = await read_body(scope, receive, limit, protection.limiter)
+                response = None if model is None else await self._response(scope, model, body)
+                if response is None:
+                    await super().handle(scope, replay(body, receive), send)
                 else:
-                    value = validate_batch(body) if model is Batch else validate_body(model, body)
-                if not direct or (scope["query_string"] and self.dependant.query_params):
-                    return None
-                response: Response = await self.endpoint(value)
-                return response
+                    await response(scope, receive, send)
 
-    return Protected
+            async def _response(self, scope: Scope, model: Any, body: bytes) -> Response | None:
+                """The endpoint's response to a valid body; None if FastAPI has to call it."""
+                require_json(scope)
+                long = len(body) > LARGE_BATCH_BYTES
+                with protection.limiter.long_body() if long else nullcontext():
+                    value = await protection.validate(model, body)
+                    if not direct or (scope["query_string"] and self.dependant.query_params):
+                        return None
+                    response: Response = await self.endpoint(value)
+                    return response
+
+        return ProtectedRoute

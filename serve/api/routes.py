@@ -1,4 +1,4 @@
-"""The routes of the API, by who asks: each router is made of the parts of the service that it needs."""
+"""The routes of the API. Each function returns a router for one purpose, given the parts that it needs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,93 +10,99 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
 from heart.http.access import unavailable
-from heart.http.admission import ConcurrencyLimiter
+from heart.http.concurrency import ConcurrencyLimiter
 from heart.predictions.log import OutcomeConflict, UnknownPrediction
 from heart.registry.errors import RegistryUnavailable
-from serve.api.drift import Drift, drift_answer
-from serve.api.errors import REFUSALS, WITH_BODY, refusal
-from serve.api.models import Batch, Feedback, Patient, Prediction, Predictions, Reloaded
+from serve.api.drift import Drift, drift_response
+from serve.api.errors import BODY_ERRORS, ERRORS, error_response
+from serve.api.models import Batch, Feedback, Patient, Prediction, Predictions, ReloadResult
 from serve.guard import ChampionGuard
 from serve.service import Service
 
 REGISTRY_RETRY_SECONDS = 5
+NO_PREDICTION = "no prediction has this prediction_id: it is wrong, or the prediction was erased"
 
 
-def scoring(service: Service, route_class: type[APIRoute], secured: Sequence[Any]) -> APIRouter:
+def scoring(
+    service: Service, route_class: type[APIRoute], dependencies: Sequence[Any]
+) -> APIRouter:
     """The routes that score patients."""
-    router = APIRouter(route_class=route_class, dependencies=secured)
+    router = APIRouter(route_class=route_class, dependencies=dependencies)
 
-    @router.post("/predict", response_model=Prediction, responses=WITH_BODY)
+    @router.post("/predict", response_model=Prediction, responses=BODY_ERRORS)
     async def predict(patient: Patient, explain: bool = False) -> Response:
         """Predict the risk of one patient. The prediction is logged before the response is sent."""
         return _json((await service.predict([patient.__dict__], explain))[0])
 
-    @router.post("/predict/batch", response_model=Predictions, responses=WITH_BODY)
+    @router.post("/predict/batch", response_model=Predictions, responses=BODY_ERRORS)
     async def predict_batch(batch: Batch) -> Response:
         """Predict the risks of up to 10,000 patients. All of them are logged, or none."""
-        answers = await service.predict([patient.__dict__ for patient in batch.patients])
-        return _json({"predictions": answers})
+        predictions = await service.predict([patient.__dict__ for patient in batch.patients])
+        return _json({"predictions": predictions})
 
     return router
 
 
-def _json(answer: Any) -> Response:
-    return Response(to_json(answer), media_type="application/json")
+def _json(content: Any) -> Response:
+    return Response(to_json(content), media_type="application/json")
 
 
-def records(service: Service, route_class: type[APIRoute], secured: Sequence[Any]) -> APIRouter:
-    """The routes that deal with what is known of predictions."""
-    router = APIRouter(route_class=route_class, dependencies=secured)
+def records(
+    service: Service, route_class: type[APIRoute], dependencies: Sequence[Any]
+) -> APIRouter:
+    """The routes for outcomes and for the erasure of predictions."""
+    router = APIRouter(route_class=route_class, dependencies=dependencies)
 
     @router.post(
         "/feedback",
         responses={
-            **WITH_BODY,
-            404: refusal("No such prediction"),
-            409: refusal("It has a different outcome; see `replace`"),
+            **BODY_ERRORS,
+            404: error_response("No such prediction"),
+            409: error_response("The prediction has a different outcome; see `replace`"),
         },
     )
-    def feedback(given: Feedback) -> dict[str, str]:
+    def feedback(outcome: Feedback) -> dict[str, str]:
         """Record the outcome of a patient: the model is evaluated and trained on it."""
         try:
-            done = service.record_outcome(
-                given.prediction_id, given.outcome, given.source, given.replace
+            status = service.record_outcome(
+                outcome.prediction_id, outcome.outcome, outcome.source, outcome.replace
             )
         except UnknownPrediction:
-            raise HTTPException(404, "there is no such prediction") from None
+            raise HTTPException(404, NO_PREDICTION) from None
         except OutcomeConflict:
             raise HTTPException(
-                409, "a different outcome is recorded; send it with replace: true"
+                409,
+                "a different outcome is recorded for this prediction: send replace: true to replace it",
             ) from None
-        return {"prediction_id": given.prediction_id, "status": done}
+        return {"prediction_id": outcome.prediction_id, "status": status}
 
     @router.delete(
         "/predictions/{prediction_id}",
         status_code=204,
-        responses={**REFUSALS, 404: refusal("No such prediction")},
+        responses={**ERRORS, 404: error_response("No such prediction")},
     )
     def erase(prediction_id: str) -> None:
         """Erase a prediction and its outcome, on the patient's request. Aggregate figures stay."""
         try:
             service.erase(prediction_id)
         except UnknownPrediction:
-            raise HTTPException(404, "there is no such prediction") from None
+            raise HTTPException(404, NO_PREDICTION) from None
 
     return router
 
 
-def findings(
-    service: Service, guard: ChampionGuard, route_class: type[APIRoute], secured: Sequence[Any]
+def reports(
+    service: Service, guard: ChampionGuard, route_class: type[APIRoute], dependencies: Sequence[Any]
 ) -> APIRouter:
-    """The routes that say what is known of the model and of those it answers."""
-    router = APIRouter(route_class=route_class, dependencies=secured)
+    """The routes that report on the model and on drift."""
+    router = APIRouter(route_class=route_class, dependencies=dependencies)
 
-    @router.get("/model", responses=REFUSALS)
+    @router.get("/model", responses=ERRORS)
     def model() -> dict[str, Any]:
-        """Describe the model that answers: version, run, figures with intervals, training data, and
-        the comparison with the challenger and with the version before it.
+        """Describe the model in service: version, run, scores with intervals, training data, and the
+        comparisons with the challenger and with the version before it.
         """
-        current, judgement = service.model(), guard.judgement
+        current, result = service.model(), guard.result
         return {
             "name": current.name,
             "version": current.version,
@@ -108,29 +114,29 @@ def findings(
             "from_cache": current.from_cache,
             "tags": dict(current.tags),
             "figures": dict(current.figures),
-            "labelled": service.labelled(current.version),
-            "challenger": service.shadowed(),
-            "guard": judgement and {**asdict(judgement), "alarm": judgement.alarm},
+            "labeled": service.labeled_scores(current.version),
+            "challenger": service.shadow_scores(),
+            "guard": result and {**asdict(result), "alarm": result.alarm},
         }
 
     @router.get(
         "/drift",
-        responses={**REFUSALS, 503: refusal("Nothing is known of drift yet", "Retry-After")},
+        responses={**ERRORS, 503: error_response("No drift check is complete yet", "Retry-After")},
     )
     def drift() -> Drift:
         """Return the last drift check: whether the last patients differ from the training patients."""
-        return drift_answer(service.drift())
+        return drift_response(service.drift())
 
     return router
 
 
 def administration(
-    service: Service, route_class: type[APIRoute], secured: Sequence[Any]
+    service: Service, route_class: type[APIRoute], dependencies: Sequence[Any]
 ) -> APIRouter:
-    """The routes that change what the service does."""
-    router = APIRouter(route_class=route_class, dependencies=secured)
+    """The routes that change the state of the service."""
+    router = APIRouter(route_class=route_class, dependencies=dependencies)
 
-    @router.post("/admin/reload", response_model=Reloaded, responses=REFUSALS)
+    @router.post("/admin/reload", response_model=ReloadResult, responses=ERRORS)
     def reload() -> Any:
         """Poll the registry now, and try a rejected version again."""
         try:
@@ -141,25 +147,25 @@ def administration(
     return router
 
 
-def operations(service: Service, admission: ConcurrencyLimiter) -> APIRouter:
-    """The routes for those who operate the service."""
+def operations(service: Service, limiter: ConcurrencyLimiter) -> APIRouter:
+    """The routes for probes and monitoring."""
     router = APIRouter()
 
     @router.get("/health/live")
     async def live() -> dict[str, str]:
-        """Answer while the process runs."""
+        """Report that the process runs."""
         return {"status": "live"}
 
     @router.get("/health/ready", responses={503: {"description": "Not ready, with the reasons"}})
     def ready(response: Response) -> dict[str, Any]:
         """Report whether a model is loaded and the prediction log can be written."""
         state = service.champion.state()
-        if admission.draining:
-            reasons = ["stopping"]  # at once, whatever the log waits for
+        if limiter.draining:
+            reasons = ["stopping"]  # without waiting for the log
         else:
             reasons = list(state.reasons)
-            if broken := service.log.ready():
-                reasons.append(f"prediction log: {broken}")
+            if problem := service.log.ready():
+                reasons.append(f"prediction log: {problem}")
         response.status_code = 503 if reasons else 200
         status = "not ready" if reasons else "ready"
         return {"status": status, "reasons": reasons, "notes": list(state.notes)}

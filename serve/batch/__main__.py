@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
         options = Options(source, target, choice, given.drift, given.raw_text)
         report = run(options, model, onnx, _engine(given, model))
     except ValidationError as error:
-        sys.exit("\n".join(["error: the settings do not fit:", *reasons(Settings, error)]))
+        sys.exit("\n".join(["error: invalid settings:", *reasons(Settings, error)]))
     except (ScoreError, VersionRejected, RegistryUnavailable) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from heart.locale.language import Language, label, number, percent, translate, unit, value_of
 from heart.schema import NAMES
-from serve.explain import BY_NAME, Assessment, Unusual
+from serve.explain import BY_NAME, Assessment, OutOfRangeValue
 from serve.ui.templates import page_html
 
 
@@ -37,9 +37,9 @@ def answer_html(answer: Assessment, prediction_id: str, language: Language) -> M
         bars=_bars(answer, language),
         ranges=[
             (label(BY_NAME[name], language), low, high)
-            for name, (low, high) in answer.could_be.items()
+            for name, (low, high) in answer.risk_ranges.items()
         ],
-        entered=answer.given,
+        entered=answer.measurement_count,
         total=len(NAMES),
         prediction_id=prediction_id,
     )
@@ -118,7 +118,7 @@ def _bar(name: str, value: Any, contribution: float, longest: float, language: L
     )
 
 
-def _warning(warning: Unusual, language: Language) -> str:
+def _warning(warning: OutOfRangeValue, language: Language) -> str:
     measurement = BY_NAME[warning.name]
     return translate(
         "answer.out_of_range",

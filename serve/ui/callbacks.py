@@ -70,7 +70,7 @@ class Callbacks:
         for problem in problems:
             if problem.invalid:
                 patients.setdefault(problem.line, []).append(problem.name)
-        self.service.metrics.patients.refused(patients.values())
+        self.service.metrics.patients.count_rejected_values(patients.values())
 
     async def rewrite(self, language: Language, state: Any) -> str:
         """The result with a state that the browser sent, in a language; it is not logged again."""

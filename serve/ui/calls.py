@@ -17,8 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from heart.http.admission import READING, again, report_error
+from heart.http.messages import SAFE_METHODS
+from heart.http.request_body import replay
 from heart.locale.language import translate_all
+from serve.middleware.instrumentation import report_error
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -44,7 +46,7 @@ SCALARS = (str, int, float, bool, type(None))
 
 def is_allowed(method: str, path: str) -> bool:
     """Whether the page itself sends such requests."""
-    if method in READING:
+    if method in SAFE_METHODS:
         return path in READ or path.startswith(STATIC)
     return method == "POST" and path in POSTED
 
@@ -77,7 +79,7 @@ class CallFilter:
                     refusal = JSONResponse({"error": translate_all("page.out_of_date")}, 422)
                     await refusal(scope, receive, send)
                     return
-                receive = again(json.dumps(call).encode(), receive)
+                receive = replay(json.dumps(call).encode(), receive)
         await self.app(scope, receive, send)
 
     def _checked(self, body: bytes) -> dict[str, Any] | None:

@@ -13,9 +13,12 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from heart.http.admission import NO_TELEMETRY, READING, ConcurrencyLimiter, again, whole_body
+from heart.http.concurrency import ConcurrencyLimiter
+from heart.http.messages import SAFE_METHODS
+from heart.http.request_body import read_body, replay
 from heart.locale.language import LANGUAGES, browser_texts, preferred, translate_all
 from heart.web.markup import STYLE
+from serve.middleware.instrumentation import NO_TELEMETRY
 from serve.service import Service
 from serve.settings import Settings
 from serve.ui.calls import CallFilter, contain_errors, input_counts, is_allowed
@@ -92,11 +95,11 @@ class LazyPage:
             await refusal(scope, receive, send)
         elif self._app is None:
             await _waiting(scope, broken=self._broken)(scope, receive, send)
-        elif scope["method"] in READING:
+        elif scope["method"] in SAFE_METHODS:
             await self._app(scope, receive, send)
         else:
-            body = await whole_body(scope, receive, MAX_BODY_BYTES, self._admission)
-            await self._app(scope, again(body, receive), send)
+            body = await read_body(scope, receive, MAX_BODY_BYTES, self._admission)
+            await self._app(scope, replay(body, receive), send)
 
 
 def _with_loop(build: Callable[[Path], FastAPI], folder: Path) -> FastAPI:
@@ -113,7 +116,7 @@ def _refusal(scope: Scope) -> Response | None:
     # Gradio's routes match the path of the scope; that of `request.url` can be forged.
     if not is_allowed(scope["method"], scope["path"]):
         return PlainTextResponse("not found", 404)
-    if scope["method"] in READING:
+    if scope["method"] in SAFE_METHODS:
         return None
     length = Headers(scope=scope).get("content-length", "")
     if not length.isdigit():

@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from heart.locale.language import Language, expected, label, number, percent, translate, value_of
 from heart.schema import MEASUREMENTS, OUTCOME
-from serve.api.models import MAX_BATCH
 from serve.explain import BY_NAME
+from serve.settings import MAX_BATCH
 from serve.ui.table import ECHOED, Problem, Table, scored_csv
 from serve.ui.templates import page_html
 

@@ -10,7 +10,7 @@ from typing import Any
 from heart.locale.language import Language, expected, label, number, translate
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement, SchemaError
 from heart.spreadsheet import harmless
-from serve.api.models import MAX_BATCH
+from serve.settings import MAX_BATCH
 
 ECHOED = ("patient_id", OUTCOME.name)  # columns that are returned unchanged
 

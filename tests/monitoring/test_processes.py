@@ -135,7 +135,7 @@ def test_outcomes_of_a_fraction_are_recorded(alarm: Any, service: httpx.Client) 
 
     assert match
     assert 50 < int(match[1]) < 100
-    assert service.get("/model").json()["labelled"]["labels"] == int(match[1])
+    assert service.get("/model").json()["labeled"]["labels"] == int(match[1])
 
 
 @pytest.mark.usefixtures("alarm")
@@ -198,7 +198,7 @@ def test_invalid_settings_end_the_report(run: Run) -> None:
     done = run("monitoring.report", HEART_DRIFT_WINDOW="5")
 
     assert done.returncode == 1
-    assert "error: the settings do not fit:" in done.stderr
+    assert "error: the invalid settings:" in done.stderr
     assert "HEART_DRIFT_WINDOW: " in done.stderr
 
 

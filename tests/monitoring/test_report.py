@@ -11,7 +11,7 @@ from heart.settings import SharedSettings
 from heart.web.markup import STYLE
 from monitoring import report
 from monitoring.settings import DriftSettings
-from serve.api.models import rows_of
+from serve.encoding import rows_of
 from tests.heart.drift.snapshots import measured, reference, watched_model
 
 

@@ -67,6 +67,6 @@ def parts(folder: Path, **changes: Any) -> tuple[Settings, Present, PredictionLo
     champion.current = model()
     metrics = Metrics()
     log = PredictionLog(
-        settings.log_url, queue_limit=settings.log_queue, on_commit=metrics.committed
+        settings.log_url, queue_limit=settings.log_queue_max_rows, on_commit=metrics.observe_commit
     )
     return settings, champion, log, metrics

@@ -10,8 +10,10 @@ from fastapi.testclient import TestClient
 
 from heart.schema import MEASUREMENTS, NAMES
 from serve import app as api
-from serve.api.models import EXAMPLE, Prediction, rows_of, shapley
+from serve.api.models import EXAMPLE, Prediction
 from serve.app import create_app
+from serve.encoding import rows_of
+from serve.shapley import shapley
 from tests.heart.predictions.logs import until
 from tests.serve.small_service import model, parts
 
@@ -30,7 +32,7 @@ def predict(client: TestClient, **changes: Any) -> Any:
     return response.json()
 
 
-def test_a_prediction_is_the_models_and_is_in_the_log(client: TestClient) -> None:
+def test_prediction_equals_the_models_and_is_logged(client: TestClient) -> None:
     answer = predict(client, **EXAMPLE)
 
     expected = model().predict(rows_of([EXAMPLE]))[0]
@@ -44,7 +46,7 @@ def test_a_prediction_is_the_models_and_is_in_the_log(client: TestClient) -> Non
     assert {name: kept[name] for name in NAMES} == EXAMPLE
 
 
-def test_the_direct_way_and_fastapis_own_give_the_same_answers(client: TestClient) -> None:
+def test_direct_and_fastapi_routes_give_the_same_responses(client: TestClient) -> None:
     body = json.dumps(EXAMPLE)
 
     direct = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
@@ -61,9 +63,7 @@ def test_the_direct_way_and_fastapis_own_give_the_same_answers(client: TestClien
 
 
 @pytest.mark.parametrize("body", ["{", "[]", "null", '{"age": NaN, "sex": "male"}', ""])
-def test_what_the_direct_way_cannot_take_is_refused_as_fastapi_does(
-    client: TestClient, body: str
-) -> None:
+def test_direct_route_rejects_like_fastapi(client: TestClient, body: str) -> None:
     headers = {"Content-Type": "application/json"}
 
     direct = client.post("/predict", content=body, headers=headers)
@@ -99,7 +99,7 @@ def test_only_age_and_sex_are_needed(client: TestClient) -> None:
     assert left_out["missing"] == as_null["missing"] == list(NAMES[2:])
 
 
-def test_values_unlike_the_training_patients_are_pointed_out(client: TestClient) -> None:
+def test_values_outside_the_training_range_are_warned_of(client: TestClient) -> None:
     assert predict(client, cholesterol=240)["warnings"] == []
     assert predict(client, cholesterol=600)["warnings"] == [
         "cholesterol is outside the training patients' 126 to 564"
@@ -133,7 +133,7 @@ def test_contributions_are_shapley_values() -> None:
 
 
 @pytest.mark.parametrize("measurement", MEASUREMENTS, ids=lambda m: str(m.name))
-def test_a_value_that_does_not_fit_is_refused_with_what_was_expected(
+def test_invalid_value_is_rejected_with_the_expectation(
     measurement: Any, client: TestClient
 ) -> None:
     wrong = ["nonsense", True, [1]]
@@ -159,14 +159,14 @@ def test_unknown_and_missing_fields_are_named(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"no json", b"[1]", b"\xff\xfe", b'{"age": NaN, "sex": "male"}']
 )
-def test_what_is_no_patient_is_refused(body: bytes, client: TestClient) -> None:
+def test_body_that_is_no_patient_is_rejected(body: bytes, client: TestClient) -> None:
     response = client.post("/predict", content=body, headers={"content-type": "application/json"})
 
     assert response.status_code in (400, 422)
     assert "detail" in response.json()
 
 
-def test_a_batch_is_answered_in_its_order_and_refused_as_a_whole(client: TestClient) -> None:
+def test_batch_keeps_its_order_and_is_rejected_as_a_whole(client: TestClient) -> None:
     batch = [{"age": age, "sex": "female"} for age in range(30, 80)]
 
     answers = client.post("/predict/batch", json={"patients": batch}).json()["predictions"]
@@ -182,7 +182,7 @@ def test_a_batch_is_answered_in_its_order_and_refused_as_a_whole(client: TestCli
     assert log.count() == len(batch)
 
 
-def test_an_outcome_is_kept_once_and_replaced_only_if_asked(client: TestClient) -> None:
+def test_outcome_is_replaced_only_on_request(client: TestClient) -> None:
     key = predict(client)["prediction_id"]
     sick = {"prediction_id": key, "outcome": "presence", "source": "angiography"}
     healthy = {**sick, "outcome": "absence"}
@@ -210,29 +210,29 @@ def test_an_erased_prediction_is_gone_and_its_count_stays(client: TestClient) ->
     assert 'heart_predictions_total{model_version="1"' in client.get("/metrics").text
 
 
-def test_the_model_tells_of_itself(client: TestClient) -> None:
+def test_model_route_describes_the_model(client: TestClient) -> None:
     told = client.get("/model").json()
 
     assert told["version"] == "1"
     assert told["figures"]["roc_auc"] == 0.93
     assert told["tags"] == {"train_md5": "123", "threshold": "0.5"}
-    assert told["labelled"] is None
+    assert told["labeled"] is None
 
 
-def test_labelled_figures_appear_with_the_eleventh_label(client: TestClient) -> None:
+def test_labeled_scores_appear_with_the_eleventh_outcome(client: TestClient) -> None:
     for number in range(11):
-        assert client.get("/model").json()["labelled"] is None
-        assert "heart_labelled" not in client.get("/metrics").text
+        assert client.get("/model").json()["labeled"] is None
+        assert "heart_labeled" not in client.get("/metrics").text
         answer = predict(client, age=30 + 5 * number)
         outcome = "presence" if number > 5 else "absence"
         given = {"prediction_id": answer["prediction_id"], "outcome": outcome, "source": "registry"}
         client.post("/feedback", json=given)
 
-    assert client.get("/model").json()["labelled"]["roc_auc"] == 1.0
-    assert 'heart_labelled_roc_auc_ratio{model_version="1"} 1.0' in client.get("/metrics").text
+    assert client.get("/model").json()["labeled"]["roc_auc"] == 1.0
+    assert 'heart_labeled_roc_auc_ratio{model_version="1"} 1.0' in client.get("/metrics").text
 
 
-def test_not_ready_without_a_model_and_alive_all_the_same(tmp_path: Path) -> None:
+def test_service_without_a_model_is_live_but_not_ready(tmp_path: Path) -> None:
     settings, champion, log, metrics = parts(tmp_path)
     champion.current = None
     with TestClient(create_app(settings, champion, log, metrics, with_page=False)) as client:
@@ -249,24 +249,24 @@ def test_not_ready_without_a_model_and_alive_all_the_same(tmp_path: Path) -> Non
     assert later.json()["status"] == "ready"
 
 
-def test_what_the_first_look_imports_is_left_out_of_collections_afterwards(
+def test_imports_of_the_first_poll_are_frozen_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, champion, log, metrics = parts(tmp_path)
     frozen: list[bool] = []
-    monkeypatch.setattr(api, "SETTLE_SECONDS", 0.005)
-    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(champion.looked))
+    monkeypatch.setattr(api, "FREEZE_POLL_SECONDS", 0.005)
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(champion.polled))
 
     with TestClient(create_app(settings, champion, log, metrics, with_page=False)) as client:
         for _ in range(20):
             client.get("/health/live")
-        champion.looked = True
+        champion.polled = True
         until(lambda: bool(frozen))
 
     assert frozen == [True]
 
 
-def test_the_token_is_needed_where_it_is_set(tmp_path: Path) -> None:
+def test_token_is_required_if_it_is_set(tmp_path: Path) -> None:
     with TestClient(create_app(*parts(tmp_path, api_token=TOKEN), with_page=False)) as client:
         without = client.post("/predict", json=EXAMPLE)
         wrong = client.post("/predict", json=EXAMPLE, headers={"Authorization": "Bearer wrong"})
@@ -276,7 +276,7 @@ def test_the_token_is_needed_where_it_is_set(tmp_path: Path) -> None:
     assert [r.status_code for r in (without, wrong, right, live)] == [401, 401, 200, 200]
 
 
-def test_a_body_over_the_limit_is_refused_declared_or_not(tmp_path: Path) -> None:
+def test_too_long_body_is_rejected_with_and_without_content_length(tmp_path: Path) -> None:
     with TestClient(create_app(*parts(tmp_path, max_body_bytes=1000), with_page=False)) as client:
         declared = client.post("/predict", content=b" " * 1001)
         streamed = client.post("/predict", content=iter([b" " * 600] * 2))
@@ -285,19 +285,19 @@ def test_a_body_over_the_limit_is_refused_declared_or_not(tmp_path: Path) -> Non
     assert [r.status_code for r in (declared, streamed, small)] == [413, 413, 200]
 
 
-def test_beyond_the_limit_of_concurrent_requests_is_refusal(tmp_path: Path) -> None:
+def test_requests_beyond_the_concurrency_limit_are_rejected(tmp_path: Path) -> None:
     app = create_app(*parts(tmp_path, max_concurrent=1), with_page=False)
     with TestClient(app) as client:
-        with app.state.admission:
+        with app.state.limiter:
             refused = client.post("/predict", json=EXAMPLE)
         answered = client.post("/predict", json=EXAMPLE)
 
         assert (refused.status_code, answered.status_code) == (503, 200)
         assert refused.headers["Retry-After"] == "1"
-        assert "heart_requests_refused_total 1.0" in client.get("/metrics").text
+        assert "heart_requests_rejected_total 1.0" in client.get("/metrics").text
 
 
-def test_what_is_the_matter_with_the_log_is_told(client: TestClient, tmp_path: Path) -> None:
+def test_errors_of_the_log_are_reported(client: TestClient, tmp_path: Path) -> None:
     log = client.app.state.service.log  # type: ignore[attr-defined]
     log._writer._limit = 0
     full = client.post("/predict", json=EXAMPLE)
@@ -305,7 +305,7 @@ def test_what_is_the_matter_with_the_log_is_told(client: TestClient, tmp_path: P
     unread = client.get("/model")
 
     assert (full.status_code, unread.status_code) == (503, 503)
-    assert full.json() == {"detail": "too much waits for the prediction log"}
+    assert full.json() == {"detail": "the prediction log's queue is full"}
     assert unread.json() == {"detail": "the prediction log is unavailable"}
 
 
@@ -315,7 +315,7 @@ def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
         assert "default-src 'self'" in response.headers["content-security-policy"]
 
 
-def test_the_documentation_needs_no_other_host(client: TestClient) -> None:
+def test_documentation_loads_nothing_from_other_hosts(client: TestClient) -> None:
     page = client.get("/docs").text
 
     assert "http://" not in page
@@ -346,7 +346,7 @@ def test_routes_are_counted_by_their_template(client: TestClient) -> None:
     assert "canary" not in text
 
 
-def test_failures_of_the_routes_for_patients_are_counted_from_0(client: TestClient) -> None:
+def test_server_errors_of_patient_routes_start_at_0(client: TestClient) -> None:
     text = client.get("/metrics").text
 
     for method, route in (("POST", "/predict"), ("DELETE", "/predictions/{prediction_id}")):

@@ -15,8 +15,8 @@ from heart.drift.baseline import MIN_CELL_COUNT
 from heart.schema import NAMES
 from serve.api.models import EXAMPLE
 from serve.app import create_app
-from serve.blocks import Blocks, Figures
-from serve.patient_metrics import REFUSED_SECONDS, PatientMetrics
+from serve.blocks import Blocks, SteppedScores
+from serve.patient_metrics import REJECTED_SECONDS, PatientMetrics
 from tests.serve.small_service import Present, model, parts
 
 FEW = MIN_CELL_COUNT - 1
@@ -68,7 +68,7 @@ def a_patient(chance: random.Random) -> dict[str, Any]:
     return {**patient, "age": chance.randint(20, 90), "cholesterol": chance.choice((240, 690))}
 
 
-def test_whatever_is_asked_two_scrapes_differ_by_nothing_or_by_eleven_patients(
+def test_scrapes_differ_by_no_or_by_at_least_eleven_patients(
     client: TestClient,
 ) -> None:
     chance = random.Random(1)
@@ -98,7 +98,7 @@ def test_whatever_is_asked_two_scrapes_differ_by_nothing_or_by_eleven_patients(
         assert asked[version] - MIN_CELL_COUNT < count <= asked[version]
 
 
-def test_the_eleventh_patient_shows_all_eleven(client: TestClient) -> None:
+def test_eleventh_patient_publishes_all_eleven(client: TestClient) -> None:
     before = scraped(client)
     patient = {**EXAMPLE, "cholesterol": 690}
     answers = [client.post("/predict", json=patient).json() for _ in range(FEW)]
@@ -116,8 +116,8 @@ def test_the_eleventh_patient_shows_all_eleven(client: TestClient) -> None:
     for key in (
         ("heart_predictions_total", version, ("prediction", "presence")),
         ("heart_predicted_probability_ratio_bucket", ("le", "+Inf"), version),
-        ("heart_missing_measurements_total", ("field", "thallium")),
-        ("heart_out_of_training_range_total", ("field", "cholesterol")),
+        ("heart_missing_measurements_total", ("feature", "thallium")),
+        ("heart_out_of_training_range_total", ("feature", "cholesterol")),
     ):
         assert found[key] == MIN_CELL_COUNT
 
@@ -153,8 +153,8 @@ def test_outcomes_are_shown_from_the_eleventh_patient_on(client: TestClient) -> 
     assert sum(found.values()) == 3 * MIN_CELL_COUNT
 
 
-def test_figures_of_labels_change_by_eleven_patients_at_least(client: TestClient) -> None:
-    names = ("heart_labelled_accuracy_ratio", "heart_labelled_roc_auc_ratio")
+def test_labeled_scores_change_by_at_least_eleven_patients(client: TestClient) -> None:
+    names = ("heart_labeled_accuracy_ratio", "heart_labeled_roc_auc_ratio")
     seen: list[Series] = []
     ages = [30 + 2 * number for number in range(2 * MIN_CELL_COUNT)]
     answers = client.post(
@@ -178,21 +178,21 @@ def refused(metrics: PatientMetrics) -> float:
     return sum(sample.value for sample in families["heart_data_out_of_range"].samples)
 
 
-def test_rare_refusals_of_a_long_time_do_not_become_many_of_one_moment() -> None:
+def test_rare_rejected_values_are_not_published_as_many_of_one_moment() -> None:
     now = 0.0
     metrics = PatientMetrics(lambda: now)
     for _ in range(50):
-        metrics.refused([["age"]])
-        now += REFUSED_SECONDS / 5
+        metrics.count_rejected_values([["age"]])
+        now += REJECTED_SECONDS / 5
     assert refused(metrics) == 0
 
     for _ in range(MIN_CELL_COUNT):
-        metrics.refused([["age", "cholesterol"]])
+        metrics.count_rejected_values([["age", "cholesterol"]])
 
     assert refused(metrics) >= MIN_CELL_COUNT
 
 
-def test_what_waits_for_a_block_takes_little_however_often_it_is_added_to() -> None:
+def test_incomplete_block_stays_small() -> None:
     blocks = Blocks()
 
     for _ in range(1000):
@@ -203,11 +203,11 @@ def test_what_waits_for_a_block_takes_little_however_often_it_is_added_to() -> N
     assert blocks.published == {"replaced": 1000, "new": MIN_CELL_COUNT}
 
 
-def test_a_figure_stays_until_eleven_more_or_fewer() -> None:
-    figures = Figures()
+def test_score_stays_until_eleven_more_or_fewer_patients() -> None:
+    figures = SteppedScores()
     counts = (20, 21, 30, 31, 25, 20, 19)
 
-    published = [figures.published("auc", count, math.sqrt(count)) for count in counts]
+    published = [figures.publish("auc", count, math.sqrt(count)) for count in counts]
 
     assert [round(figure**2) for figure in published] == [20, 20, 20, 31, 31, 20, 20]
-    assert figures.published("accuracy", 19, 0.5) == 0.5
+    assert figures.publish("accuracy", 19, 0.5) == 0.5

@@ -16,14 +16,15 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
-from heart.http.admission import LONG_BODIES, SHORT
+from heart.http.concurrency import LONG_BODIES, SHORT_BODY_BYTES
 from serve import service
 from serve.api import bodies, protected
 from serve.api.bodies import MAX_ERRORS, MAX_KEPT, MAX_PATIENT_BYTES, InvalidBody, validate_batch
-from serve.api.models import EXAMPLE, MAX_BATCH, Batch
-from serve.api.protected import LONG
+from serve.api.models import EXAMPLE, Batch
+from serve.api.protected import LARGE_BATCH_BYTES
 from serve.app import create_app
 from serve.service import LARGE_ROWS
+from serve.settings import MAX_BATCH
 from tests.serve.small_service import parts
 
 MIB = 2**20
@@ -74,7 +75,7 @@ def peak_bytes() -> int:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_invalid_body_of_any_shape_takes_little_time_and_memory(shape: str) -> None:
+def test_invalid_body_of_any_shape_takes_little_time_and_memory(shape: str) -> None:
     body = SHAPES[shape]()
     Path("/proc/self/clear_refs").write_text("5")
     before, start = peak_bytes(), time.process_time()
@@ -180,7 +181,7 @@ def any_body(chance: random.Random) -> bytes:
 
 
 @pytest.mark.usefixtures("small_pieces")
-def test_in_pieces_a_body_is_what_it_is_as_a_whole() -> None:
+def test_validation_in_pieces_equals_validation_as_a_whole() -> None:
     chance = random.Random(1)
     valid = 0
     for _ in range(3000):
@@ -202,7 +203,7 @@ def test_in_pieces_a_body_is_what_it_is_as_a_whole() -> None:
     assert 500 < valid < 2500
 
 
-def test_a_full_batch_is_valid_however_it_is_written() -> None:
+def test_full_batch_is_valid_in_any_formatting() -> None:
     patients = [{**EXAMPLE, "age": 20 + number % 80} for number in range(MAX_BATCH)]
     for indent in (None, 4):
         text = json.dumps({"patients": patients}, indent=indent)
@@ -240,7 +241,7 @@ def test_errors_far_apart_are_all_listed_with_their_rows(client: TestClient) -> 
     assert not answer["more"]
 
 
-def test_after_twenty_errors_it_says_that_there_may_be_more(client: TestClient) -> None:
+def test_response_with_twenty_errors_says_there_may_be_more(client: TestClient) -> None:
     few = refused(client, batch(*[b'{"age":57}'] * MAX_ERRORS))
     many = refused(client, batch(*[b'{"age":57}'] * (MAX_ERRORS + 1)))
     single = refused(client, names(MAX_ERRORS - 2), "/predict")
@@ -288,9 +289,7 @@ def test_an_error_at_a_cut_has_its_name_and_row(
     ],
     ids=["too many", "twice", "none", "missing", "empty", "cut off", "more keys"],
 )
-def test_a_list_of_patients_that_is_wrong_is_refused(
-    client: TestClient, body: bytes, kind: str
-) -> None:
+def test_invalid_list_of_patients_is_rejected(client: TestClient, body: bytes, kind: str) -> None:
     assert [problem["type"] for problem in refused(client, body)["detail"]] == [kind]
 
 
@@ -300,14 +299,14 @@ def test_a_list_of_patients_that_is_wrong_is_refused(
 @pytest.mark.parametrize("path", ["/predict", "/predict?explain=true", "/feedback"])
 def test_only_a_batch_may_be_long(client: TestClient, path: str) -> None:
     long = client.post(path, content=names(300_000), headers=JSON)
-    shorter = client.post(path, content=b" " * SHORT, headers=JSON)
+    shorter = client.post(path, content=b" " * SHORT_BODY_BYTES, headers=JSON)
 
     assert (long.status_code, shorter.status_code) == (413, 422)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "json", None])
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/feedback"])
-def test_what_is_not_declared_as_json_is_not_read_as_json(
+def test_body_of_another_content_type_is_rejected(
     client: TestClient, path: str, kind: str | None
 ) -> None:
     headers = {} if kind is None else {"content-type": kind}
@@ -318,14 +317,14 @@ def test_what_is_not_declared_as_json_is_not_read_as_json(
     assert kind is None or kind in answer.json()["detail"]
 
 
-def test_so_many_long_bodies_are_in_work_and_no_more(tmp_path: Path) -> None:
+def test_number_of_long_bodies_in_progress_is_limited(tmp_path: Path) -> None:
     app = create_app(*parts(tmp_path), with_page=False)
     body = batch(*[PATIENT] * 4000)
-    assert len(body) > LONG
+    assert len(body) > LARGE_BATCH_BYTES
     with TestClient(app) as client:
         with ExitStack() as others:
             for _ in range(LONG_BODIES):
-                others.enter_context(app.state.admission.long_body())
+                others.enter_context(app.state.limiter.long_body())
             full = client.post("/predict/batch", content=body, headers=JSON)
             short = client.post("/predict/batch", content=batch(PATIENT), headers=JSON)
         after = [client.post("/predict/batch", content=body, headers=JSON) for _ in range(2)]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heart.http.admission import SHORT
+from heart.http.concurrency import SHORT_BODY_BYTES
 from heart.schema import MEASUREMENTS, NAMES, Measurement
 from serve.api.models import EXAMPLE
 from tests.heart.predictions.logs import until
@@ -32,7 +32,7 @@ def server(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.mark.parametrize("examples", [30, pytest.param(1000, marks=pytest.mark.heavy)])
-def test_every_answer_is_as_the_openapi_document_says(
+def test_every_response_matches_the_openapi_document(
     server: Server, examples: int, tmp_path: Path
 ) -> None:
     done = subprocess.run(
@@ -93,7 +93,7 @@ def changed_patients() -> st.SearchStrategy[dict[str, Any]]:
 
 @settings(derandomize=True, deadline=None, max_examples=400)
 @given(patient=changed_patients())
-def test_whatever_a_field_holds_it_is_answered_or_refused_by_name(
+def test_any_value_of_a_field_is_accepted_or_rejected_by_name(
     server: Server, patient: dict[str, Any]
 ) -> None:
     wrong = {m.name for m in MEASUREMENTS if not fits(m, patient[m.name])}
@@ -127,7 +127,7 @@ def check(problem: dict[str, Any], measurement: Measurement, value: Any) -> None
 @given(body=st.binary() | ANY.map(lambda value: json.dumps(value).encode()))
 @settings(derandomize=True, deadline=None, max_examples=100)
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/feedback"])
-def test_whatever_the_body_is_it_is_refused(server: Server, path: str, body: bytes) -> None:
+def test_any_other_body_is_rejected(server: Server, path: str, body: bytes) -> None:
     answer = server.client.post(path, content=body, headers=JSON)
 
     assert answer.status_code == 422
@@ -147,12 +147,12 @@ def test_whatever_the_body_is_it_is_refused(server: Server, path: str, body: byt
     ids=["deep", "less deep", "long number", "half a character", "as a name", "nearly whole"],
 )
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
-def test_what_a_parser_may_stumble_over_is_refused(server: Server, path: str, body: str) -> None:
+def test_unusual_json_is_rejected(server: Server, path: str, body: str) -> None:
     batch = f'{{"patients": [{body}]}}' if path.endswith("batch") else body
 
     answer = server.client.post(path, content=batch, headers=JSON)
 
-    too_long = len(body) > SHORT and path == "/predict"
+    too_long = len(body) > SHORT_BODY_BYTES and path == "/predict"
     assert answer.status_code == (413 if too_long else 422)
     assert answer.json()["detail"]
 
@@ -168,7 +168,7 @@ def test_a_problem_of_the_query_names_its_parameter(server: Server) -> None:
     ("method", "path", "allowed"),
     [("GET", "/predict", "POST"), ("PUT", "/model", "GET"), ("POST", "/metrics", "GET")],
 )
-def test_another_method_is_refused_with_the_right_one(
+def test_wrong_method_is_rejected_with_the_allowed_ones(
     server: Server, method: str, path: str, allowed: str
 ) -> None:
     answer = server.client.request(method, path)

@@ -28,19 +28,19 @@ def answer(client: TestClient) -> Any:
     return response.json()
 
 
-def test_where_another_process_watches_it_says_so(tmp_path: Path) -> None:
+def test_without_a_monitor_drift_is_unavailable(tmp_path: Path) -> None:
     with TestClient(create_app(*parts(tmp_path), with_page=False)) as client:
-        assert refusal(client) == "no verdict on drift: another process watches for drift"
+        assert refusal(client) == "no drift check: this process does not check for drift"
 
 
-def test_a_version_without_a_reference_has_no_verdict(tmp_path: Path) -> None:
+def test_version_without_a_baseline_has_no_drift_check(tmp_path: Path) -> None:
     with watching(tmp_path, model()) as (client, monitor):
         monitor.refresh()
 
         assert "version 1 has no drift baseline" in refusal(client)
 
 
-def test_before_the_first_look_there_is_no_verdict(tmp_path: Path) -> None:
+def test_before_the_first_check_drift_is_unavailable(tmp_path: Path) -> None:
     with watching(tmp_path) as (client, _):
         assert "no drift check yet" in refusal(client)
 
@@ -74,7 +74,7 @@ def test_patients_like_the_training_patients_have_not_drifted(tmp_path: Path) ->
         assert not feature["drifted"]
 
 
-def test_drift_is_told_with_its_features_in_words(tmp_path: Path) -> None:
+def test_drift_is_reported_with_its_features(tmp_path: Path) -> None:
     with watching(tmp_path) as (client, monitor):
         send(client, measured(100))
         send(client, measured(30, seed=1, thallium=None))
@@ -89,7 +89,7 @@ def test_drift_is_told_with_its_features_in_words(tmp_path: Path) -> None:
     assert thallium["summary"].startswith("thallium missing in 100 % of the last 20 patients")
 
 
-def test_it_is_guarded_like_the_model(tmp_path: Path) -> None:
+def test_drift_route_requires_the_token(tmp_path: Path) -> None:
     with watching(tmp_path, api_token=TOKEN) as (client, _):
         right = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -108,7 +108,7 @@ def test_every_part_of_the_answer_is_documented(tmp_path: Path) -> None:
         assert undocumented in ([], ["model_version"], ["drifted"])
 
 
-def test_the_service_looks_by_itself_while_it_runs(tmp_path: Path) -> None:
+def test_service_checks_for_drift_while_it_runs(tmp_path: Path) -> None:
     with watching(tmp_path, interval_seconds=0.05) as (client, _):
         send(client, measured(20))
         until(lambda: client.get("/drift").status_code == 200)

@@ -23,7 +23,7 @@ def test_the_risk_and_the_average_are_the_models() -> None:
     assert found.risk == pytest.approx(risk_of(**PATIENT))
     assert found.average == pytest.approx(risk_of(age=57, sex="male"))
     assert found.start == pytest.approx(risk_of())
-    assert (found.given, found.threshold) == (7, 0.5)
+    assert (found.measurement_count, found.threshold) == (7, 0.5)
 
 
 def test_the_interval_is_that_of_the_logit() -> None:
@@ -51,7 +51,7 @@ def test_a_certain_model_still_has_an_interval_within_0_and_1() -> None:
     assert 0 < low < high <= 1
 
 
-def test_contributions_add_up_to_what_moved_the_risk() -> None:
+def test_contributions_add_up_to_the_difference_in_risk() -> None:
     random = np.random.default_rng(0)
     for _ in range(10):
         patient = random_patient(random)
@@ -63,29 +63,29 @@ def test_contributions_add_up_to_what_moved_the_risk() -> None:
         )
 
 
-def test_what_is_missing_could_move_the_risk_as_far_as_its_values_do() -> None:
+def test_missing_measurement_has_the_risk_range_of_its_values() -> None:
     found = assess(tiny_model(), PATIENT)
     numbers = tiny_model().training["numbers"]
 
-    assert set(found.could_be) == set(NAMES) - set(PATIENT)
-    for name, (low, high) in found.could_be.items():
+    assert set(found.risk_ranges) == set(NAMES) - set(PATIENT)
+    for name, (low, high) in found.risk_ranges.items():
         codes = range(len(BY_NAME[name].choices)) or numbers[name]["quantiles"]
         rows = np.repeat(encode({n: [PATIENT.get(n)] for n in NAMES}), len(codes), axis=0)
         rows[:, NAMES.index(name)] = codes
         risks = tiny_model().predict(rows)
         assert (low, high) == pytest.approx((risks.min(), risks.max()))
-    widths = [high - low for low, high in found.could_be.values()]
+    widths = [high - low for low, high in found.risk_ranges.values()]
     assert widths == sorted(widths, reverse=True)
 
 
-def test_without_known_quantiles_nothing_is_said_of_missing_numbers() -> None:
+def test_without_quantiles_missing_numbers_have_no_risk_range() -> None:
     found = assess(replace(tiny_model(), training={}), PATIENT)
 
-    assert set(found.could_be) == {m.name for m in MEASUREMENTS if m.choices} - set(PATIENT)
+    assert set(found.risk_ranges) == {m.name for m in MEASUREMENTS if m.choices} - set(PATIENT)
     assert found.warnings == ()
 
 
-def test_a_value_unlike_the_training_patients_is_warned_of() -> None:
+def test_value_outside_the_training_range_is_warned_of() -> None:
     found = assess(tiny_model(), PATIENT | {"cholesterol": 690})
 
     assert [(w.name, w.value, w.high) for w in found.warnings] == [("cholesterol", 690, 564)]

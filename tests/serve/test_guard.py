@@ -50,7 +50,7 @@ def test_evidence_is_the_wealth_of_the_bets() -> None:
     ],
     ids=["coin", "normal", "skewed"],
 )
-def test_one_who_looks_at_every_label_is_seldom_deceived(draws: Draws) -> None:
+def test_repeated_evaluation_keeps_the_false_alarm_rate(draws: Draws) -> None:
     random = np.random.default_rng(0)
     limit, alarms, streams = -math.log(FALSE_ALARMS), 0, 400
     for _ in range(streams):
@@ -61,7 +61,7 @@ def test_one_who_looks_at_every_label_is_seldom_deceived(draws: Draws) -> None:
     assert alarms / streams <= FALSE_ALARMS + 2 * error
 
 
-def test_what_is_worse_is_found_out() -> None:
+def test_worse_model_is_detected() -> None:
     random = np.random.default_rng(0)
     limit = -math.log(0.01)
 
@@ -108,14 +108,14 @@ def guard_of(folder: Path, log: PredictionLog, **changes: Any) -> tuple[Champion
     return ChampionGuard(champion, log, settings), champion
 
 
-def test_a_champion_that_is_worse_raises_the_alarm(tmp_path: Path) -> None:
+def test_worse_champion_raises_the_alarm(tmp_path: Path) -> None:
     with opened(f"sqlite:///{tmp_path}/log.db") as log:
         guard, _ = guard_of(tmp_path, log)
         labelled(log, 60, turned, "2")
 
         guard.evaluate()
 
-    found = guard.judgement
+    found = guard.result
     assert found is not None
     assert found.alarm
     assert (found.champion, found.fallback, found.labels) == ("2", "1", 60)
@@ -123,17 +123,17 @@ def test_a_champion_that_is_worse_raises_the_alarm(tmp_path: Path) -> None:
     assert guard.rollbacks == 0
 
 
-def test_a_champion_that_is_as_good_raises_none(tmp_path: Path) -> None:
+def test_equal_champion_raises_no_alarm(tmp_path: Path) -> None:
     with opened(f"sqlite:///{tmp_path}/log.db") as log:
         guard, _ = guard_of(tmp_path, log)
         labelled(log, 200, lambda risks: risks, "2")
 
         guard.evaluate()
 
-    found = guard.judgement
+    found = guard.result
     assert found is not None
     assert not found.alarm
-    assert found.worse_ratio == pytest.approx(0, abs=1e-9)
+    assert found.evidence_ratio == pytest.approx(0, abs=1e-9)
     assert found.champion_brier == pytest.approx(found.fallback_brier, abs=1e-6)
 
 
@@ -146,41 +146,39 @@ def test_the_fallback_scores_the_logged_patients(tmp_path: Path) -> None:
 
     rows, sick = patients()
     risks = model().predict(rows)
-    assert guard.judgement is not None
-    assert guard.judgement.fallback_brier == pytest.approx(((risks - sick) ** 2).mean(), abs=1e-6)
+    assert guard.result is not None
+    assert guard.result.fallback_brier == pytest.approx(((risks - sick) ** 2).mean(), abs=1e-6)
     expected = ((1 - risks - sick) ** 2).mean()
-    assert guard.judgement.champion_brier == pytest.approx(expected, abs=1e-6)
+    assert guard.result.champion_brier == pytest.approx(expected, abs=1e-6)
 
 
-def test_too_few_labels_or_those_of_another_version_say_nothing(tmp_path: Path) -> None:
+def test_too_few_outcomes_or_another_versions_give_no_result(tmp_path: Path) -> None:
     with opened(f"sqlite:///{tmp_path}/log.db") as log:
         guard, champion = guard_of(tmp_path, log, guard_rollback=True)
         labelled(log, 49, turned, "2")
         labelled(log, 60, turned, "3")
         guard.evaluate()
-        assert guard.judgement is None
+        assert guard.result is None
 
         labelled(log, 1, turned, "2")
         guard.evaluate()
-        assert guard.judgement is not None
+        assert guard.result is not None
 
         champion.fallback.current = None
         guard.evaluate()
-        assert guard.judgement is None
+        assert guard.result is None
 
 
-def test_a_judgement_is_there_until_the_next_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_result_stays_until_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(f"sqlite:///{tmp_path}/log.db") as log:
         guard, _ = guard_of(tmp_path, log)
         labelled(log, 60, turned, "2")
         guard.evaluate()
-        first = guard.judgement
+        first = guard.result
         told, read = [], log.labelled
 
         def asked_meanwhile(*arguments: Any) -> Any:
-            told.append(guard.judgement)
+            told.append(guard.result)
             return read(*arguments)
 
         monkeypatch.setattr(log, "labelled", asked_meanwhile)
@@ -188,11 +186,11 @@ def test_a_judgement_is_there_until_the_next_is_made(
 
     assert first is not None
     assert told == [first]
-    assert guard.judgement == first
-    assert guard.judgement is not first
+    assert guard.result == first
+    assert guard.result is not first
 
 
-def test_what_the_guard_found_is_told(tmp_path: Path) -> None:
+def test_result_is_in_the_model_route_and_the_metrics(tmp_path: Path) -> None:
     settings, champion, log, metrics = parts(tmp_path)
     champion.current, champion.fallback.current = model("2", 0.3), model()
     app = create_app(settings, champion, log, metrics, with_page=False)
@@ -209,7 +207,7 @@ def test_what_the_guard_found_is_told(tmp_path: Path) -> None:
     assert (told["fallback"], told["labels"], told["alarm"]) == ("1", 60, True)
     assert 'heart_guard_alarm{model_version="2"} 1.0' in text
     assert 'heart_guard_labels{model_version="2"} 60.0' in text
-    assert f'heart_guard_worse_ratio{{model_version="2"}} {told["worse_ratio"]}' in text
+    assert f'heart_guard_evidence_ratio{{model_version="2"}} {told["evidence_ratio"]}' in text
 
 
 # With a registry
@@ -232,7 +230,7 @@ def watched(shelf: Shelf, log: PredictionLog, **changes: Any) -> tuple[ChampionG
 
 @pytest.mark.parametrize("allowed", [False, True])
 @pytest.mark.parametrize("worse", [False, True])
-def test_only_a_worse_champion_is_taken_back_and_only_if_allowed(
+def test_only_a_worse_champion_is_rolled_back_and_only_if_allowed(
     registered: Shelf, tmp_path: Path, allowed: bool, worse: bool
 ) -> None:
     with opened(f"sqlite:///{tmp_path}/log.db") as log:
@@ -250,7 +248,7 @@ def test_only_a_worse_champion_is_taken_back_and_only_if_allowed(
         assert guard.rollbacks == (allowed and worse)
 
 
-def test_a_rollback_that_fails_is_said_and_tried_again(
+def test_failed_rollback_is_logged_and_retried(
     registered: Shelf, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(f"sqlite:///{tmp_path}/log.db") as log:
@@ -262,7 +260,7 @@ def test_a_rollback_that_fails_is_said_and_tried_again(
             champion.roll_back(serving(champion))
         guard.evaluate()
         assert (version_of(champion), guard.rollbacks) == ("2", 0)
-        assert "version 2 is not taken back: heart-disease version 1 has no verdict" in caplog.text
+        assert "version 2 is not rolled back: heart-disease version 1 has no verdict" in caplog.text
 
         registered.database.rename(registered.away)
         guard.evaluate()

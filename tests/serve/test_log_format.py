@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from heart.log_format import FORMAT, ErrorFormatter, described
+from heart.log_format import FORMAT, ErrorFormatter, describe
 from serve.app import create_app
 from tests.heart.registry.registry_fixture import ROOT
 from tests.serve.small_service import parts
@@ -64,7 +64,7 @@ def failure() -> Exception:
 
 
 def test_an_error_is_described_by_types_and_places() -> None:
-    text = described(failure())
+    text = describe(failure())
 
     types = [line for line in text.splitlines() if not line.startswith(" ")]
     assert types == ["ValueError", "KeyError", "RuntimeError"]
@@ -84,7 +84,7 @@ def test_a_record_is_written_without_the_message_of_its_error() -> None:
     assert CANARY not in text
 
 
-def test_a_process_prints_neither_errors_nor_warnings_in_their_own_words() -> None:
+def test_process_logs_no_messages_of_errors_and_warnings() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROCESS], cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -97,7 +97,7 @@ def test_a_process_prints_neither_errors_nor_warnings_in_their_own_words() -> No
     assert "UserWarning at <string>:" in done.stderr
 
 
-def test_an_error_that_nothing_waits_for_is_not_quoted(
+def test_error_of_a_task_is_logged_without_its_message(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail() -> None:

@@ -32,7 +32,7 @@ from tests.heart.registry.registry_fixture import (
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 
-def test_the_champion_comes_with_all_that_is_known_of_it(shelf: Shelf) -> None:
+def test_champion_has_all_its_metadata(shelf: Shelf) -> None:
     champion = ModelManager(shelf.settings())
 
     assert champion.refresh()
@@ -59,7 +59,7 @@ def test_the_champion_comes_with_all_that_is_known_of_it(shelf: Shelf) -> None:
     assert not champion.state().notes
 
 
-def test_it_predicts_what_the_pipeline_predicts(shelf: Shelf) -> None:
+def test_predictions_equal_the_pipelines(shelf: Shelf) -> None:
     champion = ModelManager(shelf.settings())
     champion.refresh()
     model = serving(champion)
@@ -94,7 +94,7 @@ def test_a_version_without_figures_is_served_too_with_its_own_threshold(shelf: S
     assert model.standard_error(ROWS) is None
 
 
-def test_a_new_champion_takes_over_and_the_previous_stays(shelf: Shelf) -> None:
+def test_new_champion_is_served_and_the_previous_kept(shelf: Shelf) -> None:
     events = Events()
     champion = ModelManager(shelf.settings(), events)
     champion.refresh()
@@ -110,7 +110,7 @@ def test_a_new_champion_takes_over_and_the_previous_stays(shelf: Shelf) -> None:
     assert events == [("loaded", "1"), ("loaded", "2")]
 
 
-def test_going_back_takes_the_model_that_is_still_in_memory(shelf: Shelf) -> None:
+def test_rollback_uses_the_model_in_memory(shelf: Shelf) -> None:
     champion = ModelManager(shelf.settings())
     for version in ("1", "2"):
         shelf.promote(version)
@@ -127,7 +127,7 @@ def test_going_back_takes_the_model_that_is_still_in_memory(shelf: Shelf) -> Non
     assert champion.previous is second
 
 
-def test_every_answer_is_from_the_version_that_it_names_while_200_swaps_happen(
+def test_predictions_are_consistent_during_200_swaps(
     shelf: Shelf,
 ) -> None:
     champion = ModelManager(shelf.settings())
@@ -177,7 +177,7 @@ def test_the_thread_follows_the_alias(
     until(lambda: version_of(champion) == "2")
 
 
-def test_the_thread_outlives_a_mistake(
+def test_polling_continues_after_an_error(
     shelf: Shelf, started: Callable[[ModelManager], ModelManager], caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[str] = []
@@ -193,10 +193,10 @@ def test_the_thread_outlives_a_mistake(
     shelf.away.rename(shelf.database)
 
     until(lambda: champion.current)
-    assert "looking for the champion failed" in caplog.text
+    assert "polling the registry failed" in caplog.text
 
 
-def test_a_stopped_champion_answers_but_follows_no_more(shelf: Shelf) -> None:
+def test_stopped_manager_serves_but_polls_no_more(shelf: Shelf) -> None:
     champion = ModelManager(shelf.settings())
     champion.start()
     until(lambda: champion.current)

@@ -10,7 +10,8 @@ from heart.ml.estimators import candidates
 from heart.ml.onnx_export import export, predict
 from heart.registry.publishing import fictional_rows
 from heart.schema import MEASUREMENTS, decode
-from serve.api.models import Patient, encoded, values_of
+from serve.api.models import Patient
+from serve.encoding import encode_rows, values_of
 from tests.heart.registry.registry_fixture import patients as real_patients
 
 CHUNK = 20_000
@@ -47,7 +48,7 @@ def test_the_api_encodes_so_that_onnx_and_scikit_learn_agree(name: str, count: i
     for chunk in range(count // CHUNK):
         fictional = fictional_rows(CHUNK, seed=chunk)
         texts = as_json(fictional)
-        given = encoded([values_of(Patient.model_validate_json(t).__dict__) for t in texts])
+        given = encode_rows([values_of(Patient.model_validate_json(t).__dict__) for t in texts])
         np.testing.assert_allclose(given, fictional, rtol=1e-6)
         difference = (
             predict(model, given) - estimator.predict_proba(fictional.astype(np.float64))[:, 1]

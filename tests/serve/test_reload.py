@@ -48,43 +48,41 @@ def damage(folder: Path) -> None:
 # The route
 
 
-def test_a_reload_takes_up_the_new_champion_at_once(client: TestClient, shelf: Shelf) -> None:
+def test_reload_serves_the_new_champion_at_once(client: TestClient, shelf: Shelf) -> None:
     shelf.promote("2")
 
-    assert reload(client) == {"before": "1", "after": "2", "refused": None, "challenger": None}
+    assert reload(client) == {"before": "1", "after": "2", "rejected": None, "challenger": None}
     assert client.get("/model").json()["version"] == "2"
-    assert reload(client) == {"before": "2", "after": "2", "refused": None, "challenger": None}
+    assert reload(client) == {"before": "2", "after": "2", "rejected": None, "challenger": None}
 
 
-def test_a_reload_says_what_was_refused_and_tries_it_again(
-    client: TestClient, shelf: Shelf
-) -> None:
+def test_reload_reports_a_rejected_version_and_retries_it(client: TestClient, shelf: Shelf) -> None:
     broken = shelf.set_challenger(damage)
 
     said = reload(client)
 
     assert (said["before"], said["after"]) == ("1", "1")
-    assert said["refused"]["version"] == broken
-    assert said["refused"]["kind"] == "unreadable"
+    assert said["rejected"]["version"] == broken
+    assert said["rejected"]["kind"] == "unreadable"
     good = shelf.files_of("1") / "model.onnx"
     shelf.files_of(broken).joinpath("model.onnx").write_bytes(good.read_bytes())
     tag = shelf.client.get_model_version(NAME, "1").tags["model_sha256"]
     shelf.client.set_model_version_tag(NAME, broken, "model_sha256", tag)
-    assert reload(client) == {"before": "1", "after": broken, "refused": None, "challenger": None}
+    assert reload(client) == {"before": "1", "after": broken, "rejected": None, "challenger": None}
 
 
-def test_a_reload_without_a_registry_is_refused_for_now(client: TestClient, shelf: Shelf) -> None:
+def test_reload_without_a_registry_is_unavailable(client: TestClient, shelf: Shelf) -> None:
     shelf.database.rename(shelf.away)
 
     answer = client.post("/admin/reload")
 
     shelf.away.rename(shelf.database)
-    assert (answer.status_code, answer.json()["detail"]) == (503, "the registry gives no model")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "the registry is unavailable")
     assert int(answer.headers["Retry-After"]) > 0
     assert client.get("/model").json()["version"] == "1"
 
 
-def test_a_reload_wants_the_token(shelf: Shelf) -> None:
+def test_reload_requires_the_token(shelf: Shelf) -> None:
     url = f"sqlite:///{shelf.folder}/log.db"
     settings = shelf.settings(poll_seconds=3600, log_url=url, api_token=TOKEN)
     champion = ModelManager(settings)
@@ -104,14 +102,14 @@ def test_a_reload_is_documented(client: TestClient) -> None:
 
     route = described["paths"]["/admin/reload"]["post"]
     assert {"200", "401", "503"} <= set(route["responses"])
-    fields = described["components"]["schemas"]["Reloaded"]["properties"]
+    fields = described["components"]["schemas"]["ReloadResult"]["properties"]
     assert all("description" in field for field in fields.values())
 
 
 # Versions beside the champion
 
 
-def test_the_rivals_are_the_versions_with_their_aliases(shelf: Shelf) -> None:
+def test_challenger_and_fallback_follow_their_aliases(shelf: Shelf) -> None:
     champion = ModelManager(shelf.settings())
     champion.refresh()
     assert champion.challenger.current is champion.fallback.current is None
@@ -133,7 +131,7 @@ def test_the_rivals_are_the_versions_with_their_aliases(shelf: Shelf) -> None:
     assert champion.challenger.current is None
 
 
-def test_the_champion_is_not_its_own_rival(shelf: Shelf) -> None:
+def test_champion_is_not_its_own_challenger(shelf: Shelf) -> None:
     shelf.client.set_registered_model_alias(NAME, "challenger", "2")
     champion = ModelManager(shelf.settings())
     champion.refresh()
@@ -146,7 +144,7 @@ def test_the_champion_is_not_its_own_rival(shelf: Shelf) -> None:
     assert champion.challenger.current is None
 
 
-def test_a_broken_challenger_is_refused_and_the_champion_serves(shelf: Shelf) -> None:
+def test_broken_challenger_is_rejected_and_the_champion_serves(shelf: Shelf) -> None:
     broken = shelf.set_challenger(damage)
     shelf.client.set_registered_model_alias(NAME, "challenger", broken)
     shelf.promote("1")
@@ -156,11 +154,11 @@ def test_a_broken_challenger_is_refused_and_the_champion_serves(shelf: Shelf) ->
 
     assert version_of(champion) == "1"
     assert champion.challenger.current is None
-    assert champion.refused is None
-    assert champion.state().notes == (f"challenger version {broken} was refused (unreadable)",)
+    assert champion.rejection is None
+    assert champion.state().notes == (f"challenger version {broken} was rejected (unreadable)",)
 
 
-def test_a_challenger_whose_files_are_away_is_waited_for(shelf: Shelf) -> None:
+def test_challenger_with_missing_files_is_retried(shelf: Shelf) -> None:
     away: list[tuple[Path, bytes]] = []
 
     def remove(folder: Path) -> None:
@@ -182,7 +180,7 @@ def test_a_challenger_whose_files_are_away_is_waited_for(shelf: Shelf) -> None:
     assert champion.challenger.current.version == version
 
 
-def test_a_champion_that_is_taken_back_is_taken_back_in_the_registry(shelf: Shelf) -> None:
+def test_rollback_moves_the_alias_in_the_registry(shelf: Shelf) -> None:
     shelf.client.set_registered_model_alias(NAME, "previous", "1")
     shelf.promote("2")
     replicas = [ModelManager(shelf.settings()) for _ in range(2)]
@@ -197,7 +195,7 @@ def test_a_champion_that_is_taken_back_is_taken_back_in_the_registry(shelf: Shel
     assert replicas[0].fallback.current is None
 
 
-def test_only_the_champion_that_was_judged_is_taken_back(shelf: Shelf) -> None:
+def test_rollback_applies_to_the_evaluated_champion_only(shelf: Shelf) -> None:
     shelf.client.set_registered_model_alias(NAME, "previous", "1")
     shelf.promote("2")
     champion = ModelManager(shelf.settings())
@@ -213,7 +211,7 @@ def test_only_the_champion_that_was_judged_is_taken_back(shelf: Shelf) -> None:
     assert aliases(shelf.client, NAME) == {"champion": third, "previous": "1"}
 
 
-def test_a_version_that_is_served_by_its_number_is_not_taken_back(shelf: Shelf) -> None:
+def test_version_served_by_number_is_not_rolled_back(shelf: Shelf) -> None:
     shelf.client.set_registered_model_alias(NAME, "previous", "1")
     champion = ModelManager(shelf.settings(model=f"models:/{NAME}/2"))
     champion.refresh()

@@ -147,9 +147,9 @@ def test_every_series_that_is_known_starts_at_zero(published: Path, tmp_path: Pa
         fresh = server.client.get("/metrics").text
 
     known = [
-        *(f'heart_missing_measurements_total{{field="{name}"}}' for name in NAMES),
-        *(f'heart_out_of_training_range_total{{field="{name}"}}' for name in NAMES),
-        *(f'heart_champion_refusals_total{{kind="{kind}"}}' for kind in get_args(Kind)),
+        *(f'heart_missing_measurements_total{{feature="{name}"}}' for name in NAMES),
+        *(f'heart_out_of_training_range_total{{feature="{name}"}}' for name in NAMES),
+        *(f'heart_champion_rejections_total{{kind="{kind}"}}' for kind in get_args(Kind)),
         *(
             f'heart_feedback_total{{outcome="{outcome}",source="{source}"}}'
             for outcome in ("absence", "presence")
@@ -159,7 +159,7 @@ def test_every_series_that_is_known_starts_at_zero(published: Path, tmp_path: Pa
             f'heart_predictions_total{{model_version="1",prediction="{prediction}"}}'
             for prediction in ("absence", "presence")
         ),
-        "heart_requests_refused_total",
+        "heart_requests_rejected_total",
         "heart_erasures_total",
         "heart_log_failures_total",
         "heart_registry_failures_total",

@@ -16,7 +16,8 @@ import psycopg
 import pytest
 import uvicorn
 
-from heart.http.admission import LONG_BODIES
+import serve.server
+from heart.http.concurrency import LONG_BODIES
 from heart.http.limits import HttpLimits
 from serve.api.models import EXAMPLE
 from serve.app import create_app
@@ -90,7 +91,7 @@ def read_all_before(server: Server) -> None:
     ],
     ids=["another database", "no URL", "taken"],
 )
-def test_a_log_that_cannot_be_used_is_one_line(tmp_path: Path, url: str, reason: str) -> None:
+def test_unusable_log_ends_the_start_with_one_line(tmp_path: Path, url: str, reason: str) -> None:
     with opened(f"sqlite:///{tmp_path}/taken.db"):
         done = subprocess.run(
             SERVE, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60,
@@ -140,7 +141,7 @@ def test_an_address_that_is_taken_is_not_printed(tmp_path: Path) -> None:
 
 # In the suite other tests take the processor meanwhile.
 @pytest.mark.parametrize("within", [60, pytest.param(8, marks=pytest.mark.heavy)])
-def test_at_the_end_all_that_was_asked_is_answered(
+def test_requests_before_the_end_are_answered(
     start: Start, postgres: Postgres, within: int
 ) -> None:
     url = postgres.database()
@@ -182,7 +183,7 @@ def logged(url: str) -> set[str]:
         return set(log.last(10**9)["id"])
 
 
-def test_an_end_in_full_work_refuses_nobody(start: Start) -> None:
+def test_shutdown_under_load_rejects_no_request(start: Start) -> None:
     server = start().with_page()
     answers: list[Answer] = []
 
@@ -213,7 +214,7 @@ def test_an_end_in_full_work_refuses_nobody(start: Start) -> None:
 # Too much to do
 
 
-def test_what_is_too_much_is_refused_at_once_and_the_rest_answered(
+def test_overload_is_rejected_at_once_and_the_rest_answered(
     start: Start, postgres: Postgres
 ) -> None:
     url = postgres.database()
@@ -234,7 +235,7 @@ def test_what_is_too_much_is_refused_at_once_and_the_rest_answered(
     assert {found.headers["retry-after"] for found in refused} == {"1"}
     assert [found.status for found in answered] == [200] * 4
     assert [found.status_code for found in after] == [200] * 10
-    assert server.metric("heart_requests_refused_total") == 6
+    assert server.metric("heart_requests_rejected_total") == 6
     assert len(logged(url)) == 14
 
 
@@ -246,7 +247,7 @@ HALF_A_HEAD, HALF_A_BODY = PREDICT[:30], PREDICT[:-5]
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.heavy)])
-def test_slow_clients_are_in_nobodys_way(start: Start, count: int) -> None:
+def test_slow_clients_do_not_delay_others(start: Start, count: int) -> None:
     allow_files(count + 500)
     server = start(command=LIMITED, max_concurrent=4).with_page()
     server.client.post("/predict", json=EXAMPLE)
@@ -275,7 +276,7 @@ def allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
 
 
-def test_long_bodies_on_their_way_are_bounded_together(start: Start) -> None:
+def test_arriving_long_bodies_are_limited_together(start: Start) -> None:
     server = start(max_body_bytes=100_000)
     long = request("/predict/batch", "x" * 99_000)[:-1]
     refused = 'heart_requests_total{method="POST",route="/predict/batch",status="503"}'
@@ -289,7 +290,7 @@ def test_long_bodies_on_their_way_are_bounded_together(start: Start) -> None:
     until(lambda: server.client.post("/predict/batch", json="x" * 98_000).status_code == 422)
 
 
-def test_a_connection_on_which_no_request_comes_is_closed(tmp_path: Path) -> None:
+def test_connection_without_a_request_is_closed(tmp_path: Path) -> None:
     app = create_app(*parts(tmp_path), with_page=False)
     config = uvicorn.Config(app, port=0, log_level="warning")
 
@@ -316,7 +317,40 @@ def test_a_connection_on_which_no_request_comes_is_closed(tmp_path: Path) -> Non
     assert asyncio.run(asyncio.wait_for(story(), 20)) == [b"", b"", b""]
 
 
-def test_an_endless_request_head_is_refused(start: Start) -> None:
+def test_draining_server_answers_not_ready_and_closes_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve.server, "LEAVE_SECONDS", 60)
+    app = create_app(*parts(tmp_path), with_page=False)
+    server = DrainingServer(uvicorn.Config(app, port=0, log_level="warning"))
+
+    async def story() -> list[Answer]:
+        running = asyncio.create_task(server.serve())
+        await asyncio.to_thread(until, lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with connections(port, 2) as ((reader, writer), (other_reader, other_writer)):
+            writer.write(PREDICT)
+            answers = [await answer(reader)]
+            server.handle_exit(signal.SIGTERM, None)
+            writer.write(PREDICT)
+            answers.append(await answer(reader))
+            other_writer.write(request("/health/ready", None, "GET"))
+            answers.append(await answer(other_reader))
+            assert await reader.read() == b""
+        server.should_exit = True
+        # Without its signal, which `serve` would raise again.
+        server._captured_signals.clear()
+        await running
+        return answers
+
+    before, after, ready = asyncio.run(asyncio.wait_for(story(), 20))
+    assert [before.status, after.status, ready.status] == [200, 200, 503]
+    assert "connection" not in before.headers
+    assert [after.headers["connection"], ready.headers["connection"]] == ["close", "close"]
+    assert ready.json()["reasons"] == ["stopping"]
+
+
+def test_endless_request_head_is_rejected(start: Start) -> None:
     server = start()
     before = server.resident()
     with begun(server.port, PREDICT[:30]) as client:
@@ -329,7 +363,7 @@ def test_an_endless_request_head_is_refused(start: Start) -> None:
 
 
 @pytest.mark.parametrize("accepted", [False, True])
-def test_a_request_that_comes_with_the_end_is_answered(accepted: bool) -> None:
+def test_request_that_arrives_during_shutdown_is_answered(accepted: bool) -> None:
     client = socket.socket()
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
-from serve.api.models import EXAMPLE, MAX_BATCH
+from serve.api.models import EXAMPLE
 from serve.metrics import Metrics
 from serve.service import NoModel, Service
+from serve.settings import MAX_BATCH
 from tests.heart.predictions.logs import held, opened
 from tests.serve.small_service import Present, model, parts
 
@@ -27,7 +28,7 @@ def aged(*ages: float) -> list[dict[str, Any]]:
     return [{**EXAMPLE, "age": age} for age in ages]
 
 
-def test_requests_of_one_turn_are_one_commit_and_each_gets_its_own_answers(tmp_path: Path) -> None:
+def test_requests_of_one_turn_share_a_commit_and_get_their_own_predictions(tmp_path: Path) -> None:
     with opened(f"sqlite:///{tmp_path}/log.db") as log:
         service = a_service(tmp_path, log)
 
@@ -44,7 +45,7 @@ def test_requests_of_one_turn_are_one_commit_and_each_gets_its_own_answers(tmp_p
             assert (kept["age"], kept["probability"]) == (age, answer["probability"])
 
 
-def test_a_turn_that_cannot_be_answered_fails_for_each_of_it(tmp_path: Path) -> None:
+def test_failed_micro_batch_fails_for_each_request(tmp_path: Path) -> None:
     with opened(f"sqlite:///{tmp_path}/log.db") as log:
         service = a_service(tmp_path, log)
         assert isinstance(service.champion, Present)
@@ -61,7 +62,7 @@ def test_a_turn_that_cannot_be_answered_fails_for_each_of_it(tmp_path: Path) -> 
     assert refusals[0].retry_after == refusals[1].retry_after
 
 
-def test_of_large_batches_in_one_turn_only_those_are_refused_that_do_not_fit(
+def test_only_batches_beyond_the_queue_limit_are_rejected(
     tmp_path: Path,
 ) -> None:
     batch = aged(50) * MAX_BATCH
@@ -85,7 +86,7 @@ def test_of_large_batches_in_one_turn_only_those_are_refused_that_do_not_fit(
         assert log.count() == 2 * MAX_BATCH + 1
 
 
-def test_one_who_has_gone_does_not_take_the_answer_of_another(tmp_path: Path) -> None:
+def test_cancelled_request_does_not_shift_predictions(tmp_path: Path) -> None:
     async def impatient() -> Any:
         with held(log):
             gone = asyncio.create_task(service.predict(aged(40)))

@@ -15,8 +15,9 @@ from heart.predictions.log import LogUnavailable, PredictionLog, new_ids
 from heart.registry.model_version import Model
 from serve import shadow as shadow_module
 from serve.aliased_model import AliasedModel
-from serve.api.models import EXAMPLE, rows_of
+from serve.api.models import EXAMPLE
 from serve.app import create_app
+from serve.encoding import rows_of
 from serve.shadow import ShadowScorer
 from tests.heart.predictions.logs import held, opened, records, until
 from tests.heart.registry.registry_fixture import ROWS
@@ -48,13 +49,13 @@ def offered(
     return ids
 
 
-def test_every_row_is_scored_with_the_challenger_and_kept(log: PredictionLog) -> None:
+def test_every_row_is_scored_by_the_challenger_and_logged(log: PredictionLog) -> None:
     shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
     offered(shadow, log)
 
     shadow.process_batch()
 
-    found = shadow.compared(model())
+    found = shadow.compare(model())
     assert found is not None
     assert (found["version"], found["rows"]) == ("2", 40)
     # All of the champion's risks are 0.25 here.
@@ -63,16 +64,16 @@ def test_every_row_is_scored_with_the_challenger_and_kept(log: PredictionLog) ->
     assert (shadow.rows, shadow.dropped) == ({"2": 40}, 0)
 
 
-def test_without_a_challenger_nothing_is_kept(log: PredictionLog) -> None:
+def test_without_a_challenger_nothing_is_logged(log: PredictionLog) -> None:
     for challenger in (None, model()):  # the second is the version that answered
         shadow = ShadowScorer(rival(challenger), log)
         offered(shadow, log)
         shadow.process_batch()
-        assert (shadow.rows, shadow.dropped, len(shadow._waiting)) == ({}, 0, 0)
-    assert ShadowScorer(rival(None), log).compared(model()) is None
+        assert (shadow.rows, shadow.dropped, len(shadow._queue)) == ({}, 0, 0)
+    assert ShadowScorer(rival(None), log).compare(model()) is None
 
 
-def test_a_challenger_that_was_withdrawn_scores_no_more(log: PredictionLog) -> None:
+def test_cleared_challenger_scores_no_more(log: PredictionLog) -> None:
     challenger = rival(model(*CHALLENGER))
     shadow = ShadowScorer(challenger, log)
     offered(shadow, log)
@@ -80,21 +81,19 @@ def test_a_challenger_that_was_withdrawn_scores_no_more(log: PredictionLog) -> N
 
     shadow.process_batch()
 
-    assert (shadow.rows, len(shadow._waiting)) == ({}, 0)
+    assert (shadow.rows, len(shadow._queue)) == ({}, 0)
     assert shadow.dropped == 40
 
 
-def test_a_step_is_bounded_and_so_is_what_waits(
-    log: PredictionLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shadow_module, "WAITING_ROWS", 60)
+def test_step_and_queue_are_limited(log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow_module, "QUEUE_ROWS", 60)
     monkeypatch.setattr(shadow_module, "STEP_ROWS", 25)
     shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
 
     first, second = offered(shadow, log), offered(shadow, log)
     offered(shadow, log)
 
-    assert [key for key, _ in shadow._waiting] == [*first, *second[:20]]
+    assert [key for key, _ in shadow._queue] == [*first, *second[:20]]
     assert shadow.dropped == 60
     shadow.process_batch()
     assert shadow.rows == {"2": 25}
@@ -104,7 +103,7 @@ def test_a_step_is_bounded_and_so_is_what_waits(
     assert (shadow.rows, shadow.dropped) == ({"2": 60}, 60)
 
 
-def test_what_cannot_be_logged_is_counted(log: PredictionLog) -> None:
+def test_rows_that_cannot_be_logged_are_counted(log: PredictionLog) -> None:
     shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
     offered(shadow, log)
     log.close()
@@ -133,7 +132,7 @@ def strange(*risks: float) -> Model:
     return replace(model(*CHALLENGER), network=network)
 
 
-def test_what_is_no_probability_is_left_out_and_the_log_stays_up(log: PredictionLog) -> None:
+def test_invalid_probability_is_skipped_and_the_rest_logged(log: PredictionLog) -> None:
     shadow = ShadowScorer(rival(strange(0.5, float("nan"), 1.5, -0.1)), log)
     offered(shadow, log)
 
@@ -144,7 +143,7 @@ def test_what_is_no_probability_is_left_out_and_the_log_stays_up(log: Prediction
     assert log.stats.failures == 0
 
 
-def test_the_thread_outlives_a_challenger_that_fails(
+def test_thread_continues_after_an_error_of_a_challenger(
     log: PredictionLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shadow_module, "STEP_SECONDS", 0.005)
@@ -209,13 +208,13 @@ def test_the_service_compares_from_the_eleventh_patient_on(client: TestClient) -
     assert 'heart_shadow_disagreement_ratio{model_version="2"}' in text
 
 
-def test_both_are_scored_on_labelled_answers_from_the_eleventh_on(client: TestClient) -> None:
+def test_labeled_comparison_starts_at_the_eleventh_outcome(client: TestClient) -> None:
     answers = client.post("/predict/batch", json={"patients": patients(12)}).json()["predictions"]
     told(client, 12)
     for number, answer in enumerate(answers[:11]):
         found = client.get("/model").json()["challenger"]
         assert (found["labels"], found["champion_brier"]) == (number, None)
-        assert "heart_shadow_labelled" not in client.get("/metrics").text
+        assert "heart_shadow_labeled" not in client.get("/metrics").text
         outcome = "presence" if number % 3 else "absence"
         given = {"prediction_id": answer["prediction_id"], "outcome": outcome, "source": "registry"}
         client.post("/feedback", json=given)
@@ -227,15 +226,15 @@ def test_both_are_scored_on_labelled_answers_from_the_eleventh_on(client: TestCl
         assert found[f"{role}_brier"] == pytest.approx(((risks - sick) ** 2).mean(), abs=1e-6)
         assert found[f"{role}_accuracy"] == pytest.approx(((risks >= 0.5) == sick).mean())
         version = {"champion": "1", "challenger": "2"}[role]
-        line = f'heart_shadow_labelled_brier_ratio{{model_version="{version}"}} '
+        line = f'heart_shadow_labeled_brier_ratio{{model_version="{version}"}} '
         assert line in client.get("/metrics").text
 
 
-def test_series_of_a_challenger_start_at_nothing(client: TestClient) -> None:
+def test_series_of_a_challenger_start_at_zero(client: TestClient) -> None:
     assert 'heart_shadow_rows_total{model_version="2"} 0.0' in client.get("/metrics").text
 
 
-def test_no_answer_waits_for_the_challenger(
+def test_no_response_waits_for_the_challenger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shadow_module, "STEP_SECONDS", 0.005)
@@ -269,13 +268,13 @@ def test_a_prediction_that_is_erased_before_it_is_scored_leaves_no_shadow(
 
     shadow.process_batch()
 
-    found = shadow.compared(model())
+    found = shadow.compare(model())
     assert found is not None
     assert found["rows"] == 39
 
 
-def test_offering_waits_for_nobody(log: PredictionLog) -> None:
+def test_enqueue_never_waits(log: PredictionLog) -> None:
     shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
     with held(log):
         shadow.enqueue("1", new_ids(40), ROWS)
-    assert len(shadow._waiting) == 40
+    assert len(shadow._queue) == 40

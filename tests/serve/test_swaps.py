@@ -13,7 +13,7 @@ import pytest
 from heart.ml.onnx_export import predict
 from heart.registry.publishing import fictional_rows
 from heart.schema import decode
-from serve.api.models import rows_of
+from serve.encoding import rows_of
 from tests.heart.predictions.logs import until
 from tests.heart.registry.registry_fixture import NAME, Shelf
 from tests.serve.http import answer, request

@@ -14,9 +14,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
 
 from heart.http.access import authenticate, require_json, unavailable
-from heart.http.admission import ConcurrencyLimiter, Overloaded, whole_body
+from heart.http.concurrency import ConcurrencyLimiter, Overloaded
 from heart.http.hosts import AllowedHosts
 from heart.http.origin import SameOriginMiddleware
+from heart.http.request_body import read_body
+from heart.http.security_headers import SecurityHeadersMiddleware
 from monitoring.retraining.webhook.metrics import Metrics
 from monitoring.retraining.webhook.notification import Notification, signed, validation_failure
 from monitoring.retraining.webhook.retrainer import Retrainer
@@ -35,8 +37,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
 
     # No OpenAPI: the only client is Grafana, and docs/retraining.md lists the routes.
     app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
-    hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
-    app.add_middleware(SameOriginMiddleware, hosts=hosts, setting="HEART_RETRAIN_ALLOWED_HOSTS")
+    _add_middleware(app, settings)
     app.add_exception_handler(sqlite3.Error, _runs_unavailable)
     app.add_exception_handler(Overloaded, _overloaded)
 
@@ -74,10 +75,16 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
     return app
 
 
+def _add_middleware(app: FastAPI, settings: RetrainerSettings) -> None:
+    hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
+    app.add_middleware(SameOriginMiddleware, hosts=hosts, setting="HEART_RETRAIN_ALLOWED_HOSTS")
+    app.add_middleware(SecurityHeadersMiddleware)
+
+
 @asynccontextmanager
 async def _running(retrainer: Retrainer, admission: ConcurrencyLimiter) -> AsyncIterator[None]:
     """Enforce deadlines of clients while the receiver runs; at its end, stop the retraining."""
-    deadlines = asyncio.create_task(admission.patience.enforce())
+    deadlines = asyncio.create_task(admission.deadline.enforce())
     try:
         yield
     finally:
@@ -93,7 +100,7 @@ async def _notification(
     authenticate(request.scope, settings.token.get_secret_value())
     limit = settings.max_body_bytes
     with admission:
-        body = await whole_body(request.scope, request.receive, limit, admission)
+        body = await read_body(request.scope, request.receive, limit, admission)
     if not signed(request.scope, body, settings.secret.get_secret_value(), time.time()):
         raise HTTPException(
             401,

@@ -17,7 +17,7 @@ class Metrics:
         self.hooks = Counter(
             "heart_retrain_hooks",
             "Alerts received, by response",
-            ["answer"],
+            ["response"],
             registry=self.registry,
         )
         self.running = Gauge(

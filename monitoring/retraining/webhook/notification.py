@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from starlette.types import Scope
 
-from heart.http.admission import header
+from heart.http.messages import header
 
 # The names in the contact point `retraining`, in the lower case of ASGI.
 SIGNATURE = b"x-grafana-alerting-signature"

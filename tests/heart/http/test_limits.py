@@ -113,7 +113,7 @@ def test_a_client_that_sends_everything_first_can_read_the_refusal() -> None:
     run(scenario())
 
 
-def test_the_application_is_disconnected_when_a_body_is_refused() -> None:
+def test_the_application_is_disconnected_when_a_body_is_rejected() -> None:
     async def scenario() -> None:
         async with limited(head_bytes=20_000, linger_seconds=60) as running:
             reader, _ = await running.client(CHUNKED + b"1;" + b"y" * 100_000)
@@ -157,7 +157,7 @@ def test_earlier_requests_are_answered_before_the_connection_closes() -> None:
             reader, writer = await running.client(get("/held") + GET)
             await until(lambda: running.app.started)
             writer.write(b"a: b\r\n" * 10_000)
-            await until(lambda: running.connections[0]._refused)
+            await until(lambda: running.connections[0]._rejected)
             running.app.released.set()
             assert (await answer(reader)).body == b"held"
             assert await read_all(reader) == b""
@@ -244,7 +244,7 @@ def test_only_the_first_of_many_pipelined_requests_are_answered() -> None:
             await until(lambda: running.app.started)
             queue = running.connections[0].pipeline
             writer.write(WHOLE * 50_000)
-            await until(lambda: running.connections[0]._refused)
+            await until(lambda: running.connections[0]._rejected)
             assert len(queue) == 4
             running.app.released.set()
             assert (await read_all(reader)).count(b"200 OK") == 5

@@ -10,7 +10,8 @@ from fastapi import FastAPI, Response
 from fastapi.testclient import TestClient
 
 from heart.http.hosts import AllowedHosts
-from heart.http.origin import SECURITY_HEADERS, SameOriginMiddleware
+from heart.http.origin import SameOriginMiddleware
+from heart.http.security_headers import SECURITY_HEADERS, SecurityHeadersMiddleware
 from serve.api.models import EXAMPLE
 from serve.app import create_app
 from tests.serve.small_service import parts
@@ -54,6 +55,7 @@ def small_app(**hosts: Any) -> FastAPI:
     app.add_middleware(
         SameOriginMiddleware, hosts=AllowedHosts(**hosts), setting="HEART_ALLOWED_HOSTS"
     )
+    app.add_middleware(SecurityHeadersMiddleware)
 
     @app.post("/echo")
     @app.get("/logout")
@@ -250,10 +252,10 @@ def test_rejected_requests_are_counted(client: TestClient) -> None:
 
     text = client.get("/metrics").text
 
-    assert 'heart_requests_total{method="GET",route="refused",status="421"} 1.0' in text
-    assert 'heart_requests_total{method="POST",route="refused",status="403"} 1.0' in text
-    assert 'heart_requests_total{method="other",route="refused",status="403"} 1.0' in text
-    assert "heart_requests_refused_total 0.0" in text  # those are for load
+    assert 'heart_requests_total{method="GET",route="rejected",status="421"} 1.0' in text
+    assert 'heart_requests_total{method="POST",route="rejected",status="403"} 1.0' in text
+    assert 'heart_requests_total{method="other",route="rejected",status="403"} 1.0' in text
+    assert "heart_requests_rejected_total 0.0" in text  # those are for load
     assert "CANARY" not in text
 
 
@@ -261,7 +263,7 @@ def test_rejected_requests_are_counted(client: TestClient) -> None:
 
 
 def test_every_answer_has_the_security_headers_and_no_cors(client: TestClient) -> None:
-    admission = client.app.state.admission  # type: ignore[attr-defined]
+    admission = client.app.state.limiter  # type: ignore[attr-defined]
     admission.active = admission.limit
     overload = client.post("/predict", json=EXAMPLE, headers=OWN)
     admission.active = 0

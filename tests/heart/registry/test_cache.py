@@ -48,17 +48,17 @@ def test_a_restart_without_the_registry_serves_the_last_good_version(
     )
     np.testing.assert_array_equal(model.predict(ROWS), expected)
     until(lambda: champion.registry_failures)
-    assert not champion.looked
+    assert not champion.polled
     assert not champion.state().reasons
     served, down = champion.state().notes
     assert served == "version 1 is served from the local cache"
-    assert down.startswith("the registry has given no model since ")
+    assert down.startswith("the registry has been unavailable since ")
 
     cached.away.rename(cached.database)
 
     until(lambda: not serving(champion).from_cache)
     until(lambda: not champion.state().notes)
-    until(lambda: champion.looked)
+    until(lambda: champion.polled)
     assert champion.reloads == 1
 
 
@@ -136,14 +136,14 @@ def test_a_damaged_cache_is_not_served_but_downloaded_again(
     champion = started(ModelManager(cached.settings()))
 
     assert champion.current is None
-    assert champion.refusals == {"hash": 1}
-    assert "version in the cache was refused (hash)" in champion.state().reasons[1:]
+    assert champion.rejections == {"hash": 1}
+    assert "version in the cache was rejected (hash)" in champion.state().reasons[1:]
 
     cached.away.rename(cached.database)
 
     until(lambda: champion.state() == State((), ()))
     assert version_of(champion) == "1"
-    assert champion.refusals == {"hash": 1}
+    assert champion.rejections == {"hash": 1}
     assert version_of(started(ModelManager(cached.settings()))) == "1"
 
 
@@ -194,7 +194,7 @@ def test_a_changed_threshold_is_not_served(
     champion = started(ModelManager(cached.settings()))
 
     assert champion.current is None
-    assert champion.refusals == {"hash": 1}
+    assert champion.rejections == {"hash": 1}
     cached.away.rename(cached.database)
     until(lambda: champion.current is not None)
     assert serving(champion).threshold == 0.4
@@ -220,7 +220,7 @@ def test_a_changed_threshold_with_new_sums_is_served_only_until_the_registry_ans
     champion.refresh()
 
     assert serving(champion).threshold == 0.4
-    assert champion.refusals == {"hash": 1}
+    assert champion.rejections == {"hash": 1}
 
 
 def test_a_version_in_the_folder_of_another_is_not_served(shelf: Shelf) -> None:
@@ -245,7 +245,7 @@ def test_an_invalid_pointer_is_ignored(
     champion = started(ModelManager(cached.settings()))
 
     assert champion.current is None
-    assert not champion.refusals
+    assert not champion.rejections
 
 
 def test_a_model_of_another_schema_in_the_cache_is_not_served(
@@ -259,7 +259,7 @@ def test_a_model_of_another_schema_in_the_cache_is_not_served(
     champion = started(ModelManager(cached.settings()))
 
     assert champion.current is None
-    assert champion.refusals == {"schema": 1}
+    assert champion.rejections == {"schema": 1}
 
 
 def test_the_cache_deletes_folders_that_are_no_longer_needed(shelf: Shelf) -> None:

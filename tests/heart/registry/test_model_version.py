@@ -188,12 +188,12 @@ def test_a_broken_challenger_is_never_served(
 
     assert not champion.refresh()
     assert champion.current is good
-    assert champion.refusals == {kind: 1}
-    assert events[1:] == [("refused", kind)]
+    assert champion.rejections == {kind: 1}
+    assert events[1:] == [("rejected", kind)]
     assert not champion.state().reasons
-    assert champion.state().notes == (f"version {version} was refused ({kind})",)
-    assert champion.refused is not None
-    assert champion.refused.reason in caplog.text
+    assert champion.state().notes == (f"version {version} was rejected ({kind})",)
+    assert champion.rejection is not None
+    assert champion.rejection.reason in caplog.text
     assert len(list((shelf.folder / "cache" / NAME).iterdir())) == 1
 
 
@@ -206,7 +206,7 @@ def test_a_version_without_a_hash_is_not_even_downloaded(shelf: Shelf) -> None:
 
     assert not champion.refresh()
 
-    assert champion.refusals == {"hash": 1}
+    assert champion.rejections == {"hash": 1}
     assert champion.registry_failures == 0
 
 
@@ -219,9 +219,9 @@ def test_a_version_without_a_valid_threshold_is_rejected(
 
     assert not champion.refresh()
 
-    assert champion.refused is not None
-    assert champion.refused.kind == "unreadable"
-    assert "threshold" in champion.refused.reason
+    assert champion.rejection is not None
+    assert champion.rejection.kind == "unreadable"
+    assert "threshold" in champion.rejection.reason
 
 
 @pytest.mark.parametrize("evaluate", ["{", "[]"])
@@ -231,10 +231,10 @@ def test_a_challenger_with_invalid_figures_is_rejected(shelf: Shelf, evaluate: s
 
     assert not champion.refresh()
 
-    assert champion.refusals == {"unreadable": 1}
+    assert champion.rejections == {"unreadable": 1}
     assert champion.state().reasons == (
         "no model is loaded yet",
-        "version 3 was refused (unreadable)",
+        "version 3 was rejected (unreadable)",
     )
 
 
@@ -253,7 +253,7 @@ def test_a_file_that_is_too_large_is_not_even_downloaded(
 
     assert not champion.refresh()
 
-    assert champion.refusals == {"size": 1}
+    assert champion.rejections == {"size": 1}
 
 
 def test_a_rejected_version_is_tried_again_only_after_a_move_of_the_alias_or_on_request(
@@ -265,17 +265,17 @@ def test_a_rejected_version_is_tried_again_only_after_a_move_of_the_alias_or_on_
 
     for _ in range(3):
         champion.refresh()
-    assert champion.refusals == {"hash": 1}
+    assert champion.rejections == {"hash": 1}
 
-    champion.refresh(retry_refused=True)
-    assert champion.refusals == {"hash": 2}
+    champion.refresh(retry_rejected=True)
+    assert champion.rejections == {"hash": 2}
 
     shelf.promote("1")
     champion.refresh()
-    assert champion.refused is None
+    assert champion.rejection is None
     shelf.promote(broken)
     champion.refresh()
-    assert champion.refusals == {"hash": 3}
+    assert champion.rejections == {"hash": 3}
 
     shelf.promote("2")
     assert champion.refresh()
@@ -330,4 +330,4 @@ def test_a_version_with_a_broken_drift_baseline_is_rejected(
 
     assert not champion.refresh()
     assert champion.current is good
-    assert champion.refusals == {kind: 1}
+    assert champion.rejections == {kind: 1}

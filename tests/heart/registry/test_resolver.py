@@ -44,7 +44,7 @@ def test_the_service_waits_for_a_version_that_the_registry_lacks(shelf: Shelf, m
     assert champion.registry_failures == 1
     reason, note = champion.state().reasons
     assert reason == "no model is loaded yet"
-    assert note.startswith("the registry has given no model since 20")
+    assert note.startswith("the registry has been unavailable since 20")
 
 
 def test_the_service_waits_for_missing_files(shelf: Shelf) -> None:
@@ -58,7 +58,7 @@ def test_the_service_waits_for_missing_files(shelf: Shelf) -> None:
     version = shelf.set_challenger(remove)
     champion = ModelManager(shelf.settings())
     assert not champion.refresh()
-    assert (champion.registry_failures, champion.refusals) == (1, {})
+    assert (champion.registry_failures, champion.rejections) == (1, {})
 
     away[0][0].write_bytes(away[0][1])
 
@@ -80,7 +80,7 @@ def test_without_the_registry_the_champion_is_served(shelf: Shelf) -> None:
     assert events[1:] == [("registry_failed", "")] * 2
     since = champion.registry_down_since
     assert since is not None
-    note = f"the registry has given no model since {since:%Y-%m-%dT%H:%M:%SZ}"
+    note = f"the registry has been unavailable since {since:%Y-%m-%dT%H:%M:%SZ}"
     assert champion.state() == State((), (note,))
     assert not shelf.database.exists(), "the service must not create a registry"
 

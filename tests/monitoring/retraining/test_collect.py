@@ -249,7 +249,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEART_LOG_URI", "sqlite:///log.db")
 
-    with pytest.raises(SystemExit, match="HEART_LOG_URI is no setting"):
+    with pytest.raises(SystemExit, match="HEART_LOG_URI is not a setting"):
         collect.main()
 
 

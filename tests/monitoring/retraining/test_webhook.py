@@ -105,7 +105,7 @@ def test_an_alert_starts_a_retraining_whose_end_is_recorded(
     (text,) = started(tmp_path)
     assert text.splitlines()[:2] == ["--trigger", run["trigger"]]
     assert metric(client, 'heart_retrain_runs_total{result="done"}') == 1
-    assert metric(client, 'heart_retrain_hooks_total{answer="started"}') == 1
+    assert metric(client, 'heart_retrain_hooks_total{response="started"}') == 1
     last = 'heart_retrain_last_run_timestamp_seconds{result="done"}'
     assert before <= metric(client, last) <= time.time()
 
@@ -114,7 +114,7 @@ def test_before_any_alert_all_series_are_zero(client: TestClient) -> None:
     for result in ("done", "waiting", "failed", "timed_out", "stopped"):
         assert metric(client, f'heart_retrain_runs_total{{result="{result}"}}') == 0
     for answer in ("started", "seen", "running", "cooling_down", "ignored", "rejected"):
-        assert metric(client, f'heart_retrain_hooks_total{{answer="{answer}"}}') == 0
+        assert metric(client, f'heart_retrain_hooks_total{{response="{answer}"}}') == 0
     assert metric(client, "heart_retrain_running") == 0
     assert client.get("/health/live").json() == {"status": "live"}
     assert status(client) == {"running": False, "cooldown_seconds_left": 0, "runs": []}
@@ -380,7 +380,7 @@ def test_a_request_without_valid_token_or_signature_is_rejected(
 
     assert started(tmp_path) == []
     assert status(client)["runs"] == []
-    assert metric(client, 'heart_retrain_hooks_total{answer="rejected"}') == 1
+    assert metric(client, 'heart_retrain_hooks_total{response="rejected"}') == 1
 
 
 @pytest.mark.parametrize("timestamp", ["", "now", "-1", "1e9", "12.5", " 12", "9" * 12, "9" * 5000])
@@ -515,7 +515,7 @@ def test_without_a_writable_history_nothing_starts(receiver: Receiver, tmp_path:
 
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "60"
-    assert metric(client, 'heart_retrain_hooks_total{answer="unavailable"}') == 1
+    assert metric(client, 'heart_retrain_hooks_total{response="unavailable"}') == 1
     assert started(tmp_path) == []
 
 
@@ -571,7 +571,7 @@ def test_the_receiver_imports_nothing_of_the_service() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
 
-    assert {"fastapi", "heart.http.admission"} <= set(loaded)
+    assert {"fastapi", "heart.http.concurrency"} <= set(loaded)
     heavy = {
         "sqlalchemy",
         "onnxruntime",

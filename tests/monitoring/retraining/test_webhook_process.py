@@ -201,7 +201,7 @@ def rejection(folder: Path, **settings: str) -> str:
 
 def test_without_its_secrets_it_does_not_listen(tmp_path: Path) -> None:
     assert rejection(tmp_path, HEART_RETRAIN_TOKEN="too-short") == (
-        "error: the settings do not fit:\n"
+        "error: invalid settings:\n"
         "HEART_RETRAIN_TOKEN: expected at least 16 ASCII characters without spaces\n"
         "HEART_RETRAIN_SECRET: Field required\n"
     )

@@ -58,7 +58,7 @@ def test_a_misspelled_setting_is_rejected_with_the_known_ones(
     monkeypatch.setenv("HEART_RETRAIN_PROT", "82")
 
     assert rejection().startswith(
-        "HEART_RETRAIN_PROT is no setting; there are HEART_RETRAIN_TOKEN, HEART_RETRAIN_SECRET, "
+        "HEART_RETRAIN_PROT is not a setting: expected one of HEART_RETRAIN_TOKEN, HEART_RETRAIN_SECRET, "
     )
 
 

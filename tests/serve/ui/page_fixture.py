@@ -18,10 +18,9 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from heart.http.admission import AdmissionControlMiddleware, ConcurrencyLimiter
+from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.hosts import AllowedHosts
 from heart.http.limits import LimitedServer
-from heart.http.origin import SameOriginMiddleware
 from heart.locale.language import Language
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.onnx_export import export, export_error
@@ -32,6 +31,7 @@ from heart.registry.onnx_model import OnnxModel
 from heart.schema import MEASUREMENTS, fingerprint
 from serve.aliased_model import AliasedModel
 from serve.metrics import Metrics
+from serve.middleware.stack import add_middleware
 from serve.model_manager import State
 from serve.service import Service
 from serve.settings import Settings
@@ -136,7 +136,7 @@ class OneModel:
 def a_service(folder: Path, champion: OneModel | None = None) -> Iterator[Service]:
     """A service with a prediction log of its own."""
     metrics = Metrics()
-    log = PredictionLog(f"sqlite:///{folder}/log.db", on_commit=metrics.committed)
+    log = PredictionLog(f"sqlite:///{folder}/log.db", on_commit=metrics.observe_commit)
     log.start()
     try:
         yield Service(champion or OneModel(), log, metrics)  # type: ignore[arg-type]
@@ -156,11 +156,9 @@ def an_app(service: Service, **settings: Any) -> tuple[FastAPI, LazyPage]:
             await page.stop()
 
     app = FastAPI(lifespan=lifespan)
-    admission = ConcurrencyLimiter(128, 10**6)
-    app.add_middleware(AdmissionControlMiddleware, admission=admission, metrics=service.metrics)
-    hosts = AllowedHosts(["testserver"])
-    app.add_middleware(SameOriginMiddleware, hosts=hosts, setting="HEART_ALLOWED_HOSTS")
-    page = mount(app, service, Settings(**{"_env_file": None, **settings}), admission)
+    limiter = ConcurrencyLimiter(128, 10**6)
+    add_middleware(app, AllowedHosts(["testserver"]), limiter, service.metrics)
+    page = mount(app, service, Settings(**{"_env_file": None, **settings}), limiter)
     return app, page
 
 

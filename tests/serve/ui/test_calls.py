@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from heart.http.admission import NO_TELEMETRY
+from serve.middleware.instrumentation import NO_TELEMETRY
 from serve.ui.calls import CALL, CallFilter, is_allowed
 from tests.serve.ui.page_fixture import GradioPage
 

@@ -80,5 +80,5 @@ def test_the_answer_has_all_that_the_assessment_has() -> None:
     # Whoever adds a field decides here whether it is shown.
     assert {field.name for field in fields(Assessment)} == {
         "patient", "threshold", "risk", "low", "high", "average", "start",
-        "contributions", "could_be", "warnings",
+        "contributions", "risk_ranges", "warnings",
     }  # fmt: skip

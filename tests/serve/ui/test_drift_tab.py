@@ -23,7 +23,7 @@ from heart.web.drift import (
     largest_change,
 )
 from monitoring.monitor import DriftMonitor
-from serve.api.models import rows_of
+from serve.encoding import rows_of
 from serve.service import Service
 from serve.ui.callbacks import Callbacks
 from tests.heart.drift.snapshots import (

@@ -16,7 +16,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from heart.http.admission import ConcurrencyLimiter
+from heart.http.concurrency import ConcurrencyLimiter
 from heart.locale.language import translate
 from serve.service import Service
 from serve.ui import LazyPage

@@ -10,7 +10,7 @@ import pytest
 
 from heart.locale.language import translate
 from heart.schema import NAMES
-from serve.api.models import MAX_BATCH
+from serve.settings import MAX_BATCH
 from serve.ui.scores import scored_html, table_problems_html
 from serve.ui.table import read_form, read_table, scored_csv
 from tests.heart.spreadsheet_reader import FORMULAS, NO_FORMULAS, formulas

@@ -1,0 +1,66 @@
+"""Reading the body of a request within limits of length, time and memory."""
+
+from fastapi import HTTPException
+from starlette.types import Message, Receive, Scope
+
+from heart.http.concurrency import ConcurrencyLimiter, Overloaded
+from heart.http.messages import SAFE_METHODS, header
+
+
+async def read_body(
+    scope: Scope, receive: Receive, max_bytes: int, limiter: ConcurrencyLimiter
+) -> bytes:
+    """The body of a request, which holds no concurrency slot while its body arrives.
+
+    Raises 413 if it is too long, 408 if it is not complete in time, and Overloaded.
+    """
+    length = header(scope, b"content-length")
+    if length.isdigit() and int(length) > max_bytes:
+        raise _too_long(max_bytes)
+    has_slot = scope["method"] not in SAFE_METHODS
+    limiter.active -= has_slot
+    try:
+        with limiter.deadline:
+            body = await _read(receive, max_bytes, limiter)
+    except TimeoutError:
+        seconds = limiter.deadline.seconds
+        raise HTTPException(
+            408, f"the request body was not complete within {seconds:g} s"
+        ) from None
+    finally:
+        limiter.active += has_slot
+    if has_slot and limiter.active > limiter.limit:
+        raise Overloaded
+    return body
+
+
+async def _read(receive: Receive, max_bytes: int, limiter: ConcurrencyLimiter) -> bytes:
+    chunks, length, more = [], 0, True
+    try:
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise HTTPException(400, "the client disconnected")
+            chunks.append(message.get("body", b""))
+            more = message.get("more_body", False)
+            length += len(chunks[-1])
+            limiter.hold(len(chunks[-1]), length)
+            if length > max_bytes:
+                raise _too_long(max_bytes)
+    finally:
+        limiter.release(length)
+    return b"".join(chunks)
+
+
+def _too_long(max_bytes: int) -> HTTPException:
+    return HTTPException(413, f"the request body is longer than {max_bytes} bytes")
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that returns a body once more, for an application that reads it itself."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive_again() -> Message:
+        return next(messages, None) or await receive()
+
+    return receive_again

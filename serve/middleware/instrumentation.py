@@ -1,0 +1,58 @@
+"""Instrumentation: every response is timed and counted, every unexpected error is logged without its message."""
+
+import logging
+import time
+
+from fastapi.telemetry import TelemetryConfig
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from heart.http.messages import error_body, send_json
+from heart.log_format import describe
+from serve.metrics import Metrics
+
+# OpenTelemetry would record rejected values, and they describe patients.
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+INTERNAL_ERROR = error_body("internal server error")
+PAGE_ROUTE = "page"  # of requests that no route of the API matches
+
+logger = logging.getLogger(__name__)
+
+
+class InstrumentationMiddleware:
+    """Times and counts responses; turns an exception that nothing handles into a 500.
+
+    It catches such exceptions itself since Starlette and uvicorn would log their messages.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 0
+
+        async def send_observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_observed)
+        except Exception as error:  # noqa: BLE001  # whatever it is, its message must not be logged
+            report_error(error)
+            if not status:
+                await send_json(send_observed, 500, INTERNAL_ERROR)
+        finally:
+            # The route's template, never the path: a client may put anything into a path.
+            route = getattr(scope.get("route"), "path", PAGE_ROUTE)
+            seconds = time.perf_counter() - start
+            self.metrics.observe_response(scope["method"], route, status or 500, seconds)
+
+
+def report_error(error: Exception) -> None:
+    """Log the type and place of an error. Its message may quote a patient's data."""
+    logger.error("A request failed\n%s", describe(error))

@@ -20,7 +20,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-heavy test-stack docs docs-serve docs-linkcheck backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro collect register retrain promote rollback challenger serve score test test-integration test-heavy test-stack docs docs-serve docs-linkcheck backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -92,13 +92,17 @@ drift-report: .venv/serve ## write the drift of the last patients to reports/dri
 demo: .venv/pipeline .venv/serve ## the whole loop in some minutes: pipeline, drift, alert, retraining, promotion, rollback
 	@python -m examples.demo
 
-test: .venv/dev ## format, lint, import rules, strict types, generated files and tests: all that must pass
+test: .venv/dev ## format, lint, import rules, strict types, generated files and the fast tests
 	ruff format --check .
 	ruff check .
 	lint-imports
 	mypy
 	python -m docs.generate --check
-	pytest -n 2 -m "not heavy and not stack"
+	pytest -n 2
+
+# A file's tests run in one process, so that it starts its servers once.
+test-integration: .venv/dev ## the tests with real databases, browsers, servers and pipelines
+	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "integration and not heavy and not stack"
 
 test-heavy: .venv/dev .venv/spark ## the tests that take longer
 	pytest -m heavy

@@ -26,6 +26,8 @@ from tests.heart.registry.registry_fixture import fill
 pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.drift"]
 
 ROOT = Path(__file__).parents[1]
+# Fixtures that start a real system: a test that needs one of them, even indirectly, is an integration test.
+INTEGRATION_FIXTURES = frozenset({"browser", "nginx", "postgres", "small_pipeline"})
 Require = Callable[[str | Path | None, str], Path]
 
 # A generator of one epoch, a small number of rows and one kind of model: every stage takes seconds.
@@ -43,6 +45,13 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "evaluate": {"bootstrap": 50},
     "register": {"bootstrap": 50},
 }
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if INTEGRATION_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +91,10 @@ def require() -> Require:
 
 @pytest.fixture(scope="session")
 def command(environment: dict[str, str]) -> Callable[..., Any]:
-    """Run a program in a folder and check its exit code, unless `code` is None."""
+    """Run a program in a folder and check its exit code, unless `code` is None.
+
+    The timeout only ends what hangs: on a busy machine a pipeline takes many minutes.
+    """
 
     def run(
         line: str | list[str], folder: Path, code: int | None = 0, **settings: str
@@ -90,7 +102,7 @@ def command(environment: dict[str, str]) -> Callable[..., Any]:
         done = subprocess.run(
             line.split() if isinstance(line, str) else line,
             cwd=folder, env=environment | settings, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800,
         )  # fmt: skip
         assert code in (None, done.returncode), f"{line}: {done.returncode}\n{done.stdout}"
         return done

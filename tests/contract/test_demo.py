@@ -39,6 +39,7 @@ def demo(tmp_path: Path, command: Callable[..., Any]) -> Callable[..., str]:
     return run
 
 
+@pytest.mark.integration
 def test_the_demo_ends_with_a_better_champion_and_a_rollback(
     demo: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -80,6 +81,7 @@ def test_an_unknown_parameter_is_rejected(name: str, value: str, reason: str) ->
         change({"train": {"seed": 0}}, name, value)
 
 
+@pytest.mark.integration
 def test_an_invalid_parameter_is_rejected_before_the_demo_starts(
     demo: Callable[..., str], tmp_path: Path
 ) -> None:

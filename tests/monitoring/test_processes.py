@@ -18,6 +18,7 @@ from tests.monitoring.stack import served, until
 from tests.processes import free_port
 
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.xdist_group("processes"),
     pytest.mark.filterwarnings("ignore:::mlflow"),
 ]

@@ -18,6 +18,8 @@ from serve.api.models import EXAMPLE
 from tests.heart.predictions.logs import until
 from tests.serve.server_process import Server, served
 
+pytestmark = pytest.mark.integration
+
 JSON = {"content-type": "application/json"}
 TOKEN = "a-token-of-some-length"
 

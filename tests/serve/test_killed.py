@@ -9,8 +9,11 @@ import pytest
 
 from serve.api.models import EXAMPLE
 from tests.heart.predictions.logs import opened, sound, until
+from tests.processes import queued_seconds
 from tests.serve.http import answer, request
 from tests.serve.server_process import Server, served
+
+pytestmark = pytest.mark.integration
 
 CLIENTS = 32
 PREDICT = request("/predict", EXAMPLE)
@@ -49,8 +52,9 @@ def test_a_killed_service_has_kept_all_that_it_answered(
     for turn in range(rounds):
         started = time.monotonic()
         with served(tmp_path, registry, log_url=url) as server:
-            if turn and rounds > 2:  # elsewhere the machine is busy with other tests
-                assert time.monotonic() - started < 5
+            if turn:
+                # Other processes may keep it from a processor meanwhile: that is not its time.
+                assert time.monotonic() - started - queued_seconds(server.process.pid) < 5
             answers = asyncio.run(acknowledged(server, chance.uniform(0, 0.5)))
         with opened(url) as log:
             found = log.last(10**9)["id"]

@@ -20,6 +20,8 @@ from serve.api.models import EXAMPLE
 from tests.conftest import Require
 from tests.serve.server_process import Server, served
 
+pytestmark = pytest.mark.integration
+
 # Values that nothing else has, of a patient that is valid and of several that are not.
 CANARY = {**EXAMPLE, "cholesterol": 647, "resting_bp": 251, "st_depression": 7.123456}
 WRONG = {**CANARY, "sex": "canary_sex", "max_heart_rate": 99123, "canary_field": "canary_text"}

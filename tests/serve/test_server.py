@@ -27,6 +27,8 @@ from tests.serve.http import Answer, answer, begun, request
 from tests.serve.server_process import SERVE, Server, own_environment, served
 from tests.serve.small_service import parts
 
+pytestmark = pytest.mark.integration
+
 PREDICT = request("/predict", EXAMPLE)
 Start = Callable[..., Server]
 

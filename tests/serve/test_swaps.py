@@ -19,7 +19,7 @@ from tests.heart.registry.registry_fixture import NAME, Shelf
 from tests.serve.http import answer, request
 from tests.serve.server_process import served
 
-pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore:::mlflow")]
 
 CLIENTS, PER_SECOND = 16, 500
 NUMBERS = ("age", "resting_bp", "cholesterol", "max_heart_rate", "st_depression", "major_vessels")

@@ -182,6 +182,7 @@ def run(space: Path, folder: Path, path: str, port: int) -> subprocess.Completed
     )  # fmt: skip
 
 
+@pytest.mark.integration
 def test_it_runs_alone_as_its_user_and_answers_as_the_registered_model(
     space: Path, registered: bytes, environment: dict[str, str]
 ) -> None:

@@ -67,6 +67,7 @@ def test_a_generator_repeats_itself_and_tells_every_step(model: str) -> None:
     assert len(ticks) == 2 * steps(60, options(model=model))
 
 
+@pytest.mark.integration
 def test_workers_end_when_the_stage_is_killed(tmp_path: Path) -> None:
     table(600).to_csv(tmp_path / "train.csv", index=False)
     script = (

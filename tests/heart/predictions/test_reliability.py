@@ -79,6 +79,7 @@ def check(url: str, acknowledged: list[list[str]]) -> None:
     sound(url)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.heavy)])
 def test_a_killed_writer_loses_nothing_that_it_acknowledged(
     url: str, tmp_path: Path, rounds: int
@@ -106,7 +107,14 @@ class Outage:
     end: Callable[[], None]
 
 
-@pytest.fixture(params=["file moved", "folder moved", "server stopped", "server crashed"])
+@pytest.fixture(
+    params=[
+        "file moved",
+        "folder moved",
+        pytest.param("server stopped", marks=pytest.mark.integration),
+        pytest.param("server crashed", marks=pytest.mark.integration),
+    ]
+)
 def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
     if request.param.startswith("server"):
         server: Postgres = request.getfixturevalue("postgres")
@@ -370,6 +378,7 @@ def _fill(log: PredictionLog, acknowledged: list[str], rows: int) -> None:
         acknowledged += [record.id for record in batch]
 
 
+@pytest.mark.integration
 def test_a_full_disk_of_postgresql_is_an_outage_until_there_is_space(
     require: Require,
 ) -> None:

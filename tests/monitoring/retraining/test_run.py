@@ -165,6 +165,7 @@ HOLD = (
 )
 
 
+@pytest.mark.integration
 def test_the_lock_of_a_dead_process_is_taken_over_with_its_note(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD], cwd=tmp_path, stdout=subprocess.PIPE,
@@ -201,6 +202,7 @@ START = HOLD.replace(
 )
 
 
+@pytest.mark.integration
 def test_the_lock_of_a_dead_holder_is_held_until_its_commands_have_ended(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", START], cwd=tmp_path, stdout=subprocess.PIPE,
@@ -235,6 +237,7 @@ def test_a_lock_file_without_a_valid_note_can_be_locked(tmp_path: Path, content:
 # Supervised commands
 
 
+@pytest.mark.integration
 def test_all_started_processes_end_with_their_owner(tmp_path: Path) -> None:
     owner = subprocess.Popen(
         [sys.executable, "-c", "from monitoring.retraining import supervised; supervised.run('sh', '-c', 'sleep 99; :')"],

@@ -34,6 +34,8 @@ from tests.monitoring.retraining.webhook import (
 from tests.monitoring.stack import until
 from tests.processes import free_port
 
+pytestmark = pytest.mark.integration
+
 
 class Receiver:
     """A process, started and stopped by a test; its folder stays."""

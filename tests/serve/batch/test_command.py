@@ -1,9 +1,9 @@
 """`python -m serve.batch` as people call it."""
 
 import os
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +163,25 @@ def test_what_does_not_fit_is_said_in_a_line(arguments: list[str], reason: str) 
         main(arguments)
 
 
+# The command, which is killed while it works on a part, as soon as 20 others are done.
+KILLED = """
+import os, signal
+from serve.batch import __main__ as command, local
+
+run = local.run
+
+def killed(job, parts, threads):
+    for done, _ in enumerate(run(job, parts, threads), 1):
+        if done == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield 1
+
+local.run = killed
+command.main()
+"""
+
+
+@pytest.mark.integration
 @pytest.mark.usefixtures("registry")
 def test_a_killed_run_goes_on_and_does_no_part_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -173,13 +192,11 @@ def test_a_killed_run_goes_on_and_does_no_part_twice(
     out, unfinished = tmp_path / "out", tmp_path / "out.unfinished"
     arguments = [str(tmp_path / "in"), str(out), "--threads", "1"]
 
-    line = [sys.executable, "-m", "serve.batch", *arguments]
-    with subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(ROOT)}) as killed:
-        while len(list(unfinished.glob("_work/done-*"))) < 20:
-            assert killed.poll() is None
-            time.sleep(0.001)
-        killed.kill()
-        killed.wait()  # until then it goes on
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not out.exists()
     records = [path.stem.removeprefix("done-") for path in unfinished.glob("_work/done-*.json")]
     done = {f"part-{number}.parquet" for number in records}

@@ -26,6 +26,14 @@ def seconds(pid: int) -> float:
     return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK") if stat else 0.0
 
 
+def command_line(pid: int) -> str:
+    """Its command and arguments, apart by spaces; nothing if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
 def queued_seconds(pid: int) -> float:
     """How long its main thread was ready to run and waited for a processor: the load of the machine."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from heart.schema import MEASUREMENTS, NAMES
 from stages.params import SECTIONS
 from tests.conftest import copied
 from tests.heart.predictions.logs import opened, until
-from tests.processes import alive, children
+from tests.processes import alive, children, command_line, seconds
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
@@ -119,6 +118,12 @@ def test_shuffled_outcomes_are_rejected(
     assert aliases(client) == {"champion": 1}
 
 
+def works(retraining: int, stage: str) -> bool:
+    """Whether a stage is past its imports."""
+    process = [pid for pid in children(retraining) if f"stages.{stage}" in command_line(pid)]
+    return any(seconds(pid) > 0.5 for pid in process)
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("stage", SECTIONS)
 def test_a_retraining_killed_in_any_stage_is_completed_by_the_next_call(
@@ -139,7 +144,7 @@ def test_a_retraining_killed_in_any_stage_is_completed_by_the_next_call(
         )  # fmt: skip
     try:
         until(lambda: f"Running stage '{stage}'" in out.read_text(), 240)
-        time.sleep(1)
+        until(lambda: works(retraining.pid, stage), 60)
         started = children(retraining.pid)
     finally:
         os.kill(retraining.pid, signal.SIGKILL)

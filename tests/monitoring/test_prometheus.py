@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def normal(stack: Stack) -> float:
     for seed in (1, 3):  # a rate needs a series before what it counts
         until(lambda: stack.ask("heart_champion_info"))
         normal_traffic(stack.service, seed)
-        time.sleep(1.5)
+        until(partial(stack.ask, f'timestamp(up{{job="heart"}}) > {time.time()}'))
     with suppress(AssertionError):  # a test says which query never had any
         until(lambda: not without_data(stack))
     return time.time()

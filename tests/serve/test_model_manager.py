@@ -202,12 +202,11 @@ def test_stopped_manager_serves_but_polls_no_more(shelf: Shelf) -> None:
     until(lambda: champion.current)
 
     champion.stop()
+    assert "champion" not in [thread.name for thread in threading.enumerate()]
     shelf.promote("2")
-    time.sleep(0.2)
 
     assert version_of(champion) == "1"
     assert serving(champion).predict(ROWS).shape == (40,)
-    assert "champion" not in [thread.name for thread in threading.enumerate()]
 
 
 SCRIPT = """

@@ -199,14 +199,14 @@ def test_shutdown_under_load_rejects_no_request(start: Start) -> None:
     async def story() -> None:
         async with connections(server.port, 16) as clients:
             tasks = [asyncio.create_task(client(*pair)) for pair in clients]
-            await asyncio.sleep(0.5)
+            await asyncio.to_thread(until, lambda: len(answers) > 64)
             server.process.send_signal(signal.SIGTERM)
             await asyncio.gather(*tasks)
 
     asyncio.run(story())
     server.process.wait(60)
 
-    assert len(answers) > 16
+    assert len(answers) > 64
     assert {found.status for found in answers} == {200}
     assert {found.json()["prediction_id"] for found in answers} <= logged(
         f"sqlite:///{server.output.with_name('log.db')}"

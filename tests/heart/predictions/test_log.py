@@ -173,17 +173,19 @@ def test_an_empty_batch_makes_no_commit(log: PredictionLog) -> None:
 
 def test_a_full_queue_rejects_records_and_keeps_the_waiting_ones(url: str) -> None:
     with opened(url, queue_limit=10) as log:
-        with ThreadPoolExecutor(2) as pool, held(log):
-            waiting = pool.submit(log.append_sync, records(8))
-            until(lambda: log._writer._waiting == 8)
-            with pytest.raises(LogQueueFull) as error:
-                asyncio.run(log.append(records(3)))
-            assert error.value.retry_after > 0
-            more = pool.submit(log.append_sync, records(2))
-            until(lambda: log._writer._waiting == 10)
-        waiting.result()
-        more.result()
 
+        async def fill() -> None:
+            with held(log):
+                waiting = asyncio.create_task(log.append(records(8)))
+                await asyncio.sleep(0)
+                with pytest.raises(LogQueueFull) as refused:
+                    await log.append(records(3))
+                assert refused.value.retry_after > 0
+                more = asyncio.create_task(log.append(records(2)))
+                await asyncio.sleep(0)
+            await asyncio.wait_for(asyncio.gather(waiting, more), 20)
+
+        asyncio.run(fill())
         asyncio.run(log.append(records(10)))
         assert log.count() == 20
 

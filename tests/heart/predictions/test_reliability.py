@@ -531,4 +531,4 @@ def test_a_response_that_never_arrives_blocks_neither_readiness_nor_closing(
             log.close(timeout=0.2)
             assert time.monotonic() - before < 4
 
-        until(lambda: not log._writer._thread.is_alive())
+        until(lambda: "prediction-log" not in [thread.name for thread in threading.enumerate()])

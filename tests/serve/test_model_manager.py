@@ -127,6 +127,7 @@ def test_rollback_uses_the_model_in_memory(shelf: Shelf) -> None:
     assert champion.previous is second
 
 
+@pytest.mark.integration
 def test_predictions_are_consistent_during_200_swaps(
     shelf: Shelf,
 ) -> None:

@@ -20,19 +20,25 @@ from deploy.space import build
 from heart.ml.onnx_export import predict
 from heart.registry.aliases import CHAMPION
 from heart.schema import encode
+from tests.heart.registry.registry_fixture import forget
 from tests.processes import free_port
 from tests.stack.compose_file import ROOT
 from tests.stack.space_process import PATIENT
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 TOKEN = "a-token-of-the-space"
 NAME = "heart-disease"
 
 
-def make(folder: Path, registry: Path, command: Callable[..., Any], code: int = 0) -> str:
-    """What `make space` runs, in a folder, on the registry in a database file. Returns its output."""
-    settings = {"HEART_TRACKING_URI": f"sqlite:///{registry}", "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", "deploy.space.build"]
-    return str(command(line, folder, code, **settings).stdout)
+def refusal(folder: Path, registry: Path, patch: pytest.MonkeyPatch) -> str:
+    """Why no Space can be written in a folder with the registry in a database file."""
+    patch.chdir(folder)
+    patch.setenv("HEART_TRACKING_URI", f"sqlite:///{registry}")
+    forget(patch, "MLFLOW_SQLALCHEMYSTORE_POOLCLASS")  # loading a version sets it
+    with pytest.raises(SystemExit) as refused:
+        build.main()
+    return str(refused.value)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +53,9 @@ def space(watched: Path, command: Callable[..., Any]) -> Iterator[Path]:
     """The folder of a Space, where any user may read it; only to read."""
     with tempfile.TemporaryDirectory() as work:
         Path(work).chmod(0o755)
-        make(Path(work), watched / "registry" / "mlflow.db", command)
+        registry = watched / "registry" / "mlflow.db"
+        settings = {"HEART_TRACKING_URI": f"sqlite:///{registry}", "PYTHONPATH": str(ROOT)}
+        command([sys.executable, "-m", "deploy.space.build"], Path(work), **settings)
         yield Path(work) / "space"
 
 
@@ -219,8 +227,10 @@ def test_without_its_secret_it_does_not_start(space: Path, environment: dict[str
 # Where it cannot be written
 
 
-def test_without_a_champion_nothing_is_written(tmp_path: Path, command: Callable[..., Any]) -> None:
-    said = make(tmp_path, tmp_path / "none.db", command, code=1)
+def test_without_a_champion_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = refusal(tmp_path, tmp_path / "none.db", monkeypatch)
 
     assert said.startswith(f"error: models:/{NAME}@{CHAMPION} gives no model (")
     assert "make repro" in said
@@ -228,7 +238,7 @@ def test_without_a_champion_nothing_is_written(tmp_path: Path, command: Callable
 
 
 def test_a_model_that_was_changed_is_refused_and_the_folder_stays(
-    watched: Path, tmp_path: Path, command: Callable[..., Any]
+    watched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(watched / "registry", tmp_path / "registry")
     database = tmp_path / "registry" / "mlflow.db"
@@ -239,7 +249,7 @@ def test_a_model_that_was_changed_is_refused_and_the_folder_stays(
     (tmp_path / "space").mkdir()
     (tmp_path / "space" / "README.md").write_text("of before")
 
-    said = make(tmp_path, database, command, code=1)
+    said = refusal(tmp_path, database, monkeypatch)
 
     assert said.startswith(f"error: models:/{NAME}@{CHAMPION} cannot be served (hash): ")
     assert {path.name for path in tmp_path.iterdir()} == {"registry", "space"}

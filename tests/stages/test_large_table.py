@@ -79,6 +79,7 @@ def test_trees_are_fitted_on_the_subsample_and_score_all_patients(large: Path) -
     assert scored.between(0, 1).all()
 
 
+@pytest.mark.integration
 def test_generators_are_fitted_on_the_subsample(large: Path) -> None:
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
     document["synthesize"] |= {**SMALL["synthesize"], "max_rows": LIMITS["synthesize"]}

@@ -17,11 +17,7 @@ from tests.heart.registry.registry_fixture import ROOT
 from tests.monitoring.stack import served, until
 from tests.processes import free_port
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.xdist_group("processes"),
-    pytest.mark.filterwarnings("ignore:::mlflow"),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore:::mlflow")]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

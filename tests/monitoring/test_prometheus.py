@@ -29,7 +29,6 @@ from tests.monitoring.retraining.webhook import send as send_alert
 from tests.monitoring.stack import Stack, other_replica, scraping, served, until
 from tests.monitoring.traffic import normal_traffic
 
-pytestmark = pytest.mark.xdist_group("prometheus")  # one worker starts the servers once
 after_normal_patients = pytest.mark.usefixtures("normal")
 
 RULES = alert_rules()

@@ -19,10 +19,7 @@ from tests.heart.predictions.logs import opened
 from tests.heart.registry.registry_fixture import NAME, Shelf, patients, serving, version_of
 from tests.serve.small_service import Present, model, parts
 
-pytestmark = [
-    pytest.mark.xdist_group("champion"),  # one worker makes the registry, once
-    pytest.mark.filterwarnings("ignore:::mlflow"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 FALSE_ALARMS = 0.05
 Draws = Callable[[np.random.Generator, int], Any]

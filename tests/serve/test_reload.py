@@ -14,10 +14,7 @@ from serve.metrics import Metrics
 from serve.model_manager import ModelManager
 from tests.heart.registry.registry_fixture import NAME, ROWS, Shelf, serving, version_of
 
-pytestmark = [
-    pytest.mark.xdist_group("champion"),  # one worker makes the registry, once
-    pytest.mark.filterwarnings("ignore:::mlflow"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 TOKEN = "a-token-of-some-length"
 

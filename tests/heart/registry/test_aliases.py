@@ -23,10 +23,7 @@ from heart.registry.aliases import (
 )
 from tests.heart.registry.registry_fixture import NAME, ROOT, Shelf
 
-pytestmark = [
-    pytest.mark.xdist_group("champion"),  # one worker makes the registry, once
-    pytest.mark.filterwarnings("ignore:::mlflow"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 REJECTED = '{"verdict": "rejected", "reasons": ["recall at least 0.6: it is 0.5"]}'
 

@@ -16,7 +16,6 @@ from tests.heart.drift.snapshots import champion_of, log_patients, settings, wat
 from tests.serve.ui.page_fixture import PATIENT, Running, tiny_model
 
 # All in one process: the browser and the server are shared.
-pytestmark = pytest.mark.xdist_group("browser")
 
 
 def risk_of(patient: dict[str, Any]) -> float:

@@ -17,8 +17,6 @@ from serve.app import create_app
 from tests.serve.small_service import parts
 from tests.serve.ui.page_fixture import serving, tiny_model
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 TOKEN = "correct-horse-battery"
 PREDICT = "/gradio_api/run/predict"
 JSON = {"content-type": "application/json"}

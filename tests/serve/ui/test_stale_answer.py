@@ -11,8 +11,6 @@ from serve.ui.examples import EXAMPLES
 from tests.serve.ui.page_fixture import ID, PATIENT
 from tests.serve.ui.visiting import Visit
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 STALE = "#answer .stale"
 FRESH = "#answer [data-inputs]:not(.stale)"
 COMPLETE = EXAMPLES["example_high"]

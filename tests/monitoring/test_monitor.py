@@ -1,3 +1,4 @@
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,8 +192,9 @@ def test_an_invalid_value_in_the_log_is_a_failure_whose_message_does_not_have_it
 ) -> None:
     log_patients(log, 30, "2", cholesterol=None)
     log_patients(log, 30, "2")
-    with log._store.transaction() as connection:
-        connection.exec_driver_sql("UPDATE predictions SET cholesterol = 5.4321 WHERE seq = 40")
+    with sqlite3.connect(tmp_path / "log.db") as database:
+        database.execute("UPDATE predictions SET cholesterol = 5.4321 WHERE seq = 40")
+    database.close()
     monitor = watch_of(log)
 
     monitor.refresh()

@@ -209,18 +209,21 @@ def test_the_thread_continues_after_any_error(
 ) -> None:
     log_patients(log, 30, "2")
     monitor = watch_of(log, interval_seconds=0.01)
-    monkeypatch.setattr(monitor, "_settings", replace_window(monitor))
+    refresh, broken = monitor.refresh, threading.Event()
+
+    def fail() -> None:
+        if broken.is_set():
+            raise RuntimeError("a mistake")
+        refresh()
+
+    monkeypatch.setattr(monitor, "refresh", fail)
+    broken.set()
 
     monitor.start()
     until(lambda: monitor.failures > 1)
-    monkeypatch.setattr(monitor, "_settings", settings(interval_seconds=0.01))
+    broken.clear()
     until(lambda: monitor.snapshot is not None)
     monitor.stop()
 
     until(lambda: "drift" not in [thread.name for thread in threading.enumerate()])
     assert "looking for drift failed" in caplog.text
-
-
-def replace_window(monitor: DriftMonitor) -> object:
-    """Settings that make every check raise an unexpected error."""
-    return monitor._settings.model_copy(update={"window": "many"})

@@ -521,7 +521,7 @@ def test_a_response_that_never_arrives_blocks_neither_readiness_nor_closing(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "ANSWER_SECONDS", 0.2)
-    url = postgres.database()
+    url, threads = postgres.database(), set(threading.enumerate())
     with opened(url) as log:
         with psycopg.connect(url) as other:
             other.execute("LOCK TABLE predictions")
@@ -531,4 +531,4 @@ def test_a_response_that_never_arrives_blocks_neither_readiness_nor_closing(
             log.close(timeout=0.2)
             assert time.monotonic() - before < 4
 
-        until(lambda: "prediction-log" not in [thread.name for thread in threading.enumerate()])
+        until(lambda: set(threading.enumerate()) <= threads)

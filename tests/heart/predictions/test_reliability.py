@@ -520,9 +520,9 @@ def test_a_commit_whose_response_is_lost_is_repeated(
 def test_a_response_that_never_arrives_blocks_neither_readiness_nor_closing(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "ANSWER_SECONDS", 0.2)
     url, threads = postgres.database(), set(threading.enumerate())
     with opened(url) as log:
+        monkeypatch.setattr(log_module, "ANSWER_SECONDS", 0.2)
         with psycopg.connect(url) as other:
             other.execute("LOCK TABLE predictions")
 

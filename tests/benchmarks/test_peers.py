@@ -119,7 +119,7 @@ def test_each_row_of_a_peer_is_used_once_and_counted() -> None:
         generator.sample(1)
 
 
-def test_an_interval_over_seeds_is_students() -> None:
+def test_interval_over_seeds_is_students_t() -> None:
     figure = interval([1.0, 2.0, 3.0])
 
     assert figure["mean"] == 2

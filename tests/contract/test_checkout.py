@@ -44,7 +44,7 @@ def test_a_clone_with_line_ends_of_windows_has_the_same_bytes(
     assert changed(repository, command) == []
 
 
-def test_a_table_of_patients_keeps_its_own_line_ends(
+def test_tables_of_patients_keep_their_line_ends(
     repository: Path, command: Callable[..., Any]
 ) -> None:
     raw = repository / files.RAW

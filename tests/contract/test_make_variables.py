@@ -68,7 +68,7 @@ def everywhere(name: str, text: str) -> list[tuple[list[str], dict[str, str]]]:
 
 
 @pytest.mark.parametrize(("target", "name"), TARGETS)
-def test_what_a_target_is_given_arrives_as_it_is(
+def test_make_variables_are_passed_unchanged(
     target: str, name: str, clone: Path, environment: dict[str, str]
 ) -> None:
     others, expected = TARGETS[target, name]
@@ -110,7 +110,7 @@ def test_the_python_of_the_environment_may_lie_anywhere(
     assert not (clone / "owned").exists()
 
 
-def test_without_what_it_needs_a_target_does_nothing(
+def test_target_without_its_variables_does_nothing(
     clone: Path, environment: dict[str, str]
 ) -> None:
     for target, missing in (("promote", "VERSION"), ("score", "IN")):

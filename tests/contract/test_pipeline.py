@@ -87,9 +87,7 @@ def test_a_fresh_clone_has_a_champion_after_one_command(
     assert recorded == {"model_sha256": version.tags[SHA256]}
 
 
-def test_everything_that_a_run_made_is_ignored_or_to_be_committed(
-    small_pipeline: Path, command: Command
-) -> None:
+def test_outputs_of_a_run_are_ignored_or_committed(small_pipeline: Path, command: Command) -> None:
     assert command("git status --porcelain", small_pipeline).stdout == ""
     changed = command("git diff --name-only HEAD~1", small_pipeline).stdout.splitlines()
 
@@ -347,7 +345,7 @@ def wait_for(address: str, process: Any, log: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_server_takes_the_place_of_the_own_registry_by_its_uri_alone(
+def test_tracking_uri_alone_replaces_the_projects_registry(
     project: Path, server: str, command: Command, model_of: Any
 ) -> None:
     import mlflow
@@ -388,7 +386,7 @@ def tracking_only(server: str) -> Iterator[str]:
 
 
 @pytest.mark.heavy
-def test_a_server_that_keeps_runs_only_gets_them_and_git_and_dvc_keep_the_champion(
+def test_server_without_a_model_registry_gets_runs_only(
     project: Path, server: str, tracking_only: str, command: Command, tmp_path: Path
 ) -> None:
     import mlflow

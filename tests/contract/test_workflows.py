@@ -68,12 +68,12 @@ def test_no_shell_line_has_an_expression_in_it(workflow: str) -> None:
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
-def test_shell_lines_are_such(workflow: str) -> None:
+def test_shell_lines_are_valid(workflow: str) -> None:
     for lines in scripts(workflow):
         subprocess.run(["bash", "-n", "-c", lines], check=True)
 
 
-def test_rights_are_the_least() -> None:
+def test_permissions_are_minimal() -> None:
     retraining = WORKFLOWS["retrain"]
 
     assert WORKFLOWS["ci"]["permissions"] == {"contents": "read"}
@@ -149,7 +149,7 @@ SECRETS = {"HEART_LOG_URL": "sqlite:///log.db", "MLFLOW_TRACKING_URI": "http://m
     "payload",
     ["$(touch owned)", "`touch owned`", '"; touch owned; "', "$(shell touch owned)", "--force", "é\n$x"],
 )  # fmt: skip
-def test_what_an_alert_says_is_an_argument_and_nothing_else(
+def test_text_of_an_alert_is_only_an_argument(
     payload: str, clone: Path, environment: dict[str, str]
 ) -> None:
     trigger = f"repository_dispatch {payload}"
@@ -187,7 +187,7 @@ def test_without_a_secret_nothing_runs(
 
 
 @pytest.mark.parametrize("changed", [True, False])
-def test_what_has_changed_becomes_a_pull_request(
+def test_changes_become_a_pull_request(
     changed: bool, tmp_path: Path, command: Callable[..., Any], environment: dict[str, str]
 ) -> None:
     clone = tmp_path / "clone"
@@ -242,7 +242,7 @@ def test_the_folder_of_the_space_is_uploaded_with_the_token(
     ("step", "missing"),
     [("Write the folder", "MLFLOW_TRACKING_URI"), *(("Upload it", name) for name in SPACE)],
 )
-def test_without_what_it_needs_no_space_is_written_or_uploaded(
+def test_missing_variable_stops_the_space_workflow(
     step: str, missing: str, clone: Path, environment: dict[str, str]
 ) -> None:
     program(clone / ".venv/bin/hf", "echo uploaded")

@@ -138,7 +138,7 @@ def test_beyond_a_bound_the_value_and_what_was_expected_are_named(
 
 
 @pytest.mark.parametrize("given_value", ["260.0004", "1234567"])
-def test_a_refused_number_is_named_as_it_was_given(given_value: str) -> None:
+def test_rejected_number_is_quoted_as_given(given_value: str) -> None:
     # Rounded, it would read "resting_bp is 260, expected a whole number from 60 to 260".
     resting_bp = MEASUREMENTS[NAMES.index("resting_bp")]
 
@@ -151,7 +151,7 @@ def test_a_refused_number_is_named_as_it_was_given(given_value: str) -> None:
 @pytest.mark.parametrize(
     "text", ["twelve", "nan", "inf", "-inf", "1e400", "0x3f", "63,0", "6_3", "63 years"]
 )
-def test_what_is_no_plain_number_is_refused(text: str) -> None:
+def test_text_that_is_no_plain_number_is_rejected(text: str) -> None:
     with pytest.raises(SchemaError, match=r"age is .*, expected a whole number from 18 to 110"):
         AGE.parse(text)
 

@@ -142,7 +142,7 @@ def test_github_gets_json_that_starts_a_workflow(render: Render) -> None:
 
 
 @pytest.mark.parametrize("name", ['a"b\\c', "a\nb", "{{ .Labels }}"])
-def test_no_label_breaks_out_of_the_json(render: Render, name: str) -> None:
+def test_labels_are_escaped_in_the_json(render: Render, name: str) -> None:
     alerts = notification("drift", alert("firing", "Feature drift", name))
 
     assert json.loads(render("heart.github", alerts))["client_payload"]["features"] == [name]

@@ -130,7 +130,7 @@ def receivers_of(labels: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("uid", alert_rules())
-def test_people_are_told_and_drift_starts_a_retraining(uid: str) -> None:
+def test_alerts_go_to_people_and_drift_alerts_to_retraining_too(uid: str) -> None:
     labels = alert_rules()[uid]["labels"]
 
     receivers = receivers_of(labels)
@@ -147,14 +147,14 @@ def test_people_are_told_and_drift_starts_a_retraining(uid: str) -> None:
         assert set(group_by) <= {*labels, "model_version", "result"}, "a message for each feature"
 
 
-def test_only_people_are_told_of_an_end_and_not_of_that_of_news() -> None:
+def test_only_the_receiver_for_people_gets_resolved_alerts() -> None:
     (slack,), *others = (point["receivers"] for point in provisioned("contactPoints"))
 
     assert "disableResolveMessage" not in slack
     assert all(receiver["disableResolveMessage"] for (receiver,) in others)
 
 
-def test_two_alerts_say_that_nothing_is_known() -> None:
+def test_two_alerts_report_missing_data() -> None:
     blind = {uid for uid, rule in alert_rules().items() if rule["noDataState"] == "Alerting"}
 
     assert blind == {"heart-service-down", "heart-monitor-stale"}

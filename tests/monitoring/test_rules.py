@@ -60,7 +60,7 @@ def test_alerts_fire_when_they_should_and_only_then(
     assert "SUCCESS" in promtool(f"test rules {CASES.name}")
 
 
-def test_every_alert_is_tried_both_ways() -> None:
+def test_every_alert_is_tested_firing_and_not_firing() -> None:
     cases = [
         c for t in yaml.safe_load(CASES.read_text())["tests"] for c in t.get("alert_rule_test", [])
     ]

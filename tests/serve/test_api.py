@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from heart.predictions.log import PredictionLog
 from heart.schema import MEASUREMENTS, NAMES
 from serve import app as api
 from serve.api.models import EXAMPLE, Prediction

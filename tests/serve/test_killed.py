@@ -43,7 +43,7 @@ async def acknowledged(server: Server, seconds: float) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.heavy)])
-def test_a_killed_service_has_kept_all_that_it_answered(
+def test_killed_service_keeps_every_answered_prediction_and_restarts_soon(
     url: str, published: Path, tmp_path: Path, rounds: int
 ) -> None:
     chance = random.Random(rounds)

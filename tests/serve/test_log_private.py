@@ -6,7 +6,7 @@ from tests.heart.predictions.logs import opened, records
 from tests.private import not_private, open_to_all
 
 
-def test_the_log_is_for_its_owner_whatever_the_process_allows(tmp_path: Path) -> None:
+def test_log_is_readable_by_its_owner_only_whatever_the_umask(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     with open_to_all(), opened(f"sqlite:///{folder}/log.db") as log:
         log.append_sync(records(3))

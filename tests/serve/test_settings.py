@@ -248,7 +248,7 @@ def test_several_errors_are_reported_together() -> None:
     ]
 
 
-def test_secrets_are_not_shown() -> None:
+def test_secrets_are_not_printed() -> None:
     settings = Settings(
         api_token=TOKEN,
         log_url="postgresql+psycopg://u:hunter2@db/x",

@@ -75,7 +75,7 @@ class Load:
 
 
 @pytest.mark.parametrize("moves", [50, pytest.param(1000, marks=pytest.mark.heavy)])
-def test_every_answer_is_from_the_version_that_it_names_however_often_it_moves(
+def test_responses_match_the_version_they_name_during_alias_moves(
     shelf: Shelf, tmp_path: Path, moves: int
 ) -> None:
     asked = patients(400)

@@ -55,12 +55,12 @@ def test_it_fits_the_published_schema(
 
 
 @pytest.mark.parametrize("name", sorted(required()))
-def test_a_secret_that_is_not_set_is_asked_for_by_name(name: str) -> None:
+def test_unset_secret_is_named(name: str) -> None:
     with pytest.raises(Missing, match=rf"^set {name} in \.env, "):
         interpolated(dict.fromkeys(required() - {name}, "given"))
 
 
-def test_a_variable_means_the_same_wherever_it_stands() -> None:
+def test_variables_have_one_default() -> None:
     assert len(occurrences()) == len(variables())
 
 
@@ -116,7 +116,7 @@ def test_foreign_images_are_pinned_and_own_ones_are_built() -> None:
 
 
 @pytest.mark.parametrize("name", services())
-def test_a_service_is_bounded(name: str) -> None:
+def test_services_have_resource_limits(name: str) -> None:
     service = services()[name]
 
     assert service["mem_limit"]
@@ -130,7 +130,7 @@ def test_a_service_is_bounded(name: str) -> None:
         assert "healthcheck" in service or name == "app"  # its image has one
 
 
-def test_who_needs_another_waits_for_its_health() -> None:
+def test_services_wait_for_healthy_dependencies() -> None:
     for name, service in services().items():
         for other, wait in service.get("depends_on", {}).items():
             started = (name, other) == (
@@ -163,7 +163,7 @@ def test_only_nginx_and_grafana_can_be_reached_from_other_machines() -> None:
     }
 
 
-def test_only_what_is_published_has_a_way_out() -> None:
+def test_only_published_services_reach_other_networks() -> None:
     internal = {
         name for name, n in document()["networks"].items() if n is not None and n["internal"]
     }
@@ -172,7 +172,7 @@ def test_only_what_is_published_has_a_way_out() -> None:
         assert bool(set(service["networks"]) - internal) == bool(published(service)), name
 
 
-def test_who_has_no_business_with_another_does_not_reach_it() -> None:
+def test_unrelated_services_share_no_network() -> None:
     networks = {name: set(service["networks"]) for name, service in services().items()}
 
     def reached_from(name: str) -> set[str]:
@@ -187,7 +187,7 @@ def test_who_has_no_business_with_another_does_not_reach_it() -> None:
 # What is mounted, and what it says
 
 
-def test_what_is_mounted_exists() -> None:
+def test_mounted_paths_exist() -> None:
     for service in services().values():
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
@@ -231,7 +231,7 @@ def test_prometheus_scrapes_the_same_jobs_as_outside_of_the_stack(
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("deploy/**/*.sh")), ids=lambda p: p.name)
-def test_scripts_are_such(path: Path, command: Callable[..., Any]) -> None:
+def test_shell_scripts_are_valid(path: Path, command: Callable[..., Any]) -> None:
     shell = path.read_text().splitlines()[0].removeprefix("#!").split()[-1]
 
     command(f"{shell} -n {path}", ROOT)

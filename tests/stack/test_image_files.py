@@ -56,7 +56,7 @@ def in_context(root: Path) -> set[str]:
         "tests/conftest.py",
     ],
 )
-def test_no_history_data_or_secret_gets_in(path: str, tmp_path: Path) -> None:
+def test_image_contains_no_history_data_or_secret(path: str, tmp_path: Path) -> None:
     (tmp_path / path).parent.mkdir(parents=True) if "/" in path else None
     (tmp_path / path).write_text("secret")
     (tmp_path / "heart").mkdir()
@@ -65,7 +65,7 @@ def test_no_history_data_or_secret_gets_in(path: str, tmp_path: Path) -> None:
     assert in_context(tmp_path) - FOLDERS == {"heart/schema.py"}
 
 
-def test_all_that_is_copied_gets_in() -> None:
+def test_build_context_contains_all_copied_files() -> None:
     copied = re.findall(r"(?m)^COPY (?!--from)(.*) \S+$", DOCKERFILE)
     sources = {source for line in copied for source in line.split()}
 

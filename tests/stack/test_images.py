@@ -37,7 +37,7 @@ def status(container: str, path: str) -> str:
     return docker("exec", container, "python", "-c", code).strip()
 
 
-def test_what_serves_is_small_and_holds_no_tool() -> None:
+def test_serving_image_is_small_without_build_tools() -> None:
     assert inspected(SERVE)["Size"] < LARGEST
 
     programs = (
@@ -74,7 +74,7 @@ def test_an_image_is_not_root_and_says_what_it_is(image: str) -> None:
     assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 
-def test_shut_in_it_answers_and_says_what_it_lacks(server: str) -> None:
+def test_restricted_container_answers_and_reports_what_is_missing(server: str) -> None:
     until(lambda: status(server, "/health/live") == "200", 60)
 
     assert status(server, "/health/ready") == "503"
@@ -91,7 +91,7 @@ def test_without_a_token_it_does_not_start() -> None:
     assert said.splitlines()[-1] == "1"
 
 
-def test_told_to_end_it_drains_first(server: str) -> None:
+def test_container_drains_on_sigterm(server: str) -> None:
     until(lambda: status(server, "/health/live") == "200", 60)
 
     start = time.monotonic()

@@ -45,7 +45,7 @@ def test_resources_fit_the_published_schema(kind: str, version: str) -> None:
         kubernetes_validate.validate(resource, version, strict=True)
 
 
-def test_all_mean_the_same_pods_and_port() -> None:
+def test_resources_agree_on_pods_and_port() -> None:
     labels = POD["metadata"]["labels"]
     ports = {port["name"] for port in CONTAINER["ports"]}
 
@@ -72,7 +72,7 @@ def test_the_image_is_the_composes_and_its_tag_pinned() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", image["newTag"])
 
 
-def test_the_container_is_as_shut_in_as_in_the_stack() -> None:
+def test_container_has_the_same_restrictions_as_in_compose() -> None:
     pod, own = POD["spec"]["securityContext"], CONTAINER["securityContext"]
 
     assert (pod["runAsNonRoot"], pod["runAsUser"]) == (True, 1000)

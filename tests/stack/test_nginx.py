@@ -113,7 +113,7 @@ def asked(port: int, target: str, method: str = "GET") -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("target", METRICS)
-def test_the_metrics_are_not_let_out_however_their_path_is_written(nginx: int, target: str) -> None:
+def test_nginx_blocks_every_spelling_of_the_metrics_path(nginx: int, target: str) -> None:
     for method in ("GET", "HEAD", "POST"):
         status, body = asked(nginx, target, method)
 

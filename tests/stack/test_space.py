@@ -107,7 +107,9 @@ def test_what_is_served_is_that_of_the_image(space: Path) -> None:
     assert "USER" not in text.split("FROM serve\n")[1]
 
 
-def test_no_secret_and_no_patient_gets_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_contains_no_secret_and_no_patient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = {"serve/app.py", "monitoring/rules.yml", "requirements/x"}
     given |= {"heart/schema.py", "heart/registry/aliases.py", "heart/registry/local_store.py"}
     secret = {"serve/.env", "serve/log.db", "monitoring/a.pem", "serve/__pycache__/api.pyc", ".env"}
@@ -191,7 +193,7 @@ def run(space: Path, folder: Path, path: str, port: int) -> subprocess.Completed
 
 
 @pytest.mark.integration
-def test_it_runs_alone_as_its_user_and_answers_as_the_registered_model(
+def test_space_runs_offline_as_its_user_and_serves_the_registered_model(
     space: Path, registered: bytes, environment: dict[str, str]
 ) -> None:
     done = run(space, space.parent, environment["PATH"], free_port())

@@ -45,7 +45,7 @@ def test_data_and_artifacts_are_in_the_buckets(stack: Stack) -> None:
 # Nothing is anonymous
 
 
-def test_the_app_asks_for_its_token(stack: Stack) -> None:
+def test_app_requires_its_token(stack: Stack) -> None:
     for method, path in (("POST", "/predict"), ("POST", "/feedback"), ("GET", "/model")):
         answer = httpx.request(method, stack.url("APP_PORT") + path, json=PATIENT)
         assert answer.status_code == 401
@@ -56,7 +56,7 @@ def test_the_app_asks_for_its_token(stack: Stack) -> None:
     assert elsewhere.status_code == 421
 
 
-def test_mlflow_asks_for_a_password_and_lets_readers_only_read(stack: Stack) -> None:
+def test_mlflow_requires_a_password_and_readers_cannot_write(stack: Stack) -> None:
     url = stack.url("MLFLOW_PORT") + "/api/2.0/mlflow/registered-models/"
     model = {"name": "heart-disease"}
     reader = ("serve", stack.values["MLFLOW_SERVE_PASSWORD"])
@@ -81,7 +81,7 @@ def test_mlflow_asks_for_a_password_and_lets_readers_only_read(stack: Stack) -> 
         ("mlflow", "heart", "MLFLOW_DB_PASSWORD"),
     ],
 )
-def test_postgres_asks_for_a_password_and_each_user_has_one_database(
+def test_postgres_requires_a_password_and_each_user_has_one_database(
     stack: Stack, user: str, database: str, password: str
 ) -> None:
     given = stack.values.get(password, password)
@@ -95,7 +95,7 @@ def test_postgres_asks_for_a_password_and_each_user_has_one_database(
     assert re.search("no password supplied|authentication failed|permission denied", said)
 
 
-def test_the_buckets_ask_for_a_key(stack: Stack) -> None:
+def test_buckets_require_a_key(stack: Stack) -> None:
     code = (
         "import urllib.request as http, urllib.error as e\n"
         "try: print(http.urlopen('http://s3:8333/dvc').status)\n"
@@ -110,7 +110,7 @@ def test_prometheus_and_mlflow_are_reached_from_this_machine_only(stack: Stack) 
         assert {binding["HostIp"] for bound in ports.values() for binding in bound} == {"127.0.0.1"}
 
 
-def test_the_retrainer_takes_nothing_without_its_token(stack: Stack) -> None:
+def test_retrainer_requires_its_token(stack: Stack) -> None:
     code = (
         "import urllib.request as http, urllib.error as e\n"
         "for path in ('hooks/grafana', 'status'):\n"

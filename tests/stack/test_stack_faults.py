@@ -34,7 +34,7 @@ def test_a_replica_may_crash_under_load(stack: Stack) -> None:
     until(lambda: ready(victim), 120)
 
 
-def test_without_the_database_it_refuses_and_afterwards_recovers(stack: Stack) -> None:
+def test_service_rejects_without_the_database_and_recovers(stack: Stack) -> None:
     with client(stack) as http:
         stack.compose("stop", "postgres")
         try:
@@ -63,7 +63,7 @@ def test_a_database_that_restarts_under_load_loses_nothing_acknowledged(stack: S
     assert set(told.acknowledged) <= kept(stack)
 
 
-def test_replicas_are_restarted_one_by_one_and_nobody_notices(stack: Stack) -> None:
+def test_rolling_restart_fails_no_request(stack: Stack) -> None:
     replicas = stack.containers("app")
     with load(stack, CLIENTS) as told:
         for number in range(RESTARTS):
@@ -94,7 +94,7 @@ def rows(stack: Stack) -> list[str]:
     return [stack.sql(query.format(table)) for table in ("predictions", "outcomes")]
 
 
-def test_a_backup_makes_an_empty_stack_the_same(stack: Stack, tmp_path: Path) -> None:
+def test_restore_into_an_empty_stack_gives_the_same_state(stack: Stack, tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     said, logged = answers(stack), rows(stack)
     run("make", "backup", f"BACKUP={backup}", COMPOSE=" ".join(stack.command))

@@ -54,7 +54,7 @@ class Replay:
 
 
 @pytest.mark.parametrize("model", ["ctgan", "tvae"])
-def test_a_generator_repeats_itself_and_tells_every_step(model: str) -> None:
+def test_generator_is_deterministic_and_reports_every_step(model: str) -> None:
     real = complete(table(60), seed=0)
     ticks: list[int] = []
 
@@ -108,14 +108,14 @@ def test_rows_out_of_bounds_and_copies_are_redrawn_and_counted() -> None:
     assert len(encode({name: found[name].tolist() for name in NAMES})) == len(good)
 
 
-def test_a_generator_that_makes_nothing_valid_is_an_error() -> None:
+def test_generator_without_valid_rows_is_an_error() -> None:
     hopeless = complete(table(20), 0).assign(age=-1.0)
 
     with pytest.raises(UserError, match="0 of 10 synthetic rows are valid"):
         draw(Replay(hopeless), table(20), rows=10, seed=0)
 
 
-def test_no_st_depression_gathers_what_is_drawn_below_it() -> None:
+def test_negative_st_depression_becomes_zero() -> None:
     real = table(20).assign(st_depression="0")
     below = complete(table(10), 0).assign(st_depression=-0.7)
 
@@ -169,7 +169,7 @@ def test_a_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("model", ["CTGAN", "TVAE"])
 @pytest.mark.parametrize(("device", "used"), [("auto", True), ("cpu", False)])
-def test_a_generator_is_told_whether_to_use_the_gpu(
+def test_generator_is_configured_with_the_device(
     model: str, device: str, used: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Told(Exception):
@@ -186,7 +186,7 @@ def test_a_generator_is_told_whether_to_use_the_gpu(
         fit_generator(table(4), options(model=model.lower(), device=device), lambda: None)
 
 
-def test_a_measurement_that_nobody_has_cannot_be_synthesized() -> None:
+def test_measurement_missing_in_all_rows_cannot_be_synthesized() -> None:
     with pytest.raises(UserError, match="none of the 10 rows to learn from has thallium"):
         complete(table(10).assign(thallium=""), seed=0)
 
@@ -200,7 +200,7 @@ def test_gower_counts_relative_differences() -> None:
     assert gower(one, one.assign(thallium=""))[0] == pytest.approx(1 / len(MEASUREMENTS))
 
 
-def test_copies_have_no_privacy_and_strangers_have() -> None:
+def test_privacy_is_0_for_copies_and_1_for_unrelated_rows() -> None:
     train = table(90)
     known = [train[train["fold"] != fold].assign(fold=fold) for fold in "012"]
 
@@ -211,7 +211,7 @@ def test_copies_have_no_privacy_and_strangers_have() -> None:
     assert unrelated["dcr_ratio"] == pytest.approx(1, abs=0.1)
 
 
-def test_utility_tells_learning_from_noise() -> None:
+def test_utility_separates_real_signal_from_noise() -> None:
     train = table(240)
     honest = table(240, seed=2)
     noise = honest.assign(

@@ -41,7 +41,7 @@ def test_patients_like_the_training_patients_are_no_drift(
 
 
 @pytest.mark.parametrize("number", [0, 1, 19])
-def test_fewer_rows_than_the_minimum_give_no_verdict_and_say_so(
+def test_fewer_rows_than_the_minimum_give_no_verdict(
     number: int, reference: Reference, draw_patients: Draw
 ) -> None:
     rows, scores = draw_patients(number)

@@ -119,7 +119,7 @@ def test_rarer_alarms_have_higher_limits() -> None:
     assert rising[-1] < 12
 
 
-def test_every_test_has_a_limit_for_every_view(reference: Reference) -> None:
+def test_every_test_has_a_threshold_for_every_window(reference: Reference) -> None:
     tests = all_tests(reference)
 
     assert tests.limits.shape == (len(SMALL.windows) + 1, len(tests.tests))

@@ -35,7 +35,7 @@ def test_a_host_is_read_with_its_port(value: bytes, expected: tuple[Any, ...]) -
         b"localhost..", b".localhost", b"caf\xc3\xa9", b"a\n", b"a" * 300,
     ],
 )  # fmt: skip
-def test_what_is_no_host_is_none(value: bytes) -> None:
+def test_invalid_host_is_none(value: bytes) -> None:
     assert parse_authority(value) is None
 
 

@@ -265,7 +265,7 @@ def test_bodies_of_queued_requests_are_limited() -> None:
     run(scenario())
 
 
-def test_the_limit_of_queued_bytes_starts_anew_with_each_queue() -> None:
+def test_limit_of_queued_bytes_applies_to_each_queue() -> None:
     async def scenario() -> None:
         async with limited(pipelined_bytes=50_000) as running:
             reader, writer = await running.client()

@@ -81,7 +81,9 @@ def small(base_url: str = f"http://{HOST}", names: tuple[str, ...] = ()) -> Test
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-def test_nothing_of_another_origin_is_written(client: TestClient, headers: dict[str, str]) -> None:
+def test_writes_from_another_origin_are_rejected(
+    client: TestClient, headers: dict[str, str]
+) -> None:
     key = client.post("/predict", json=EXAMPLE).json()["prediction_id"]
     outcome = {"prediction_id": key, "outcome": "presence", "source": "registry"}
 
@@ -113,7 +115,9 @@ def test_nothing_of_another_origin_is_written(client: TestClient, headers: dict[
     ],
     ids=str,
 )
-def test_programs_and_own_pages_are_answered(client: TestClient, headers: dict[str, str]) -> None:
+def test_programs_and_same_origin_pages_are_answered(
+    client: TestClient, headers: dict[str, str]
+) -> None:
     assert client.post("/predict", json=EXAMPLE, headers=headers).status_code == 200
     assert client.get("/docs", headers=headers).status_code == 200
     assert client.get("/openapi.json", headers=headers).status_code == 200
@@ -293,7 +297,7 @@ def own_headers(headers: Any) -> bool:
     return "cache-control" in headers
 
 
-def test_what_an_application_sets_for_others_is_taken_away() -> None:
+def test_cors_headers_of_an_application_are_removed() -> None:
     answer = small().get("/", headers=OWN)
 
     assert own_headers(answer.headers)

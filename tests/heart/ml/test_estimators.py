@@ -198,7 +198,7 @@ def test_coefficients_keep_their_signs_even_against_the_data(
     assert (SIGNS * inverted.coef_ >= 0).all()
 
 
-def test_every_pattern_has_a_number_of_its_own() -> None:
+def test_missing_patterns_have_unique_numbers() -> None:
     rows = np.where((np.arange(2**13)[:, None] >> np.arange(13)) & 1, np.nan, 1.0)
 
     assert np.array_equal(pattern(rows), np.arange(2**13))

@@ -81,9 +81,7 @@ def check(url: str, acknowledged: list[list[str]]) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.heavy)])
-def test_a_killed_writer_loses_nothing_that_it_acknowledged(
-    url: str, tmp_path: Path, rounds: int
-) -> None:
+def test_killed_writer_loses_no_acknowledged_record(url: str, tmp_path: Path, rounds: int) -> None:
     chance = random.Random(rounds)
     for _ in range(rounds // 5):
         acknowledged: list[list[str]] = []
@@ -212,7 +210,7 @@ def test_no_record_is_lost_in_an_outage_under_load(outage: Outage) -> None:
     sound(outage.url)
 
 
-def test_a_start_without_the_server_waits_for_it(postgres: Postgres) -> None:
+def test_log_started_before_its_server_works_once_it_is_up(postgres: Postgres) -> None:
     url = postgres.database()
     postgres.stop("fast")
     try:
@@ -223,7 +221,7 @@ def test_a_start_without_the_server_waits_for_it(postgres: Postgres) -> None:
             postgres.start()
 
 
-def test_a_start_without_the_file_waits_for_it(tmp_path: Path) -> None:
+def test_log_started_without_its_file_works_once_it_is_possible(tmp_path: Path) -> None:
     (tmp_path / "log.db").mkdir()
     with opened(f"sqlite:///{tmp_path}/log.db", retry_after=0.0) as log:
         _starts_late(log, (tmp_path / "log.db").rmdir)

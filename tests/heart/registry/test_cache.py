@@ -114,7 +114,7 @@ def folder_of(shelf: Shelf) -> Path:
     return folder
 
 
-def test_the_files_of_a_version_are_these(cached: Shelf) -> None:
+def test_cached_version_has_exactly_these_files(cached: Shelf) -> None:
     folder = folder_of(cached)
 
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == set(FILES)

@@ -259,7 +259,7 @@ def test_a_registry_that_cannot_be_written_is_still_served(
     assert "\n" not in str(error.value)
 
 
-def test_a_service_whose_folder_is_renamed_says_what_is_not_there(
+def test_service_in_a_renamed_folder_names_the_missing_path(
     original: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     champion = served(original)

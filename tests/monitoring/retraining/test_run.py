@@ -166,7 +166,7 @@ HOLD = (
 
 
 @pytest.mark.integration
-def test_the_lock_of_a_dead_process_is_taken_over_with_its_note(tmp_path: Path) -> None:
+def test_lock_of_a_dead_process_is_taken_over_with_its_note(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD], cwd=tmp_path, stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},

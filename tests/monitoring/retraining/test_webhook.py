@@ -120,7 +120,7 @@ def test_before_any_alert_all_series_are_zero(client: TestClient) -> None:
     assert status(client) == {"running": False, "cooldown_seconds_left": 0, "runs": []}
 
 
-def test_an_alert_whose_retraining_waits_for_outcomes_counts_again(
+def test_alert_is_accepted_again_if_its_retraining_lacked_outcomes(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     let_go(tmp_path)
@@ -346,7 +346,7 @@ def test_logs_are_found_in_a_moved_folder(tmp_path: Path) -> None:
         ({}, "drift: an alert"),
     ],
 )
-def test_nothing_but_names_and_numbers_becomes_an_argument(
+def test_only_names_and_numbers_of_an_alert_become_arguments(
     labels: dict[str, str], trigger: str, client: TestClient, tmp_path: Path
 ) -> None:
     let_go(tmp_path)

@@ -201,7 +201,7 @@ def rejection(folder: Path, **settings: str) -> str:
     return done.stderr
 
 
-def test_without_its_secrets_it_does_not_listen(tmp_path: Path) -> None:
+def test_receiver_does_not_start_without_secrets(tmp_path: Path) -> None:
     assert rejection(tmp_path, HEART_RETRAIN_TOKEN="too-short") == (
         "error: invalid settings:\n"
         "HEART_RETRAIN_TOKEN: expected at least 16 ASCII characters without spaces\n"

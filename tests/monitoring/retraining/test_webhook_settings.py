@@ -41,7 +41,7 @@ def test_only_the_secrets_must_be_set(tmp_path: Path) -> None:
     assert SECRET not in repr(settings)
 
 
-def test_one_file_holds_the_settings_of_all(
+def test_all_programs_share_one_settings_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text(

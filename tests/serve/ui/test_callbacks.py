@@ -126,7 +126,7 @@ def test_state_from_a_browser_is_not_trusted(handlers: Callbacks, state: Any) ->
     assert asyncio.run(handlers.rewrite("en", state)).startswith('<p class="message info"')
 
 
-def test_without_a_model_the_page_says_so(tmp_path: Path) -> None:
+def test_page_reports_a_missing_model(tmp_path: Path) -> None:
     with a_service(tmp_path, OneModel(None)) as service:
         handlers = Callbacks(service)
         html, state = asyncio.run(handlers.predict("en", *values()))
@@ -198,7 +198,7 @@ def test_without_a_file_the_message_is_empty(handlers: Callbacks) -> None:
     assert asyncio.run(handlers.score(None, "en")) == ""
 
 
-def test_few_tables_are_in_work_and_a_bounded_number_waits(handlers: Callbacks) -> None:
+def test_concurrent_and_queued_tables_are_limited(handlers: Callbacks) -> None:
     table = encoded(b"age,sex\n57,male\n")
 
     async def story() -> tuple[str, list[str]]:

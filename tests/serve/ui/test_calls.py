@@ -42,7 +42,7 @@ FILTER = TestClient(CallFilter(echo, {0: 2, 7: 0}))
     "data",
     [["en", 57], [None, 1.5], [True, "männlich"], [10**30, '{"path": "/etc/passwd"}']],
 )
-def test_scalars_come_through_without_the_session(data: list[Any]) -> None:
+def test_scalars_are_passed_on_without_the_session(data: list[Any]) -> None:
     body = {"data": data, "fn_index": 0, "session_hash": "s", "trigger_id": 3, "event_data": {}}
 
     seen = FILTER.post(CALL, json=body).json()
@@ -79,14 +79,14 @@ def test_a_key_that_is_there_twice_is_read_as_it_was_checked() -> None:
         '{"data": [' + "0," * 100_000 + '0], "fn_index": 0}',
     ],
 )
-def test_what_is_no_call_of_an_event_is_refused(body: str) -> None:
+def test_invalid_event_call_is_rejected(body: str) -> None:
     answer = FILTER.post(CALL, content=body.encode("latin-1"))
 
     assert answer.status_code == 422
     assert set(answer.json()) == {"error"}
 
 
-def test_no_query_comes_through() -> None:
+def test_query_strings_do_not_reach_gradio() -> None:
     assert FILTER.get("/config?deep_link=../x&page=y").json()["query"] == ""
 
 
@@ -233,7 +233,7 @@ def test_no_address_of_the_page_is_a_file_of_the_server(
             assert CANARY not in answer.text
 
 
-def test_no_visit_leaves_anything(open_page: GradioPage) -> None:
+def test_page_visit_leaves_no_state(open_page: GradioPage) -> None:
     (load,) = [e for e in open_page.events() if e["backend_fn"] and e["targets"][0][1] == "load"]
 
     for visit in range(3):

@@ -49,7 +49,7 @@ def test_drawings_are_described() -> None:
     assert len(re.findall(r'role="img">\s*<title>[^<]', html)) == 3
 
 
-def test_what_people_give_is_escaped() -> None:
+def test_user_input_is_escaped() -> None:
     table, _ = a_table("patient_id,age,sex\n<script>alert(1)</script>,57,male\n")
     _, problems = read_table(b"age,sex,<script>\n57,male,1\n", "en")
 
@@ -70,7 +70,7 @@ def test_about_the_model_shows_figures_with_intervals() -> None:
     assert re.search(r"\b32\b", html)  # of them with the disease
 
 
-def test_about_a_model_without_figures_says_so() -> None:
+def test_about_tab_reports_missing_figures() -> None:
     html = about_html(replace(tiny_model(), figures={}, calibration=[]), "en")
 
     assert translate("model.no_figures", "en") in html

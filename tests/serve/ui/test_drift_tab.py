@@ -60,7 +60,7 @@ def parts(sentence: str) -> tuple[str, list[int]]:
 # The verdict
 
 
-def test_without_a_look_it_says_that_nothing_is_known() -> None:
+def test_drift_tab_without_a_check_shows_no_result() -> None:
     assert translate("drift.unknown", "en") in drift_html(None, "en")
     assert comparison_html(None, "age", "en") == ""
 
@@ -122,7 +122,7 @@ def test_the_window_of_the_finding_is_compared_not_all_that_was_seen() -> None:
     assert parts(largest_change(thallium, "id")) == ("Tidak diukur", [100, 20, 1])
 
 
-def test_words_name_the_largest_change() -> None:
+def test_description_names_the_largest_change() -> None:
     older = largest_change(comparison(snapshot(age=15), "age"), "en")
     women = largest_change(comparison(snapshot(sex="female"), "sex"), "en")
 
@@ -132,7 +132,7 @@ def test_words_name_the_largest_change() -> None:
 
 
 @pytest.mark.parametrize("name", ["major_vessels", "thallium", "cholesterol"])
-def test_what_is_measured_in_nobody_any_more_has_no_other_words(name: str) -> None:
+def test_feature_that_is_no_longer_measured_is_described_by_its_missing_share(name: str) -> None:
     words = largest_change(comparison(snapshot(40, **{name: None}), name), "en")
 
     what, (now, rows, before) = parts(words)
@@ -140,7 +140,7 @@ def test_what_is_measured_in_nobody_any_more_has_no_other_words(name: str) -> No
     assert before < 10
 
 
-def test_words_say_that_values_are_below_all_of_the_training() -> None:
+def test_description_of_values_below_the_training_range() -> None:
     words = largest_change(comparison(snapshot(40, max_heart_rate=-200), "max_heart_rate"), "en")
 
     what, numbers = parts(words)
@@ -148,7 +148,7 @@ def test_words_say_that_values_are_below_all_of_the_training() -> None:
     assert numbers == [100, 40, 0]
 
 
-def test_words_say_among_whom_it_is_known() -> None:
+def test_description_names_the_number_of_patients_with_a_value() -> None:
     patients = measured(100)
     for patient in patients[::2]:
         patient["thallium"] = None
@@ -165,7 +165,7 @@ def test_words_say_among_whom_it_is_known() -> None:
 
 
 @pytest.mark.parametrize("column", reference().columns, ids=COLUMNS)
-def test_each_bucket_is_labelled_with_what_it_holds(column: object) -> None:
+def test_histogram_bins_are_labelled(column: object) -> None:
     column = next(c for c in reference().columns if c == column)
     labels = bucket_labels(column, "en")
 

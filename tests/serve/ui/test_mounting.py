@@ -46,7 +46,7 @@ def test_gradio_is_not_imported_before_the_page_is_built() -> None:
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
-def test_before_the_page_is_built_it_says_so_and_opens_itself_again() -> None:
+def test_page_under_construction_is_announced_and_reloads() -> None:
     page, gate, folders = gated()
 
     async def story() -> list[Any]:
@@ -67,7 +67,7 @@ def test_before_the_page_is_built_it_says_so_and_opens_itself_again() -> None:
     assert not folders[0].exists()
 
 
-def test_a_page_that_cannot_be_built_leaves_the_rest_alone(
+def test_failed_page_does_not_affect_the_api(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(_: Path) -> FastAPI:
@@ -103,7 +103,7 @@ def test_a_page_that_cannot_be_built_leaves_the_rest_alone(
         ("PUT", "/", {}, 404),
     ],
 )
-def test_what_the_page_does_not_ask_for_does_not_reach_gradio(
+def test_unused_routes_do_not_reach_gradio(
     method: str, path: str, headers: dict[str, str], expected: int
 ) -> None:
     page, _, _ = gated()
@@ -111,7 +111,7 @@ def test_what_the_page_does_not_ask_for_does_not_reach_gradio(
     assert TestClient(page).request(method, path, headers=headers).status_code == expected
 
 
-def test_the_page_asks_for_the_token(closed_page: GradioPage) -> None:
+def test_page_requires_the_token(closed_page: GradioPage) -> None:
     client = closed_page.log_in()
     event = next(e["id"] for e in closed_page.events() if e["backend_fn"] and len(e["inputs"]) == 1)
     client.cookies.clear()
@@ -137,7 +137,7 @@ def test_the_page_is_closed_where_gradio_is_open(closed_page: GradioPage) -> Non
     assert not [event for event in config["dependencies"] if event["queue"] and event["backend_fn"]]
 
 
-def test_no_page_of_another_origin_is_let_in(closed_page: GradioPage) -> None:
+def test_requests_from_pages_of_another_origin_are_rejected(closed_page: GradioPage) -> None:
     client = closed_page.log_in()
     foreign = {"origin": "http://testserver:7860"}
     calls: list[tuple[str, str, dict[str, Any]]] = [

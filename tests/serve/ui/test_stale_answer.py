@@ -147,7 +147,7 @@ def test_back_and_forward_show_no_answer_beside_other_inputs(visit: Any) -> None
     assert same or not visitor.page.locator(FRESH).count()
 
 
-def test_what_is_wrong_with_a_form_is_marked_too(visit: Any) -> None:
+def test_form_errors_are_marked_stale_after_an_edit(visit: Any) -> None:
     visitor: Visit = visit()
     visitor.fill(age=300, sex="male")
     visitor.page.click("#predict")

@@ -44,14 +44,14 @@ def test_a_form_with_age_and_sex_is_a_patient() -> None:
         ({"age": 57, "sex": "male", "st_depression": 10**400}, "ST depression"),
     ],
 )
-def test_a_form_says_what_is_wrong(values: dict[str, Any], expected: str) -> None:
+def test_form_errors_are_explained(values: dict[str, Any], expected: str) -> None:
     _, problems = read_form(form(**values), "en")
 
     assert len(problems) == 1
     assert problems[0].text.startswith(expected)
 
 
-def test_a_form_says_it_in_indonesian_too() -> None:
+def test_form_errors_are_explained_in_indonesian() -> None:
     _, problems = read_form(form(age=57.5, sex="male"), "id")
 
     assert problems[0].text == (
@@ -90,7 +90,7 @@ def test_a_table_of_a_spreadsheet_with_decimal_commas() -> None:
         ('age,sex\n"57\n', [(2, "")]),
     ],
 )
-def test_a_table_says_what_is_wrong_on_which_line(text: str, expected: list[Any]) -> None:
+def test_table_errors_have_line_numbers(text: str, expected: list[Any]) -> None:
     _, problems = a_table(text)
 
     assert [problem[:2] for problem in problems] == expected
@@ -127,7 +127,7 @@ def test_the_scored_table_can_be_read_again() -> None:
     assert row["patient_id"] == "'=1+1"  # no formula for whoever opens it
 
 
-def test_no_text_of_a_table_is_a_formula_for_who_downloads_or_copies_it() -> None:
+def test_texts_of_a_table_are_no_formulas_when_downloaded_or_copied() -> None:
     file = io.StringIO()
     out = csv.writer(file)
     out.writerow(["patient_id", "age", "sex"])

@@ -136,7 +136,7 @@ MEASUREMENTS = (
     ),
     Measurement("max_heart_rate", "ecg", unit="beats/min", low=50, high=230, risk=-1),
     Measurement("exercise_angina", "ecg", choices=NO_YES),
-    Measurement("st_depression", "ecg", unit="mm", low=0, high=10, step=0.1, risk=1),
+    Measurement("st_depression", "ecg", unit="mm", low=-3, high=10, step=0.1, risk=1),
     Measurement(
         "st_slope",
         "second_exam",

@@ -67,6 +67,9 @@ def _features() -> tuple[Feature, ...]:
 
 
 FEATURES = _features()
+# The model reads lower values as this. Negative ST depression (an elevation) is valid, but no patient of
+# the Cleveland study has one: a straight line drawn beyond them would call it protective.
+LOWEST = np.array([0.0 if name == "st_depression" else -np.inf for name in NAMES])
 SIGNS = np.array([feature.sign for feature in FEATURES])
 TERMS = [
     np.flatnonzero([feature.column == column for feature in FEATURES])
@@ -76,8 +79,8 @@ TERMS = [
 
 def expand(rows: npt.ArrayLike) -> Array:
     """The terms [n, k] of the linear model for encoded rows [n, 13]; those of a missing value are 0."""
-    filled = np.nan_to_num(np.asarray(rows, dtype=np.float64), nan=0.0)
-    missing = np.isnan(np.asarray(rows, dtype=np.float64))
+    bounded = np.maximum(np.asarray(rows, dtype=np.float64), LOWEST)  # NaN stays NaN
+    filled, missing = np.nan_to_num(bounded, nan=0.0), np.isnan(bounded)
     terms = np.empty((len(filled), len(FEATURES)))
     for i, feature in enumerate(FEATURES):
         values = filled[:, feature.column]
@@ -260,7 +263,7 @@ class CalibratedTrees(ClassifierMixin, BaseEstimator):
     def _fit_trees(
         self, rows: Array, withheld: Array, y: npt.NDArray[np.int64], weight: Array
     ) -> Any:
-        both = np.nan_to_num(np.vstack([rows, withheld]), nan=MISSING)
+        both = np.nan_to_num(np.maximum(np.vstack([rows, withheld]), LOWEST), nan=MISSING)
         return clone(self.trees).fit(both, np.tile(y, 2), sample_weight=np.tile(weight / 2, 2))
 
     def predict_proba(self, X: npt.ArrayLike) -> Array:
@@ -275,7 +278,8 @@ class CalibratedTrees(ClassifierMixin, BaseEstimator):
 
 
 def _score(trees: Any, rows: Array) -> Array:
-    probability = trees.predict_proba(np.nan_to_num(rows, nan=MISSING))[:, 1]
+    filled = np.nan_to_num(np.maximum(rows, LOWEST), nan=MISSING)
+    probability = trees.predict_proba(filled)[:, 1]
     clipped: Array = logit(np.clip(probability, CLIP, 1 - CLIP))
     return clipped
 

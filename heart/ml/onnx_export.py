@@ -24,6 +24,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from heart.ml.estimators import (
     CLIP,
     FEATURES,
+    LOWEST,
     MISSING,
     TERMS,
     CalibratedTrees,
@@ -100,6 +101,13 @@ def export_error(estimator: Any) -> ModelProto:
     return graph.model(ERROR)
 
 
+def _bounded(graph: Graph) -> str:
+    """The node of the measurements [n, 13] that are at least LOWEST; missing ones stay NaN."""
+    lowest = graph.constant("lowest", LOWEST)
+    below = graph.add("Less", [INPUT, lowest], "below")
+    return graph.add("Where", [below, lowest, INPUT], "bounded")
+
+
 def _terms(graph: Graph) -> tuple[str, str, list[int]]:
     """The nodes of the missing flags [n, 13] and of the raw terms [n, k], and the order of the terms."""
     kinds = {
@@ -107,7 +115,7 @@ def _terms(graph: Graph) -> tuple[str, str, list[int]]:
         for kind in ("value", "equals", "at_least")
     }
     missing = graph.add("IsNaN", [INPUT], "missing")
-    filled = graph.add("Where", [missing, graph.constant("zero", 0.0), INPUT], "filled")
+    filled = graph.add("Where", [missing, graph.constant("zero", 0.0), _bounded(graph)], "filled")
     blocks = []
     for kind, indices in kinds.items():
         # A product with zeros and ones is exact, and ten times as fast as Gather along the rows.
@@ -191,7 +199,7 @@ def _export_trees(estimator: CalibratedTrees) -> ModelProto:
     ).graph
     graph = Graph()
     missing = graph.add("IsNaN", [INPUT], "missing")
-    graph.add("Where", [missing, graph.constant("sentinel", MISSING), INPUT], "filled")
+    graph.add("Where", [missing, graph.constant("sentinel", MISSING), _bounded(graph)], "filled")
     graph.nodes.extend(inner.node)
     graph.constants.extend(inner.initializer)
     presence = graph.add(

@@ -8,12 +8,12 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from heart import files
 from heart.errors import UserError
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement
 
 COLUMNS = (*MEASUREMENTS, OUTCOME)
 CONTINUOUS = [m.name for m in COLUMNS if not m.choices and (m.high - m.low) / m.step > 10]
+PILE = 0.1  # the share of patients with the lowest value from which on it is a bound
 DISCRETE = [m.name for m in COLUMNS if m.name not in CONTINUOUS]
 REDRAWS = 50
 
@@ -109,8 +109,8 @@ def steps(rows: int, options: GeneratorOptions) -> int:
 def complete(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Fill missing values with those of random patients with the same outcome.
 
-    The generators take no missing numbers; `mask` brings the missing values back. Raises UserError
-    for a measurement that no patient has.
+    The generators take no missing numbers; `mask` brings the missing values back. A measurement that no
+    patient has is a constant, so that `mask` removes it from every synthetic row.
     """
     random = np.random.default_rng(seed)
     filled = table[[measurement.name for measurement in COLUMNS]].copy()
@@ -123,12 +123,14 @@ def complete(table: pd.DataFrame, seed: int) -> pd.DataFrame:
                 donors = filled.loc[alike if alike.any() else known, name].to_numpy()
                 if len(donors):
                     filled.loc[missing, name] = random.choice(donors, int(missing.sum()))
-    unknown = [name for name in NAMES if (filled[name] == "").any()]
-    if unknown:
-        raise UserError(
-            f"{files.TRAIN}: none of the {len(table)} rows to learn from has {', '.join(unknown)}, "
-            "expected some that do"
-        )
+    for measurement in MEASUREMENTS:
+        if (filled[measurement.name] == "").all():
+            first = (
+                measurement.choices[0].name
+                if measurement.choices
+                else measurement.text(measurement.low)
+            )
+            filled[measurement.name] = first
     return filled.astype(dict.fromkeys(CONTINUOUS, float))
 
 
@@ -147,12 +149,13 @@ def mask(synthetic: pd.DataFrame, real: pd.DataFrame, random: np.random.Generato
 def _texts(measurement: Measurement, values: pd.Series, real: pd.Series) -> pd.Series:
     """Generated values as the schema writes them, "" where it does not allow them.
 
-    A lower bound that real patients stand on (no ST depression at all) gathers what lies below it.
+    If many real patients have the lowest value (no ST depression at all), lower ones become that value.
     """
     if measurement.name in DISCRETE:
         return values.astype(str)
-    if (real == measurement.text(measurement.low)).any():
-        values = values.clip(lower=measurement.low)
+    numbers = pd.to_numeric(real)
+    if (numbers == numbers.min()).mean() >= PILE:
+        values = values.clip(lower=numbers.min())
     stepped = (values / measurement.step).round() * measurement.step
     inside = stepped.between(measurement.low, measurement.high)
     return stepped.round(6).map(measurement.text).where(inside, "")

@@ -78,7 +78,7 @@ def fidelity(real: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, float]:
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     """Texts as numbers and categories, for sdmetrics."""
-    columns = {m.name: table[m.name].replace("", np.nan) for m in COLUMNS}
+    columns = {m.name: table[m.name].where(table[m.name] != "") for m in COLUMNS}
     return pd.DataFrame(
         {m.name: columns[m.name] if m.choices else columns[m.name].astype(float) for m in COLUMNS}
     )

@@ -223,7 +223,7 @@ def test_without_its_secret_it_does_not_start(space: Path, environment: dict[str
     )  # fmt: skip
 
     assert done.returncode != 0
-    assert "set HEART_API_TOKEN" in done.stderr
+    assert "HEART_API_TOKEN" in done.stderr
 
 
 # Where it cannot be written

@@ -55,6 +55,24 @@ def test_the_threshold_changes_only_the_figures_of_binary_predictions() -> None:
     assert low["roc_auc"] == high["roc_auc"]
 
 
+def test_values_of_a_kept_column_are_groups() -> None:
+    table, _, _ = patients()
+    table["kept_dataset"] = ["VA Long Beach", "Cleveland", ""] * 26 + ["Cleveland"] * 2
+
+    masks = groups(table)
+
+    assert masks["dataset_va_long_beach"].sum() == 26
+    assert masks["dataset_cleveland"].sum() == 28
+    assert "dataset_" not in masks
+
+
+def test_a_kept_column_that_identifies_patients_makes_no_groups() -> None:
+    table, _, _ = patients()
+    table["kept_id"] = [str(n) for n in range(len(table))]
+
+    assert not [name for name in groups(table) if name.startswith("id_")]
+
+
 def test_sources_are_groups_once_there_are_two() -> None:
     table, _, _ = patients()
     table.loc[:9, "source"] = "production"

@@ -412,6 +412,56 @@ def test_a_refusal_leaves_an_earlier_result_alone() -> None:
     assert (files.PREPARED.read_bytes(), (files.METRICS / "prepare.json").read_bytes()) == before
 
 
+# Bad rows that are dropped
+
+
+def test_bad_rows_are_dropped_on_request_counted_and_listed() -> None:
+    bad = [*_with(9, "age", "7", _with(4, "thallium", "x", _with(4, "sex", "x"))), "1,2"]
+
+    prepared, metrics = _prepared(bad, bad_rows="drop")
+
+    assert len(prepared) == len(PATIENTS) - 2
+    assert metrics["sources"]["raw"]["dropped"] == {
+        "rows": 3,
+        "by_column": {"(row)": 1, "age": 1, "sex": 1, "thallium": 1},
+        "lines": [4, 9, 305],
+    }
+
+
+def test_a_file_without_a_good_row_is_refused_also_if_bad_rows_are_dropped() -> None:
+    message = _refusal([HEADING, *(f"7{row[2:]}" for row in PATIENTS[:3])], bad_rows="drop")
+
+    assert "no row is left" in message
+
+
+# Columns
+
+
+def test_a_measurement_without_a_column_is_missing() -> None:
+    prepared, metrics = _prepared(_without("thallium"))
+
+    assert set(prepared["thallium"]) == {""}
+    assert metrics["sources"]["raw"]["columns_missing"] == ["thallium"]
+
+
+def test_an_extra_column_is_kept_ignored_or_refused() -> None:
+    lines = [f"{HEADING},ward,dataset", *(f"{row},W {n % 2},x" for n, row in enumerate(PATIENTS))]
+
+    kept, metrics = _prepared(lines, keep=["ward"])
+    ignored, _ = _prepared(lines, ignore=["ward"])
+
+    assert set(kept["kept_ward"]) == {"W 0", "W 1"}
+    assert metrics["sources"]["raw"]["columns_ignored"] == ["dataset"]
+    assert list(ignored.columns) == ["patient_id", "source", *COLUMNS]
+    files.PREPARED.unlink()
+    (files.METRICS / "prepare.json").unlink()
+    files.METRICS.rmdir()
+    message = _refusal(lines)
+    assert "column 'ward' is unknown" in message
+    assert "prepare.ignore" in message
+    assert "prepare.keep" in message
+
+
 # The direction of the label
 
 

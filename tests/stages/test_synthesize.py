@@ -12,6 +12,7 @@ from heart.errors import UserError
 from heart.ml.tstr import utility
 from heart.registry.publishing import fictional_rows
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, encode
+from heart.synthesis import generator
 from heart.synthesis.generator import complete, device_of, draw, fit_generator, mask, steps
 from heart.synthesis.quality import gower, privacy
 from stages import params
@@ -186,9 +187,28 @@ def test_generator_is_configured_with_the_device(
         fit_generator(table(4), options(model=model.lower(), device=device), lambda: None)
 
 
-def test_measurement_missing_in_all_rows_cannot_be_synthesized() -> None:
-    with pytest.raises(UserError, match="none of the 10 rows to learn from has thallium"):
-        complete(table(10).assign(thallium=""), seed=0)
+@pytest.mark.parametrize("column", ["thallium", "major_vessels", "cholesterol"])
+def test_measurement_missing_in_all_rows_is_missing_in_all_synthetic_rows(column: str) -> None:
+    real = table(10).assign(**{column: ""})
+
+    filled = complete(real, seed=0)
+    masked = mask(filled.astype(str), real, np.random.default_rng(0))
+
+    assert len(set(filled[column])) == 1
+    assert set(masked[column]) == {""}
+
+
+@pytest.mark.parametrize(
+    ("real", "expected"), [(["0", "0", "0.4", "1"], "0"), ([*map(str, range(20))], "-0.2")]
+)
+def test_values_below_a_lowest_value_that_many_patients_have_become_it(
+    real: list[str], expected: str
+) -> None:
+    measurement = next(m for m in MEASUREMENTS if m.name == "st_depression")
+
+    texts = generator._texts(measurement, pd.Series([-0.2, 1.0]), pd.Series(real))
+
+    assert texts.tolist() == [expected, "1"]
 
 
 def test_gower_counts_relative_differences() -> None:

@@ -63,6 +63,20 @@ def test_onnx_and_scikit_learn_agree_on_every_row(
     assert difference.max() < 1e-5
 
 
+def test_negative_st_depression_is_read_as_zero(fitted: dict[str, Any], patients: Any) -> None:
+    rows = patients[0][:50].copy()
+    column = NAMES.index("st_depression")
+    rows[:, column] = 0
+    lower = rows.copy()
+    lower[:, column] = -1.5
+
+    for estimator in fitted.values():
+        expected = estimator.predict_proba(rows)
+        assert np.array_equal(estimator.predict_proba(lower), expected)
+        model = export(estimator).SerializeToString()
+        assert np.array_equal(predict(model, lower), predict(model, rows))
+
+
 def test_the_onnx_model_has_one_input_and_one_output(fitted: dict[str, Any]) -> None:
     model = onnxruntime.InferenceSession(
         export(fitted["logistic_regression"]).SerializeToString(),

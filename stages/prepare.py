@@ -93,7 +93,7 @@ def patient_ids(table: pd.DataFrame, hashes: "np.ndarray[Any, Any]") -> "np.ndar
 
     Rows with the same measurements share the first one's id, so that they fall on one side of every
     split, whatever their source. The id of a production row is that of an answer, not of a patient:
-    of two answers with the same measurements, the one whose outcome is told first would decide.
+    of two answers with the same measurements, the one whose outcome is recorded first would decide.
     """
     if PATIENT_ID not in table:
         return hashes

@@ -1,7 +1,7 @@
 """How the files in circulation write categories: as words, and as numbers in five codings.
 
-Files with one heading are in different codings. Which one a file is in is told by
-`heart.dataset.detection`. To add a coding, add a line to `_NUMBERS` and its name to `NUMBERED`.
+Files with one heading are in different codings. `heart.dataset.detection`
+recognizes which one a file is in. To add a coding, add a line to `_NUMBERS` and its name to `NUMBERED`.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Which coding the categories of a table are in, told from codes, frequencies and associations.
+"""Which coding the categories of a table are in, from codes, frequencies and associations.
 
 Files with one heading, and even with the same codes, are in different codings: chest pain 3 is
 "asymptomatic" in one and "typical angina" in another. Words tell their category themselves. A column
@@ -96,7 +96,7 @@ def detect(
 ) -> Detected:
     """The coding of a table. `headings` are those of its file in plain form.
 
-    Raises SchemaError if it cannot be told; the message has the setting that decides.
+    Raises SchemaError if it is in doubt; the message has the setting that decides.
     """
     settings = settings or Settings()
     columns = distinct_rows(columns)

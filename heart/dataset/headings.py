@@ -1,4 +1,4 @@
-"""Which column of a file is which measurement, told from its heading.
+"""Which column of a file is which measurement, by its heading.
 
 A heading is compared without regard to case, spaces and punctuation: "Chest pain type",
 "chest_pain_type" and "ChestPainType" are one.
@@ -21,13 +21,16 @@ PROVENANCE = (PATIENT_ID, "outcome_source", "outcome_date")
 OTHER_HEADINGS: Mapping[str, str] = {
     "age": "age in years",
     "sex": "gender",
-    "chest_pain_type": "cp, chest pain, chest pain type",
-    "resting_bp": "trestbps, trtbps, trestbp, restbp, bp, resting bp s, resting blood pressure",
+    "chest_pain_type": "cp, chest, chest pain, chest pain type",
+    "resting_bp": "trestbps, trtbps, trestbp, restbp, bp, resting bp s, resting blood pressure, "
+    "rest blood pressure",
     "cholesterol": "chol, serum cholesterol, serum cholestoral",
-    "fasting_blood_sugar_over_120": "fbs, fbs over 120, fasting bs, fasting blood sugar",
-    "resting_ecg": "restecg, rest ecg, ekg results, resting electrocardiographic results",
-    "max_heart_rate": "thalach, thalachh, thalch, thalac, max hr, max heart rate achieved",
-    "exercise_angina": "exang, exng, ex ang, exercise induced angina",
+    "fasting_blood_sugar_over_120": "fbs, fbs over 120, fasting bs, fasting blood sugar, blood sugar",
+    "resting_ecg": "restecg, rest ecg, ekg results, resting electrocardiographic results, "
+    "res electrocardiographic",
+    "max_heart_rate": "thalach, thalachh, thalch, thalac, max hr, maximum hr, max heart rate achieved, "
+    "maximum heart rate achieved",
+    "exercise_angina": "exang, exng, ex ang, exercise induced angina, exercise induced",
     "st_depression": "oldpeak, old peak",
     "st_slope": "slope, slp, slope of st",
     "major_vessels": "ca, caa, number of vessels fluro, num major vessels, number of major vessels",

@@ -1,4 +1,4 @@
-"""How the text of a table is laid out: encoding, separator, line ends, heading, told from its start.
+"""How the text of a table is laid out: encoding, separator, line ends, heading, recognized from its start.
 
 `plain_csv` brings every layout to the one that Arrow reads: UTF-8, lines that end in LF, cells that are
 separated by one character.
@@ -63,7 +63,7 @@ class Layout:
         return ", ".join(parts if self.heading else [*parts, "no heading"])
 
 
-def tell(data: bytes, name: str) -> Layout:
+def detect(data: bytes, name: str) -> Layout:
     """The layout of a file with this content, or this start. Raises UserError that starts with `name`."""
     if not data.strip(b" \t\r\n\0\xef\xbb\xbf\xff\xfe"):
         raise UserError(f"{name}: the file is empty, expected a table of patients")

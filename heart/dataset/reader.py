@@ -76,36 +76,36 @@ def read(path: Path, options: Options = TO_TRAIN) -> RawTable:
         return _read_parquet(path, options)
     if start.startswith(SPREADSHEET_MARKS):
         return read_text(sheet_as_csv(path.read_bytes(), str(path)), str(path), options)
-    found = layout.tell(start, str(path))
-    if not found.simple:
+    text_layout = layout.detect(start, str(path))
+    if not text_layout.simple:
         return read_text(path.read_bytes(), str(path), options)
-    columns = _match(found, str(path), options)
+    columns = _match(text_layout, str(path), options)
     try:
-        return _table(path, found, columns, str(path))
+        return _table(path, text_layout, columns, str(path))
     except UnicodeDecodeError:  # far into the file
         return read_text(path.read_bytes(), str(path), options)
 
 
 def read_text(data: bytes, name: str, options: Options = TO_TRAIN) -> RawTable:
     """Read the content of a text file; errors start with its name. Raises UserError."""
-    found = layout.tell(data, name)
-    columns = _match(found, name, options)
-    if not found.simple:
-        data = layout.plain_csv(data, found)
+    text_layout = layout.detect(data, name)
+    columns = _match(text_layout, name, options)
+    if not text_layout.simple:
+        data = layout.plain_csv(data, text_layout)
     try:
-        return _table(pa.BufferReader(data), found, columns, name)
+        return _table(pa.BufferReader(data), text_layout, columns, name)
     except UnicodeDecodeError:
         data = data.decode("latin-1").encode()
-        return _table(pa.BufferReader(data), found, columns, name)
+        return _table(pa.BufferReader(data), text_layout, columns, name)
 
 
-def _match(found: layout.Layout, name: str, options: Options) -> Columns:
+def _match(text_layout: layout.Layout, name: str, options: Options) -> Columns:
     """What the columns of a text file are. Raises UserError."""
-    line = f"line {found.first_line - 1}"
-    if not found.heading:
-        columns = headings.COLUMNS[: found.width]
+    line = f"line {text_layout.first_line - 1}"
+    if not text_layout.heading:
+        columns = headings.COLUMNS[: text_layout.width]
         return _match_headings(columns, name, "no heading", options)
-    return _match_headings(found.heading, name, line, options)
+    return _match_headings(text_layout.heading, name, line, options)
 
 
 def _match_headings(cells: Collection[str], name: str, place: str, options: Options) -> Columns:
@@ -125,26 +125,26 @@ def _match_headings(cells: Collection[str], name: str, place: str, options: Opti
         raise UserError(listed(name, problems) + f"\n{expected}") from None
 
 
-def _table(source: Any, found: layout.Layout, columns: Columns, name: str) -> RawTable:
+def _table(source: Any, text_layout: layout.Layout, columns: Columns, name: str) -> RawTable:
     """The patients of a text in UTF-8. Raises UserError, UnicodeDecodeError."""
-    table, lines, bad = _parse(source, found, columns, name)
-    kept = np.array(lines >= found.first_line)
+    table, lines, bad = _parse(source, text_layout, columns, name)
+    kept = np.array(lines >= text_layout.first_line)
     cells = {column: _cells(table.column(column)) for column in columns.used}
     blank = np.all([_blank(column) for column in cells.values()], axis=0)
     kept &= ~blank
     bad_lines = [
-        (line, f"{width} columns, expected {found.width}")
+        (line, f"{width} columns, expected {text_layout.width}")
         for line, width in bad
-        if line >= found.first_line
+        if line >= text_layout.first_line
     ]
     if not kept.any() and not bad_lines:
         raise UserError(f"{name}: no rows, expected at least one patient")
     rows = {column: _only(column_cells, kept) for column, column_cells in cells.items()}
-    return RawTable(name, rows, lines[kept], columns, found.description, bad_lines)
+    return RawTable(name, rows, lines[kept], columns, text_layout.description, bad_lines)
 
 
 def _parse(
-    source: Any, found: layout.Layout, columns: Columns, name: str
+    source: Any, text_layout: layout.Layout, columns: Columns, name: str
 ) -> tuple[pa.Table, Lines, list[tuple[int, int]]]:
     """All lines as text, the line of each row, and line and width of those of another width."""
     bad: list[tuple[int, int]] = []
@@ -165,8 +165,8 @@ def _parse(
             read_options=pa.csv.ReadOptions(column_names=names, use_threads=False),
             # An empty line is kept as a row of empty cells: it counts as a line.
             parse_options=pa.csv.ParseOptions(
-                delimiter=found.delimiter,
-                quote_char=found.quote,
+                delimiter=text_layout.delimiter,
+                quote_char=text_layout.quote,
                 invalid_row_handler=skip,
                 ignore_empty_lines=False,
             ),

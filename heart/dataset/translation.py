@@ -31,19 +31,19 @@ class Problem:
 
 
 def coding_of(table: RawTable, settings: Settings) -> Detected:
-    """The coding of a table, also of its outcome. Raises UserError if it cannot be told."""
+    """The coding of a table, also of its outcome. Raises UserError if it is in doubt."""
     measured = {name: cells for name, cells in table.columns.items() if name in NAMES}
     if settings.format == codings.AUTO:
         try:
-            found = detection.detect(measured, settings, table.headings)
+            detected = detection.detect(measured, settings, table.headings)
         except SchemaError as error:
             raise UserError(f"{table.name}: {error}") from None
     else:
-        found = Detected(codings.named(settings.format, settings.columns), {})
+        detected = Detected(codings.named(settings.format, settings.columns), {})
     if OUTCOME.name not in table.columns:
-        return found
+        return detected
     labels = table.columns[OUTCOME.name].texts
-    return Detected(codings.with_label_of(found.coding, labels), found.evidence)
+    return Detected(codings.with_label_of(detected.coding, labels), detected.evidence)
 
 
 def translate(table: RawTable, coding: Coding) -> tuple[dict[str, Cells], list[Problem]]:

@@ -97,7 +97,7 @@ class _Cells:
         out[odd] = codes
 
     def _all_allowed(self, values: Numbers) -> bool:
-        """Whether all numbers are allowed, told without an array as long as they are."""
+        """Whether all numbers are allowed, without an array of their length."""
         m = self.measurement
         least, most = (np.minimum, np.maximum) if m.required else (np.fmin, np.fmax)  # NaN counts
         if not len(values) or not (least.reduce(values) >= m.low and most.reduce(values) <= m.high):

@@ -26,14 +26,14 @@ def look(place: Place, choice: Choice, deciding: Collection[str]) -> tuple[Layou
     try:
         if head.startswith(reader.SPREADSHEET_MARKS):
             head = reader.sheet_as_csv(_whole(place), str(place))
-        found = text_layout.tell(head, str(place))
+        text = text_layout.detect(head, str(place))
     except UserError as error:
         raise ScoreError(str(error)) from None
-    cells = found.heading or headings.COLUMNS[: found.width]
-    layout = match(cells, choice, f"{place}, line {found.first_line - bool(found.heading)}", found)
-    if found.simple and len(head) < size:
+    cells = text.heading or headings.COLUMNS[: text.width]
+    layout = match(cells, choice, f"{place}, line {text.first_line - bool(text.heading)}", text)
+    if text.simple and len(head) < size:
         head = head[: head.rfind(b"\n") + 1]
-    sample, _ = csv_lines.parse(_patients(head, found), layout, deciding)
+    sample, _ = csv_lines.parse(_patients(head, text), layout, deciding)
     return layout, sample
 
 
@@ -43,27 +43,27 @@ def _whole(place: Place) -> bytes:
     return content
 
 
-def _patients(data: bytes, found: text_layout.Layout) -> bytes:
+def _patients(data: bytes, text: text_layout.Layout) -> bytes:
     """The lines of patients in the start of a file, as CSV."""
     data = (
-        data.removeprefix(b"\xef\xbb\xbf") if found.simple else text_layout.plain_csv(data, found)
+        data.removeprefix(b"\xef\xbb\xbf") if text.simple else text_layout.plain_csv(data, text)
     )
-    for _ in range(found.first_line - 1):
+    for _ in range(text.first_line - 1):
         data = data.partition(b"\n")[2]
-    return data if found.simple else data.rstrip(b"\n") + b"\n"
+    return data if text.simple else data.rstrip(b"\n") + b"\n"
 
 
-def cut(place: Place, found: Layout) -> list[tuple[int, int]]:
+def cut(place: Place, layout: Layout) -> list[tuple[int, int]]:
     """The bytes from and up to which parts go: a line belongs to the part in which it starts."""
     with place.open() as file:
         size = _end(file)
-    if not _is_simple(found):
+    if not _is_simple(layout):
         return [(0, size)]
     return [(start, min(start + PART_BYTES, size)) for start in range(0, size, PART_BYTES)]
 
 
-def _is_simple(found: Layout) -> bool:
-    return found.text is not None and found.text.simple
+def _is_simple(layout: Layout) -> bool:
+    return layout.text is not None and layout.text.simple
 
 
 def _end(file: Any) -> int:
@@ -79,19 +79,19 @@ def _end(file: Any) -> int:
 
 
 def batches(
-    place: Place, found: Layout, start: int, stop: int
+    place: Place, layout: Layout, start: int, stop: int
 ) -> Iterator[tuple[pa.RecordBatch, list[Problem]]]:
     """The rows of a part, with those problems that are of the line as a whole."""
-    assert found.text is not None
-    if _is_simple(found):
+    assert layout.text is not None
+    if _is_simple(layout):
         data = _lines(place, start, stop)
     else:
         data = _whole(place)
         if data.startswith(reader.SPREADSHEET_MARKS):
             data = reader.sheet_as_csv(data, str(place))
     if start == 0:
-        data = _patients(data, found.text)
-    table, problems = csv_lines.parse(data, found, found.used)
+        data = _patients(data, layout.text)
+    table, problems = csv_lines.parse(data, layout, layout.used)
     at = 0
     for batch in table.to_batches():
         inside = [

@@ -17,17 +17,17 @@ def count(encoded: Floats, scores: Floats | None, reference: Reference) -> Count
 
     Without scores, those buckets are empty.
     """
-    found = []
+    counts = []
     for column, values in zip(reference.columns, (*encoded, scores), strict=True):
         measurement = column.measurement
         if values is None:
-            found.append(np.zeros(column.buckets, dtype=np.int64))
+            counts.append(np.zeros(column.buckets, dtype=np.int64))
         elif measurement and (measurement.choices or measurement.step == 1):
             each = np.bincount(_places(values, measurement), minlength=len(_whole(measurement)))
-            found.append(_sums(each, _buckets_of_whole(column), column.buckets))
+            counts.append(_sums(each, _buckets_of_whole(column), column.buckets))
         else:
-            found.append(np.bincount(buckets(values, column), minlength=column.buckets))
-    return np.concatenate(found)
+            counts.append(np.bincount(buckets(values, column), minlength=column.buckets))
+    return np.concatenate(counts)
 
 
 def _places(values: Floats, measurement: Measurement) -> Counts:
@@ -86,8 +86,8 @@ def judged(counts: Counts, reference: Reference) -> Report:
     ]
     features = {name: _of_all(report.features[name]) for name in counted}
     drifted = [name for name, finding in features.items() if finding.drifted]
-    said = f"drift of {', '.join(drifted)}" if drifted else "no drift"
-    return replace(report, window_rows=rows, features=features, summary=f"{said} in {rows} rows")
+    verdict = f"drift of {', '.join(drifted)}" if drifted else "no drift"
+    return replace(report, window_rows=rows, features=features, summary=f"{verdict} in {rows} rows")
 
 
 def _of_all(finding: Finding) -> Finding:

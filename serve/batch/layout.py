@@ -1,6 +1,6 @@
 """Which column of a table is which measurement, and in which coding its cells are."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from heart.dataset import headings, reader
@@ -80,27 +80,22 @@ def match(
     return Layout(replace(matched, names=names), text, Detected(named(WORDS), {}))
 
 
-def with_coding(found: Layout, columns: Cells, choice: Choice, place: str) -> Layout:
+def with_coding(layout: Layout, columns: Cells, choice: Choice, place: str) -> Layout:
     """The layout with the coding that is chosen, or that the first rows of the table show.
 
     Raises ScoreError.
     """
     settings = choice.settings
     if settings.format != AUTO:
-        return replace(found, detected=Detected(named(settings.format, settings.columns), {}))
-    headings_of_file = [headings.plain(cell) for cell in found.matched.headings]
+        return replace(layout, detected=Detected(named(settings.format, settings.columns), {}))
+    headings_of_file = [headings.plain(cell) for cell in layout.matched.headings]
     try:
-        return replace(found, detected=detect(columns, settings, headings_of_file))
+        return replace(layout, detected=detect(columns, settings, headings_of_file))
     except SchemaError as error:
         raise ScoreError(f"{place}: {error}") from None
 
 
-def description(found: Layout) -> str:
+def description(layout: Layout) -> str:
     """How a table is read, such as "semicolons; coding uci"."""
-    kind = found.text.description if found.text else "Parquet"
-    return f"{kind}; coding {found.coding.name}"
-
-
-def only(columns: Collection[str], found: Layout) -> list[str]:
-    """Those of some columns that a table has, in its order."""
-    return [name for name in found.columns if name and name in columns]
+    kind = layout.text.description if layout.text else "Parquet"
+    return f"{kind}; coding {layout.coding.name}"

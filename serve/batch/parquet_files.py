@@ -23,14 +23,14 @@ def look(place: Place, choice: Choice, deciding: Collection[str]) -> tuple[Layou
     """The layout by the columns, and the deciding ones of the first rows. Raises ScoreError."""
     with _opened(place) as file:
         kinds = {field.name: field.type for field in file.schema_arrow}
-        found = match(list(kinds), choice, str(place))
-        for name, heading in found.used.items():
+        layout = match(list(kinds), choice, str(place))
+        for name, heading in layout.used.items():
             kind = kinds[heading]
             if not (is_readable(kind) if name in NAMES else _has_text(kind)):
                 raise ScoreError(f"{place}: column {heading} is {kind}, expected text or numbers")
-        used = {name: heading for name, heading in found.used.items() if name in deciding}
+        used = {name: heading for name, heading in layout.used.items() if name in deciding}
         first = next(_batches(file, used, HEAD_ROWS, list(range(file.num_row_groups))), None)
-        return found, pa.table({}) if first is None else pa.table(first)
+        return layout, pa.table({}) if first is None else pa.table(first)
 
 
 def cut(place: Place, _: Layout) -> list[tuple[int, int]]:
@@ -47,14 +47,14 @@ def cut(place: Place, _: Layout) -> list[tuple[int, int]]:
 
 
 def batches(
-    place: Place, found: Layout, start: int, stop: int
+    place: Place, layout: Layout, start: int, stop: int
 ) -> Iterator[tuple[pa.RecordBatch, list[Problem]]]:
     """The rows of a part."""
     with _opened(place) as file:
         kinds = {field.name: field.type for field in file.schema_arrow}
-    texts = [c for name, c in found.used.items() if name in NAMES and is_text(kinds[c])]
+    texts = [c for name, c in layout.used.items() if name in NAMES and is_text(kinds[c])]
     with _opened(place, read_dictionary=texts) as file:
-        for batch in _batches(file, found.used, BATCH, list(range(start, stop))):
+        for batch in _batches(file, layout.used, BATCH, list(range(start, stop))):
             yield batch, []
 
 
@@ -74,7 +74,7 @@ def _has_text(kind: pa.DataType) -> bool:
 
 @contextlib.contextmanager
 def _opened(place: Place, **options: Any) -> Iterator[Any]:
-    """A Parquet file; what is wrong with it is said with its name."""
+    """A Parquet file; an error in it names the file."""
     with place.open() as stream:
         try:
             # Whole column chunks at once would need memory for a row group.

@@ -1,14 +1,13 @@
 """One run from tables to scores: what is done already, what is left, and the end."""
 
 import contextlib
-import fcntl
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from heart.dataset.headings import PATIENT_ID
@@ -104,7 +103,7 @@ def _job(options: Options, model: Model, onnx: bytes) -> Job:
 def reference_of(model: Model) -> Reference:
     """What drift is measured against. Raises ScoreError."""
     if model.reference is None:
-        raise ScoreError(f"version {model.version} of {model.name} has no drift reference")
+        raise ScoreError(f"version {model.version} of {model.name} has no drift baseline")
     return model.reference
 
 
@@ -116,14 +115,13 @@ def _alone(job: Job) -> Iterator[None]:
     if not job.work.is_local:
         yield
         return
-    path = Path((job.work / "lock").path)
-    path.touch(mode=0o600)
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ScoreError(f"{job.folder}: another run is at work there") from None
-        yield
+    # No lock by the file's existence as a fallback: that of a killed run would stay.
+    lock = FileLock((job.work / "lock").path, timeout=0, mode=0o600, fallback_to_soft=False)
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise ScoreError(f"{job.folder}: another run is using it; wait for its end") from None
 
 
 def _manifest(options: Options, job: Job, model: Model) -> dict[str, Any]:
@@ -136,7 +134,7 @@ def _manifest(options: Options, job: Job, model: Model) -> dict[str, Any]:
         "threshold": model.threshold,
         "kept": list(job.kept),
         "raw text": job.raw_text,
-        "drift reference": model.tags.get(BESIDE[REFERENCE], "") if options.drift else None,
+        "drift baseline": model.tags.get(BESIDE[REFERENCE], "") if options.drift else None,
         "output": options.target.suffix,
     }
 
@@ -158,12 +156,12 @@ def _bind(job: Job, manifest: dict[str, Any]) -> None:
 
 def _read_manifest(job: Job, content: bytes) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(content)
+        manifest: dict[str, Any] = json.loads(content)
     except ValueError:  # as a power cut leaves it
         raise ScoreError(
             f"{job.folder}: its {MANIFEST} is no JSON; delete the folder to begin anew"
         ) from None
-    return found
+    return manifest
 
 
 def _known(job: Job) -> dict[str, int]:

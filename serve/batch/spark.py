@@ -37,8 +37,8 @@ def run(job: Job, parts: Sequence[Part], master: str, sha256: str) -> Iterator[i
             session.sparkContext.addPyFile(str(_code(Path(folder))))
             sent = session.sparkContext.broadcast((job, tuple(parts)))
             numbers = session.range(0, len(parts), 1, len(parts))
-            told = numbers.mapInArrow(lambda ids: _score(ids, sent, sha256), "problem string")
-            yield from _counted(session.sparkContext.statusTracker(), told.collect, len(parts))
+            results = numbers.mapInArrow(lambda ids: _score(ids, sent, sha256), "problem string")
+            yield from _counted(session.sparkContext.statusTracker(), results.collect, len(parts))
     finally:
         session.stop()
 
@@ -93,10 +93,10 @@ def _score(numbers: Iterator[pa.RecordBatch], sent: Any, sha256: str) -> Iterato
 @lru_cache(maxsize=1)
 def _check(model: bytes, sha256: str) -> None:
     """Raises VersionRejected for a model that is not the one that was sent."""
-    found = hashlib.sha256(model).hexdigest()
-    if found != sha256:
+    digest = hashlib.sha256(model).hexdigest()
+    if digest != sha256:
         raise VersionRejected(
-            "hash", f"the model has the hash {found} on a worker, its tag says {sha256}"
+            "hash", f"the model has the hash {digest} on a worker, its tag says {sha256}"
         )
 
 

@@ -56,7 +56,7 @@ class Place:
 
     def info(self) -> Any:
         """Its type, size and time of change."""
-        with _told(self):
+        with _naming(self):
             return self.system.get_file_info(self.path)
 
     def exists(self) -> bool:
@@ -65,27 +65,27 @@ class Place:
 
     def walk(self) -> list[Any]:
         """The infos of all files below a folder, by path; none if it is not there."""
-        with _told(self):
-            found = self.system.get_file_info(
+        with _naming(self):
+            entries = self.system.get_file_info(
                 fs.FileSelector(self.path, recursive=True, allow_not_found=True)
             )
-        return sorted((i for i in found if i.type == fs.FileType.File), key=lambda info: info.path)
+        return sorted((i for i in entries if i.type == fs.FileType.File), key=lambda info: info.path)
 
     def read(self) -> bytes:
         """All that a file holds."""
-        with _told(self), self.system.open_input_stream(self.path) as stream:
+        with _naming(self), self.system.open_input_stream(self.path) as stream:
             return bytes(stream.read())
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Any]:
-        """The file, to read anywhere in it; an OSError in the block is said to be of this file."""
-        with _told(self), self.system.open_input_file(self.path) as file:
+        """The file, to read anywhere in it; an OSError in the block names this file."""
+        with _naming(self), self.system.open_input_file(self.path) as file:
             yield file
 
     def make_folder(self) -> None:
         """Make it a folder of its owner's alone, if the file system has any."""
         if self.is_local:
-            with _told(self):
+            with _naming(self):
                 Path(self.path).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextlib.contextmanager
@@ -94,7 +94,7 @@ class Place:
 
         On disk it is for its owner alone: it says something of patients.
         """
-        with _told(self):
+        with _naming(self):
             if self.is_local:
                 Path(self.path).touch(mode=0o600)
             with self.system.open_output_stream(self.path) as stream:
@@ -110,17 +110,17 @@ class Place:
 
     def move(self, target: "Place") -> None:
         """Rename it; on disk at once, whatever it is."""
-        with _told(self):
+        with _naming(self):
             self.system.move(self.path, target.path)
 
     def delete(self) -> None:
         """Delete a folder and all in it."""
-        with _told(self):
+        with _naming(self):
             self.system.delete_dir(self.path)
 
 
 @contextlib.contextmanager
-def _told(place: Place) -> Iterator[None]:
+def _naming(place: Place) -> Iterator[None]:
     """Errors of the file system name the place."""
     try:
         yield

@@ -39,8 +39,8 @@ class Table:
     @property
     def cuts(self) -> list[tuple[int, int]]:
         """Where its parts start and stop, in bytes of a CSV file or row groups of Parquet."""
-        found: list[tuple[int, int]] = KINDS[self.place.suffix].cut(self.place, self.layout)
-        return found
+        cuts: list[tuple[int, int]] = KINDS[self.place.suffix].cut(self.place, self.layout)
+        return cuts
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[pa.RecordBatch, list[Problem]]]:
         """The rows between two cuts, columns by the project's names, and which rows are none."""
@@ -65,10 +65,10 @@ def find(source: Place, choice: Choice) -> list[Table]:
         raise ScoreError(f"{source}: no such file or folder")
     folder = info.type == fs.FileType.Directory
     root = source.path if folder else source.path.rpartition("/")[0]
-    found = [(i, i.path.removeprefix(root).lstrip("/")) for i in _files(source, folder, info)]
-    if not found:
+    files = [(i, i.path.removeprefix(root).lstrip("/")) for i in _files(source, folder, info)]
+    if not files:
         raise ScoreError(f"{source}: no file in this folder, expected some in {', '.join(KINDS)}")
-    return [_table(Place(source.system, i.path), i, shown, choice) for i, shown in found]
+    return [_table(Place(source.system, i.path), i, shown, choice) for i, shown in files]
 
 
 def _files(source: Place, folder: bool, info: Any) -> list[Any]:
@@ -76,9 +76,9 @@ def _files(source: Place, folder: bool, info: Any) -> list[Any]:
     if not folder:
         return [info]
     return [
-        found
-        for found in source.walk()
-        if not any(n.startswith(("_", ".")) for n in found.path[len(source.path) :].split("/"))
+        info
+        for info in source.walk()
+        if not any(n.startswith(("_", ".")) for n in info.path[len(source.path) :].split("/"))
     ]
 
 

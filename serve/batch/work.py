@@ -37,7 +37,7 @@ PREDICTIONS = pa.dictionary(pa.int8(), pa.string())
 class Record:
     """What became of a part: rows, those without a score, the bytes of what was written of both.
 
-    `counts` are those of the good rows by bucket of the drift reference; none if not asked for.
+    `counts` are those of the good rows by bucket of the drift baseline; none if not asked for.
     """
 
     rows: int
@@ -107,11 +107,11 @@ def network(model: bytes) -> OnnxModel:
 
 def predict(model: OnnxModel, encoded: Floats) -> Floats:
     """The probabilities [n] of encoded columns [13, n]."""
-    found = np.empty(encoded.shape[1], dtype=np.float32)
-    for start in range(0, len(found), BLOCK):
+    probabilities = np.empty(encoded.shape[1], dtype=np.float32)
+    for start in range(0, len(probabilities), BLOCK):
         block = slice(start, start + BLOCK)
-        found[block] = model(np.ascontiguousarray(encoded[:, block].T))
-    return found
+        probabilities[block] = model(np.ascontiguousarray(encoded[:, block].T))
+    return probabilities
 
 
 def score(job: Job, part: Part) -> Record:
@@ -119,12 +119,12 @@ def score(job: Job, part: Part) -> Record:
     model, rows, problems = network(job.model), 0, list[Problem]()
     tally = Tally(job.reference) if job.reference else None
     with _writer(job, part) as write:
-        for batch, encoded, found in rows_of(job.tables[part.table], part):
-            probabilities, bad = predict(model, encoded), bad_rows(found)
+        for batch, encoded, row_problems in rows_of(job.tables[part.table], part):
+            probabilities, bad = predict(model, encoded), bad_rows(row_problems)
             write(_scored(job, batch, probabilities, bad))
             if tally:
                 tally.add(encoded, probabilities, bad)
-            problems += [(numbers + rows, reason) for numbers, reason in found]
+            problems += [(numbers + rows, reason) for numbers, reason in row_problems]
             rows += batch.num_rows
     wrong = _write_bad(job.bad(part), problems)
     sizes = job.scores(part).info().size, job.bad(part).info().size if wrong else 0
@@ -137,10 +137,10 @@ def rows_of(table: Table, part: Part) -> Iterator[tuple[pa.RecordBatch, Floats, 
     """The batches of a part, encoded [13, n], and what is wrong with them. Raises ScoreError."""
     encode = Encoder(table.layout.coding)
     for batch, broken in table.batches(part.start, part.stop):
-        encoded, found = encode(batch)
+        encoded, cell_problems = encode(batch)
         # A line that is no row has no measurement either.
         gone = bad_rows(broken)
-        yield batch, encoded, [*broken, *((r[~np.isin(r, gone)], why) for r, why in found)]
+        yield batch, encoded, [*broken, *((r[~np.isin(r, gone)], why) for r, why in cell_problems)]
 
 
 def bad_rows(problems: Sequence[Problem]) -> Rows:
@@ -200,8 +200,8 @@ def _write_bad(place: Place, problems: Sequence[Problem]) -> int:
             reasons[row].append(reason)
     if reasons:
         ordered = sorted(reasons)
-        told = ["; ".join(reasons[row]) for row in ordered]
-        table = pa.table({"row": ordered, "reason": told})
+        joined = ["; ".join(reasons[row]) for row in ordered]
+        table = pa.table({"row": ordered, "reason": joined})
         with place.writing() as stream:
             pq.write_table(table, stream)
     return len(reasons)

@@ -24,7 +24,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def home(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the pipeline's tables, and a registry whose champion has a drift reference."""
+    """A folder with the pipeline's tables, and a registry whose champion has a drift baseline."""
     folder = tmp_path_factory.mktemp("home")
     shutil.copytree(watched, folder, dirs_exist_ok=True)
     tables(folder)

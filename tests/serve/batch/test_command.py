@@ -55,7 +55,7 @@ def test_tables_are_scored_by_the_version_that_is_asked_for(
 
 @pytest.fixture
 def watched(registry: Shelf, onnx: bytes) -> None:
-    """The champion has a drift reference."""
+    """The champion has a drift baseline."""
     text = reference(onnx).to_json()
     registry.set_challenger(lambda folder: _write(folder / "extra_files" / "reference.json", text))
 

@@ -2,18 +2,18 @@ from pathlib import Path
 
 import pytest
 
-from heart.dataset.layout import tell
+from heart.dataset.layout import detect
 from serve.batch import csv_files, csv_lines
 from serve.batch.layout import Choice, match
 from serve.batch.storage import Place
 
 HEADING = ["age", "sex", "note"]
-FOUND = match(HEADING, Choice(keep=("note",)), "x", tell(",".join(HEADING).encode(), "x"))
+LAYOUT = match(HEADING, Choice(keep=("note",)), "x", detect(",".join(HEADING).encode(), "x"))
 GOOD = [b"51,male,a", b'52,female,"b, c"', b"53,male,", b"54,male,\xc3\xa9"]
 
 
 def parsed(lines: list[bytes], end: bytes = b"\n") -> tuple[list[str], dict[int, str]]:
-    table, problems = csv_lines.parse(end.join(lines), FOUND, FOUND.used)
+    table, problems = csv_lines.parse(end.join(lines), LAYOUT, LAYOUT.used)
     assert len(table) == len(lines)
     return table["age"].to_pylist(), {int(row): why for rows, why in problems for row in rows}
 
@@ -64,8 +64,8 @@ def test_every_line_is_in_one_part_wherever_a_file_is_cut(
         monkeypatch.setattr(csv_files, "PART_BYTES", size)
         found = [
             age
-            for start, stop in csv_files.cut(place, FOUND)
-            for batch, problems in csv_files.batches(place, FOUND, start, stop)
+            for start, stop in csv_files.cut(place, LAYOUT)
+            for batch, problems in csv_files.batches(place, LAYOUT, start, stop)
             for age in batch["age"].to_pylist()
             if not problems
         ]

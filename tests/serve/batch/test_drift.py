@@ -109,5 +109,5 @@ def test_a_small_table_has_no_verdict(onnx: bytes) -> None:
 def test_a_version_without_a_reference_cannot_tell(tmp_path: Path, score: Score) -> None:
     pq.write_table(table(), tmp_path / "in.parquet")
 
-    with pytest.raises(ScoreError, match="version 1 of heart-disease has no drift reference"):
+    with pytest.raises(ScoreError, match="version 1 of heart-disease has no drift baseline"):
         score(tmp_path / "in.parquet", tmp_path / "out", drift=True, reference=None)

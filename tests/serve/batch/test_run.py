@@ -442,7 +442,7 @@ def test_a_stopped_run_does_not_go_on_with_another_drift_reference(
     with pytest.raises(KeyboardInterrupt):
         run("abc", after=1)
     for change in ({"sha256": "def"}, {"sha256": "abc", "drift": False}):
-        with pytest.raises(ScoreError, match="an unfinished run of another drift reference is"):
+        with pytest.raises(ScoreError, match="an unfinished run of another drift baseline is"):
             run(**change)
 
     assert run("abc").drift
@@ -521,7 +521,7 @@ def test_a_system_that_knows_no_affinity_gives_all_cores(monkeypatch: pytest.Mon
 
 def test_two_runs_do_not_write_the_same_output(source: Path, tmp_path: Path, score: Score) -> None:
     def another(job: Job, parts: Sequence[Part]) -> Iterator[int]:
-        with pytest.raises(ScoreError, match="another run is at work there"):
+        with pytest.raises(ScoreError, match="another run is using it"):
             score(source, tmp_path / "out")
         yield from local.run(job, parts, 1)
 

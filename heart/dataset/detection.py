@@ -18,6 +18,9 @@ accepted if its posterior odds against all others are REQUIRED_RATIO, and if no 
 any coding of which nothing is known, makes the column CONTRADICTION_RATIO times as likely (of fewer
 than SMALL patients, SMALL_CONTRADICTION_RATIO times).
 
+If a coding is told from frequencies and associations, not from the codes alone, the readings together must
+be TYPICAL_RATIO times as likely as unknown ones: random numbers have neither.
+
 For example, of ten patients seven have chest pain 3, one has 0, and those with 3 have the highest
 ST depression: as "asymptomatic", 3 is as frequent and as severe as it should be, as "typical
 angina" it is neither.
@@ -35,6 +38,7 @@ import numpy as np
 from heart.dataset import codings, words
 from heart.dataset.codings import DECIDING, NUMBERED, WORDS, Coding, plain_code
 from heart.dataset.likelihood import (
+    ERROR_RATE,
     EXPECTED,
     KNOWN,
     Cells,
@@ -50,8 +54,9 @@ from heart.schema import SchemaError
 
 REQUIRED_RATIO = 10_000
 CONTRADICTION_RATIO = 30
+TYPICAL_RATIO = 30
 SMALL_CONTRADICTION_RATIO, SMALL = 1_000, 30  # two unusual patients contradict nothing
-HEADING_RATIO = 100
+HEADING_RATIO = 10
 COLUMN_ERROR_RATE = 1e-6
 # Headings, in plain form, of files that are known in one coding.
 HEADINGS = {"exng": "heart_csv", "caa": "heart_csv", "condition": "uci_from_0"}
@@ -114,6 +119,14 @@ def detect(
         _check_contradiction(column, reading, free[column], tallies[column], settings)
     decided = {c: reading for c, reading in chosen.items() if len(readings[c]) > 1}
     best = max(totals, key=totals.__getitem__) if decided else WORDS
+    if best != WORDS and best not in settings.columns.values():
+        typical = sum(
+            r.log_likelihood - unknown_fit(c, tallies[c])
+            for c, r in chosen.items()
+            if c in EXPECTED
+        )
+        if not _codes_decide(best, tallies) and typical < math.log(TYPICAL_RATIO):
+            raise SchemaError(_untypical(best, tallies, settings))
     names = {column: WORDS for column in DECIDING if column in columns and column not in tallies}
     names |= {
         c: r.names[0] if c in decided and best not in r.names else best for c, r in chosen.items()
@@ -139,6 +152,30 @@ def _check_known(columns: Columns, settings: Settings) -> None:
     raise SchemaError(
         "no cell is a code or a word that any coding has, so nothing tells the coding: "
         f"set {settings.name} to one of {', '.join(codings.NAMES)}"
+    )
+
+
+def _codes_decide(name: str, tallies: Mapping[str, Tallies]) -> bool:
+    """Whether each other coding lacks codes of the table, so many that they cannot be errors."""
+
+    def errors(other: str) -> int:
+        return sum(
+            codes.patients
+            for column, given in tallies.items()
+            for code, codes in given.items()
+            if code not in NUMBERED[other][column]
+        )
+
+    least = round(math.log(REQUIRED_RATIO) / -math.log(ERROR_RATE), 6)
+    return all(errors(other) - errors(name) >= least for other in NUMBERED if other != name)
+
+
+def _untypical(name: str, tallies: Mapping[str, Tallies], settings: Settings) -> str:
+    others = [other for other in NUMBERED if other != name]
+    return (
+        f"cannot tell the coding: {name} fits best, but {', '.join(tallies)} have neither the "
+        "frequencies nor the associations of real patients. "
+        f"If it is right, set {settings.name} to {name}; others are {', '.join(others)}"
     )
 
 

@@ -24,6 +24,7 @@ from heart.errors import UserError
 from heart.schema import MEASUREMENTS, OUTCOME, SchemaError
 
 SHOWN = 20
+CHUNK = 1 << 22
 SPREADSHEET_MARKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of .xlsx and .ods, of .xls
 TEXT = pa.dictionary(pa.int32(), pa.string())
 
@@ -77,13 +78,9 @@ def read(path: Path, options: Options = TO_TRAIN) -> RawTable:
     if start.startswith(SPREADSHEET_MARKS):
         return read_text(sheet_as_csv(path.read_bytes(), str(path)), str(path), options)
     text_layout = layout.detect(start, str(path))
-    if not text_layout.simple:
+    if not text_layout.simple or not _is_utf8(path):
         return read_text(path.read_bytes(), str(path), options)
-    columns = _match(text_layout, str(path), options)
-    try:
-        return _table(path, text_layout, columns, str(path))
-    except UnicodeDecodeError:  # far into the file
-        return read_text(path.read_bytes(), str(path), options)
+    return _table(path, text_layout, _match(text_layout, str(path), options), str(path))
 
 
 def read_text(data: bytes, name: str, options: Options = TO_TRAIN) -> RawTable:
@@ -93,10 +90,20 @@ def read_text(data: bytes, name: str, options: Options = TO_TRAIN) -> RawTable:
     if not text_layout.simple:
         data = layout.plain_csv(data, text_layout)
     try:
-        return _table(pa.BufferReader(data), text_layout, columns, name)
-    except UnicodeDecodeError:
+        data.decode()
+    except UnicodeDecodeError:  # far into the file
         data = data.decode("latin-1").encode()
-        return _table(pa.BufferReader(data), text_layout, columns, name)
+    return _table(pa.BufferReader(data), text_layout, columns, name)
+
+
+def _is_utf8(path: Path) -> bool:
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            while file.read(CHUNK):
+                pass
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def _match(text_layout: layout.Layout, name: str, options: Options) -> Columns:
@@ -126,7 +133,7 @@ def _match_headings(cells: Collection[str], name: str, place: str, options: Opti
 
 
 def _table(source: Any, text_layout: layout.Layout, columns: Columns, name: str) -> RawTable:
-    """The patients of a text in UTF-8. Raises UserError, UnicodeDecodeError."""
+    """The patients of a text in UTF-8. Raises UserError."""
     table, lines, bad = _parse(source, text_layout, columns, name)
     kept = np.array(lines >= text_layout.first_line)
     cells = {column: _cells(table.column(column)) for column in columns.used}
@@ -177,8 +184,6 @@ def _parse(
             ),
         )
     except pa.ArrowInvalid as error:
-        if "invalid UTF8" in str(error):
-            raise UnicodeDecodeError("utf-8", b"", 0, 1, str(error)) from None
         raise UserError(f"{name}: not a table as text: {error}") from None
     lines = np.arange(1, 1 + table.num_rows + len(skipped))
     return table, lines[~np.isin(lines, skipped)], bad

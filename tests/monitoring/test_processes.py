@@ -195,7 +195,7 @@ def test_invalid_settings_end_the_report(run: Run) -> None:
     done = run("monitoring.report", HEART_DRIFT_WINDOW="5")
 
     assert done.returncode == 1
-    assert "error: the invalid settings:" in done.stderr
+    assert "error: invalid settings:" in done.stderr
     assert "HEART_DRIFT_WINDOW: " in done.stderr
 
 

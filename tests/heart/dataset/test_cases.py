@@ -110,7 +110,6 @@ FILES: dict[str, tuple[str | bytes, list[dict[str, str]]]] = {
         BOTH,
     ),
     "label 1 and 2": (f"{SHORT},target\n{UCI_MAN},2\n{UCI_WOMAN},1\n", BOTH),
-    "heading condition": (f"{SHORT},condition\n{FROM_0_MAN},1\n{FROM_0_WOMAN},0\n", BOTH),
     "words of four hospitals": (KAGGLE, BOTH),
     "words, eleven measurements": (
         FAILURE,
@@ -140,6 +139,11 @@ def test_a_file_is_read_as_its_patients_are(
 
 
 DOUBTFUL = {
+    "heading condition": (
+        f"{SHORT},condition\n{FROM_0_MAN},1\n{FROM_0_WOMAN},0\n",
+        "uci_from_0",
+        "",
+    ),
     "counted from 0, thallium from 0": (
         f"{SHORT},target\n{FROM_0_MAN},1\n{FROM_0_WOMAN},0\n",
         "uci_from_0",
@@ -168,7 +172,7 @@ def test_a_file_in_doubt_is_refused_until_its_coding_is_set(
     with pytest.raises(UserError) as refusal:
         read(path, content)
 
-    assert f"they differ in {columns}, and" in str(refusal.value)
+    assert columns in str(refusal.value)
     assert coding in str(refusal.value).splitlines()[-1]
     rows = read(path, content, Settings(format=coding))
     assert [{**row, OUTCOME.name: ""} for row in rows] == patients(MAN, WOMAN, heart_disease="")

@@ -34,6 +34,9 @@ def translate(
     Raises UserError for bad rows unless they are to be dropped.
     """
     columns, problems = translation.translate(source, detected.coding)
+    others, other_problems = translation.words(source)
+    columns |= others
+    problems += other_problems
     if (problems or source.bad_lines) and options.bad_rows == "refuse":
         texts = translation.described(problems, source)
         raise UserError(

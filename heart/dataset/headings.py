@@ -91,16 +91,19 @@ def match(
 ) -> Columns:
     """The columns that the headings of a file name.
 
-    `keep` and `ignore` are headings as in the file; `settings` are what a user sets them with.
+    `keep` and `ignore` are headings as in the file; `settings` are what a user sets them with, if there is
+    anything.
     Raises SchemaError, with a line for each problem.
     """
     names = [_name(heading, keep, ignore) for heading in headings]
     counts = Counter(name for name in names if name)
     to_keep, to_ignore = settings
+    remedy = "leave it out if it is no measurement"
+    if to_ignore:
+        remedy = f"name it in {to_ignore} if it is no measurement, or in {to_keep} to keep it"
     problems = [
         *(
-            f"column {heading!r} is unknown: name it in {to_ignore} if it is no measurement"
-            f"{f', or in {to_keep} to keep it' if to_keep else ''}"
+            f"column {heading!r} is unknown: {remedy}"
             for heading, name in zip(headings, names, strict=True)
             if name is None
         ),

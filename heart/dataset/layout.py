@@ -17,6 +17,7 @@ from heart.errors import UserError
 START_BYTES = 1 << 16
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "spaces"}
 SAMPLE_LINES = 20
+MAX_COLUMNS = 500
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -121,6 +122,10 @@ def _by_separator(
             plain = simple and separator != " "
             best = Layout(encoding, separator, '"', tuple(heading), width, start + 1, plain)
             most = score
+    if best is not None and best.width > MAX_COLUMNS:
+        raise UserError(
+            f"{name}, line {first + 1}: {best.width} columns, expected at most {MAX_COLUMNS}"
+        )
     if best is None:
         raise UserError(
             f"{name}, line {first + 1}: no heading of a measurement and no row of 13 or 14 numbers, "

@@ -52,8 +52,8 @@ TO_SCORE = Options(required=tuple(m.name for m in MEASUREMENTS if m.required))
 class RawTable:
     """A file as it was read: cells as text, and the line on which each row stands.
 
-    `columns` are the measurements, the outcome and what is kept, by name; `bad_lines` are lines that
-    are no row, and why; `layout` describes the file for people.
+    `columns` are the measurements, the outcome and what is kept, by name; `bad_lines` are the lines that
+    do not have `width` cells, and how many they have; `layout` describes the file for people.
     """
 
     name: str
@@ -61,7 +61,8 @@ class RawTable:
     lines: Lines
     matched: Columns
     layout: str
-    bad_lines: list[tuple[int, str]] = field(default_factory=list)
+    width: int = 0
+    bad_lines: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def headings(self) -> list[str]:
@@ -139,15 +140,12 @@ def _table(source: Any, text_layout: layout.Layout, columns: Columns, name: str)
     cells = {column: _cells(table.column(column)) for column in columns.used}
     blank = np.all([_blank(column) for column in cells.values()], axis=0)
     kept &= ~blank
-    bad_lines = [
-        (line, f"{width} columns, expected {text_layout.width}")
-        for line, width in bad
-        if line >= text_layout.first_line
-    ]
+    bad_lines = [(line, width) for line, width in bad if line >= text_layout.first_line]
     if not kept.any() and not bad_lines:
         raise UserError(f"{name}: no rows, expected at least one patient")
     rows = {column: _only(column_cells, kept) for column, column_cells in cells.items()}
-    return RawTable(name, rows, lines[kept], columns, text_layout.description, bad_lines)
+    description, width = text_layout.description, text_layout.width
+    return RawTable(name, rows, lines[kept], columns, description, width, bad_lines)
 
 
 def _parse(

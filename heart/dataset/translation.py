@@ -23,10 +23,11 @@ SHOWN_LINES = 3
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with some rows [k], given by position, or with cells of a column in them."""
+    """What is wrong with the cell of a column in some rows [k], which are given by position."""
 
     rows: "np.ndarray[tuple[int], np.dtype[np.int64]]"
     column: str
+    cell: str
     text: str
 
 
@@ -46,21 +47,27 @@ def coding_of(table: RawTable, settings: Settings) -> Detected:
     return Detected(codings.with_label_of(detected.coding, labels), detected.evidence)
 
 
-def translate(table: RawTable, coding: Coding) -> tuple[dict[str, Cells], list[Problem]]:
-    """The columns of a table as the schema's texts, and their problems; a bad cell is empty.
-
-    Columns that are kept are texts without characters that a CSV file would have to quote.
-    """
+def translate(
+    table: RawTable,
+    coding: Coding,
+    measurements: Sequence[Measurement] = (*MEASUREMENTS, OUTCOME),
+) -> tuple[dict[str, Cells], list[Problem]]:
+    """The columns of a table as the schema's texts, and their problems; a bad cell is empty."""
     problems: list[Problem] = []
     columns = {}
-    for measurement in (*MEASUREMENTS, OUTCOME):
+    for measurement in measurements:
         if measurement.name in table.columns:
             clean = partial(_measured, coding, measurement)
             cells = table.columns[measurement.name]
             columns[measurement.name] = _each(cells, clean, measurement.name, problems)
-    for name, cells in table.columns.items():
-        if name not in columns:
-            columns[name] = _each(cells, partial(_word, name), name, problems)
+    return columns, problems
+
+
+def words(table: RawTable) -> tuple[dict[str, Cells], list[Problem]]:
+    """The other columns of a table, such as ids: texts that a CSV file would not have to quote."""
+    problems: list[Problem] = []
+    others = {n: c for n, c in table.columns.items() if n not in (*NAMES, OUTCOME.name)}
+    columns = {name: _each(c, partial(_word, name), name, problems) for name, c in others.items()}
     return columns, problems
 
 
@@ -90,7 +97,7 @@ def _each(cells: Cells, clean: Callable[[str], str], column: str, problems: list
             texts.append("")
             rows = np.flatnonzero(cells.positions == position)
             if len(rows):
-                problems.append(Problem(rows, column, str(error)))
+                problems.append(Problem(rows, column, cell.strip(), str(error)))
     distinct = sorted(set(texts))
     place = {text: index for index, text in enumerate(distinct)}
     positions = np.array([place[text] for text in texts], dtype=np.int32)
@@ -99,7 +106,10 @@ def _each(cells: Cells, clean: Callable[[str], str], column: str, problems: list
 
 def described(problems: Sequence[Problem], table: RawTable) -> list[str]:
     """A text for each problem, those of lines that are no row included, in the order of the lines."""
-    texts = [(line, f"line {line}: {reason}") for line, reason in table.bad_lines]
+    texts = [
+        (line, f"line {line}: {width} columns, expected {table.width}")
+        for line, width in table.bad_lines
+    ]
     for problem in problems:
         lines = table.lines[problem.rows]
         texts.append((int(lines[0]), f"{_lines(lines)}: {problem.text}"))

@@ -22,16 +22,25 @@ def authenticate(scope: Scope, token: str | None) -> None:
         )
 
 
-def require_json(scope: Scope) -> None:
-    """Raise 415 unless the content type is JSON.
-
-    Forms on pages of other origins can send other types, without a CORS preflight.
-    """
+def media_type(scope: Scope) -> str:
+    """The content type of a request without its parameters, in lower case."""
     content_type = header(scope, b"content-type").decode("latin-1")
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != "application/json" and not re.fullmatch(r"application/.+\+json", media_type):
+    return content_type.partition(";")[0].strip().lower()
+
+
+def require_json(scope: Scope, *others: str) -> None:
+    """Raise 415 unless the content type is JSON, or one of some other media types.
+
+    Forms on pages of other origins can send three types without a CORS preflight; none is allowed.
+    """
+    kind = media_type(scope)
+    if kind not in ("application/json", *others) and not re.fullmatch(
+        r"application/.+\+json", kind
+    ):
+        expected = " or ".join(("application/json", *others))
+        content_type = header(scope, b"content-type").decode("latin-1")
         raise HTTPException(
-            415, f"the header Content-Type is {content_type[:100]!r}: expected application/json"
+            415, f"the header Content-Type is {content_type[:100]!r}: expected {expected}"
         )
 
 

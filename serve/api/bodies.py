@@ -22,9 +22,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
+from heart.errors import UserError
 from serve.api.models import Batch
+from serve.patient_table import InvalidTable, PatientTable, TableProblem, read_table
 from serve.settings import MAX_BATCH
 
+CSV = "text/csv"
+LINE = "line"
 Error = dict[str, Any]  # as pydantic's ErrorDetails; `loc` starts with "body"
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -53,6 +57,32 @@ def validate_body(model: type[Model], body: bytes) -> Model:
     if value is None:
         raise InvalidBody(errors, complete=True)
     return value
+
+
+def validate_table(body: bytes, coding: str) -> PatientTable:
+    """A body of limited length as a table of patients. Raises InvalidBody."""
+    try:
+        return read_table(body, coding, ("coding", "coding={}", "{}={}"))
+    except UserError as error:
+        item = {"type": "invalid_table", "msg": str(error), "loc": ("body",)}
+        raise InvalidBody([item], complete=True) from None
+    except InvalidTable as error:
+        items = [_table_error(problem) for problem in error.problems]
+        raise InvalidBody(items, complete=error.complete) from None
+
+
+def _table_error(problem: TableProblem) -> Error:
+    """A problem of a table in pydantic's form; `loc` has the line, from 1."""
+    if problem.cell is None:
+        text = f"{problem.width} columns, expected {problem.expected_width}"
+        return {"type": "invalid_line", "msg": text, "loc": ("body", LINE, problem.line)}
+    loc = ("body", LINE, problem.line, problem.column)
+    return {
+        "type": "missing" if problem.missing else "invalid_value",
+        "msg": problem.text,
+        "loc": loc,
+        "input": problem.cell,
+    }
 
 
 def validate_batch(body: bytes) -> Batch:

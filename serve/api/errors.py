@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME
-from serve.api.bodies import MAX_ERRORS, InvalidBody
+from serve.api.bodies import LINE, MAX_ERRORS, InvalidBody
 
 MAX_SHOWN = 100  # characters of a value or of an unknown name
 BY_NAME = {measurement.name: measurement for measurement in (*MEASUREMENTS, OUTCOME)}
@@ -27,6 +27,7 @@ class Problem(BaseModel):
     type: str
     message: str
     row: int = Field(0, description="In a batch, from 0")
+    line: int = Field(0, description="In a table, from 1")
     field: str = ""
     value: Any = Field(None, description="The value, or only its type if it is long")
     expected: str = ""
@@ -60,8 +61,11 @@ BODY_ERRORS: dict[int | str, dict[str, Any]] = {
     400: error_response("The client disconnected before the body was complete"),
     408: error_response("The body was not complete in time"),
     413: error_response("The body is too long"),
-    415: error_response("The content type is not JSON"),
-    422: {"model": Problems, "description": "The body is not valid JSON, or a value is invalid"},
+    415: error_response("The content type is neither JSON nor, for a batch, text/csv"),
+    422: {
+        "model": Problems,
+        "description": "The body is not valid JSON or no table that can be read, or a value is invalid",
+    },
 }
 
 
@@ -93,7 +97,7 @@ def out_of_range(errors: Sequence[Any]) -> list[list[str]]:
 
 def _row_and_field(loc: Sequence[Any]) -> tuple[int | None, str | None]:
     """Row and field of an error, from ("body", "patients", 3, "age") or, without a row, ("body", "age")."""
-    path = [part for part in loc[1:] if part != "patients"]
+    path = [part for part in loc[1:] if part not in ("patients", LINE)]
     rows = [part for part in path if isinstance(part, int)]
     fields = [part for part in path if isinstance(part, str)]
     return rows[0] if rows else None, fields[0] if fields else None
@@ -103,7 +107,7 @@ def _problem(item: Any) -> dict[str, Any]:
     row, field = _row_and_field(item["loc"])
     problem: dict[str, Any] = {"type": item["type"], "message": item["msg"]}
     if row is not None:
-        problem["row"] = row
+        problem[LINE if LINE in item["loc"][:2] else "row"] = row
     if field is not None:
         problem["field"] = field[:MAX_SHOWN]
     measurement = BY_NAME.get(field or "")

@@ -78,6 +78,14 @@ class Batch(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     patients: Annotated[list[Patient], Field(min_length=1, max_length=MAX_BATCH)]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The patients as dictionaries."""
+        return [patient.__dict__ for patient in self.patients]
+
+    def reading(self) -> dict[str, Any]:
+        """How the patients were read, if that could be in doubt."""
+        return {}
+
 
 class Prediction(BaseModel):
     """The prediction for one patient."""
@@ -111,6 +119,13 @@ class Predictions(BaseModel):
     """The predictions for a batch, in its order."""
 
     predictions: list[Prediction]
+    read_as: Annotated[
+        str, Field(description="Of a table: its layout and coding, such as commas; coding uci")
+    ] = ""
+    coding_log10_odds: Annotated[
+        dict[str, float],
+        Field(description="Of a table: the evidence for the coding of each column"),
+    ] = {}
 
 
 class Feedback(BaseModel):

@@ -3,17 +3,20 @@
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 from fastapi import Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from heart.http.access import authenticate, require_json
+from heart.dataset.codings import AUTO
+from heart.http.access import authenticate, media_type, require_json
 from heart.http.concurrency import SHORT_BODY_BYTES, ConcurrencyLimiter
 from heart.http.request_body import read_body, replay
-from serve.api.bodies import validate_batch, validate_body
+from serve.api.bodies import CSV, validate_batch, validate_body, validate_table
 from serve.api.models import Batch
 from serve.offload import Offload
+from serve.patient_table import PatientTable
 
 # Validating a longer batch would block the event loop for some milliseconds.
 LARGE_BATCH_BYTES = 64 * 1024
@@ -39,6 +42,11 @@ class Protection:
         if len(body) > LARGE_BATCH_BYTES:
             return await self.offload.run(validate_batch, body)
         return validate_batch(body) if model is Batch else validate_body(model, body)
+
+    async def validate_table(self, scope: Scope, body: bytes) -> PatientTable:
+        """A table of patients, read in the worker thread. Raises InvalidBody."""
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        return await self.offload.run(validate_table, body, query.get("coding", [AUTO])[-1])
 
     def route_class(self, *, direct: bool = False) -> type[APIRoute]:
         """A class of routes that are authenticated and limited before FastAPI handles a request.
@@ -68,11 +76,15 @@ class Protection:
 
             async def _response(self, scope: Scope, model: Any, body: bytes) -> Response | None:
                 """The endpoint's response to a valid body; None if FastAPI has to call it."""
-                require_json(scope)
-                long = len(body) > LARGE_BATCH_BYTES
+                require_json(scope, *([CSV] if model is Batch else []))
+                long, is_table = len(body) > LARGE_BATCH_BYTES, media_type(scope) == CSV
                 with protection.limiter.long_body() if long else nullcontext():
-                    value = await protection.validate(model, body)
-                    if not direct or (scope["query_string"] and self.dependant.query_params):
+                    if is_table:
+                        value = await protection.validate_table(scope, body)
+                    else:
+                        value = await protection.validate(model, body)
+                    has_query = scope["query_string"] and self.dependant.query_params
+                    if not is_table and (not direct or has_query):
                         return None
                     response: Response = await self.endpoint(value)
                     return response

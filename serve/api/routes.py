@@ -13,6 +13,7 @@ from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.predictions.log import OutcomeConflict, UnknownPrediction
 from heart.registry.errors import RegistryUnavailable
+from serve.api.bodies import CSV
 from serve.api.drift import Drift, drift_response
 from serve.api.errors import BODY_ERRORS, ERRORS, error_response
 from serve.api.models import Batch, Feedback, Patient, Prediction, Predictions, ReloadResult
@@ -20,6 +21,18 @@ from serve.guard import ChampionGuard
 from serve.service import Service
 
 REGISTRY_RETRY_SECONDS = 5
+CSV_BODY = {
+    "schema": {"type": "string"},
+    "example": "age,sex,cp,thalach,thal\n57,1,4,131,7\n44,0,2,175,3\n",
+}
+CODING = {
+    "name": "coding",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "string", "default": "auto"},
+    "description": "Of a table: auto, a coding such as uci, or the codings of single columns, such as "
+    "auto,thallium=heart_csv",
+}
 NO_PREDICTION = "no prediction has this prediction_id: it is wrong, or the prediction was erased"
 
 
@@ -34,11 +47,20 @@ def scoring(
         """Predict the risk of one patient. The prediction is logged before the response is sent."""
         return _json((await service.predict([patient.__dict__], explain))[0])
 
-    @router.post("/predict/batch", response_model=Predictions, responses=BODY_ERRORS)
+    @router.post(
+        "/predict/batch",
+        response_model=Predictions,
+        response_model_exclude_unset=True,
+        responses=BODY_ERRORS,
+        openapi_extra={"parameters": [CODING], "requestBody": {"content": {CSV: CSV_BODY}}},
+    )
     async def predict_batch(batch: Batch) -> Response:
-        """Predict the risks of up to 10,000 patients. All of them are logged, or none."""
-        predictions = await service.predict([patient.__dict__ for patient in batch.patients])
-        return _json({"predictions": predictions})
+        """Predict the risks of up to 10,000 patients. All of them are logged, or none.
+
+        The body is JSON, or a table as text/csv in any layout that stage prepare reads.
+        """
+        predictions = await service.predict(batch.rows())
+        return _json({"predictions": predictions, **batch.reading()})
 
     return router
 

@@ -45,9 +45,7 @@ def _whole(place: Place) -> bytes:
 
 def _patients(data: bytes, text: text_layout.Layout) -> bytes:
     """The lines of patients in the start of a file, as CSV."""
-    data = (
-        data.removeprefix(b"\xef\xbb\xbf") if text.simple else text_layout.plain_csv(data, text)
-    )
+    data = data.removeprefix(b"\xef\xbb\xbf") if text.simple else text_layout.plain_csv(data, text)
     for _ in range(text.first_line - 1):
         data = data.partition(b"\n")[2]
     return data if text.simple else data.rstrip(b"\n") + b"\n"

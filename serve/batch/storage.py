@@ -69,7 +69,9 @@ class Place:
             entries = self.system.get_file_info(
                 fs.FileSelector(self.path, recursive=True, allow_not_found=True)
             )
-        return sorted((i for i in entries if i.type == fs.FileType.File), key=lambda info: info.path)
+        return sorted(
+            (i for i in entries if i.type == fs.FileType.File), key=lambda info: info.path
+        )
 
     def read(self) -> bytes:
         """All that a file holds."""

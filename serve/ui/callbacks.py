@@ -8,6 +8,9 @@ from typing import Any
 
 from anyio import CapacityLimiter
 
+from heart.dataset.codings import AUTO
+from heart.dataset.codings import NAMES as CODINGS
+from heart.errors import UserError
 from heart.locale.language import Language, language_of, translate
 from heart.predictions.log import LogUnavailable, OutcomeConflict, UnknownPrediction
 from heart.predictions.tables import SOURCES
@@ -20,7 +23,12 @@ from serve.explain import assess
 from serve.service import DriftUnavailable, NoModel, Service
 from serve.ui.about import about_html
 from serve.ui.answer import answer_html
-from serve.ui.scores import problems_html, scored_html, table_problems_html
+from serve.ui.scores import (
+    problems_html,
+    scored_html,
+    table_problems_html,
+    unreadable_table_html,
+)
 from serve.ui.table import Problem, read_form, read_table
 from serve.ui.uploads import TooLong, file_bytes
 
@@ -114,7 +122,7 @@ class Callbacks:
         name = feature if feature in names else next(iter(names), "")
         return drift_html(snapshot, language), comparison_html(snapshot, name, language)
 
-    async def score(self, content: Any, language: Any) -> str:
+    async def score(self, content: Any, language: Any, coding: Any) -> str:
         """The scores of a CSV file in base64, or its errors; empty without a file."""
         language = language_of(language)
         if content is None:
@@ -122,16 +130,19 @@ class Callbacks:
         if self.tables.statistics().tasks_waiting >= WAITING_TABLES:
             return message_html(translate("page.unavailable", language), language, "bad")
         async with self.tables:
-            return await self._score(content, language)
+            return await self._score(content, language, coding if coding in CODINGS else AUTO)
 
-    async def _score(self, content: Any, language: Language) -> str:
+    async def _score(self, content: Any, language: Language, coding: str) -> str:
         try:
             data = await asyncio.to_thread(file_bytes, content)
         except TooLong:
             return message_html(translate("table.too_large", language), language, "bad")
         except (TypeError, ValueError):
             return message_html(translate("table.not_text", language), language, "bad")
-        table, problems = await asyncio.to_thread(read_table, data, language)
+        try:
+            table, problems = await asyncio.to_thread(read_table, data, coding, language)
+        except UserError as error:
+            return unreadable_table_html(str(error), language)
         if problems:
             self._count(problems)
             return table_problems_html(problems, language)

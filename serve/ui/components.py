@@ -1,9 +1,11 @@
 """Parts of the tabs: texts that the browser chooses, headings, fields, and scripts of `static/`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from heart.dataset.codings import AUTO
+from heart.dataset.codings import NAMES as CODINGS
 from heart.drift.baseline import COLUMNS
 from heart.locale.language import Language, category_labels, field_label, form_texts
 from heart.predictions.tables import SOURCES
@@ -81,13 +83,15 @@ def _more(key: str, language: Language) -> dict[str, Any]:
     texts = form_texts(language)
     if key == "language":
         return {"value": language}
-    if key == "drift_feature":
-        features = [(feature_label(name, language), name) for name in COLUMNS]
-        return {"choices": [(texts["drift_largest"], ""), *features]}
     if key == "prediction_id":
         return {"info": texts["prediction_id_info"]}
-    if key == "outcome":
-        return {"choices": _choices(OUTCOME, language)}
-    if key == "source":
-        return {"choices": [(texts[f"source_{source}"], source) for source in SOURCES]}
-    return {}
+    choices: dict[str, Callable[[], list[tuple[Any, Any]]]] = {
+        "drift_feature": lambda: [
+            (texts["drift_largest"], ""),
+            *((feature_label(name, language), name) for name in COLUMNS),
+        ],
+        "coding": lambda: [(texts["coding_auto"], AUTO), *((name, name) for name in CODINGS)],
+        "outcome": lambda: _choices(OUTCOME, language),
+        "source": lambda: [(texts[f"source_{source}"], source) for source in SOURCES],
+    }
+    return {"choices": choices[key]()} if key in choices else {}

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from heart.dataset.codings import AUTO
+from heart.dataset.codings import NAMES as CODINGS
 from heart.locale.catalog import DEFAULT
 from heart.locale.language import LANGUAGE_NAMES, LANGUAGE_TAGS, form_texts, language_of
 from heart.predictions.tables import SOURCES
@@ -76,9 +78,15 @@ def _table_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -
             js_on_load=FILE_CHOSEN,
             elem_id="upload",
         )
+        codings = [(browser_text("coding_auto"), AUTO), *((name, name) for name in CODINGS)]
+        translated["coding"] = gr.Dropdown(
+            codings, value=AUTO, label=browser_text("coding"), filterable=False,
+            elem_id="coding", interactive=True,
+        )  # fmt: skip
         scored = gr.HTML(elem_id="scored", min_height=80)
+    inputs = [translated["upload"], language, translated["coding"]]
     translated["upload"].upload(
-        handlers.score, [translated["upload"], language], [scored], preprocess=False,
+        handlers.score, inputs, [scored], preprocess=False,
         js=static("read_file.js"), show_progress="minimal", **PLAIN,
     )  # fmt: skip
     return help_text

@@ -9,8 +9,9 @@ from markupsafe import Markup
 from heart.locale.language import Language, expected, label, number, percent, translate, value_of
 from heart.schema import MEASUREMENTS, OUTCOME
 from serve.explain import BY_NAME
+from serve.patient_table import ECHOED, PatientTable
 from serve.settings import MAX_BATCH
-from serve.ui.table import ECHOED, Problem, Table, scored_csv
+from serve.ui.table import Problem, scored_csv
 from serve.ui.templates import page_html
 
 MAX_ROWS = 20  # of a table on the page
@@ -41,7 +42,14 @@ def table_problems_html(problems: Sequence[Problem], language: Language) -> Mark
     return page_html("table_problems", language, errors=len(problems), rows=rows)
 
 
-def scored_html(table: Table, answers: Sequence[Mapping[str, Any]], language: Language) -> Markup:
+def unreadable_table_html(text: str, language: Language) -> Markup:
+    """Why a table cannot be read, in the words of `make score`, which are English."""
+    return page_html("unreadable_table", language, text=text)
+
+
+def scored_html(
+    table: PatientTable, answers: Sequence[Mapping[str, Any]], language: Language
+) -> Markup:
     """The first scores of a table, and all scores as a file inside the page."""
     heading = [
         *table.echoed,
@@ -54,6 +62,8 @@ def scored_html(table: Table, answers: Sequence[Mapping[str, Any]], language: La
         "scored",
         language,
         patients=len(answers),
+        read_as=table.read_as,
+        ignored=[name for name in table.ignored if name],
         file=b64encode(scored_csv(table, answers).encode()).decode(),
         heading=heading,
         rows=[
@@ -63,7 +73,9 @@ def scored_html(table: Table, answers: Sequence[Mapping[str, Any]], language: La
     )
 
 
-def _scored_row(table: Table, answer: Mapping[str, Any], row: int, language: Language) -> list[str]:
+def _scored_row(
+    table: PatientTable, answer: Mapping[str, Any], row: int, language: Language
+) -> list[str]:
     patient = table.patients[row]
     return [
         *(column[row] for column in table.echoed.values()),

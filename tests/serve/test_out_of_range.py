@@ -71,7 +71,7 @@ def test_what_is_missing_or_unknown_is_not_out_of_range(client: TestClient) -> N
 
 def test_the_page_counts_them_too(client: TestClient) -> None:
     handlers = Callbacks(client.app.state.service)  # type: ignore[attr-defined]
-    rows = ["57,male,5.2", ",male,", *["61,F,6.1"] * 9]
+    rows = ["57,male,5.2", ",male,", *["61,x,6.1"] * 9]
     table = b64encode("\n".join(["age,sex,cholesterol", *rows, ""]).encode()).decode()
     form = [{**EXAMPLE, "age": 300}.get(name) for name in NAMES]
     empty = [None] * len(NAMES)
@@ -80,6 +80,6 @@ def test_the_page_counts_them_too(client: TestClient) -> None:
 
     portal.call(handlers.predict, "en", *form)
     portal.call(handlers.predict, "en", *empty)
-    portal.call(handlers.score, table, "en")
+    portal.call(handlers.score, table, "en", "auto")
 
     assert refused(client) == {"age": 1, "cholesterol": 10, "sex": 9}

@@ -1,8 +1,8 @@
-async (_label, language) => {
+async (_label, language, coding) => {
   // The call has the content as base64. One byte over the limit lets the server reject a longer file.
   const input = document.querySelector("#upload input[type=file]");
   const file = input.files[0];
-  if (!file) return [null, language];
+  if (!file) return [null, language, coding];
   const url = await new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result);
@@ -10,5 +10,5 @@ async (_label, language) => {
     reader.readAsDataURL(file.slice(0, Number(input.dataset.limit) + 1));
   });
   input.value = "";  // else the same file could not be chosen again after a correction
-  return [url.split(",")[1] ?? "", language];
+  return [url.split(",")[1] ?? "", language, coding];
 }

@@ -89,7 +89,8 @@ def test_stage_prepare_reads_every_category_and_bound(log: PredictionLog) -> Non
 
     written = collected()
 
-    columns, _ = translation.translate(read(files.PRODUCTION), codings.named("words"))
+    table = read(files.PRODUCTION)
+    columns = translation.translate(table, codings.named("words"))[0] | translation.words(table)[0]
     again = {name: [c.texts[at] for at in c.positions] for name, c in columns.items()}
     assert again == written.to_dict("list")
 

@@ -33,10 +33,11 @@ from serve.aliased_model import AliasedModel
 from serve.metrics import Metrics
 from serve.middleware.stack import add_middleware
 from serve.model_manager import State
+from serve.patient_table import PatientTable
 from serve.service import Service
 from serve.settings import Settings
 from serve.ui import LazyPage, mount
-from serve.ui.table import Table, read_table
+from serve.ui.table import read_table
 from tests.heart.registry.registry_fixture import patients
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -104,8 +105,10 @@ def random_patient(random: np.random.Generator) -> dict[str, Any]:
     return patient
 
 
-def a_table(text: str, language: Language = "en") -> tuple[Table, list[tuple[int, str, str]]]:
-    table, problems = read_table(text.encode(), language)
+def a_table(
+    text: str, language: Language = "en", coding: str = "auto"
+) -> tuple[PatientTable, list[tuple[int, str, str]]]:
+    table, problems = read_table(text.encode(), coding, language)
     return table, [(problem.line, problem.name, problem.text) for problem in problems]
 
 

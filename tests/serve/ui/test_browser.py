@@ -106,7 +106,7 @@ def test_an_indonesian_browser_gets_indonesian(visit: Any) -> None:
     assert visitor.page.is_checked("#language input[value=id]")
     visitor.tab("Tabel pasien")
     assert "Satu baris per pasien" in visitor.text("[role=tabpanel]:visible")
-    assert "Berkas CSV pasien" in visitor.text("#upload")
+    assert "Tabel pasien" in visitor.text("#upload")
 
 
 def test_a_good_table_is_scored_and_downloaded(visit: Any, server: Running, tmp_path: Path) -> None:
@@ -147,6 +147,26 @@ def test_a_bad_table_is_explained_by_line(visit: Any, server: Running, tmp_path:
     assert re.search(r"3\s+age\s+age is 12; expected a whole number from 18 to 110 years", shown)
     assert re.search(r"4\s+sex\s+sex is unknown; expected one of female, male", shown)
     assert server.count() == before
+
+
+def test_a_doubtful_table_is_scored_once_its_coding_is_chosen(visit: Any, tmp_path: Path) -> None:
+    table = tmp_path / "from_0.csv"
+    table.write_text(
+        "age;sex;cp;trestbps;chol;fbs;restecg;thalach;exang;oldpeak;slope;ca;thal\n"
+        "61;1;3;141;251;0;2;121;1;2,1;1;2;2\n49;0;0;127;219;1;0;171;0;0,3;0;0;0\n"
+    )
+    visitor = visit()
+    visitor.tab("Table of patients")
+    visitor.page.set_input_files("#upload input[type=file]", table)
+    visitor.page.wait_for_selector("#scored pre.reason")
+    assert "uci_from_0" in visitor.text("#scored")
+
+    visitor.page.click("#coding input")
+    visitor.page.get_by_role("option", name="uci_from_0", exact=True).click()
+    visitor.page.set_input_files("#upload input[type=file]", table)
+    visitor.page.wait_for_selector("#scored a.download")
+
+    assert "semicolons; coding uci_from_0" in visitor.text("#scored")
 
 
 def test_a_table_that_was_mended_can_be_chosen_again(visit: Any, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def encoded(content: bytes) -> str:
 
 def test_a_table_is_scored_in_one_transaction(service: Service, handlers: Callbacks) -> None:
     table = encoded(b"age,sex\n57,male\n61,female\n")
-    html = asyncio.run(handlers.score(table, "en"))
+    html = asyncio.run(handlers.score(table, "en", "auto"))
 
     assert "Patients scored: 2" in html
     assert "data:text/csv" in html
@@ -170,12 +170,12 @@ def test_a_table_is_scored_in_one_transaction(service: Service, handlers: Callba
     ("content", "expected"),
     [
         (encoded(b"age,sex\n57,male\n7,female\n"), "Errors: 1"),
-        (encoded(b""), "Errors: 2"),
+        (encoded(b""), "the file is empty"),
         (encoded(b"x" * (MAX_FILE_BYTES + 1)), "larger than 2 MiB"),
         ("/" * (MAX_ENCODED + 1), "larger than 2 MiB"),
-        ("/etc/passwd", "not UTF-8 text"),
-        ("ä", "not UTF-8 text"),
-        (57, "not UTF-8 text"),
+        ("/etc/passwd", "not text"),
+        ("ä", "not text"),
+        (57, "not text"),
     ],
     ids=[
         "a wrong value",
@@ -190,12 +190,34 @@ def test_a_table_is_scored_in_one_transaction(service: Service, handlers: Callba
 def test_a_table_with_an_error_is_not_scored_at_all(
     service: Service, handlers: Callbacks, content: Any, expected: str
 ) -> None:
-    assert expected in asyncio.run(handlers.score(content, "en"))
+    assert expected in asyncio.run(handlers.score(content, "en", "auto"))
     assert service.log.count() == 0
 
 
+def test_a_coding_in_doubt_is_explained_and_can_be_chosen(handlers: Callbacks) -> None:
+    table = encoded(
+        b"age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal\n"
+        b"61,1,3,141,251,0,2,121,1,2.1,1,2,2\n49,0,0,127,219,1,0,171,0,0.3,0,0,0\n"
+    )
+
+    doubt = asyncio.run(handlers.score(table, "id", "auto"))
+    chosen = asyncio.run(handlers.score(table, "en", "uci_from_0"))
+
+    assert translate("table.unreadable", "id") in doubt
+    assert "uci_from_0" in doubt
+    assert translate("table.read_as", "en", layout="commas; coding uci_from_0") in chosen
+
+
+def test_a_coding_that_the_page_does_not_offer_is_not_used(handlers: Callbacks) -> None:
+    table = encoded(b"age,sex\n57,male\n")
+
+    for coding in ("excel", "", None, 7, "thallium=uci"):
+        html = asyncio.run(handlers.score(table, "en", coding))
+        assert translate("table.read_as", "en", layout="commas; coding words") in html
+
+
 def test_without_a_file_the_message_is_empty(handlers: Callbacks) -> None:
-    assert asyncio.run(handlers.score(None, "en")) == ""
+    assert asyncio.run(handlers.score(None, "en", "auto")) == ""
 
 
 def test_concurrent_and_queued_tables_are_limited(handlers: Callbacks) -> None:
@@ -205,9 +227,11 @@ def test_concurrent_and_queued_tables_are_limited(handlers: Callbacks) -> None:
         occupied = [object() for _ in range(int(handlers.tables.total_tokens))]
         for one in occupied:
             await handlers.tables.acquire_on_behalf_of(one)
-        waiting = [asyncio.create_task(handlers.score(table, "en")) for _ in range(WAITING_TABLES)]
+        waiting = [
+            asyncio.create_task(handlers.score(table, "en", "auto")) for _ in range(WAITING_TABLES)
+        ]
         await asyncio.sleep(0)
-        refused = await asyncio.wait_for(handlers.score(table, "en"), 5)
+        refused = await asyncio.wait_for(handlers.score(table, "en", "auto"), 5)
         for one in occupied:
             handlers.tables.release_on_behalf_of(one)
         return refused, await asyncio.gather(*waiting)

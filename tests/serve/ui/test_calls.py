@@ -250,7 +250,7 @@ def test_a_table_is_scored_from_its_call_alone(open_page: GradioPage) -> None:
     event = open_page.event_of("upload")
     before, kept = open_page.service.log.count(), sorted(open_page.folder.rglob("*"))
 
-    answer = open_page.call(event["id"], [b64encode(TABLE.encode()).decode(), "en"])
+    answer = open_page.call(event["id"], [b64encode(TABLE.encode()).decode(), "en", "auto"])
 
     assert "Patients scored: 1" in answer.json()["data"][0]
     assert open_page.service.log.count() == before + 1

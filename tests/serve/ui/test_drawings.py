@@ -7,11 +7,12 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from heart.errors import UserError
 from heart.locale.language import LANGUAGES, Language, translate
 from serve.explain import Assessment, assess
 from serve.ui.about import about_html
 from serve.ui.answer import answer_html
-from serve.ui.scores import scored_html, table_problems_html
+from serve.ui.scores import scored_html, table_problems_html, unreadable_table_html
 from serve.ui.table import read_table
 from tests.serve.ui.page_fixture import ID, PATIENT, a_table, an_answer, random_patient, tiny_model
 
@@ -51,11 +52,14 @@ def test_drawings_are_described() -> None:
 
 def test_user_input_is_escaped() -> None:
     table, _ = a_table("patient_id,age,sex\n<script>alert(1)</script>,57,male\n")
-    _, problems = read_table(b"age,sex,<script>\n57,male,1\n", "en")
+    _, problems = read_table(b"age,sex,cp\n57,male,<script>\n", "auto", "en")
+    with pytest.raises(UserError) as error:
+        read_table(b"age,sex,<script>\n57,male,1\n", "auto", "en")
 
     for html in (
         scored_html(table, [an_answer()], "en"),
         table_problems_html(problems, "en"),
+        unreadable_table_html(str(error.value), "en"),
         about_html(tiny_model(), "en"),
     ):
         assert "<script>" not in html

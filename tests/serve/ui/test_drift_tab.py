@@ -173,7 +173,7 @@ def test_histogram_bins_are_labelled(column: object) -> None:
     if column.measurement is None or column.choices:
         return
     step = column.measurement.step
-    for value in np.arange(column.measurement.low, column.measurement.high, step):
+    for value in np.arange(column.measurement.low, column.measurement.high, step).round(6):
         bucket = int(buckets(np.array([value], dtype=np.float32), column)[0])
         numbers = [float(n) for n in re.findall(r"\d+\.?\d*", labels[bucket])]
         low = numbers[0] if bucket else -np.inf

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heart.locale.language import translate
+from heart.errors import UserError
 from heart.schema import NAMES
 from serve.settings import MAX_BATCH
 from serve.ui.scores import scored_html, table_problems_html
@@ -80,14 +80,8 @@ def test_a_table_of_a_spreadsheet_with_decimal_commas() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", [(1, "age"), (1, "sex")]),
-        ("age\n57\n", [(1, "sex")]),
-        ("age,sex,name\n57,male,x\n", [(1, "name")]),
-        ("age,sex,age\n57,male,57\n", [(1, "age")]),
-        ("age,sex\n", [(1, "")]),
         ("age,sex\n57,male\n57\n", [(3, "")]),
-        ("age,sex\n17,male\n57,m\n,male\n", [(2, "age"), (3, "sex"), (4, "age")]),
-        ('age,sex\n"57\n', [(2, "")]),
+        ("age,sex\n17,male\n57,x\n,male\n", [(2, "age"), (3, "sex"), (4, "age")]),
     ],
 )
 def test_table_errors_have_line_numbers(text: str, expected: list[Any]) -> None:
@@ -96,21 +90,38 @@ def test_table_errors_have_line_numbers(text: str, expected: list[Any]) -> None:
     assert [problem[:2] for problem in problems] == expected
 
 
-def test_a_table_that_is_no_text() -> None:
-    assert [p.line for p in read_table(b"\xff\xfe\x00", "en")[1]] == [1]
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"age\n57\n",
+        b"age,sex,name\n57,male,x\n",
+        b"age,sex,age\n57,male,57\n",
+        b"age,sex\n",
+        b"\x00\x01\x02",
+        b"PK\x03\x04",
+        b"age,sex\n" + b"57,male\n" * (MAX_BATCH + 1),
+    ],
+    ids=["empty", "no sex", "unknown", "twice", "no rows", "binary", "Excel", "too many"],
+)
+def test_a_file_that_is_no_table_of_patients_has_a_reason(content: bytes) -> None:
+    with pytest.raises(UserError):
+        read_table(content, "auto", "en")
 
 
-def test_invalid_csv_has_a_message_of_its_own() -> None:
-    _, problems = a_table(f'age,sex\n57,"{"x" * 200_000}"\n')
+def test_a_table_in_codes_is_read_as_in_the_pipeline() -> None:
+    table, problems = a_table(
+        "id;age;sex;cp;thal\n1;57;1;4;7\n2;61;0;3;3\n3;50;1;2;6\n", coding="uci"
+    )
 
-    assert problems == [(2, "", translate("table.not_csv", "en"))]
-
-
-def test_a_table_has_at_most_so_many_patients() -> None:
-    table, problems = a_table("age,sex\n" + "57,male\n" * (MAX_BATCH + 1))
-
-    assert len(table.patients) == MAX_BATCH
-    assert problems == [(MAX_BATCH + 2, "", "More than 10,000 patients.")]
+    assert problems == []
+    assert [p["thallium"] for p in table.patients] == [
+        "reversible_defect",
+        "normal",
+        "fixed_defect",
+    ]
+    assert table.read_as == "semicolons; coding uci"
+    assert table.ignored == ["id"]
 
 
 def test_the_scored_table_can_be_read_again() -> None:
@@ -139,6 +150,6 @@ def test_texts_of_a_table_are_no_formulas_when_downloaded_or_copied() -> None:
     assert formulas(scored_csv(table, answers)) == set()
     shown = re.findall(r"<td[^>]*>([^<]*)</td>", scored_html(table, answers, "en"))
     assert formulas("\n".join(map(unescape, shown))) == set()
-    _, bad = read_table(b"=1+1,age,sex,;@SUM(A1)\n", "en")
+    _, bad = read_table(b"age,sex,cp\n57,male,=1+1\n57,male,@SUM(A1)\n", "auto", "en")
     shown = re.findall(r"<td[^>]*>([^<]*)</td>", table_problems_html(bad, "en"))
     assert formulas("\n".join(map(unescape, shown))) == set()

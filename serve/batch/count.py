@@ -5,9 +5,10 @@ from functools import partial
 
 from heart.drift.baseline import Reference
 from heart.drift.detector import Counts, Report
+from heart.drift.whole_table import evaluate_table
 from heart.registry.model_version import Model
 from serve.batch import local
-from serve.batch.drift import Tally, judged
+from serve.batch.drift import Tally
 from serve.batch.layout import Choice
 from serve.batch.run import progress, reference_of
 from serve.batch.storage import Place
@@ -26,7 +27,7 @@ def run(source: Place, choice: Choice, model: Model, threads: int) -> Report:
         for counts in local.each(partial(_count, tables, reference), todo, threads):
             tally.merge(counts)
             bar.update()
-    return judged(tally.counts, reference)
+    return evaluate_table(tally.counts, reference)
 
 
 def _count(tables: Sequence[Table], reference: Reference, part: Part) -> Counts:

@@ -1,13 +1,12 @@
 """Does a whole table look like the training patients? From counts that are gathered part by part."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
 from heart.drift.baseline import Column, Reference
-from heart.drift.detector import Counts, Finding, Report, buckets, evaluate
+from heart.drift.detector import Counts, buckets
 from heart.schema import Floats, Measurement
 from serve.batch.cells import Rows
 
@@ -70,31 +69,3 @@ class Tally:
     def merge(self, counts: Counts | Sequence[int]) -> None:
         """Add what was counted elsewhere."""
         self.counts += np.asarray(counts)
-
-
-def judged(counts: Counts, reference: Reference) -> Report:
-    """The report on all rows of a table, as if they were the longest window."""
-    windows = reference.policy.windows
-    by_column = _by_column(counts, reference)
-    rows = int(by_column[0].sum())
-    if rows < windows[0]:
-        return evaluate([], counts[None][:0], rows, reference)
-    view = len(windows) - (rows >= windows[-1])
-    report = evaluate([view], counts[None], rows, reference)
-    counted = [
-        column.name for column, own in zip(reference.columns, by_column, strict=True) if own.any()
-    ]
-    features = {name: _of_all(report.features[name]) for name in counted}
-    drifted = [name for name, finding in features.items() if finding.drifted]
-    verdict = f"drift of {', '.join(drifted)}" if drifted else "no drift"
-    return replace(report, window_rows=rows, features=features, summary=f"{verdict} in {rows} rows")
-
-
-def _of_all(finding: Finding) -> Finding:
-    """The same finding in words for a table, which has no last patients."""
-    return replace(finding, summary=finding.summary.replace("the last ", ""))
-
-
-def _by_column(counts: Counts, reference: Reference) -> list[Counts]:
-    ends = np.cumsum([column.buckets for column in reference.columns])
-    return np.split(counts, ends[:-1])

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from heart.drift import detector as drift
+from heart.drift.whole_table import evaluate_table
 from heart.registry.model_version import Model
 from heart.spreadsheet import harmless
-from serve.batch.drift import Tally, judged
+from serve.batch.drift import Tally
 from serve.batch.layout import description
 from serve.batch.spreadsheet import harmless_column
 from serve.batch.storage import Place
@@ -113,7 +114,7 @@ def _drift(job: Job, records: Sequence[Record]) -> drift.Report | None:
     tally = Tally(job.reference)
     for record in records:
         tally.merge(record.counts)
-    return judged(tally.counts, job.reference)
+    return evaluate_table(tally.counts, job.reference)
 
 
 def _write_bad_rows(

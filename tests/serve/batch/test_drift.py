@@ -9,6 +9,7 @@ import pytest
 
 from heart.drift import detector as drift
 from heart.drift.baseline import Policy, Reference
+from heart.drift.whole_table import evaluate_table
 from heart.registry.onnx_model import OnnxModel
 from heart.registry.publishing import fictional_rows
 from heart.schema import Floats
@@ -59,7 +60,7 @@ def test_a_table_has_the_drift_of_its_good_rows(tmp_path: Path, score: Score, on
     report = score(source, tmp_path / "out", drift=True, reference=known).drift
     alone = count.run(Place.of(str(source)), Choice(), replace(model(), reference=known), 2)
 
-    assert report == score_drift.judged(drift.count(rows, OnnxModel(onnx)(rows), known), known)
+    assert report == evaluate_table(drift.count(rows, OnnxModel(onnx)(rows), known), known)
     assert report is not None
     assert report.features["age"].drifted
     assert "% of 500 patients, " in report.features["age"].summary
@@ -76,7 +77,7 @@ def test_a_table_like_the_training_patients_has_no_drift(onnx: bytes) -> None:
     known = drift.fit(rows, OnnxModel(onnx)(rows), POLICY)
     counts = drift.count(rows, OnnxModel(onnx)(rows), known)
 
-    report = score_drift.judged(counts, known)
+    report = evaluate_table(counts, known)
 
     assert report.summary == "no drift in 2000 rows"
     assert len(report.features) == 14
@@ -89,7 +90,7 @@ def test_the_limits_are_the_longest_windows_or_those_of_fewer_patients(
     known = reference(onnx)
     counts = drift.count(ROWS[:rows], OnnxModel(onnx)(ROWS[:rows]), known)
 
-    found = score_drift.judged(counts, known)
+    found = evaluate_table(counts, known)
 
     for column in known.columns:
         kinds = (column.limits.shift, column.limits.share, column.limits.rare)
@@ -100,7 +101,7 @@ def test_a_small_table_has_no_verdict(onnx: bytes) -> None:
     rows = ROWS[:19]
     counts = drift.count(rows, OnnxModel(onnx)(rows), reference(onnx))
 
-    report = score_drift.judged(counts, reference(onnx))
+    report = evaluate_table(counts, reference(onnx))
 
     assert report.drifted is None
     assert report.summary == "19 patients, 20 are needed: no verdict"

@@ -168,8 +168,8 @@ def test_a_measurement_in_tenths_takes_tenths() -> None:
     st_depression = MEASUREMENTS[NAMES.index("st_depression")]
 
     assert st_depression.step == 0.1
-    assert st_depression.parse("2.3") == 2.3
-    assert st_depression.expected == "a number from 0 to 10 mm"
+    assert (st_depression.parse("2.3"), st_depression.parse("-1.5")) == (2.3, -1.5)
+    assert st_depression.expected == "a number from -3 to 10 mm"
 
 
 @pytest.mark.parametrize(

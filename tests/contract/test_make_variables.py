@@ -78,9 +78,9 @@ def test_make_variables_are_passed_unchanged(
 
             assert done.returncode == 0, done.stdout
             words = [word.format(text) for word in expected]
-            found = arguments(clone)
-            assert [word for word in found if word in words] == words, text
-            assert found[0] == "-m"
+            result = arguments(clone)
+            assert [word for word in result if word in words] == words, text
+            assert result[0] == "-m"
             assert not (clone / "owned").exists(), text
 
 

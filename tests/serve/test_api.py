@@ -184,15 +184,15 @@ def test_batch_keeps_its_order_and_is_rejected_as_a_whole(client: TestClient) ->
 
 def test_outcome_is_replaced_only_on_request(client: TestClient) -> None:
     key = predict(client)["prediction_id"]
-    sick = {"prediction_id": key, "outcome": "presence", "source": "angiography"}
-    healthy = {**sick, "outcome": "absence"}
+    positive = {"prediction_id": key, "outcome": "presence", "source": "angiography"}
+    healthy = {**positive, "outcome": "absence"}
 
-    said = [client.post("/feedback", json=sick) for _ in range(2)]
+    message = [client.post("/feedback", json=positive) for _ in range(2)]
     other = client.post("/feedback", json=healthy)
     replaced = client.post("/feedback", json={**healthy, "replace": True})
-    unknown = client.post("/feedback", json={**sick, "prediction_id": "0" * 32})
+    unknown = client.post("/feedback", json={**positive, "prediction_id": "0" * 32})
 
-    assert [response.json()["status"] for response in said] == ["created", "same"]
+    assert [response.json()["status"] for response in message] == ["created", "same"]
     assert other.status_code == 409
     assert replaced.json()["status"] == "replaced"
     assert unknown.status_code == 404
@@ -211,12 +211,12 @@ def test_an_erased_prediction_is_gone_and_its_count_stays(client: TestClient) ->
 
 
 def test_model_route_describes_the_model(client: TestClient) -> None:
-    told = client.get("/model").json()
+    message = client.get("/model").json()
 
-    assert told["version"] == "1"
-    assert told["figures"]["roc_auc"] == 0.93
-    assert told["tags"] == {"train_md5": "123", "threshold": "0.5"}
-    assert told["labeled"] is None
+    assert message["version"] == "1"
+    assert message["figures"]["roc_auc"] == 0.93
+    assert message["tags"] == {"train_md5": "123", "threshold": "0.5"}
+    assert message["labeled"] is None
 
 
 def test_labeled_scores_appear_with_the_eleventh_outcome(client: TestClient) -> None:

@@ -75,7 +75,7 @@ def test_scrapes_differ_by_no_or_by_at_least_eleven_patients(
     champion = client.app.state.service.champion  # type: ignore[attr-defined]
     assert isinstance(champion, Present)
     before = first = scraped(client)
-    asked: Counter[str] = Counter()
+    request: Counter[str] = Counter()
     changes = 0
     for _ in range(60):
         champion.current = model(chance.choice("12"))
@@ -84,7 +84,7 @@ def test_scrapes_differ_by_no_or_by_at_least_eleven_patients(
             client.post("/predict", json=batch[0]).raise_for_status()
         else:
             client.post("/predict/batch", json={"patients": batch}).raise_for_status()
-        asked[champion.current.version] += len(batch)
+        request[champion.current.version] += len(batch)
 
         after = scraped(client)
 
@@ -95,7 +95,7 @@ def test_scrapes_differ_by_no_or_by_at_least_eleven_patients(
         before = after
     assert changes > 10
     for version, count in predicted(first, before).items():
-        assert asked[version] - MIN_CELL_COUNT < count <= asked[version]
+        assert request[version] - MIN_CELL_COUNT < count <= request[version]
 
 
 def test_eleventh_patient_publishes_all_eleven(client: TestClient) -> None:
@@ -106,20 +106,20 @@ def test_eleventh_patient_publishes_all_eleven(client: TestClient) -> None:
 
     answers.append(client.post("/predict", json=patient).json())
 
-    found = {
+    result = {
         (name, *sorted(labels)): count
         for (name, labels), count in added(before, scraped(client)).items()
     }
     risk = sum(answer["probability"] for answer in answers)
     version = ("model_version", "1")
-    assert found["heart_predicted_probability_ratio_sum", version] == pytest.approx(risk)
+    assert result["heart_predicted_probability_ratio_sum", version] == pytest.approx(risk)
     for key in (
         ("heart_predictions_total", version, ("prediction", "presence")),
         ("heart_predicted_probability_ratio_bucket", ("le", "+Inf"), version),
         ("heart_missing_measurements_total", ("feature", "thallium")),
         ("heart_out_of_training_range_total", ("feature", "cholesterol")),
     ):
-        assert found[key] == MIN_CELL_COUNT
+        assert result[key] == MIN_CELL_COUNT
 
 
 def test_patients_of_two_versions_are_not_added_up(client: TestClient) -> None:
@@ -149,8 +149,8 @@ def test_outcomes_are_shown_from_the_eleventh_patient_on(client: TestClient) -> 
 
     feedback(client, keys[FEW], "presence")
 
-    found = added(before, scraped(client, "heart_feedback"))
-    assert sum(found.values()) == 3 * MIN_CELL_COUNT
+    result = added(before, scraped(client, "heart_feedback"))
+    assert sum(result.values()) == 3 * MIN_CELL_COUNT
 
 
 def test_labeled_scores_change_by_at_least_eleven_patients(client: TestClient) -> None:

@@ -192,14 +192,14 @@ def test_validation_in_pieces_equals_validation_as_a_whole() -> None:
             expected = None
 
         try:
-            found = validate_batch(body).patients
+            result = validate_batch(body).patients
         except InvalidBody:
-            found = None
+            result = None
             if body.count(b'"patients"') > 1:  # pydantic takes the last list
                 continue
 
-        assert found == expected, body
-        valid += found is not None
+        assert result == expected, body
+        valid += result is not None
     assert 500 < valid < 2500
 
 
@@ -208,9 +208,9 @@ def test_full_batch_is_valid_in_any_formatting() -> None:
     for indent in (None, 4):
         text = json.dumps({"patients": patients}, indent=indent)
 
-        found = validate_batch(b"\xef\xbb\xbf \n" + text.encode() + b"\n").patients
+        result = validate_batch(b"\xef\xbb\xbf \n" + text.encode() + b"\n").patients
 
-        assert [patient.__dict__ for patient in found] == patients
+        assert [patient.__dict__ for patient in result] == patients
 
 
 # What is wrong is named
@@ -236,8 +236,8 @@ def test_errors_far_apart_are_all_listed_with_their_rows(client: TestClient) -> 
 
     answer = refused(client, batch(*patients))
 
-    found = [(p["row"], p["field"], p["value"]) for p in answer["detail"]]
-    assert found == [(row, "age", 300) for row in wrong]
+    result = [(p["row"], p["field"], p["value"]) for p in answer["detail"]]
+    assert result == [(row, "age", 300) for row in wrong]
     assert not answer["more"]
 
 

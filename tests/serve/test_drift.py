@@ -64,11 +64,11 @@ def test_patients_like_the_training_patients_have_not_drifted(tmp_path: Path) ->
         send(client, measured(120))
         monitor.refresh()
 
-        found = answer(client)
+        result = answer(client)
 
-    assert (found["window_rows"], found["drifted"]) == (100, False)
-    assert list(found["features"]) == list(COLUMNS)
-    for feature in found["features"].values():
+    assert (result["window_rows"], result["drifted"]) == (100, False)
+    assert list(result["features"]) == list(COLUMNS)
+    for feature in result["features"].values():
         assert set(feature) == {"ratio", "limit", "score", "drifted", "summary"}
         assert feature["ratio"] * feature["limit"] - feature["score"] < 1e-9
         assert not feature["drifted"]
@@ -80,10 +80,10 @@ def test_drift_is_reported_with_its_features(tmp_path: Path) -> None:
         send(client, measured(30, seed=1, thallium=None))
         monitor.refresh()
 
-        found = answer(client)
+        result = answer(client)
 
-    assert found["drifted"]
-    thallium = found["features"]["thallium"]
+    assert result["drifted"]
+    thallium = result["features"]["thallium"]
     assert thallium["ratio"] > 1
     assert thallium["drifted"]
     assert thallium["summary"].startswith("thallium missing in 100 % of the last 20 patients")

@@ -18,23 +18,23 @@ def risk_of(**patient: Any) -> float:
 
 
 def test_the_risk_and_the_average_are_the_models() -> None:
-    found = assess(tiny_model(), PATIENT)
+    result = assess(tiny_model(), PATIENT)
 
-    assert found.risk == pytest.approx(risk_of(**PATIENT))
-    assert found.average == pytest.approx(risk_of(age=57, sex="male"))
-    assert found.start == pytest.approx(risk_of())
-    assert (found.measurement_count, found.threshold) == (7, 0.5)
+    assert result.risk == pytest.approx(risk_of(**PATIENT))
+    assert result.average == pytest.approx(risk_of(age=57, sex="male"))
+    assert result.start == pytest.approx(risk_of())
+    assert (result.measurement_count, result.threshold) == (7, 0.5)
 
 
 def test_the_interval_is_that_of_the_logit() -> None:
-    found = assess(tiny_model(), PATIENT)
+    result = assess(tiny_model(), PATIENT)
     error = tiny_model().standard_error(encode({n: [PATIENT.get(n)] for n in NAMES}))
 
-    assert found.low is not None
-    assert found.high is not None
+    assert result.low is not None
+    assert result.high is not None
     assert error is not None
-    assert 0 < found.low < found.risk < found.high < 1
-    width = math.log(found.high / (1 - found.high)) - math.log(found.low / (1 - found.low))
+    assert 0 < result.low < result.risk < result.high < 1
+    width = math.log(result.high / (1 - result.high)) - math.log(result.low / (1 - result.low))
     assert width == pytest.approx(2 * 1.959964 * float(error[0]), rel=1e-5)
 
 
@@ -55,41 +55,41 @@ def test_contributions_add_up_to_the_difference_in_risk() -> None:
     random = np.random.default_rng(0)
     for _ in range(10):
         patient = random_patient(random)
-        found = assess(tiny_model(), patient)
+        result = assess(tiny_model(), patient)
 
-        assert set(found.contributions) == set(patient)
-        assert sum(found.contributions.values()) == pytest.approx(
-            found.risk - found.start, abs=1e-5
+        assert set(result.contributions) == set(patient)
+        assert sum(result.contributions.values()) == pytest.approx(
+            result.risk - result.start, abs=1e-5
         )
 
 
 def test_missing_measurement_has_the_risk_range_of_its_values() -> None:
-    found = assess(tiny_model(), PATIENT)
+    result = assess(tiny_model(), PATIENT)
     numbers = tiny_model().training["numbers"]
 
-    assert set(found.risk_ranges) == set(NAMES) - set(PATIENT)
-    for name, (low, high) in found.risk_ranges.items():
+    assert set(result.risk_ranges) == set(NAMES) - set(PATIENT)
+    for name, (low, high) in result.risk_ranges.items():
         codes = range(len(BY_NAME[name].choices)) or numbers[name]["quantiles"]
         rows = np.repeat(encode({n: [PATIENT.get(n)] for n in NAMES}), len(codes), axis=0)
         rows[:, NAMES.index(name)] = codes
         risks = tiny_model().predict(rows)
         assert (low, high) == pytest.approx((risks.min(), risks.max()))
-    widths = [high - low for low, high in found.risk_ranges.values()]
+    widths = [high - low for low, high in result.risk_ranges.values()]
     assert widths == sorted(widths, reverse=True)
 
 
 def test_without_quantiles_missing_numbers_have_no_risk_range() -> None:
-    found = assess(replace(tiny_model(), training={}), PATIENT)
+    result = assess(replace(tiny_model(), training={}), PATIENT)
 
-    assert set(found.risk_ranges) == {m.name for m in MEASUREMENTS if m.choices} - set(PATIENT)
-    assert found.warnings == ()
+    assert set(result.risk_ranges) == {m.name for m in MEASUREMENTS if m.choices} - set(PATIENT)
+    assert result.warnings == ()
 
 
 def test_value_outside_the_training_range_is_warned_of() -> None:
-    found = assess(tiny_model(), PATIENT | {"cholesterol": 690})
+    result = assess(tiny_model(), PATIENT | {"cholesterol": 690})
 
-    assert [(w.name, w.value, w.high) for w in found.warnings] == [("cholesterol", 690, 564)]
-    assert "564 mg/dl" in answer_html(found, ID, "en")
+    assert [(w.name, w.value, w.high) for w in result.warnings] == [("cholesterol", 690, 564)]
+    assert "564 mg/dl" in answer_html(result, ID, "en")
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_the_sentence_says_it_in_both_languages(
     change: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     patient = PATIENT | {"resting_bp": None, "cholesterol": None, "st_depression": None} | change
-    found = assess(tiny_model(), patient)
+    result = assess(tiny_model(), patient)
 
-    assert all(words in sentence(found, "en") for words in expected[:2])
-    assert all(words in sentence(found, "id") for words in expected[2:])
+    assert all(words in sentence(result, "en") for words in expected[:2])
+    assert all(words in sentence(result, "id") for words in expected[2:])
 
 
 def test_with_age_and_sex_alone_the_sentence_says_average() -> None:
-    found = assess(tiny_model(), {"age": 57, "sex": "male"})
+    result = assess(tiny_model(), {"age": 57, "sex": "male"})
 
-    assert "about the average" in sentence(found, "en")
+    assert "about the average" in sentence(result, "en")

@@ -62,9 +62,9 @@ def test_worse_model_is_detected() -> None:
     random = np.random.default_rng(0)
     limit = -math.log(0.01)
 
-    found = [evidence(random.normal(0.1, 0.2, 150).clip(-1, 1)) >= limit for _ in range(100)]
+    result = [evidence(random.normal(0.1, 0.2, 150).clip(-1, 1)) >= limit for _ in range(100)]
 
-    assert sum(found) >= 95
+    assert sum(result) >= 95
 
 
 # The guard
@@ -77,7 +77,7 @@ def turned(risks: Any) -> Any:
 
 def labelled(log: PredictionLog, count: int, risks_of: Callable[[Any], Any], version: str) -> None:
     """Real patients that a version answered, with the outcomes that they had."""
-    rows, sick = patients()
+    rows, positive = patients()
     chosen = np.random.default_rng(0).permutation(len(rows))[:count]
     records = [
         Record(key, version, float(risk), decoded(row))
@@ -86,7 +86,7 @@ def labelled(log: PredictionLog, count: int, risks_of: Callable[[Any], Any], ver
         )
     ]
     log.append_sync(records)
-    for record, one in zip(records, sick[chosen], strict=True):
+    for record, one in zip(records, positive[chosen], strict=True):
         log.record_outcome(record.id, "presence" if one else "absence", "registry")
 
 
@@ -112,11 +112,11 @@ def test_worse_champion_raises_the_alarm(tmp_path: Path) -> None:
 
         guard.evaluate()
 
-    found = guard.result
-    assert found is not None
-    assert found.alarm
-    assert (found.champion, found.fallback, found.labels) == ("2", "1", 60)
-    assert found.champion_brier > 0.3 > found.fallback_brier
+    result = guard.result
+    assert result is not None
+    assert result.alarm
+    assert (result.champion, result.fallback, result.labels) == ("2", "1", 60)
+    assert result.champion_brier > 0.3 > result.fallback_brier
     assert guard.rollbacks == 0
 
 
@@ -127,11 +127,11 @@ def test_equal_champion_raises_no_alarm(tmp_path: Path) -> None:
 
         guard.evaluate()
 
-    found = guard.result
-    assert found is not None
-    assert not found.alarm
-    assert found.evidence_ratio == pytest.approx(0, abs=1e-9)
-    assert found.champion_brier == pytest.approx(found.fallback_brier, abs=1e-6)
+    result = guard.result
+    assert result is not None
+    assert not result.alarm
+    assert result.evidence_ratio == pytest.approx(0, abs=1e-9)
+    assert result.champion_brier == pytest.approx(result.fallback_brier, abs=1e-6)
 
 
 def test_the_fallback_scores_the_logged_patients(tmp_path: Path) -> None:
@@ -141,11 +141,11 @@ def test_the_fallback_scores_the_logged_patients(tmp_path: Path) -> None:
 
         guard.evaluate()
 
-    rows, sick = patients()
+    rows, positive = patients()
     risks = model().predict(rows)
     assert guard.result is not None
-    assert guard.result.fallback_brier == pytest.approx(((risks - sick) ** 2).mean(), abs=1e-6)
-    expected = ((1 - risks - sick) ** 2).mean()
+    assert guard.result.fallback_brier == pytest.approx(((risks - positive) ** 2).mean(), abs=1e-6)
+    expected = ((1 - risks - positive) ** 2).mean()
     assert guard.result.champion_brier == pytest.approx(expected, abs=1e-6)
 
 
@@ -172,17 +172,17 @@ def test_result_stays_until_the_next_one(tmp_path: Path, monkeypatch: pytest.Mon
         labelled(log, 60, turned, "2")
         guard.evaluate()
         first = guard.result
-        told, read = [], log.labelled
+        message, read = [], log.labelled
 
         def asked_meanwhile(*arguments: Any) -> Any:
-            told.append(guard.result)
+            message.append(guard.result)
             return read(*arguments)
 
         monkeypatch.setattr(log, "labelled", asked_meanwhile)
         guard.evaluate()
 
     assert first is not None
-    assert told == [first]
+    assert message == [first]
     assert guard.result == first
     assert guard.result is not first
 

@@ -22,7 +22,7 @@ PAIR = request("/predict/batch", {"patients": [EXAMPLE, EXAMPLE]})
 
 async def acknowledged(server: Server, seconds: float) -> list[list[str]]:
     """What was answered, request by request, until the server is killed after some seconds."""
-    found: list[list[str]] = []
+    result: list[list[str]] = []
 
     async def client(number: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -30,16 +30,16 @@ async def acknowledged(server: Server, seconds: float) -> list[list[str]]:
             while True:
                 writer.write(PAIR if number % 8 == 0 else PREDICT)
                 body = (await answer(reader)).json()
-                found.append([one["prediction_id"] for one in body.get("predictions", [body])])
+                result.append([one["prediction_id"] for one in body.get("predictions", [body])])
         except (ConnectionError, asyncio.IncompleteReadError):
             writer.close()
 
     clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
-    await asyncio.to_thread(until, lambda: len(found) > CLIENTS)
+    await asyncio.to_thread(until, lambda: len(result) > CLIENTS)
     await asyncio.sleep(seconds)
     server.process.kill()
     await asyncio.gather(*clients)
-    return found
+    return result
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.heavy)])
@@ -57,9 +57,9 @@ def test_killed_service_keeps_every_answered_prediction_and_restarts_soon(
                 assert time.monotonic() - started - queued_seconds(server.process.pid) < 5
             answers = asyncio.run(acknowledged(server, chance.uniform(0, 0.5)))
         with opened(url) as log:
-            found = log.last(10**9)["id"]
-        assert len(found) == len(set(found))
+            result = log.last(10**9)["id"]
+        assert len(result) == len(set(result))
         known |= {key for keys in answers for key in keys}
-        assert known <= set(found)
+        assert known <= set(result)
         sound(url)
     assert len(known) > rounds * CLIENTS

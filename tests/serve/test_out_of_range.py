@@ -26,9 +26,9 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
 def refused(client: TestClient) -> dict[str, float]:
     families = text_string_to_metric_families(client.get("/metrics").text)
     (family,) = [family for family in families if family.name == "heart_data_out_of_range"]
-    found = [sample for sample in family.samples if sample.name.endswith("_total")]
-    assert {s.labels["feature"] for s in found} == set(NAMES)
-    return {s.labels["feature"]: s.value for s in found if s.value}
+    result = [sample for sample in family.samples if sample.name.endswith("_total")]
+    assert {s.labels["feature"] for s in result} == set(NAMES)
+    return {s.labels["feature"]: s.value for s in result if s.value}
 
 
 @pytest.mark.parametrize("measurement", MEASUREMENTS, ids=lambda m: str(m.name))

@@ -56,11 +56,11 @@ def test_reload_serves_the_new_champion_at_once(client: TestClient, shelf: Shelf
 def test_reload_reports_a_rejected_version_and_retries_it(client: TestClient, shelf: Shelf) -> None:
     broken = shelf.set_challenger(damage)
 
-    said = reload(client)
+    message = reload(client)
 
-    assert (said["before"], said["after"]) == ("1", "1")
-    assert said["rejected"]["version"] == broken
-    assert said["rejected"]["kind"] == "unreadable"
+    assert (message["before"], message["after"]) == ("1", "1")
+    assert message["rejected"]["version"] == broken
+    assert message["rejected"]["kind"] == "unreadable"
     good = shelf.files_of("1") / "model.onnx"
     shelf.files_of(broken).joinpath("model.onnx").write_bytes(good.read_bytes())
     tag = shelf.client.get_model_version(NAME, "1").tags["model_sha256"]

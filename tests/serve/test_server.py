@@ -158,17 +158,17 @@ def test_requests_before_the_end_are_answered(
                     await writer.drain()
                 await asyncio.to_thread(read_all_before, server)
                 server.process.send_signal(signal.SIGTERM)
-                asked = time.monotonic()
+                query = time.monotonic()
                 assert not await asyncio.to_thread(is_ready, server)
-            return [await answer(reader) for reader, _ in clients], asked
+            return [await answer(reader) for reader, _ in clients], query
 
-    answers, asked = asyncio.run(story())
+    answers, query = asyncio.run(story())
     server.process.wait(60)
     open_page.close()
 
-    assert time.monotonic() - asked < within
-    assert [found.status for found in answers] == [200] * 50
-    ids = {found.json()["prediction_id"] for found in answers}
+    assert time.monotonic() - query < within
+    assert [result.status for result in answers] == [200] * 50
+    ids = {result.json()["prediction_id"] for result in answers}
     assert ids == logged(url)
 
 
@@ -190,11 +190,11 @@ def test_shutdown_under_load_rejects_no_request(start: Start) -> None:
     answers: list[Answer] = []
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        told = None
-        while told != "close":
+        message = None
+        while message != "close":
             writer.write(PREDICT)
             answers.append(await answer(reader))
-            told = answers[-1].headers.get("connection")
+            message = answers[-1].headers.get("connection")
 
     async def story() -> None:
         async with connections(server.port, 16) as clients:
@@ -207,8 +207,8 @@ def test_shutdown_under_load_rejects_no_request(start: Start) -> None:
     server.process.wait(60)
 
     assert len(answers) > 64
-    assert {found.status for found in answers} == {200}
-    assert {found.json()["prediction_id"] for found in answers} <= logged(
+    assert {result.status for result in answers} == {200}
+    assert {result.json()["prediction_id"] for result in answers} <= logged(
         f"sqlite:///{server.output.with_name('log.db')}"
     )
 
@@ -233,10 +233,10 @@ def test_overload_is_rejected_at_once_and_the_rest_answered(
     refused, answered = asyncio.run(story())
     after = [server.client.post("/predict", json=EXAMPLE) for _ in range(10)]
 
-    assert [found.status for found in refused] == [503] * 6
-    assert {found.headers["retry-after"] for found in refused} == {"1"}
-    assert [found.status for found in answered] == [200] * 4
-    assert [found.status_code for found in after] == [200] * 10
+    assert [result.status for result in refused] == [503] * 6
+    assert {result.headers["retry-after"] for result in refused} == {"1"}
+    assert [result.status for result in answered] == [200] * 4
+    assert [result.status_code for result in after] == [200] * 10
     assert server.metric("heart_requests_rejected_total") == 6
     assert len(logged(url)) == 14
 
@@ -267,7 +267,7 @@ def test_slow_clients_do_not_delay_others(start: Start, count: int) -> None:
             answers.append(httpx.post(f"{server.client.base_url}/predict", json=EXAMPLE, timeout=5))
         grown = server.resident() - before
 
-    assert [found.status_code for found in answers] == [200] * 30
+    assert [result.status_code for result in answers] == [200] * 30
     assert grown < 20e6 + count * 50e3
 
 

@@ -36,7 +36,7 @@ def test_requests_of_one_turn_share_a_commit_and_get_their_own_predictions(tmp_p
         first, second, third = asyncio.run(asked(service, aged(40), aged(50, 60), aged(70)))
 
         assert log.stats.commits == 2
-        assert [len(found) for found in (first, second, third)] == [1, 2, 1]
+        assert [len(result) for result in (first, second, third)] == [1, 2, 1]
         assert first[0]["probability"] == pytest.approx(alone[0]["probability"], abs=1e-6)
         assert second[1]["probability"] == pytest.approx(alone[1]["probability"], abs=1e-6)
         for answer, age in zip((*first, *second, *third), (40, 50, 60, 70), strict=True):
@@ -82,7 +82,7 @@ def test_only_batches_beyond_the_queue_limit_are_rejected(
         *answers, refused = asyncio.run(story())
 
         assert isinstance(refused, LogQueueFull)
-        assert [len(found) for found in answers] == [MAX_BATCH, MAX_BATCH, 1]
+        assert [len(result) for result in answers] == [MAX_BATCH, MAX_BATCH, 1]
         assert log.count() == 2 * MAX_BATCH + 1
 
 

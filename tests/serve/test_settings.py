@@ -62,7 +62,7 @@ def test_folder_that_a_sqlite_url_cannot_name_is_rejected(
     with pytest.raises(ValidationError) as error:
         Settings()
 
-    assert [found["loc"] for found in error.value.errors()] == [("tracking_uri",), ("log_url",)]
+    assert [result["loc"] for result in error.value.errors()] == [("tracking_uri",), ("log_url",)]
     assert name in str(error.value)
     server, database = "http://mlflow", "postgresql+psycopg://heart@db/heart"
     assert Settings(tracking_uri=server, log_url=database).tracking_uri == server

@@ -55,12 +55,12 @@ def test_every_row_is_scored_by_the_challenger_and_logged(log: PredictionLog) ->
 
     shadow.process_batch()
 
-    found = shadow.compare(model())
-    assert found is not None
-    assert (found["version"], found["rows"]) == ("2", 40)
+    result = shadow.compare(model())
+    assert result is not None
+    assert (result["version"], result["rows"]) == ("2", 40)
     # All of the champion's risks are 0.25 here.
     expected = model(*CHALLENGER).predict(ROWS).mean() - 0.25
-    assert found["difference_mean"] == pytest.approx(expected, abs=1e-6)
+    assert result["difference_mean"] == pytest.approx(expected, abs=1e-6)
     assert (shadow.rows, shadow.dropped) == ({"2": 40}, 0)
 
 
@@ -197,9 +197,9 @@ def test_the_service_compares_from_the_eleventh_patient_on(client: TestClient) -
 
     found = told(client, 11)
     rows = rows_of([*patients(10), {**EXAMPLE, "age": 40}])
-    ours, theirs = model().predict(rows), model(*CHALLENGER).predict(rows)
-    assert found["difference_mean"] == pytest.approx(float((theirs - ours).mean()), abs=1e-6)
-    assert found["disagreement_ratio"] == ((ours >= 0.5) != (theirs >= 0.5)).mean()
+    own, other = model().predict(rows), model(*CHALLENGER).predict(rows)
+    assert found["difference_mean"] == pytest.approx(float((other - own).mean()), abs=1e-6)
+    assert found["disagreement_ratio"] == ((own >= 0.5) != (other >= 0.5)).mean()
     counted = 'heart_shadow_rows_total{model_version="2"} 11.0'
     until(lambda: counted in client.get("/metrics").text)  # just after they are logged
     text = client.get("/metrics").text
@@ -212,19 +212,19 @@ def test_labeled_comparison_starts_at_the_eleventh_outcome(client: TestClient) -
     answers = client.post("/predict/batch", json={"patients": patients(12)}).json()["predictions"]
     told(client, 12)
     for number, answer in enumerate(answers[:11]):
-        found = client.get("/model").json()["challenger"]
-        assert (found["labels"], found["champion_brier"]) == (number, None)
+        result = client.get("/model").json()["challenger"]
+        assert (result["labels"], result["champion_brier"]) == (number, None)
         assert "heart_shadow_labeled" not in client.get("/metrics").text
         outcome = "presence" if number % 3 else "absence"
         given = {"prediction_id": answer["prediction_id"], "outcome": outcome, "source": "registry"}
         client.post("/feedback", json=given)
 
-    found = client.get("/model").json()["challenger"]
-    sick = np.arange(11) % 3 > 0
+    result = client.get("/model").json()["challenger"]
+    positive = np.arange(11) % 3 > 0
     for role, one in (("champion", model()), ("challenger", model(*CHALLENGER))):
         risks = one.predict(rows_of(patients(11)))
-        assert found[f"{role}_brier"] == pytest.approx(((risks - sick) ** 2).mean(), abs=1e-6)
-        assert found[f"{role}_accuracy"] == pytest.approx(((risks >= 0.5) == sick).mean())
+        assert result[f"{role}_brier"] == pytest.approx(((risks - positive) ** 2).mean(), abs=1e-6)
+        assert result[f"{role}_accuracy"] == pytest.approx(((risks >= 0.5) == positive).mean())
         version = {"champion": "1", "challenger": "2"}[role]
         line = f'heart_shadow_labeled_brier_ratio{{model_version="{version}"}} '
         assert line in client.get("/metrics").text
@@ -268,9 +268,9 @@ def test_a_prediction_that_is_erased_before_it_is_scored_leaves_no_shadow(
 
     shadow.process_batch()
 
-    found = shadow.compare(model())
-    assert found is not None
-    assert found["rows"] == 39
+    result = shadow.compare(model())
+    assert result is not None
+    assert result["rows"] == 39
 
 
 def test_enqueue_never_waits(log: PredictionLog) -> None:

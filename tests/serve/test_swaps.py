@@ -67,9 +67,9 @@ class Load:
             due = max(due + step, loop.time())
             turn = (turn + CLIENTS) % len(self._asked)
             writer.write(self._asked[turn])
-            found = await answer(reader)
-            body = found.json()
-            self.answers.append((turn, found.status, body))
+            result = await answer(reader)
+            body = result.json()
+            self.answers.append((turn, result.status, body))
             self.seen = body.get("model_version", self.seen)
         writer.close()
 
@@ -78,9 +78,9 @@ class Load:
 def test_responses_match_the_version_they_name_during_alias_moves(
     shelf: Shelf, tmp_path: Path, moves: int
 ) -> None:
-    asked = patients(400)
+    query = patients(400)
     expected = {
-        version: predict((shelf.files_of(version) / "model.onnx").read_bytes(), rows_of(asked))
+        version: predict((shelf.files_of(version) / "model.onnx").read_bytes(), rows_of(query))
         for version in "12"
     }
     assert (np.abs(expected["1"] - expected["2"]) > 1e-4).mean() > 0.9
@@ -88,7 +88,7 @@ def test_responses_match_the_version_they_name_during_alias_moves(
     with served(
         tmp_path, shelf.database, cache_dir=tmp_path / "cache", poll_seconds=0.002
     ) as server:
-        load = Load(server.port, asked)
+        load = Load(server.port, query)
         with load.running():
             for set_champion in range(moves):
                 version = "21"[set_champion % 2]

@@ -18,8 +18,8 @@ class Missing(Exception):
 
 def occurrences() -> set[tuple[str, str | None]]:
     """Every variable of the file and what stands for it where it is not set; None if it must be."""
-    found = VARIABLE.finditer(COMPOSE.read_text())
-    return {(v["name"], v["rest"] if v["kind"] == ":-" else None) for v in found}
+    result = VARIABLE.finditer(COMPOSE.read_text())
+    return {(v["name"], v["rest"] if v["kind"] == ":-" else None) for v in result}
 
 
 def variables() -> dict[str, str | None]:
@@ -34,8 +34,8 @@ def interpolated(environment: Mapping[str, str]) -> str:
     """The file with the values of an environment. Raises Missing."""
 
     def value(match: re.Match[str]) -> str:
-        if found := environment.get(match["name"]):
-            return found
+        if result := environment.get(match["name"]):
+            return result
         if match["kind"] == ":?":
             raise Missing(match["rest"])
         return match["rest"]
@@ -50,5 +50,5 @@ def document(environment: Mapping[str, str] | None = None) -> Any:
 
 
 def services() -> dict[str, Any]:
-    found: dict[str, Any] = document()["services"]
-    return found
+    result: dict[str, Any] = document()["services"]
+    return result

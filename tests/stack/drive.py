@@ -53,12 +53,12 @@ class Told:
 @contextmanager
 def load(stack: Stack, clients: int = 4) -> Iterator[Told]:
     """Clients that predict and read by turns, until the block ends."""
-    told, stop = Told(), threading.Event()
-    threads = [threading.Thread(target=_use, args=(stack, told, stop)) for _ in range(clients)]
+    message, stop = Told(), threading.Event()
+    threads = [threading.Thread(target=_use, args=(stack, message, stop)) for _ in range(clients)]
     for thread in threads:
         thread.start()
     try:
-        yield told
+        yield message
     finally:
         stop.set()
         for thread in threads:

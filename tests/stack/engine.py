@@ -182,5 +182,5 @@ class Stack:
 
 
 def inspected(container: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads(docker("inspect", container))[0]
-    return found
+    result: Mapping[str, Any] = json.loads(docker("inspect", container))[0]
+    return result

@@ -42,12 +42,12 @@ def ask(
 
 def started(port: int, token: str, process: subprocess.Popen[bytes]) -> tuple[int, str]:
     """The first answer on readiness that is 200, or the last one within the time."""
-    found, end = (0, "no answer"), time.monotonic() + SECONDS
-    while found[0] != 200 and time.monotonic() < end and process.poll() is None:
+    result, end = (0, "no answer"), time.monotonic() + SECONDS
+    while result[0] != 200 and time.monotonic() < end and process.poll() is None:
         time.sleep(0.1)
         with suppress(OSError):
-            found = ask(port, token, "GET", "/health/ready")
-    return found
+            result = ask(port, token, "GET", "/health/ready")
+    return result
 
 
 def user_of(pid: int) -> int:
@@ -60,20 +60,20 @@ def user_of(pid: int) -> int:
 
 def main() -> None:
     command, port, token = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    found: dict[str, Any] = {"interfaces": loopback()}
+    result: dict[str, Any] = {"interfaces": loopback()}
     process = subprocess.Popen(command)
     try:
-        found["ready"] = started(port, token, process)
-        found["user"] = user_of(process.pid)
-        if found["ready"][0] == 200:
-            found["predicted"] = ask(port, token, "POST", "/predict", PATIENT)
-            found["stranger"] = ask(port, "", "POST", "/predict", PATIENT)
+        result["ready"] = started(port, token, process)
+        result["user"] = user_of(process.pid)
+        if result["ready"][0] == 200:
+            result["predicted"] = ask(port, token, "POST", "/predict", PATIENT)
+            result["stranger"] = ask(port, "", "POST", "/predict", PATIENT)
             for host in ("owner-name.hf.space", "evil.example"):
-                found[host] = ask(port, token, "GET", "/model", Host=host)
+                result[host] = ask(port, token, "GET", "/model", Host=host)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-    print("\n" + json.dumps(found))
+    print("\n" + json.dumps(result))
 
 
 if __name__ == "__main__":

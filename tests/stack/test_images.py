@@ -48,9 +48,9 @@ def test_serving_image_is_small_without_build_tools() -> None:
         "print([m for m in ('torch','ctgan','dvc','sklearn','mlflow.onnx','pip','stages','boto3')"
         " if i.find_spec(m.split('.')[0]) and (m != 'mlflow.onnx')])"
     )
-    found = docker("run", "--rm", SERVE, "sh", "-c", programs).split()
-    assert [path for path in found if path.startswith("/opt/")] == []
-    assert not {path.split("/")[-1] for path in found} & {"gcc", "cc", "git", "dvc"}
+    result = docker("run", "--rm", SERVE, "sh", "-c", programs).split()
+    assert [path for path in result if path.startswith("/opt/")] == []
+    assert not {path.split("/")[-1] for path in result} & {"gcc", "cc", "git", "dvc"}
     assert docker("run", "--rm", SERVE, "python", "-c", modules).strip() == "[]"
 
 
@@ -85,10 +85,10 @@ def test_restricted_container_answers_and_reports_what_is_missing(server: str) -
 
 
 def test_without_a_token_it_does_not_start() -> None:
-    said = docker("run", "--rm", *CLOSED, SERVE, "sh", "-c", "python -m serve 2>&1; echo $?")
+    message = docker("run", "--rm", *CLOSED, SERVE, "sh", "-c", "python -m serve 2>&1; echo $?")
 
-    assert "set HEART_API_TOKEN" in said
-    assert said.splitlines()[-1] == "1"
+    assert "set HEART_API_TOKEN" in message
+    assert message.splitlines()[-1] == "1"
 
 
 def test_container_drains_on_sigterm(server: str) -> None:

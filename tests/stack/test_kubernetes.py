@@ -26,8 +26,8 @@ FOREIGN = {"ServiceMonitor"}  # its schema is the Prometheus Operator's
 
 
 def only(kind: str) -> Any:
-    (found,) = (resource for resource in RESOURCES if resource["kind"] == kind)
-    return found
+    (result,) = (resource for resource in RESOURCES if resource["kind"] == kind)
+    return result
 
 
 POD = only("Deployment")["spec"]["template"]

@@ -80,8 +80,8 @@ def nginx(
     require: Require, backend: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[int]:
     """The port of an nginx."""
-    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    program = require(found, "nginx")
+    result = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    program = require(result, "nginx")
     folder, port = tmp_path_factory.mktemp("nginx"), free_port()
     (folder / "nginx.conf").write_text(configuration(folder, port, backend))
     configured = str(folder / "nginx.conf")
@@ -129,9 +129,9 @@ def test_other_paths_reach_the_service(nginx: int, target: str) -> None:
 def test_the_service_gives_its_metrics_at_their_own_path_only(tmp_path: Path) -> None:
     app = create_app(*parts(tmp_path), with_page=False)
     with TestClient(app) as client:
-        found = {target for target in METRICS if b"heart_requests" in served(client, target)}
+        result = {target for target in METRICS if b"heart_requests" in served(client, target)}
 
-    assert {unquote(target.partition("?")[0]) for target in found} == {
+    assert {unquote(target.partition("?")[0]) for target in result} == {
         "/metrics",
         "http://heart/metrics",
     }

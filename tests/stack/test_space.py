@@ -44,8 +44,8 @@ def refusal(folder: Path, registry: Path, patch: pytest.MonkeyPatch) -> str:
 @pytest.fixture(scope="session")
 def registered(watched: Path) -> bytes:
     """The only model in the registry."""
-    (found,) = (watched / "registry" / "artifacts").rglob("model.onnx")
-    return found.read_bytes()
+    (result,) = (watched / "registry" / "artifacts").rglob("model.onnx")
+    return result.read_bytes()
 
 
 @pytest.fixture(scope="session")
@@ -198,19 +198,19 @@ def test_space_runs_offline_as_its_user_and_serves_the_registered_model(
 ) -> None:
     done = run(space, space.parent, environment["PATH"], free_port())
 
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["ready"][0] == 200, said
-    assert "is served from the local cache" in found["ready"][1]
-    assert found["user"] == 1000 or os.geteuid() != 0
-    assert found["interfaces"] == ["lo"] or not alone()
-    status, answer = found["predicted"]
+    message = done.stdout + done.stderr
+    assert done.returncode == 0, message
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["ready"][0] == 200, message
+    assert "is served from the local cache" in result["ready"][1]
+    assert result["user"] == 1000 or os.geteuid() != 0
+    assert result["interfaces"] == ["lo"] or not alone()
+    status, answer = result["predicted"]
     (expected,) = predict(registered, encode({name: [value] for name, value in PATIENT.items()}))
     assert status == 200
     assert json.loads(answer)["probability"] == pytest.approx(float(expected), abs=1e-7)
-    assert found["stranger"][0] == 401
-    assert (found["owner-name.hf.space"][0], found["evil.example"][0]) == (200, 421)
+    assert result["stranger"][0] == 401
+    assert (result["owner-name.hf.space"][0], result["evil.example"][0]) == (200, 421)
     assert (space.parent / "home" / "predictions.db").stat().st_size > 0
 
 
@@ -232,10 +232,10 @@ def test_without_its_secret_it_does_not_start(space: Path, environment: dict[str
 def test_without_a_champion_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = refusal(tmp_path, tmp_path / "none.db", monkeypatch)
+    message = refusal(tmp_path, tmp_path / "none.db", monkeypatch)
 
-    assert said.startswith(f"error: models:/{NAME}@{CHAMPION} gives no model (")
-    assert "make repro" in said
+    assert message.startswith(f"error: models:/{NAME}@{CHAMPION} gives no model (")
+    assert "make repro" in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -251,9 +251,9 @@ def test_a_model_that_was_changed_is_refused_and_the_folder_stays(
     (tmp_path / "space").mkdir()
     (tmp_path / "space" / "README.md").write_text("of before")
 
-    said = refusal(tmp_path, database, monkeypatch)
+    message = refusal(tmp_path, database, monkeypatch)
 
-    assert said.startswith(f"error: models:/{NAME}@{CHAMPION} cannot be served (hash): ")
+    assert message.startswith(f"error: models:/{NAME}@{CHAMPION} cannot be served (hash): ")
     assert {path.name for path in tmp_path.iterdir()} == {"registry", "space"}
     assert (tmp_path / "space" / "README.md").read_text() == "of before"
 

@@ -90,9 +90,9 @@ def test_postgres_requires_a_password_and_each_user_has_one_database(
         f"try: psycopg.connect('host=postgres', user={user!r}, dbname={database!r}, password={given!r})\n"
         "except psycopg.OperationalError as error: print(error)"
     )
-    said = stack.inside("app", "python", "-c", code)
+    message = stack.inside("app", "python", "-c", code)
 
-    assert re.search("no password supplied|authentication failed|permission denied", said)
+    assert re.search("no password supplied|authentication failed|permission denied", message)
 
 
 def test_buckets_require_a_key(stack: Stack) -> None:
@@ -166,8 +166,8 @@ def test_predictions_and_feedback_go_through_nginx_into_the_log(stack: Stack) ->
             "outcome": "presence",
             "source": "clinician",
         }
-        told = http.post("/feedback", json=given)
-        assert told.status_code == 200, told.text
+        message = http.post("/feedback", json=given)
+        assert message.status_code == 200, message.text
         too_long = http.post("/predict", content=b" " * 10_000_000)
 
     ids = {one["prediction_id"], *(p["prediction_id"] for p in batch["predictions"])}

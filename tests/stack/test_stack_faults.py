@@ -19,17 +19,17 @@ def test_a_replica_may_crash_under_load(stack: Stack) -> None:
     victim = stack.containers("app")[0]
     before = restarts(victim)
 
-    with load(stack, CLIENTS) as told:
+    with load(stack, CLIENTS) as message:
         time.sleep(2)
         crash(victim)
         time.sleep(8)
 
     # A prediction on its way to the replica may be in the log: nginx must not send it again.
-    assert len(told.failed_posts) <= CLIENTS
-    assert set(told.failed_posts) <= {502}
-    assert told.failed_gets == []
-    assert len(told.acknowledged) > 50
-    assert set(told.acknowledged) <= kept(stack)
+    assert len(message.failed_posts) <= CLIENTS
+    assert set(message.failed_posts) <= {502}
+    assert message.failed_gets == []
+    assert len(message.acknowledged) > 50
+    assert set(message.acknowledged) <= kept(stack)
     until(lambda: restarts(victim) == before + 1, 30)
     until(lambda: ready(victim), 120)
 
@@ -51,29 +51,29 @@ def test_service_rejects_without_the_database_and_recovers(stack: Stack) -> None
 
 
 def test_a_database_that_restarts_under_load_loses_nothing_acknowledged(stack: Stack) -> None:
-    with load(stack, CLIENTS) as told:
+    with load(stack, CLIENTS) as message:
         time.sleep(2)
         stack.compose("restart", "--timeout", "20", "postgres")
         until(lambda: health(stack, "postgres") == "healthy", 120)
         time.sleep(10)
 
-    assert set(told.failed_posts) <= {503}
-    assert told.failed_gets == [] or set(told.failed_gets) <= {503}
-    assert len(told.acknowledged) > 50
-    assert set(told.acknowledged) <= kept(stack)
+    assert set(message.failed_posts) <= {503}
+    assert message.failed_gets == [] or set(message.failed_gets) <= {503}
+    assert len(message.acknowledged) > 50
+    assert set(message.acknowledged) <= kept(stack)
 
 
 def test_rolling_restart_fails_no_request(stack: Stack) -> None:
     replicas = stack.containers("app")
-    with load(stack, CLIENTS) as told:
+    with load(stack, CLIENTS) as message:
         for number in range(RESTARTS):
             replica = replicas[number % len(replicas)]
             docker("restart", "--time", "20", replica)
             until(lambda replica=replica: ready(replica), 120)  # type: ignore[misc]
 
-    assert (told.failed_posts, told.failed_gets) == ([], [])
-    assert len(told.acknowledged) > 10 * RESTARTS
-    assert set(told.acknowledged) <= kept(stack)
+    assert (message.failed_posts, message.failed_gets) == ([], [])
+    assert len(message.acknowledged) > 10 * RESTARTS
+    assert set(message.acknowledged) <= kept(stack)
 
 
 # Backup and restore
@@ -96,7 +96,7 @@ def rows(stack: Stack) -> list[str]:
 
 def test_restore_into_an_empty_stack_gives_the_same_state(stack: Stack, tmp_path: Path) -> None:
     backup = tmp_path / "backup"
-    said, logged = answers(stack), rows(stack)
+    message, logged = answers(stack), rows(stack)
     run("make", "backup", f"BACKUP={backup}", COMPOSE=" ".join(stack.command))
     assert {path.name for path in backup.iterdir()} == {
         "heart.dump", "mlflow.dump", "buckets.tar", "SHA256SUMS",
@@ -107,7 +107,7 @@ def test_restore_into_an_empty_stack_gives_the_same_state(stack: Stack, tmp_path
         run("make", "restore", f"BACKUP={backup}", COMPOSE=" ".join(other.command), seconds=600)
         until(lambda: all(map(ready, other.containers("app"))), 120)
         assert rows(other) == logged
-        assert answers(other) == said
+        assert answers(other) == message
     finally:
         other.remove()
 

@@ -35,8 +35,8 @@ def table(rows: int, seed: int = 0) -> pd.DataFrame:
             for i, m in enumerate(MEASUREMENTS)
         }
     )
-    sick = codes[:, NAMES.index("st_depression")] > 4
-    made[OUTCOME.name] = np.where(sick, "presence", "absence")
+    positive = codes[:, NAMES.index("st_depression")] > 4
+    made[OUTCOME.name] = np.where(positive, "presence", "absence")
     made["fold"] = [str(row % 3) for row in range(rows)]
     return made
 
@@ -102,11 +102,11 @@ def test_rows_out_of_bounds_and_copies_are_redrawn_and_counted() -> None:
     good = copies.assign(cholesterol=333.4)
     bad = good.assign(cholesterol=5.2)
 
-    found, redrawn = draw(Replay(bad, copies, good), whole, rows=len(good), seed=0)
+    result, redrawn = draw(Replay(bad, copies, good), whole, rows=len(good), seed=0)
 
     assert redrawn == {"invalid_rows": len(bad), "copied_rows": len(copies)}
-    assert set(found["cholesterol"]) == {"333"}
-    assert len(encode({name: found[name].tolist() for name in NAMES})) == len(good)
+    assert set(result["cholesterol"]) == {"333"}
+    assert len(encode({name: result[name].tolist() for name in NAMES})) == len(good)
 
 
 def test_generator_without_valid_rows_is_an_error() -> None:
@@ -120,10 +120,10 @@ def test_negative_st_depression_becomes_zero() -> None:
     real = table(20).assign(st_depression="0")
     below = complete(table(10), 0).assign(st_depression=-0.7)
 
-    found, redrawn = draw(Replay(below), real, rows=10, seed=0)
+    result, redrawn = draw(Replay(below), real, rows=10, seed=0)
 
     assert redrawn["invalid_rows"] == 0
-    assert set(found["st_depression"]) <= {"0", ""}
+    assert set(result["st_depression"]) <= {"0", ""}
 
 
 def test_missing_values_come_back_at_their_real_rate() -> None:
@@ -139,14 +139,14 @@ def test_missing_values_come_back_at_their_real_rate() -> None:
 
 def test_completion_borrows_from_patients_with_the_same_outcome() -> None:
     real = table(40)
-    sick = real[OUTCOME.name] == "presence"
-    real["thallium"] = np.where(sick, "reversible_defect", "normal")
+    positive = real[OUTCOME.name] == "presence"
+    real["thallium"] = np.where(positive, "reversible_defect", "normal")
     real.loc[real.index[::5], "thallium"] = ""
 
     filled = complete(real, seed=1)
 
-    assert set(filled.loc[sick, "thallium"]) == {"reversible_defect"}
-    assert set(filled.loc[~sick, "thallium"]) == {"normal"}
+    assert set(filled.loc[positive, "thallium"]) == {"reversible_defect"}
+    assert set(filled.loc[~positive, "thallium"]) == {"normal"}
 
 
 @pytest.mark.parametrize(

@@ -281,20 +281,20 @@ def test_a_column_in_another_coding_than_the_rest_is_read_right_or_refused(
 ) -> None:
     patients = written(PATIENTS, coding, **{name: other})
     try:
-        found = detect(columns(patients)).coding
+        result = detect(columns(patients)).coding
     except SchemaError:
         return
 
-    texts = [found.translate(name, row[name]) for row in patients]
+    texts = [result.translate(name, row[name]) for row in patients]
     assert texts == [own[name] for own in PATIENTS]
 
 
 def test_a_column_whose_codes_the_rest_excludes_is_read_by_its_own_coding() -> None:
-    found = detect(columns(written(PATIENTS, "uci", chest_pain_type="uci_from_0"))).coding
+    result = detect(columns(written(PATIENTS, "uci", chest_pain_type="uci_from_0"))).coding
 
-    assert found.columns["chest_pain_type"] == "uci_from_0"
-    assert found.columns["st_slope"] == "uci"
-    assert found.name == "uci, chest_pain_type uci_from_0"
+    assert result.columns["chest_pain_type"] == "uci_from_0"
+    assert result.columns["st_slope"] == "uci"
+    assert result.name == "uci, chest_pain_type uci_from_0"
 
 
 def test_codes_that_no_coding_has_together_are_refused() -> None:
@@ -314,9 +314,9 @@ def mixtures(rows: int, draws: int, seed: int) -> Counter[str]:
         sample = [PATIENTS[i] for i in random.choice(len(PATIENTS), rows, replace=False)]
         patients = written(sample, coding, **{name: other})
         try:
-            found = detect(columns(patients)).coding
+            result = detect(columns(patients)).coding
             right = all(
-                found.translate(c, row[c]) == own[c]
+                result.translate(c, row[c]) == own[c]
                 for row, own in zip(patients, sample, strict=True)
                 for c in COLUMNS
             )

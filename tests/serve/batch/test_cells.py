@@ -13,8 +13,8 @@ AGE, SEX, BP = (NAMES.index(name) for name in ("age", "sex", "resting_bp"))
 
 
 def encoded(coding: str = "words", **columns: Any) -> tuple[Any, list[tuple[list[int], str]]]:
-    found, problems = Encoder(codings.named(coding))(pa.record_batch(columns))
-    return found, [(rows.tolist(), reason) for rows, reason in problems]
+    result, problems = Encoder(codings.named(coding))(pa.record_batch(columns))
+    return result, [(rows.tolist(), reason) for rows, reason in problems]
 
 
 def test_a_table_of_valid_patients_is_encoded_as_the_schema_does_it() -> None:
@@ -26,9 +26,9 @@ def test_a_table_of_valid_patients_is_encoded_as_the_schema_does_it() -> None:
             for m in MEASUREMENTS
         }
 
-        found, problems = encoded(**columns)
+        result, problems = encoded(**columns)
 
-        assert np.array_equal(found.T, ROWS, equal_nan=True)
+        assert np.array_equal(result.T, ROWS, equal_nan=True)
         assert problems == []
 
 
@@ -73,17 +73,17 @@ def test_every_cell_is_translated_and_refused_as_in_prepare(coding: str) -> None
     for position, measurement in enumerate(MEASUREMENTS):
         if measurement.required:
             continue
-        found, problems = encoded(coding, **{measurement.name: TOKENS})
+        result, problems = encoded(coding, **{measurement.name: TOKENS})
 
-        told = {row: reason for rows, reason in problems for row in rows}
+        message = {row: reason for rows, reason in problems for row in rows}
         for row, token in enumerate(TOKENS):
             try:
                 text = codings.named(coding).translate(measurement.name, token)
                 expected, reason = measurement.parse(text), None
             except SchemaError as error:
                 expected, reason = np.nan, str(error)
-            assert told.get(row) == reason
-            assert np.array_equal(found[position, row], np.float32(expected), equal_nan=True)
+            assert message.get(row) == reason
+            assert np.array_equal(result[position, row], np.float32(expected), equal_nan=True)
 
 
 @pytest.mark.parametrize("coding", codings.NAMES)
@@ -91,28 +91,28 @@ def test_numbers_are_translated_and_refused_as_their_text_is(coding: str) -> Non
     numbers = [0, 1, 2, 3, 4, 6, 7, 57, 57.5, -1, 1e9, 0.5]
     for position, measurement in enumerate(MEASUREMENTS):
         texts = [f"{number:.17g}" for number in numbers]
-        found, problems = encoded(coding, **{measurement.name: np.array(numbers)})
+        result, problems = encoded(coding, **{measurement.name: np.array(numbers)})
         expected, same = encoded(coding, **{measurement.name: texts})
 
         assert [rows for rows, _ in problems] == [rows for rows, _ in same]
-        assert np.array_equal(found[position], expected[position], equal_nan=True)
+        assert np.array_equal(result[position], expected[position], equal_nan=True)
 
 
 def test_a_missing_age_is_a_problem_and_a_missing_measurement_is_not() -> None:
     for column in ([50, None], [50.0, float("nan")], ["50", ""], ["50", "?"], ["50", None]):
-        found, problems = encoded(age=pa.array(column), resting_bp=column)
+        result, problems = encoded(age=pa.array(column), resting_bp=column)
 
         expected = "age is missing, expected a whole number from 18 to 110 years"
         assert [problem for problem in problems if "age" in problem[1]] == [([1], expected)]
-        assert np.isnan(found[[AGE, BP], 1]).all()
+        assert np.isnan(result[[AGE, BP], 1]).all()
 
 
 def test_a_blood_pressure_of_zero_was_not_measured() -> None:
     for column in ([0, 120], [0.0, 120.0], ["0", "120"]):
-        found, problems = encoded(resting_bp=column)
+        result, problems = encoded(resting_bp=column)
 
-        assert np.isnan(found[BP, 0])
-        assert found[BP, 1] == 120
+        assert np.isnan(result[BP, 0])
+        assert result[BP, 1] == 120
         assert problems == []
 
 

@@ -72,9 +72,9 @@ def test_drift_is_said_with_the_scores_and_without_them(
     main([str(source), "--drift"])
 
     out = capsys.readouterr().out.splitlines()
-    said = [line for line in out if " in 500 rows" in line]
-    assert len(said) == out.count("patients.csv: commas; coding words") == 2
-    assert said[0].replace(", score", "") == said[1]
+    message = [line for line in out if " in 500 rows" in line]
+    assert len(message) == out.count("patients.csv: commas; coding words") == 2
+    assert message[0].replace(", score", "") == message[1]
 
 
 @pytest.mark.usefixtures("watched")
@@ -226,9 +226,9 @@ def test_tables_in_s3_are_scored_into_s3(s3: fs.FileSystem, source: Path) -> Non
     main(["s3://heart/in", "s3://heart/out"])
     main(["s3://heart/in", "s3://heart/all.parquet"])
 
-    found = pq.read_table("heart/out", filesystem=s3)
-    assert np.array_equal(found["probability"][:500], found["probability"][500:])
-    assert pq.read_table("heart/all.parquet", filesystem=s3)["probability"] == found["probability"]
+    result = pq.read_table("heart/out", filesystem=s3)
+    assert np.array_equal(result["probability"][:500], result["probability"][500:])
+    assert pq.read_table("heart/all.parquet", filesystem=s3)["probability"] == result["probability"]
     names = [
         i.path for i in s3.get_file_info(fs.FileSelector("heart", recursive=True)) if i.is_file
     ]

@@ -62,7 +62,7 @@ def test_every_line_is_in_one_part_wherever_a_file_is_cut(
 
     for size in range(1, 60):
         monkeypatch.setattr(csv_files, "PART_BYTES", size)
-        found = [
+        result = [
             age
             for start, stop in csv_files.cut(place, LAYOUT)
             for batch, problems in csv_files.batches(place, LAYOUT, start, stop)
@@ -70,4 +70,4 @@ def test_every_line_is_in_one_part_wherever_a_file_is_cut(
             if not problems
         ]
 
-        assert found == ages
+        assert result == ages

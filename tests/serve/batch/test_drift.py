@@ -42,9 +42,9 @@ def test_counts_are_those_of_the_drift_check(onnx: bytes) -> None:
     rows = holes()
     scores = OnnxModel(onnx)(rows)
 
-    found = score_drift.count(np.ascontiguousarray(rows.T), scores, reference(onnx))
+    result = score_drift.count(np.ascontiguousarray(rows.T), scores, reference(onnx))
 
-    assert np.array_equal(found, drift.count(rows, scores, reference(onnx)))
+    assert np.array_equal(result, drift.count(rows, scores, reference(onnx)))
 
 
 def test_a_table_has_the_drift_of_its_good_rows(tmp_path: Path, score: Score, onnx: bytes) -> None:
@@ -90,11 +90,11 @@ def test_the_limits_are_the_longest_windows_or_those_of_fewer_patients(
     known = reference(onnx)
     counts = drift.count(ROWS[:rows], OnnxModel(onnx)(ROWS[:rows]), known)
 
-    found = evaluate_table(counts, known)
+    result = evaluate_table(counts, known)
 
     for column in known.columns:
         kinds = (column.limits.shift, column.limits.share, column.limits.rare)
-        assert found.features[column.name].limit in {kind[view] for kind in kinds}
+        assert result.features[column.name].limit in {kind[view] for kind in kinds}
 
 
 def test_a_small_table_has_no_verdict(onnx: bytes) -> None:

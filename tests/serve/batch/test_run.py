@@ -45,8 +45,8 @@ def source(tmp_path: Path) -> Path:
 
 
 def probabilities(path: Path) -> list[float | None]:
-    found = csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
-    values: list[float | None] = found["probability"].to_pylist()
+    result = csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+    values: list[float | None] = result["probability"].to_pylist()
     return values
 
 
@@ -55,14 +55,14 @@ def test_scores_are_the_models_in_the_order_of_the_rows(
 ) -> None:
     report = score(source, tmp_path / "out")
 
-    found = pq.read_table(tmp_path / "out")
+    result = pq.read_table(tmp_path / "out")
     expected = OnnxModel(onnx)(ROWS)
     assert len(list((tmp_path / "out").glob("part-*"))) == 7
-    assert found.column_names == ["patient_id", "probability", "prediction"]
-    assert found["patient_id"].to_pylist() == IDS
-    assert np.allclose(found["probability"], expected, atol=1e-6)
-    sick = ["presence" if p >= 0.5 else "absence" for p in found["probability"].to_pylist()]
-    assert found["prediction"].to_pylist() == sick
+    assert result.column_names == ["patient_id", "probability", "prediction"]
+    assert result["patient_id"].to_pylist() == IDS
+    assert np.allclose(result["probability"], expected, atol=1e-6)
+    positive = ["presence" if p >= 0.5 else "absence" for p in result["probability"].to_pylist()]
+    assert result["prediction"].to_pylist() == positive
     assert (report.rows, report.bad_rows, report.tables) == (500, 0, 1)
     assert json.loads((tmp_path / "out" / "_report.json").read_text())["rows"] == 500
     assert not list(tmp_path.glob("*unfinished*"))
@@ -78,9 +78,9 @@ def test_the_prediction_is_the_services_at_the_threshold_itself(
 
     score(source, tmp_path / "second", tags={**model().tags, "threshold": repr(float(above))})
 
-    found = pq.read_table(tmp_path / "second")["prediction"].to_pylist()
-    assert found == ["presence" if p >= above else "absence" for p in known]
-    assert found[7] == "absence"
+    result = pq.read_table(tmp_path / "second")["prediction"].to_pylist()
+    assert result == ["presence" if p >= above else "absence" for p in known]
+    assert result[7] == "absence"
 
 
 @pytest.mark.parametrize("name", ["out", "out.csv", "out.parquet"])
@@ -111,8 +111,8 @@ def test_a_folder_is_scored_by_the_names_of_its_files(
     report = score(folder, tmp_path / "out.parquet")
 
     assert (report.rows, report.tables) == (500, 4)
-    found = np.array(probabilities(tmp_path / "out.parquet"))
-    assert np.allclose(found, OnnxModel(onnx)(ROWS), atol=1e-6)
+    result = np.array(probabilities(tmp_path / "out.parquet"))
+    assert np.allclose(result, OnnxModel(onnx)(ROWS), atol=1e-6)
 
 
 UCI = "63,1,1,145,233,1,2,150,0,2.3,3,0,6,0"
@@ -154,8 +154,8 @@ def test_lines_are_counted_with_the_heading_and_parquet_rows_from_1(
 
     score(folder, tmp_path / "out")
 
-    found = csv.read_csv(tmp_path / "out" / "_bad_rows.csv").to_pylist()
-    assert [(row["file"], row["line"]) for row in found] == [("a.csv", 301), ("b.parquet", 300)]
+    result = csv.read_csv(tmp_path / "out" / "_bad_rows.csv").to_pylist()
+    assert [(row["file"], row["line"]) for row in result] == [("a.csv", 301), ("b.parquet", 300)]
 
 
 def test_columns_are_kept_as_text(tmp_path: Path, score: Score) -> None:
@@ -164,10 +164,10 @@ def test_columns_are_kept_as_text(tmp_path: Path, score: Score) -> None:
 
     score(tmp_path / "a.parquet", tmp_path / "out.parquet", keep=["ward", "mrn", "seen"])
 
-    found = pq.read_table(tmp_path / "out.parquet")
-    assert found["ward"].to_pylist() == ["a", None]
-    assert found["mrn"].to_pylist() == ["7", "8"]
-    assert found["seen"].to_pylist() == ["1970-01-01", "1970-01-02"]
+    result = pq.read_table(tmp_path / "out.parquet")
+    assert result["ward"].to_pylist() == ["a", None]
+    assert result["mrn"].to_pylist() == ["7", "8"]
+    assert result["seen"].to_pylist() == ["1970-01-01", "1970-01-02"]
 
 
 @pytest.mark.parametrize(
@@ -235,14 +235,14 @@ def test_a_small_table_that_two_codings_fit_is_scored_once_the_coding_is_named(
 ) -> None:
     source = tmp_path / "a.csv"
     source.write_text(f"{FROM_0}\n{TWO}")
-    sick = [61, 1, 3, 141, 251, 0, 2, 121, 1, 2.1, 1, 2, 2]
+    positive = [61, 1, 3, 141, 251, 0, 2, 121, 1, 2.1, 1, 2, 2]
     well = [49, 1, 0, 127, 219, 0, 0, 171, 0, 0.3, 0, 0, 0]
 
     with pytest.raises(ScoreError, match=r"a\.csv: cannot tell .*: uci_from_0_.*, heart_csv fit"):
         score(source, tmp_path / "out.csv")
     report = score(source, tmp_path / "out.csv", coding="uci_from_0_thallium_from_1")
 
-    expected = OnnxModel(onnx)(np.array([sick, well], dtype=np.float32))
+    expected = OnnxModel(onnx)(np.array([positive, well], dtype=np.float32))
     assert np.allclose(np.array(probabilities(tmp_path / "out.csv")), expected, atol=1e-6)
     assert list(report.read_as) == ["commas; coding uci_from_0_thallium_from_1"]
 

@@ -94,9 +94,9 @@ def test_what_fails_on_a_worker_is_said_here(source: Path, tmp_path: Path, score
 @pytest.fixture
 def session(request: pytest.FixtureRequest) -> Iterator[Any]:
     request.getfixturevalue("installed")
-    found = spark._session(MASTER)
-    yield found
-    found.stop()
+    result = spark._session(MASTER)
+    yield result
+    result.stop()
 
 
 @pytest.mark.heavy
@@ -119,6 +119,6 @@ def test_mlflow_scores_the_registered_version_by_spark(
     )
     scored = frame.select("number", predict("measurements").probability[0].alias("p")).collect()
 
-    found = [row.p for row in sorted(scored, key=lambda row: row.number)]
+    result = [row.p for row in sorted(scored, key=lambda row: row.number)]
     expected = OnnxModel((shelf.files_of("1") / ONNX).read_bytes())(ROWS)
-    assert np.allclose(found, expected, atol=1e-6)
+    assert np.allclose(result, expected, atol=1e-6)

@@ -85,7 +85,9 @@ def read_table(data: bytes, coding: str, settings: tuple[str, str, str]) -> Pati
     if len(table.lines) > MAX_BATCH:
         raise UserError(_too_many(f"{len(table.lines):,} patients"))
     detected = translation.coding_of(table, Settings(format_, columns, *settings))
-    cells, problems = translation.translate(table, detected.coding, MEASUREMENTS)
+    cells, problems = translation.translate(
+        table, detected.coding, MEASUREMENTS, max_bad_cells=MAX_PROBLEMS
+    )
     if problems or table.bad_lines:
         raise _invalid(table, problems)
     values = [_values(m.name, cells) for m in MEASUREMENTS]

@@ -67,7 +67,7 @@ class Settings:
     """What a user has set, and with what.
 
     `format` is the coding of the table, or "auto"; `columns` are those of single columns. They are set
-    with `name`, and with `column`, which takes any number of `pair`.
+    with `name`, and with `column`, which takes any number of `pair`, unless it is empty.
     """
 
     format: str = codings.AUTO
@@ -79,7 +79,7 @@ class Settings:
     def remedy(self, columns: Sequence[str], names: Sequence[str]) -> str:
         """What to set so that these columns are read in one of these codings."""
         choice = f"set {self.name} to one of {', '.join(names)}"
-        if len(columns) > 2:
+        if len(columns) > 2 or not self.column:
             return choice
         single = ", ".join(self.pair.format(column, names[0]) for column in columns)
         return f"{choice}, or for {' and '.join(columns)} alone {self.column.format(single)}"
@@ -138,17 +138,16 @@ def detect(
 
 def _check_known(columns: Columns, settings: Settings) -> None:
     """Raises SchemaError if no cell of a category is a code or a word that is known."""
-    coding = codings.named(WORDS)
+    binary = codings.named(WORDS).codes
     for column in (*codings.BINARY, *DECIDING):
         if column in columns:
+            codes, known_words = (
+                KNOWN.get(column, binary.get(column, ())),
+                words.WORDS.get(column, ()),
+            )
             for text, _ in columns[column].counts():
-                if plain_code(text) in KNOWN.get(column, ()):
+                if plain_code(text) in codes or words.plain(text) in known_words:
                     return
-                try:
-                    if coding.translate(column, text):
-                        return
-                except SchemaError:
-                    continue
     raise SchemaError(
         "no cell is a code or a word that any coding has, so nothing tells the coding: "
         f"set {settings.name} to one of {', '.join(codings.NAMES)}"

@@ -51,15 +51,22 @@ def translate(
     table: RawTable,
     coding: Coding,
     measurements: Sequence[Measurement] = (*MEASUREMENTS, OUTCOME),
+    max_bad_cells: int | None = None,
 ) -> tuple[dict[str, Cells], list[Problem]]:
-    """The columns of a table as the schema's texts, and their problems; a bad cell is empty."""
+    """The columns of a table as the schema's texts, and their problems; a bad cell is empty.
+
+    With `max_bad_cells`, a column with so many different bad cells is not translated any further: its
+    problems are those of its first lines.
+    """
     problems: list[Problem] = []
     columns = {}
     for measurement in measurements:
         if measurement.name in table.columns:
             clean = partial(_measured, coding, measurement)
             cells = table.columns[measurement.name]
-            columns[measurement.name] = _each(cells, clean, measurement.name, problems)
+            columns[measurement.name] = _each(
+                cells, clean, measurement.name, problems, max_bad_cells
+            )
     return columns, problems
 
 
@@ -87,17 +94,32 @@ def _word(column: str, cell: str) -> str:
     return text
 
 
-def _each(cells: Cells, clean: Callable[[str], str], column: str, problems: list[Problem]) -> Cells:
+def _each(
+    cells: Cells,
+    clean: Callable[[str], str],
+    column: str,
+    problems: list[Problem],
+    max_bad_cells: int | None = None,
+) -> Cells:
     """Apply `clean` to each distinct cell; what it refuses becomes a problem of all rows that have it."""
-    texts = []
-    for position, cell in enumerate(cells.texts):
+    texts = [""] * len(cells.texts)
+    bad: list[tuple[int, str]] = []
+    for position, cell in enumerate(cells.texts):  # in the order in which they occur
         try:
-            texts.append(clean(cell))
+            texts[position] = clean(cell)
         except SchemaError as error:
-            texts.append("")
-            rows = np.flatnonzero(cells.positions == position)
+            bad.append((position, str(error)))
+            if len(bad) == max_bad_cells:
+                break
+    if bad:
+        order = np.argsort(
+            cells.positions, kind="stable"
+        )  # the rows of each distinct cell together
+        starts = np.searchsorted(cells.positions[order], np.arange(len(cells.texts) + 1))
+        for position, reason in bad:
+            rows = order[starts[position] : starts[position + 1]]
             if len(rows):
-                problems.append(Problem(rows, column, cell.strip(), str(error)))
+                problems.append(Problem(rows, column, cells.texts[position].strip(), reason))
     distinct = sorted(set(texts))
     place = {text: index for index, text in enumerate(distinct)}
     positions = np.array([place[text] for text in texts], dtype=np.int32)

@@ -2,7 +2,7 @@
 
 Beyond a certain concurrency a server gets slower for everybody instead of answering more, so requests
 beyond a limit are rejected at once (load shedding). A slot counts work, not waiting: a request gives its
-slot back while its body arrives and takes it again afterwards, so slow clients cannot use up all slots.
+slot back while its body arrives and takes it again afterwards, so slow clients cannot use up all slots::
 
     limit = 2    A: [slot| waits for its body      |slot]
                  B: [slot: is scored ]

@@ -5,7 +5,7 @@ memory for ever. `asyncio.timeout` prevents that with a timer for each wait, whi
 scoring a patient. `ClientDeadline` has no timers: entering stores the task and the time in a dictionary,
 leaving deletes the entry, and `enforce`, one task for the whole program, cancels overdue tasks once a
 second. The dictionary is in the order of insertion, so the check stops at the first entry that is not
-overdue. A wait can therefore last up to one second longer than its limit:
+overdue. A wait can therefore last up to one second longer than its limit::
 
     deadline = ClientDeadline(seconds=10)
     asyncio.create_task(deadline.enforce())

@@ -52,7 +52,7 @@ def read_table(data: bytes, coding: str, language: Language) -> tuple[PatientTab
     or whose coding is in doubt.
     """
     try:
-        return patient_table.read_table(data, coding, (CODING, "{}", "{}={}")), []
+        return patient_table.read_table(data, coding, (CODING, "", "")), []
     except InvalidTable as error:
         nothing = PatientTable([], {}, "", {}, [])
         return nothing, [_problem(problem, language) for problem in error.problems]

@@ -1,7 +1,7 @@
-"""How the files in circulation write categories: as words, and as numbers in five codings.
+"""The codings of the files in circulation: which number stands for which category; words are in `words`.
 
-Files with one heading are in different codings. `heart.dataset.detection`
-recognizes which one a file is in. To add a coding, add a line to `_NUMBERS` and its name to `NUMBERED`.
+Files with one heading are in different codings. `heart.dataset.detection` recognizes which one a file is
+in. To add a coding, add an entry to `_NUMBERS`, and its name to `Coding` in `stages/params.py`.
 """
 
 import re

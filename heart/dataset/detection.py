@@ -19,7 +19,8 @@ any coding of which nothing is known, makes the column CONTRADICTION_RATIO times
 than SMALL patients, SMALL_CONTRADICTION_RATIO times).
 
 If a coding is told from frequencies and associations, not from the codes alone, the readings together must
-be TYPICAL_RATIO times as likely as unknown ones: random numbers have neither.
+be TYPICAL_RATIO times as likely as unknown ones: random numbers have neither the frequencies nor the
+associations of patients.
 
 For example, of ten patients seven have chest pain 3, one has 0, and those with 3 have the highest
 ST depression: as "asymptomatic", 3 is as frequent and as severe as it should be, as "typical

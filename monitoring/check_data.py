@@ -9,21 +9,21 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import ConfigDict
+from pydantic import AfterValidator, ConfigDict
 
 from heart import files
-from heart.dataset import headings, label_check, reader, translation
+from heart.dataset import codings, headings, label_check, reader, translation
 from heart.dataset.codings import parse_setting
 from heart.dataset.detection import Settings
 from heart.dataset.reader import RawTable
-from heart.drift.baseline import Reference
+from heart.drift.baseline import NotAReference, Reference
 from heart.drift.whole_table import count_measurements, evaluate_table
 from heart.errors import UserError, run_main
 from heart.locale.catalog import DEFAULT
@@ -39,17 +39,39 @@ TEMPLATES = environment(Path(__file__).parent / "templates")
 INVERTED = {"absence": "presence", "presence": "absence"}
 
 
+def _one_of(names: Collection[str]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"expected one of {', '.join(names)}")
+        return name
+
+    return check
+
+
+Coding = Annotated[str, AfterValidator(_one_of(codings.NAMES))]
+Column = Annotated[str, AfterValidator(_one_of(codings.DECIDING))]
+
+
+class Split(Section):
+    """The parameters of stage split that say how many patients it needs."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    stage = "split"
+    test_fraction: float
+    folds: int
+
+
 class Prepare(Section):
-    """The parameters of stage prepare, which are validated there."""
+    """The parameters of stage prepare."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     stage = "prepare"
-    format: str
-    codings: dict[str, str]
+    format: Annotated[str, AfterValidator(_one_of((codings.AUTO, *codings.NAMES)))]
+    codings: dict[Column, Coding]
     invert_label: bool
     keep: list[str]
     ignore: list[str]
-    bad_rows: str
+    bad_rows: Literal["refuse", "drop"]
 
 
 @dataclass
@@ -73,7 +95,9 @@ class Report:
     bad_rows_shown: list[str] = field(default_factory=list)
     measurements: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcome: dict[str, int] = field(default_factory=dict)
+    conflicting_outcomes: int = 0
     clinical_signs_z: dict[str, float] = field(default_factory=dict)
+    contradicted_p: dict[str, float] = field(default_factory=dict)
     drift: str = ""
     drifted: dict[str, str] = field(default_factory=dict)
     problems: list[dict[str, Any]] = field(default_factory=list)
@@ -127,9 +151,10 @@ def _good_rows(
 ) -> tuple[pd.DataFrame, Floats]:
     """The rows without a problem, as texts, with their lines, and encoded [n, 13]."""
     cells, problems = translation.translate(table, coding)
-    bad = np.zeros(len(table.lines), dtype=bool)
+    bad, not_scored = np.zeros((2, len(table.lines)), dtype=bool)
     for problem in problems:
         bad[problem.rows] = True
+        not_scored[problem.rows] |= problem.column != OUTCOME.name
     report.bad_rows = int(bad.sum()) + len(table.bad_lines)
     counts = Counter({problem.column: len(problem.rows) for problem in problems})
     report.bad_cells_by_column = dict(counts)
@@ -137,7 +162,7 @@ def _good_rows(
     report.rows += len(table.bad_lines)
     shown = "\n".join(report.bad_rows_shown[:3])
     if bad.all():
-        report.add(f"no row is without a problem\n{shown}", scoring=True)
+        report.add(f"no row is without a problem\n{shown}", scoring=bool(not_scored.all()))
     elif report.bad_rows and options.bad_rows == "refuse":
         report.add(
             f"{report.bad_rows} of {report.rows} rows are bad: correct them, or leave them out with "
@@ -187,9 +212,11 @@ def _check_outcomes(frame: pd.DataFrame, table: RawTable, options: Prepare, repo
     }
     path, labels = Path(report.file), table.columns[OUTCOME.name].texts
     report.attempt(lambda: label_check.check_both_outcomes(frame, labels, path))
+    _check_numbers(frame, report)
     report.clinical_signs_z = {
         name: round(z, 2) for name, z in label_check.associations(frame)[0].items()
     }
+    report.contradicted_p = label_check.contradictions(frame)
     remedy = (
         f"if the label means the opposite, set prepare.invert_label: {not options.invert_label}"
     )
@@ -198,12 +225,31 @@ def _check_outcomes(frame: pd.DataFrame, table: RawTable, options: Prepare, repo
     report.attempt(lambda: label_check.check_conflicts(hashes, frame, [path]))
 
 
+def _check_numbers(frame: pd.DataFrame, report: Report) -> None:
+    """Whether the patients of each outcome suffice for the folds and the held-out rows."""
+    known = [*NAMES, OUTCOME.name]
+    patients = frame.drop_duplicates(known)
+    report.conflicting_outcomes = int(patients.duplicated(list(NAMES)).sum())
+    split = Split.load()
+    needed = round(split.folds / split.test_fraction)
+    fewest = int(patients[OUTCOME.name].value_counts().min())
+    if fewest < needed:
+        report.add(
+            f"{fewest} different patients of one outcome: about {needed} are needed, since "
+            f"{split.folds} (split.folds) must be among the held-out patients"
+        )
+
+
 def _check_drift(rows: Floats, report: Report) -> None:
     """Compare the measurements with those of the training patients."""
     if not files.REFERENCE.exists():
         report.drift = f"not compared: there is no {files.REFERENCE} (make repro makes it)"
         return
-    reference = Reference.from_json(files.REFERENCE.read_text())
+    try:
+        reference = Reference.from_json(files.REFERENCE.read_text())
+    except (NotAReference, OSError) as error:
+        report.drift = f"not compared: {files.REFERENCE}: {error}"
+        return
     drift = evaluate_table(count_measurements(rows, reference), reference)
     report.drift = drift.summary
     report.drifted = {name: f.summary for name, f in drift.features.items() if f.drifted}
@@ -231,6 +277,8 @@ def summary(report: Report) -> list[str]:
         lines.append(f"  ignored    {', '.join(map(repr, report.columns_ignored))}")
     if report.outcome:
         counts = ", ".join(f"{count} {name}" for name, count in report.outcome.items())
+        conflicts = report.conflicting_outcomes
+        counts += f"; {conflicts} sets of equal measurements have both" if conflicts else ""
         lines.append(f"  outcome    {counts}")
     if report.drift:
         lines.append(f"  drift      {report.drift}")
@@ -261,8 +309,11 @@ def main(arguments: list[str] | None = None) -> None:
         options = options.model_copy(update={"ignore": ignore})
     report = check(given.file, options)
     for path, text in ((HTML, html(report)), (JSON, json.dumps(asdict(report), indent=2) + "\n")):
-        with files.replacing(path, files.PRIVATE) as part:
-            part.write_text(text, encoding="utf-8")
+        try:
+            with files.replacing(path, files.PRIVATE) as part:
+                part.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from None
     print("\n".join([*summary(report), f"  report     {HTML}, {JSON}"]))
     if not report.can_score:
         sys.exit(1)

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from heart import files
-from heart.errors import UserError
+from heart.errors import ParamsError, UserError
 from monitoring import check_data
+from stages import params
 
 ROOT = Path(__file__).parents[2]
 LINES = (ROOT / files.RAW).read_text().splitlines()
@@ -61,6 +63,7 @@ def test_all_problems_of_a_file_are_named_at_once() -> None:
 
     result = report("\n".join([LINES[0], *flipped, *LINES[1:20], *bad]))
 
+    assert result["contradicted_p"]["thallium"] < 1e-4
     text = problems(result)
     assert "2 of 324 rows are bad" in text
     assert "looks inverted" in text
@@ -74,6 +77,58 @@ def test_a_file_without_an_outcome_can_be_scored() -> None:
     result = report("\n".join(line.rpartition(",")[0] for line in LINES))
 
     assert (result["can_train"], result["can_score"]) == (False, True)
+
+
+def test_a_bad_outcome_is_in_the_way_of_training_alone() -> None:
+    result = report("age,sex,heart_disease\n50,male,unclear\n40,female,pending\n")
+
+    assert (result["can_train"], result["can_score"]) == (False, True)
+
+
+def test_too_few_patients_of_an_outcome_cannot_train() -> None:
+    result = report("\n".join(LINES[:30]))
+
+    assert "split.folds" in problems(result)
+    assert (result["can_train"], result["can_score"]) == (False, True)
+
+
+def test_a_few_conflicts_are_counted() -> None:
+    other = [line.replace("absence", "presence") for line in LINES[1:60] if "absence" in line][:2]
+
+    result = report("\n".join([*LINES, *other]))
+
+    assert result["conflicting_outcomes"] == 2
+    assert result["can_train"]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [{"bad_rows": "skip"}, {"format": "foo"}, {"codings": {"thalium": "uci"}}, {"keep": "a"}],
+    ids=str,
+)
+def test_invalid_parameters_are_rejected_as_in_stage_prepare(section: dict[str, Any]) -> None:
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    document["prepare"] |= section
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+
+    for kind in (check_data.Prepare, params.Prepare):
+        with pytest.raises(ParamsError):
+            kind.load()
+
+
+def test_a_reference_of_another_format_is_reported() -> None:
+    files.REFERENCE.parent.mkdir()
+    files.REFERENCE.write_text("{}")
+
+    assert "not compared" in report("\n".join(LINES))["drift"]
+
+
+def test_a_report_that_cannot_be_written_is_an_error() -> None:
+    Path("in.csv").write_text("\n".join(LINES))
+    Path("reports").write_text("")
+
+    with pytest.raises(UserError, match="cannot be written"):
+        check_data.main(["in.csv"])
 
 
 def test_a_doubtful_coding_is_explained_and_can_be_set() -> None:

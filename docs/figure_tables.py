@@ -20,8 +20,8 @@ def last_lines() -> str:
 
 def held_out() -> str:
     """The figures on held-out patients."""
-    found = figures(EVALUATED)
-    rows = [[label, with_interval(found, name)] for name, label in SHOWN.items()]
+    values = figures(EVALUATED)
+    rows = [[label, with_interval(values, name)] for name, label in SHOWN.items()]
     return table(["figure", "value (95 % interval)"], rows)
 
 

@@ -21,12 +21,12 @@ MILLION = 1e6
 
 def serving() -> str:
     """Requests a second and latency beside other servers."""
-    found = figures("benchmarks/serve.json")
+    numbers = figures("benchmarks/serve.json")
 
     def rows() -> Iterator[Row]:
         for peer, label in PEERS.items():
             for count in (1, 16, 64):
-                if run := found.get(f"{peer}_{count}"):
+                if run := numbers.get(f"{peer}_{count}"):
                     yield [
                         label, str(count), f"{run['per_second']:,.0f}", f"{run['ratio']:.2f} x",
                         milliseconds(run["latency"]["p99"]), f"{run['p99_ratio']:.2f} x",
@@ -38,11 +38,11 @@ def serving() -> str:
 
 def overload() -> str:
     """What five times as many clients as are admitted experience."""
-    found = figures("benchmarks/serve.json")
+    numbers = figures("benchmarks/serve.json")
 
     def rows() -> Iterator[Row]:
         for key, label in OVERLOAD.items():
-            if run := found.get(f"overload_clients_{key}"):
+            if run := numbers.get(f"overload_clients_{key}"):
                 yield [
                     label, f"{run['answered_ratio']:.2f} x", f"{run['refused_ratio']:.0%}",
                     milliseconds(run["refused_median_seconds"]), milliseconds(run["p99_seconds"]),
@@ -58,25 +58,25 @@ def overload() -> str:
 
 def service() -> str:
     """What else was measured of the service."""
-    found = figures("benchmarks/serve.json")
+    numbers = figures("benchmarks/serve.json")
     rows = [
         [
             "batches of 10,000, all in the log",
-            f"{found['batch_patients_per_second']:,.0f} patients/s",
+            f"{numbers['batch_patients_per_second']:,.0f} patients/s",
         ],
-        ["memory at rest", f"{found['memory_mib_at_rest']:.0f} MiB"],
-        ["memory before a million predictions", f"{found['memory_mib']:.1f} MiB"],
-        ["memory after a million predictions", f"{found['memory_mib_after_a_million']:.1f} MiB"],
-        ["first answer after a restart", f"{found['seconds_to_first_answer']:.1f} s"],
+        ["memory at rest", f"{numbers['memory_mib_at_rest']:.0f} MiB"],
+        ["memory before a million predictions", f"{numbers['memory_mib']:.1f} MiB"],
+        ["memory after a million predictions", f"{numbers['memory_mib_after_a_million']:.1f} MiB"],
+        ["first answer after a restart", f"{numbers['seconds_to_first_answer']:.1f} s"],
         [
             "first answer without a cached model",
-            f"{found['seconds_to_first_answer_without_cache']:.1f} s",
+            f"{numbers['seconds_to_first_answer_without_cache']:.1f} s",
         ],
-        ["rows scored and logged by a challenger", f"{found['challenger_rows']['rows']:,.0f}"],
-        ["rows dropped by a challenger", f"{found['challenger_rows']['dropped']:,.0f}"],
+        ["rows scored and logged by a challenger", f"{numbers['challenger_rows']['rows']:,.0f}"],
+        ["rows dropped by a challenger", f"{numbers['challenger_rows']['dropped']:,.0f}"],
     ]
     for connections in (1, 16, 64):
-        ratios = found[f"challenger_{connections}"]["p99_ratios"]
+        ratios = numbers[f"challenger_{connections}"]["p99_ratios"]
         # The 4th and the 12th of 15 rounds hold their median with a confidence of 96 %.
         rows.append(
             [
@@ -89,15 +89,15 @@ def service() -> str:
 
 def scale() -> str:
     """Batch scoring and drift counts of large tables."""
-    found = figures("benchmarks/scale.json")
+    numbers = figures("benchmarks/scale.json")
 
     def rows() -> Iterator[Row]:
         for key, label in (("local", "Parquet, scores"), ("drift", "Parquet, drift counts")):
-            for size, runs in found["parquet"].items():
+            for size, runs in numbers["parquet"].items():
                 yield _scaled(label, int(size), runs[key])
-        yield _scaled("the model alone, without reading and writing", 10_000_000, found["model"])
-        yield _scaled("CSV, scores", 5_000_000, found["csv"]["local"])
-        yield _scaled("CSV read by pyarrow, and scores", 5_000_000, found["csv"]["pyarrow"])
+        yield _scaled("the model alone, without reading and writing", 10_000_000, numbers["model"])
+        yield _scaled("CSV, scores", 5_000_000, numbers["csv"]["local"])
+        yield _scaled("CSV read by pyarrow, and scores", 5_000_000, numbers["csv"]["pyarrow"])
 
     heading = [
         "task", "rows", "seconds", "million rows a second", "million rows a second of processor time",
@@ -126,19 +126,21 @@ def spark() -> str:
 
 def pipeline() -> str:
     """Seconds of each stage."""
-    found = figures("benchmarks/pipeline.json")
-    seconds = found["seconds"]
+    numbers = figures("benchmarks/pipeline.json")
+    seconds = numbers["seconds"]
     stages = [*seconds.items(), ("total", sum(seconds.values()))]
     rows = [[_stage(name), f"{value:.1f}"] for name, value in stages]
-    rows.append(["share of the fits", f"{found['share_in_fits']:.0%}"])
-    rows.append(["`dvc repro` with nothing to do", f"{found['noop_to_status']:.2f} x `dvc status`"])
+    rows.append(["share of the fits", f"{numbers['share_in_fits']:.0%}"])
+    rows.append(
+        ["`dvc repro` with nothing to do", f"{numbers['noop_to_status']:.2f} x `dvc status`"]
+    )
     return table(["stage", "seconds"], rows)
 
 
 def million() -> str:
     """Seconds and memory of each stage on a million patients."""
-    found = figures("benchmarks/million.json")
-    seconds, processor, memory = (found[key] for key in ("seconds", "cpu_seconds", "mebibytes"))
+    numbers = figures("benchmarks/million.json")
+    seconds, processor, memory = (numbers[key] for key in ("seconds", "cpu_seconds", "mebibytes"))
     stages = {name: (seconds[name], processor[name], memory[name]) for name in seconds}
     stages["total"] = sum(seconds.values()), sum(processor.values()), max(memory.values())
     rows = [
@@ -150,23 +152,23 @@ def million() -> str:
 
 def million_facts() -> str:
     """What came out of the pipeline on a million patients."""
-    found = figures("benchmarks/million.json")
-    used = found["rows_used"]
-    interval = f"{found['roc_auc_low']:.4f} to {found['roc_auc_high']:.4f}"
+    numbers = figures("benchmarks/million.json")
+    used = numbers["rows_used"]
+    interval = f"{numbers['roc_auc_low']:.4f} to {numbers['roc_auc_high']:.4f}"
     rows = [
-        ["time", f"{found['total_seconds'] / 60:.1f} minutes"],
-        ["peak memory", f"{found['most_mebibytes'] / 1024:.1f} GiB"],
-        ["load average before the start", f"{found['load_before']:.1f}"],
-        ["patients without duplicates", f"{found['rows']:,}"],
+        ["time", f"{numbers['total_seconds'] / 60:.1f} minutes"],
+        ["peak memory", f"{numbers['most_mebibytes'] / 1024:.1f} GiB"],
+        ["load average before the start", f"{numbers['load_before']:.1f}"],
+        ["patients without duplicates", f"{numbers['rows']:,}"],
         ["patients from which synthesis learns", f"{used['synthesize']:,}"],
         ["patients on which candidates are compared", f"{used['train']:,}"],
-        ["patients on which the chosen model is fitted", f"{found['rows_fitted']:,}"],
+        ["patients on which the chosen model is fitted", f"{numbers['rows_fitted']:,}"],
         ["patients in the drift baseline", f"{used['reference']:,}"],
-        ["held-out patients", f"{found['test_rows']:,}"],
-        ["ROC AUC on held-out patients", f"{found['roc_auc']:.4f} ({interval})"],
-        ["best possible ROC AUC, all patients", f"{found['best_roc_auc']:.4f}"],
-        ["calibration error", f"{found['ece']:.4f}"],
-        ["ROC AUC of a model trained on synthetic rows alone", f"{found['tstr_auc']:.3f}"],
+        ["held-out patients", f"{numbers['test_rows']:,}"],
+        ["ROC AUC on held-out patients", f"{numbers['roc_auc']:.4f} ({interval})"],
+        ["best possible ROC AUC, all patients", f"{numbers['best_roc_auc']:.4f}"],
+        ["calibration error", f"{numbers['ece']:.4f}"],
+        ["ROC AUC of a model trained on synthetic rows alone", f"{numbers['tstr_auc']:.3f}"],
     ]
     return table(["figure", "value"], rows)
 

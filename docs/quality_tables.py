@@ -122,10 +122,10 @@ def synthesis() -> str:
             method,
             *(
                 f"{run['mean']:.3f} ({run['low']:.3f} to {run['high']:.3f})"
-                for run in (found[figure] for figure in SYNTHESIS)
+                for run in (numbers[figure] for figure in SYNTHESIS)
             ),
         ]
-        for method, found in methods.items()
+        for method, numbers in methods.items()
     ]
     rows.append(["real rows alone", f"{measured['real_auc']:.3f}", *[""] * (len(SYNTHESIS) - 1)])
     return table(["method", *SYNTHESIS.values()], rows)
@@ -133,27 +133,27 @@ def synthesis() -> str:
 
 def model() -> str:
     """Nested cross-validation beside plain models."""
-    found = figures("benchmarks/model.json")
+    numbers = figures("benchmarks/model.json")
 
     def difference(key: str) -> str:
-        mean, low, high = (found[f"difference_to_{key}{end}"] for end in ("", "_low", "_high"))
+        mean, low, high = (numbers[f"difference_to_{key}{end}"] for end in ("", "_low", "_high"))
         return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
-    rows = [["this project", *(f"{found[f'nested_{score}']:.3f}" for score in SCORES)]]
+    rows = [["this project", *(f"{numbers[f'nested_{score}']:.3f}" for score in SCORES)]]
     for key, label in MODELS.items():
-        rows.append([label, *(f"{found[f'{key}_{score}']:.3f}" for score in SCORES)])
+        rows.append([label, *(f"{numbers[f'{key}_{score}']:.3f}" for score in SCORES)])
         rows.append(["difference", *(difference(f"{key}_{score}") for score in SCORES)])
     return table(["model", *SCORES.values()], rows)
 
 
 def gate() -> str:
     """Which challengers the promotion gate rejects."""
-    found = figures("benchmarks/gate.json")
+    numbers = figures("benchmarks/gate.json")
 
     def rows() -> Iterator[Row]:
         for challenger in CHALLENGERS:
             for count in LEARNED:
-                run = found[f"{challenger}, {count}"]
+                run = numbers[f"{challenger}, {count}"]
                 either = run["either"]
                 interval = f"{either['share']:.1%} ({either['low']:.1%} to {either['high']:.1%})"
                 alone = [f"{run[score]['share']:.1%}" for score in ("roc_auc", "brier")]

@@ -22,6 +22,7 @@ from heart import files
 from heart.dataset import codings, headings, label_check, reader, translation
 from heart.dataset.codings import parse_setting
 from heart.dataset.detection import Settings
+from heart.dataset.frames import frame_of, inverted, rows_with
 from heart.dataset.reader import RawTable
 from heart.drift.baseline import NotAReference, Reference
 from heart.drift.whole_table import count_measurements, evaluate_table
@@ -36,7 +37,6 @@ from heart.web.templates import environment, render
 HTML, JSON = Path("reports/data.html"), Path("reports/data.json")
 SHOWN = 20
 TEMPLATES = environment(Path(__file__).parent / "templates")
-INVERTED = {"absence": "presence", "presence": "absence"}
 
 
 def _one_of(names: Collection[str]) -> Callable[[str], str]:
@@ -151,10 +151,8 @@ def _good_rows(
 ) -> tuple[pd.DataFrame, Floats]:
     """The rows without a problem, as texts, with their lines, and encoded [n, 13]."""
     cells, problems = translation.translate(table, coding)
-    bad, not_scored = np.zeros((2, len(table.lines)), dtype=bool)
-    for problem in problems:
-        bad[problem.rows] = True
-        not_scored[problem.rows] |= problem.column != OUTCOME.name
+    bad = rows_with(problems, len(table.lines))
+    not_scored = rows_with([p for p in problems if p.column != OUTCOME.name], len(bad))
     report.bad_rows = int(bad.sum()) + len(table.bad_lines)
     counts = Counter({problem.column: len(problem.rows) for problem in problems})
     report.bad_cells_by_column = dict(counts)
@@ -169,17 +167,12 @@ def _good_rows(
             f"prepare.bad_rows: drop\n{shown}"
         )
     encoded = np.full((len(bad), len(NAMES)), np.nan, dtype=np.float32)
-    texts: dict[str, Any] = dict.fromkeys(NAMES, "")
-    for name, column in cells.items():
-        texts[name] = pd.Categorical.from_codes(
-            column.positions, categories=pd.Index(list(column.texts))
-        )
     for number, measurement in enumerate(MEASUREMENTS):
         if measurement.name in cells:
             column = cells[measurement.name]
             values = [measurement.parse(text) for text in column.texts]
             encoded[:, number] = np.array(values, dtype=np.float32)[column.positions]
-    frame = pd.DataFrame(texts | {"line": table.lines, "source": files.RAW_SOURCE})
+    frame = frame_of(cells, len(bad)).assign(line=table.lines, source=files.RAW_SOURCE)
     return frame[~bad].reset_index(drop=True), encoded[~bad]
 
 
@@ -206,7 +199,7 @@ def _check_outcomes(frame: pd.DataFrame, table: RawTable, options: Prepare, repo
         report.add("there is no outcome: the file can be scored, but no model can learn from it")
         return
     if options.invert_label:
-        frame[OUTCOME.name] = frame[OUTCOME.name].astype(str).map(INVERTED)
+        frame[OUTCOME.name] = inverted(frame[OUTCOME.name])
     report.outcome = {
         choice.name: int((frame[OUTCOME.name] == choice.name).sum()) for choice in OUTCOME.choices
     }

@@ -13,9 +13,9 @@ import pyarrow.csv
 from heart import files
 from heart.dataset import codings, headings, reader, translation
 from heart.dataset.detection import Detected, Settings
+from heart.dataset.frames import frame_of, inverted, rows_with
 from heart.dataset.headings import PATIENT_ID
 from heart.dataset.label_check import check_both_outcomes, check_conflicts, check_direction
-from heart.dataset.likelihood import Cells
 from heart.dataset.reader import RawTable, listed, read
 from heart.errors import UserError, run_main
 from heart.schema import NAMES, OUTCOME
@@ -43,17 +43,12 @@ def translate(
             listed(source.name, texts) + "\ncorrect these rows, or leave them out with "
             "prepare.bad_rows: drop"
         )
-    bad = np.zeros(len(source.lines), dtype=bool)
-    for problem in problems:
-        bad[problem.rows] = True
+    bad = rows_with(problems, len(source.lines))
     if bad.all():
         texts = translation.described(problems, source)
         raise UserError(
             f"{listed(source.name, texts)}\nno row is left, expected some without a problem"
         )
-    table = {name: _categorical(columns[name]) for name in columns}
-    empty = _categorical(Cells([""], np.zeros(len(bad), dtype=np.int32)))
-    table |= {name: empty for name in NAMES if name not in table}
     lines = [*source.lines[bad].tolist(), *(line for line, _ in source.bad_lines)]
     by_column = Counter({p.column: len(p.rows) for p in problems})
     dropped = {
@@ -61,11 +56,9 @@ def translate(
         "by_column": dict(sorted(by_column.items())) | {"(row)": len(source.bad_lines)},
         "lines": sorted(lines)[:SHOWN_DROPPED],
     }
-    return pd.DataFrame(table | {"line": source.lines})[~bad], dropped
-
-
-def _categorical(cells: Cells) -> "pd.Categorical[str]":
-    return pd.Categorical.from_codes(cells.positions, categories=pd.Index(list(cells.texts)))
+    kept = {name: f"{files.KEPT}{headings.plain(name)}" for name in options.keep}
+    table = frame_of(columns, len(bad)).rename(columns=kept)
+    return table.assign(line=source.lines)[~bad], dropped
 
 
 def _remedy(raw: bool, inverted: bool) -> str:
@@ -157,13 +150,10 @@ def _prepare_source(
     detected = translation.coding_of(source, settings)
     table, dropped = translate(source, detected, options)
     if raw and options.invert_label:
-        table[OUTCOME.name] = table[OUTCOME.name].astype(str).map(_INVERTED)
+        table[OUTCOME.name] = inverted(table[OUTCOME.name])
     if raw:
         check_both_outcomes(table, source.columns[OUTCOME.name].texts, path)
     signs = check_direction(table, path, _remedy(raw, options.invert_label))
-    table = table.rename(
-        columns={name: f"{files.KEPT}{headings.plain(name)}" for name in options.keep}
-    )
     return table, {
         "layout": source.layout,
         "coding": detected.coding.name,
@@ -174,9 +164,6 @@ def _prepare_source(
         "dropped": dropped,
         "clinical_signs_z": signs,
     }
-
-
-_INVERTED = {"absence": "presence", "presence": "absence"}
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
@@ -194,6 +181,9 @@ def write(path: Path, table: pd.DataFrame) -> None:
 
 def main() -> None:
     options, paths = params.Prepare.load(), files.input_files()
+    for name in options.keep:
+        if name in headings.COLUMNS:
+            raise UserError(f"prepare.keep has {name}, a measurement: expected extra columns only")
     if files.PRODUCTION in paths:
         files.close_folders()
     to_read = {files.RAW: reader.Options(keep=tuple(options.keep), ignore=tuple(options.ignore))}

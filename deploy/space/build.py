@@ -103,10 +103,12 @@ def write_texts(folder: Path, settings: Settings, model: Model) -> None:
 def replace(target: Path, made: Path, old: Path) -> None:
     """Put a folder in the place of an earlier one; anything else there is not touched."""
     if target.exists():
-        strange = {path.name for path in target.iterdir()} - {path.name for path in made.iterdir()}
-        if strange:
+        unexpected = {path.name for path in target.iterdir()} - {
+            path.name for path in made.iterdir()
+        }
+        if unexpected:
             raise SystemExit(
-                f"error: {target}/{min(strange)} is not of a Space that was written before: "
+                f"error: {target}/{min(unexpected)} is not of a Space that was written before: "
                 f"move {target} away, it would be replaced"
             )
         target.rename(old)

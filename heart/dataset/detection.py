@@ -18,7 +18,7 @@ accepted if its posterior odds against all others are REQUIRED_RATIO, and if no 
 any coding of which nothing is known, makes the column CONTRADICTION_RATIO times as likely (of fewer
 than SMALL patients, SMALL_CONTRADICTION_RATIO times).
 
-If a coding is told from frequencies and associations, not from the codes alone, the readings together must
+If a coding follows from frequencies and associations, not from the codes alone, the readings together must
 be TYPICAL_RATIO times as likely as unknown ones: random numbers have neither the frequencies nor the
 associations of patients.
 

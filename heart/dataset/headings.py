@@ -107,6 +107,11 @@ def match(
             for heading, name in zip(headings, names, strict=True)
             if name is None
         ),
+        *(
+            f"column {heading!r}, named in {to_keep}, is the measurement {name}: leave it out there"
+            for heading in keep
+            if (name := ALIASES.get(plain(heading))) in COLUMNS and name != heading
+        ),
         *(f"column {name} is missing" for name in required if name not in counts),
         *(
             f"column {heading!r}, named in {setting}, is missing"

@@ -462,6 +462,23 @@ def test_an_extra_column_is_kept_ignored_or_refused() -> None:
     assert "prepare.keep" in message
 
 
+def test_a_measurement_cannot_be_kept_as_an_extra_column() -> None:
+    lines = [HEADING.replace("chest_pain_type", "cp"), *PATIENTS]
+
+    assert "is the measurement chest_pain_type" in _refusal(lines, keep=["cp"])
+    assert "prepare.keep has age" in _refusal(LINES, keep=["age"])
+
+
+def test_a_column_of_any_other_name_can_be_kept() -> None:
+    lines = [f"{HEADING},line,source", *(f"{row},{n % 3},x" for n, row in enumerate(PATIENTS))]
+
+    prepared, _ = _prepared(lines, keep=["line", "source"])
+
+    assert set(prepared["kept_line"]) == {"0", "1", "2"}
+    assert set(prepared["kept_source"]) == {"x"}
+    assert set(prepared["source"]) == {"raw"}
+
+
 # The direction of the label
 
 
@@ -642,6 +659,12 @@ def test_inverted_copies_of_a_tenth_of_the_patients_are_refused() -> None:
 
     assert "30 sets of rows" in message
     assert "\n  lines 2, 305\n" in message
+
+
+def test_more_than_a_few_conflicts_are_refused_also_if_chance_allows_them() -> None:
+    message = _refusal([*LINES, *_opposite(PATIENTS[:8])])
+
+    assert "8 sets of rows" in message
 
 
 def test_an_inverted_copy_with_copies_is_refused() -> None:

@@ -84,6 +84,10 @@ FILES: dict[str, tuple[str | bytes, list[dict[str, str]]]] = {
         f"{SHORT},num\n{UCI_MAN},2\n{UCI_WOMAN},0\n".encode("utf-16-le"),
         BOTH,
     ),
+    "UTF-16, big end first, without a mark": (
+        f"{SHORT},num\n{UCI_MAN},2\n{UCI_WOMAN},0\n".encode("utf-16-be"),
+        BOTH,
+    ),
     "the index of pandas": (f",{SHORT},num\n0,{UCI_MAN},2\n1,{UCI_WOMAN},0\n", BOTH),
     "the row names of R": (f"{SHORT},num\na,{UCI_MAN},2\nb,{UCI_WOMAN},0\n", BOTH),
     "a column of the site": (f"{SHORT},num,site\n{UCI_MAN},2,x\n{UCI_WOMAN},0,y\n", BOTH),
@@ -176,6 +180,16 @@ def test_a_file_in_doubt_is_refused_until_its_coding_is_set(
     assert coding in str(refusal.value).splitlines()[-1]
     rows = read(path, content, Settings(format=coding))
     assert [{**row, OUTCOME.name: ""} for row in rows] == patients(MAN, WOMAN, heart_disease="")
+
+
+def test_only_so_many_bad_cells_of_a_column_are_translated(tmp_path: Path) -> None:
+    path = tmp_path / "heart.csv"
+    path.write_text("age,sex\n" + "".join(f"x{n},male\nx{n},male\n" for n in range(50)))
+    table = reader.read(path, reader.TO_SCORE)
+
+    _, problems = translation.translate(table, codings.named("words"), max_bad_cells=3)
+
+    assert [table.lines[problem.rows].tolist() for problem in problems] == [[2, 3], [4, 5], [6, 7]]
 
 
 def test_a_column_of_words_does_not_decide_its_codes() -> None:

@@ -188,6 +188,11 @@ def test_no_file_is_read_wrong_and_most_are_read(start: int, tmp_path: Path) -> 
     assert list(results.values()).count("read") > 15
 
 
+@pytest.mark.parametrize("seed", [1063, 1091, 2601])
+def test_random_numbers_and_foreign_headings_do_not_decide(seed: int, tmp_path: Path) -> None:
+    assert trial(tmp_path / "heart.csv", seed) == "refused"
+
+
 @pytest.mark.heavy
 def test_of_thousands_of_files_none_is_read_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

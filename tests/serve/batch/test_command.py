@@ -53,6 +53,17 @@ def test_tables_are_scored_by_the_version_that_is_asked_for(
     assert (tmp_path / "champion.csv").read_bytes() != (tmp_path / "2.csv").read_bytes()
 
 
+@pytest.mark.usefixtures("registry")
+def test_a_table_of_bad_rows_alone_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("age,sex\n7,male\n8,male\n")
+
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path / "bad.csv"), str(tmp_path / "out.csv")])
+
+    assert end.value.code
+    assert (tmp_path / "out.csv.bad_rows.csv").exists()
+
+
 @pytest.fixture
 def watched(registry: Shelf, onnx: bytes) -> None:
     """The champion has a drift baseline."""

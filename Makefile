@@ -20,7 +20,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro check-data collect register retrain promote rollback challenger serve score test test-integration test-heavy test-stack docs docs-serve docs-linkcheck backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro check-data collect register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -109,6 +109,10 @@ test-integration: .venv/dev ## the tests with real databases, browsers, servers 
 
 test-heavy: .venv/dev .venv/spark ## the tests that take longer
 	pytest -m heavy
+
+test-security: .venv/dev ## attacks and faults alone, with what each one measured, for docs/security.md
+	pytest -m "security and not stack" --security-figures=benchmarks/security.json
+	python -m docs.generate
 
 test-stack: .venv/dev ## build both images and test the stack; needs a Docker engine
 	pytest -m stack tests/stack

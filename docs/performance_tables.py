@@ -177,7 +177,17 @@ def _stage(name: str) -> str:
     return "DVC itself" if name == "dvc itself" else name
 
 
+def attacks() -> str:
+    """What the attacks and faults of `make test-security` measured."""
+    rows = (
+        [attack, figure["measured"], figure["limit"]]
+        for attack, figure in sorted(figures("benchmarks/security.json").items())
+    )
+    return table(["attack or fault", "measured", "limit"], rows)
+
+
 BLOCKS = {
+    "attacks": attacks,
     "benchmark-serving": serving,
     "benchmark-overload": overload,
     "benchmark-service": service,

@@ -20,11 +20,15 @@ def expression(line: str) -> str:
 
 
 def selections() -> dict[str, str]:
-    """The marker expression of each target of the Makefile that runs pytest."""
+    """The marker expression of each suite of the Makefile; `test-security` runs tests of the others."""
     configured = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
     default = expression(configured["ini_options"]["addopts"])
     lines = re.findall(r"(?m)^(test[a-z-]*):.*\n(?:\t.*\n)*?\t(pytest.*)$", MAKEFILE)
-    return {target: expression(line) if " -m " in line else default for target, line in lines}
+    return {
+        target: expression(line) if " -m " in line else default
+        for target, line in lines
+        if target != "test-security"
+    }
 
 
 def suites(markers: dict[str, bool]) -> list[str]:

@@ -145,7 +145,7 @@ def test_a_doubtful_coding_is_explained_and_can_be_set() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\x00\x01\x02", b"age,sex\n", b"PK\x03\x04", b"<html></html>"], ids=range(5)
 )
-def test_what_is_no_table_is_reported_and_not_usable(content: bytes) -> None:
+def test_a_file_without_a_table_is_reported_as_unusable(content: bytes) -> None:
     result = report(content, code=1)
 
     assert result["problems"]

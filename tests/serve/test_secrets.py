@@ -144,7 +144,7 @@ def test_the_metrics_are_as_prometheus_wants_them(server: Server, require: Requi
     assert not [name for name in names if not name.startswith("heart_")]
 
 
-def test_every_series_that_is_known_starts_at_zero(published: Path, tmp_path: Path) -> None:
+def test_every_known_series_starts_at_zero(published: Path, tmp_path: Path) -> None:
     with served(tmp_path, published / "registry" / "mlflow.db") as server:
         fresh = server.client.get("/metrics").text
 

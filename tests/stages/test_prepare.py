@@ -683,7 +683,7 @@ def test_a_few_conflicts_are_counted_and_printed(
     assert f"{number} sets of equal measurements" in capsys.readouterr().out
 
 
-def test_patients_of_whom_little_is_known_may_have_both_outcomes() -> None:
+def test_patients_with_hardly_any_measurements_may_have_both_outcomes() -> None:
     random = np.random.default_rng(0)
     outcomes = random.choice(["absence", "presence"], size=400)
     ages = random.integers(40, 60, size=400)
@@ -708,7 +708,7 @@ def test_conflicts_between_the_files_name_both() -> None:
 # The coding
 
 
-def test_a_coding_that_cannot_be_told_is_refused_with_the_file_and_the_parameter() -> None:
+def test_an_ambiguous_coding_is_refused_with_the_file_and_the_parameter() -> None:
     small = [
         STATLOG[0],
         "61,1,3,141,251,0,2,121,1,2.1,1,2,3,1",
@@ -805,7 +805,7 @@ def test_two_answers_about_the_same_measurements_share_an_id() -> None:
     assert metrics["duplicates"] == metrics["conflicting_outcomes"] == 1
 
 
-def test_an_answer_that_is_told_later_moves_no_row() -> None:
+def test_an_earlier_outcome_recorded_later_changes_no_patient_id() -> None:
     second = f"answer-2,{YOUNG},presence,clinic,2024-06-01"
     _lay(files.PRODUCTION, [PRODUCTION_HEADING, second])
     alone, _ = _prepared(LINES)

@@ -196,7 +196,7 @@ def test_every_layout_gives_the_same_patients(
 
 
 @pytest.mark.parametrize(("lines", "coding", "inverted"), LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_the_coding_can_be_named_instead_of_told(
+def test_a_named_coding_replaces_recognition(
     lines: list[str], coding: str, inverted: bool, expected: pd.DataFrame, tmp_path: Path
 ) -> None:
     prepared, _ = _prepare(tmp_path, lines, form=coding, invert=inverted)

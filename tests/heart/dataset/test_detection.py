@@ -87,7 +87,7 @@ CODINGS_OF_CODES = pytest.mark.parametrize("coding", NUMBERED)
 
 
 @CODINGS_OF_CODES
-def test_all_patients_are_told_in_each_coding(coding: str) -> None:
+def test_the_whole_data_set_is_recognized_in_each_coding(coding: str) -> None:
     patients = written(PATIENTS, coding)
 
     assert outcome(columns(patients)) == coding
@@ -108,7 +108,7 @@ def told(coding: str, rows: int, draws: int) -> Counter[str]:
 
 @CODINGS_OF_CODES
 @pytest.mark.parametrize(("rows", "right"), [(3, 0), (10, 8), (50, 20)])
-def test_no_sample_is_told_wrong(coding: str, rows: int, right: int) -> None:
+def test_no_sample_is_read_in_a_wrong_coding(coding: str, rows: int, right: int) -> None:
     verdicts = told(coding, rows, draws=20)
 
     assert verdicts["wrong"] == 0
@@ -117,7 +117,7 @@ def test_no_sample_is_told_wrong(coding: str, rows: int, right: int) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("rows", [3, 5, 10, 20, 30, 50, 100, 200, 303])
-def test_of_two_thousand_samples_none_is_told_wrong(
+def test_none_of_two_thousand_samples_is_read_in_a_wrong_coding(
     rows: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     verdicts = sum((told(coding, rows, draws=400) for coding in NUMBERED), Counter[str]())
@@ -175,7 +175,7 @@ def test_a_column_of_words_among_codes_leaves_the_coding_of_the_others(name: str
     assert name not in detected.evidence
 
 
-def test_codes_in_a_column_of_words_tell_nothing() -> None:
+def test_codes_in_a_column_of_words_are_no_evidence() -> None:
     patients = written(PATIENTS, "uci")
     words = [
         {**row, "thallium": own["thallium"]} for row, own in zip(patients, PATIENTS, strict=True)
@@ -221,7 +221,7 @@ def test_copies_of_rows_are_no_further_evidence() -> None:
     assert outcome(rows(*FROM_0_THALLIUM_FROM_1 * 50)) == ""
 
 
-def test_a_code_that_one_coding_has_needs_few_rows() -> None:
+def test_one_row_with_a_code_of_one_coding_alone_decides() -> None:
     assert outcome(rows("63,1,1,145,233,1,2,150,0,2.3,3,0,6")) == "uci"
 
 
@@ -327,13 +327,15 @@ def mixtures(rows: int, draws: int, seed: int) -> Counter[str]:
 
 
 @pytest.mark.parametrize("rows", [100, 303])
-def test_no_mixture_is_read_wrong(rows: int) -> None:
+def test_no_mixture_of_codings_is_misread(rows: int) -> None:
     assert mixtures(rows, draws=20, seed=0)["wrong"] == 0
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("rows", [100, 200, 303])
-def test_few_large_mixtures_are_read_wrong(rows: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_at_most_a_fixed_share_of_mixed_codings_is_misread(
+    rows: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     verdicts = mixtures(rows, draws=500, seed=1)
 
     with capsys.disabled():

@@ -181,7 +181,7 @@ def trial(path: Path, seed: int) -> str:
 
 
 @pytest.mark.parametrize("start", range(0, 160, 40))
-def test_no_file_is_read_wrong_and_most_are_read(start: int, tmp_path: Path) -> None:
+def test_no_file_is_misread_and_most_are_read(start: int, tmp_path: Path) -> None:
     results = {seed: trial(tmp_path / "heart.csv", seed) for seed in range(start, start + 40)}
 
     assert [seed for seed, result in results.items() if result == "wrong"] == []

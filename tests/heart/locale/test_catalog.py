@@ -50,7 +50,7 @@ def test_every_language_has_the_same_keys_and_placeholders(language: str) -> Non
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_the_browser_chooses_has_nothing_to_fill_in(language: str) -> None:
+def test_a_language_chosen_by_the_browser_takes_no_format_values(language: str) -> None:
     for key, text in browser_texts(language).items():
         assert not re.search(r"[{}<>&]", text), key
 

@@ -309,7 +309,7 @@ def test_an_experiment_is_made_once(store: Any) -> None:
 # Finding and loading
 
 
-def test_a_version_is_found_by_the_hash_of_its_model(
+def test_a_version_is_identified_by_the_hash_of_its_model(
     publish: Publish, store: Any, package_of: Any, model_of: Any
 ) -> None:
     version = publish()

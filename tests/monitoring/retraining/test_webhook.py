@@ -324,7 +324,7 @@ def test_only_the_newest_logs_are_kept(receiver: Receiver, tmp_path: Path) -> No
     assert [run["number"] for run in status(client)["runs"]] == [4, 3, 2, 1]
 
 
-def test_logs_are_found_in_a_moved_folder(tmp_path: Path) -> None:
+def test_logs_open_in_a_moved_folder(tmp_path: Path) -> None:
     before = Runs(tmp_path / "before")
     number = before.begin([], "drift").number
     before.close()

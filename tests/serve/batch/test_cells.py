@@ -116,7 +116,7 @@ def test_a_blood_pressure_of_zero_was_not_measured() -> None:
         assert problems == []
 
 
-def test_what_is_refused_is_said_by_row() -> None:
+def test_rejected_rows_are_reported_with_their_number() -> None:
     _, problems = encoded(age=[17, 50, 50.5, float("inf")], sex=["male", "mal", "male", "female"])
 
     assert problems == [

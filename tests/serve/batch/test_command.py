@@ -40,7 +40,7 @@ def registry(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 @pytest.mark.usefixtures("registry")
-def test_tables_are_scored_by_the_version_that_is_asked_for(
+def test_tables_are_scored_by_the_requested_version(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([str(source), str(tmp_path / "champion.csv")])
@@ -76,7 +76,7 @@ def _write(path: Path, text: str) -> None:
 
 
 @pytest.mark.usefixtures("watched")
-def test_drift_is_said_with_the_scores_and_without_them(
+def test_drift_is_reported_with_and_without_scores(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([str(source), str(tmp_path / "out"), "--drift"])
@@ -169,7 +169,7 @@ def test_a_model_whose_hash_is_not_its_tag_scores_nothing(
     ],
 )
 @pytest.mark.usefixtures("registry", "source")
-def test_what_does_not_fit_is_said_in_a_line(arguments: list[str], reason: str) -> None:
+def test_an_unusable_input_is_an_error_of_one_line(arguments: list[str], reason: str) -> None:
     with pytest.raises(SystemExit, match=f"(?s)^{reason}"):
         main(arguments)
 

@@ -33,7 +33,7 @@ def test_good_lines_are_rows(end: bytes) -> None:
         (b"60,male,a\r61,male,b", "not one row of a table"),
     ],
 )
-def test_a_broken_line_is_found_among_many_and_keeps_its_place(line: bytes, reason: str) -> None:
+def test_a_broken_line_among_many_is_reported_at_its_line_number(line: bytes, reason: str) -> None:
     lines = [*GOOD * 100, line, *GOOD * 50, line]
 
     ages, problems = parsed(lines)

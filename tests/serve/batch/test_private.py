@@ -12,7 +12,9 @@ ROWS = "patient_id,age,sex\na,57,male\nb,5,male\n"
 
 
 @pytest.mark.parametrize("name", ["out", "out.csv", "out.parquet"])
-def test_what_is_written_is_for_its_owner(name: str, tmp_path: Path, score: Score) -> None:
+def test_output_files_are_readable_by_their_owner_alone(
+    name: str, tmp_path: Path, score: Score
+) -> None:
     (tmp_path / "in.csv").write_text(ROWS)
     (tmp_path / "to").mkdir(mode=0o700)
     with open_to_all():

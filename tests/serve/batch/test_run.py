@@ -212,7 +212,7 @@ def test_no_two_columns_of_the_output_have_one_name(
         ("in", "", "no file in this folder"),
     ],
 )
-def test_what_cannot_be_scored_is_said_and_leaves_nothing(
+def test_an_input_that_cannot_be_scored_is_an_error_and_leaves_no_output(
     name: str, text: str | None, reason: str, tmp_path: Path, score: Score
 ) -> None:
     if name == "in":
@@ -393,7 +393,7 @@ def test_a_stopped_run_goes_on_where_it_was(source: Path, tmp_path: Path, score:
 
 @pytest.mark.parametrize("name", ["done-000001.json", "bad-000001.parquet"])
 @pytest.mark.parametrize("share", [0, 0.5])
-def test_what_a_power_cut_leaves_of_a_part_is_no_part(
+def test_a_part_file_cut_short_by_a_power_failure_is_written_again(
     name: str, share: float, tmp_path: Path, score: Score
 ) -> None:
     source = with_a_bad_row(tmp_path / "in.parquet")

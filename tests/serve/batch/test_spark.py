@@ -82,7 +82,9 @@ def test_spark_writes_what_the_local_engine_writes(
 @pytest.mark.heavy
 @pytest.mark.usefixtures("installed")
 @pytest.mark.filterwarnings("default")
-def test_what_fails_on_a_worker_is_said_here(source: Path, tmp_path: Path, score: Score) -> None:
+def test_an_error_on_a_worker_is_reported_by_the_driver(
+    source: Path, tmp_path: Path, score: Score
+) -> None:
     engine = partial(spark.run, master=MASTER, sha256="abc")
 
     with pytest.raises(ScoreError, match="on a worker, its tag says abc"):

@@ -1,11 +1,14 @@
 """Stage evaluate: scores of the ONNX model on real held-out patients, bootstrap intervals, and plots."""
 
+import json
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import binomtest
 
 from heart import files
 from heart.errors import UserError, run_main
@@ -16,6 +19,9 @@ from heart.schema import NAMES
 from stages import params
 
 POINTS = 1000  # of a curve; more are not visible
+# The headline figures: on held-out patients, and of cross-validation. `dvc exp show` has room for a few.
+HELD_OUT = ("roc_auc", "roc_auc_low", "roc_auc_high", "brier", "recall", "specificity")
+CROSS_VALIDATED = ("cv_roc_auc", "cv_brier")
 
 
 def evaluate(
@@ -42,6 +48,12 @@ def _scores(outcome: Array, probability: Array, options: params.Evaluate) -> dic
     return {**figures, "rows": len(outcome), "presence": int(outcome.sum())}
 
 
+def headline(figures: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that experiments are compared by; all others are in metrics/evaluate.json and train.json."""
+    held_out = {name: figures[name] for name in HELD_OUT}
+    return held_out | {name: trained[name] for name in CROSS_VALIDATED}
+
+
 def importance(model: bytes, rows: npt.NDArray[np.float32], outcome: Array) -> pd.DataFrame:
     """The decrease of ROC AUC when one measurement is withheld from every patient."""
     full = roc_auc(outcome, predict(model, rows))
@@ -50,64 +62,93 @@ def importance(model: bytes, rows: npt.NDArray[np.float32], outcome: Array) -> p
         incomplete = rows.copy()
         incomplete[:, column] = np.nan
         decrease = full - roc_auc(outcome, predict(model, incomplete))
-        rows_of_table.append({"measurement": name, "roc_auc_lost": decrease})
+        rows_of_table.append({"measurement": name.replace("_", " "), "roc_auc_lost": decrease})
     return pd.DataFrame(rows_of_table).sort_values(
         "roc_auc_lost", ascending=False, ignore_index=True
     )
 
 
-def curves(outcome: Array, probability: Array, options: params.Evaluate) -> dict[str, pd.DataFrame]:
-    """The points of each plot, by file name."""
-    from sklearn.metrics import precision_recall_curve, roc_curve
+def curves(
+    outcome: Array, probability: Array, figures: Mapping[str, Any], options: params.Evaluate
+) -> dict[str, pd.DataFrame]:
+    """The points of each plot, by file name; `label` is the legend of a curve."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
 
     fpr, tpr, _ = roc_curve(outcome, probability)
     precision, recall, _ = precision_recall_curve(outcome, probability)
-    label = {0.0: "absence", 1.0: "presence"}
-    predicted = (probability >= options.threshold).astype(float)
+    area = (
+        "ROC AUC {roc_auc:.3f} (95 % interval {roc_auc_low:.3f} to {roc_auc_high:.3f})".format_map(
+            figures
+        )
+    )
+    average = f"average precision {average_precision_score(outcome, probability):.3f}"
     return {
-        "roc": _thin(pd.DataFrame({"false_positive_rate": fpr, "true_positive_rate": tpr})),
-        "precision_recall": _thin(pd.DataFrame({"recall": recall, "precision": precision})),
+        "roc": _curve({"false_positive_rate": fpr, "true_positive_rate": tpr}, area),
+        "precision_recall": _curve({"recall": recall, "precision": precision}, average),
         "calibration": calibration(outcome, probability, options.bins),
-        "confusion": pd.DataFrame(
-            {"actual": [label[v] for v in outcome], "predicted": [label[v] for v in predicted]}
-        ),
+        "confusion": confusion(outcome, probability >= options.threshold),
         "decision": decision(outcome, probability),
     }
 
 
-def _thin(curve: pd.DataFrame) -> pd.DataFrame:
-    """At most POINTS points of a curve, with both ends."""
+def _curve(points: Mapping[str, Array], label: str) -> pd.DataFrame:
+    """At most POINTS points of a curve in their order, with both ends."""
+    curve = pd.DataFrame(points)
     indices = np.linspace(0, len(curve) - 1, min(len(curve), POINTS)).round().astype(int)
-    return curve.iloc[indices]
+    return curve.iloc[indices].assign(point=range(len(indices)), label=label)
 
 
 def calibration(outcome: Array, probability: Array, bins: int) -> pd.DataFrame:
-    """Mean predicted risk and share of presence in groups of equally many patients."""
+    """Mean predicted risk and share of presence, with its 95 % interval, in groups of equally many patients."""
     order = np.argsort(probability, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
+    intervals = [
+        binomtest(int(outcome[part].sum()), len(part)).proportion_ci(method="wilson")
+        for part in parts
+    ]
     return pd.DataFrame(
         {
             "predicted": [probability[part].mean() for part in parts],
             "observed": [outcome[part].mean() for part in parts],
             "patients": [len(part) for part in parts],
+            "low": [interval.low for interval in intervals],
+            "high": [interval.high for interval in intervals],
         }
+    )
+
+
+def confusion(outcome: Array, positive: npt.NDArray[np.bool_]) -> pd.DataFrame:
+    """The number of patients of each outcome with each prediction."""
+    labels = ("absence", "presence")
+    return pd.DataFrame(
+        {
+            "actual": labels[actual],
+            "predicted": labels[predicted],
+            "patients": int(((outcome == actual) & (positive == bool(predicted))).sum()),
+        }
+        for actual, predicted in product((0, 1), repeat=2)
     )
 
 
 def decision(outcome: Array, probability: Array) -> pd.DataFrame:
     """Net benefit by threshold of the model, of treating all and of treating none (Vickers and Elkin 2006)."""
-    thresholds = np.arange(1, 20) / 20
-    policies = {
-        "model": probability[None] >= thresholds[:, None],
-        "treat_all": np.ones((len(thresholds), len(outcome)), dtype=bool),
-        "treat_none": np.zeros((len(thresholds), len(outcome)), dtype=bool),
-    }
+    thresholds = np.arange(1, 100) / 100
     odds = thresholds / (1 - thresholds)
-    benefits = {
-        name: (treated * outcome).mean(axis=1) - odds * (treated * (1 - outcome)).mean(axis=1)
-        for name, treated in policies.items()
-    }
-    return pd.DataFrame({"threshold": thresholds, **benefits})
+    ill, healthy = outcome.mean(), 1 - outcome.mean()
+
+    def treated(patients: npt.NDArray[np.bool_]) -> Array:
+        """The share of all patients who are among `patients` and have a risk from the threshold on."""
+        risks = np.sort(probability[patients])
+        return (len(risks) - np.searchsorted(risks, thresholds)) / len(outcome)
+
+    return pd.DataFrame(
+        {
+            "threshold": thresholds,
+            "model": treated(outcome == 1) - odds * treated(outcome == 0),
+            "treat_all": ill - odds * healthy,
+            "treat_none": 0.0,
+        }
+    )
 
 
 def write_plots(plots: Mapping[str, pd.DataFrame]) -> None:
@@ -122,9 +163,11 @@ def main() -> None:
     rows, labels = files.encoded(test)
     outcome, probability = labels.astype(float), predict(model, rows).astype(float)
     figures = evaluate(test, outcome, probability, options)
-    plots = curves(outcome, probability, options)
+    plots = curves(outcome, probability, figures, options)
     write_plots(plots | {"importance": importance(model, rows, outcome)})
+    trained = json.loads((files.METRICS / "train.json").read_text())
     files.write_metrics("evaluate", figures)
+    files.write_metrics("headline", headline(figures, trained))
 
 
 if __name__ == "__main__":

@@ -162,6 +162,7 @@ def package(
             # The hashes in dvc.lock, by which the rows of every model can be found.
             "train_md5": files.md5(files.TRAIN),
             "test_md5": files.md5(files.TEST),
+            "out_of_fold_md5": files.md5(files.OUT_OF_FOLD),
             "requirements_md5": files.md5(files.LOCK),
         },
         # Not metrics/register.json: it is of another model until the promotion gate has run.

@@ -23,7 +23,9 @@ from heart.registry.publishing import Package, connect
 from tests.heart.drift.snapshots import reference
 from tests.heart.registry.registry_fixture import fill
 
-pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.drift", "tests.fixtures.security"]
+pytest_plugins = [
+    f"tests.fixtures.{name}" for name in ("browser", "databases", "drift", "security")
+]
 
 ROOT = Path(__file__).parents[1]
 # Fixtures that start a real system: a test that needs one of them, even indirectly, is an integration test.

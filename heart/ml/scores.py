@@ -61,13 +61,15 @@ def weighted_ece(y: Array, p: Array, weights: Array, bins: int) -> Array:
 
 
 def weighted_confusion(y: Array, positive: Array, weights: Array) -> dict[str, Array]:
-    """Accuracy, precision, recall and F1 of binary predictions."""
+    """Accuracy, precision, recall, specificity, negative predictive value and F1 of binary predictions."""
     tp, fp = weights @ (positive * y), weights @ (positive * (1 - y))
     fn, tn = weights @ ((1 - positive) * y), weights @ ((1 - positive) * (1 - y))
     return {
         "accuracy": _ratio(tp + tn, tp + fp + fn + tn),
         "precision": _ratio(tp, tp + fp),
         "recall": _ratio(tp, tp + fn),
+        "specificity": _ratio(tn, tn + fp),
+        "negative_predictive_value": _ratio(tn, tn + fn),
         "f1": _ratio(2 * tp, 2 * tp + fp + fn),
     }
 

@@ -1,46 +1,37 @@
-"""The text of a pull request with a retrained model: its report, the changes of metrics, and plots.
+"""The text of a pull request with a retrained model: its report, the comparison with the last commit's, and plots.
 
 `python -m monitoring.retraining.pull_request REPORT` prints it; run it before the commit of the metrics.
 """
 
-import json
-import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from heart import files
 from heart.errors import run_main
+from heart.registry.compare import WORKSPACE, as_markdown, compare, load
 
 POINTS = 21  # of a line; Mermaid draws them at equal distances
 REPORT_LENGTH = 20_000  # characters, the last ones; GitHub takes 65,536 for all
 
 
-def text(report: str, changed: str, charts: list[str]) -> str:
+def text(report: str, comparison: str, charts: list[str]) -> str:
     """The text as Markdown."""
     # Indented text is code, whatever it contains.
     lines = [f"    {line}" for line in report[-REPORT_LENGTH:].splitlines()]
     fenced = [f"```mermaid\n{chart}\n```" for chart in charts]
-    return "\n\n".join(["## Report", "\n".join(lines), "## Metrics", changed, "## Plots", *fenced])
-
-
-def changes(difference: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A table of the output of `dvc metrics diff --json`, without intervals and figures of groups."""
-    rows = [
-        f"| {Path(path).stem}.{name} | {_shown(values.get('old'))} | {_shown(values.get('new'))} |"
-        for path, metrics in sorted(difference.items())
-        for name, values in sorted(metrics.items())
-        if "." not in name and not name.endswith(("_low", "_high"))
-    ]
-    return "\n".join(["| metric | before | after |", "|---|---|---|", *rows])
-
-
-def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
+    return "\n\n".join(
+        [
+            "## Report",
+            "\n".join(lines),
+            "## Before (A) and after (B)",
+            comparison,
+            "## Plots",
+            *fenced,
+        ]
+    )
 
 
 def line_chart(title: str, table: pd.DataFrame, x: str, y: str) -> str:
@@ -92,11 +83,8 @@ def charts(folder: Path) -> list[str]:
 
 def main() -> None:
     (report,) = sys.argv[1:]
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "metrics", "diff", "--json"],
-        check=True, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    print(text(Path(report).read_text(), changes(json.loads(done.stdout)), charts(files.PLOTS)))
+    comparison = compare(load("HEAD"), load(WORKSPACE))
+    print(text(Path(report).read_text(), as_markdown(comparison), charts(files.PLOTS)))
 
 
 if __name__ == "__main__":

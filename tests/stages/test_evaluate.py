@@ -9,7 +9,16 @@ from heart.ml.onnx_export import export
 from heart.registry.publishing import fictional_rows
 from heart.schema import NAMES, OUTCOME
 from stages import params
-from stages.evaluate import POINTS, calibration, curves, decision, evaluate, importance
+from stages.evaluate import (
+    POINTS,
+    calibration,
+    confusion,
+    curves,
+    decision,
+    evaluate,
+    headline,
+    importance,
+)
 
 OPTIONS = params.Evaluate(threshold=0.5, bootstrap=50, bins=4, seed=0)
 
@@ -118,26 +127,66 @@ def test_the_measurement_that_determines_the_outcome_is_the_most_important() -> 
 
     table = importance(model, rows, outcome.astype(float))
 
-    assert table["measurement"].iloc[0] == "st_depression"
-    assert set(table["measurement"]) == set(NAMES)
+    assert table["measurement"].iloc[0] == "st depression"
+    assert len(table) == len(NAMES)
+
+
+def test_calibration_intervals_hold_the_observed_share() -> None:
+    _, outcome, probability = patients()
+
+    points = calibration(outcome, probability, 7)
+
+    assert (points["low"] <= points["observed"]).all()
+    assert (points["observed"] <= points["high"]).all()
+    # Wilson's interval of 0 of 12 patients ends at z^2 / (12 + z^2).
+    none = calibration(np.zeros(12), np.linspace(0, 1, 12), 1)
+    assert none[["low", "high"]].iloc[0].tolist() == pytest.approx([0, 0.24249], abs=1e-5)
+
+
+def test_the_confusion_matrix_counts_every_patient() -> None:
+    outcome = np.array([1.0, 1.0, 1.0, 0.0, 0.0])
+    positive = np.array([True, True, False, True, False])
+
+    table = confusion(outcome, positive).set_index(["actual", "predicted"])["patients"]
+
+    assert table.to_dict() == {
+        ("presence", "presence"): 2,
+        ("presence", "absence"): 1,
+        ("absence", "presence"): 1,
+        ("absence", "absence"): 1,
+    }
 
 
 def test_every_plot_has_points() -> None:
-    _, outcome, probability = patients()
+    table, outcome, probability = patients()
+    figures = evaluate(table, outcome, probability, OPTIONS)
 
-    plots = curves(outcome, probability, OPTIONS)
+    plots = curves(outcome, probability, figures, OPTIONS)
 
     assert set(plots) == {"roc", "precision_recall", "calibration", "confusion", "decision"}
     assert all(len(points) > 3 for points in plots.values())
+    assert f"{figures['roc_auc']:.3f}" in plots["roc"]["label"][0]
 
 
 def test_the_curves_of_many_patients_have_some_of_their_points() -> None:
-    _, outcome, probability = patients(5000)
+    table, outcome, probability = patients(5000)
+    figures = evaluate(table, outcome, probability, OPTIONS)
 
-    plots = curves(outcome, probability, OPTIONS)
+    plots = curves(outcome, probability, figures, OPTIONS)
 
-    recall, precision = plots["precision_recall"].to_numpy().T
+    recall, precision = plots["precision_recall"][["recall", "precision"]].to_numpy().T
     assert len(recall) == POINTS > len(plots["roc"]) * 0.5
     assert (recall[0], recall[-1], precision[-1]) == (1, 0, 1)
     assert (np.diff(recall) <= 0).all()
-    assert len(plots["confusion"]) == 5000
+
+
+def test_the_headline_figures_are_those_of_the_reports() -> None:
+    table, outcome, probability = patients()
+    figures = evaluate(table, outcome, probability, OPTIONS)
+    trained = {"cv_roc_auc": 0.9, "cv_brier": 0.1, "cv_log_loss": 0.4}
+
+    chosen = headline(figures, trained)
+
+    assert chosen.items() <= (figures | trained).items()
+    assert {"roc_auc", "roc_auc_low", "roc_auc_high", "cv_roc_auc"} <= set(chosen)
+    assert len(chosen) <= 12

@@ -1,6 +1,5 @@
 """The text of a pull request: the report as code, metrics before and after, curves as charts."""
 
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import pandas as pd
 import pytest
 
 from monitoring.retraining import pull_request
-from monitoring.retraining.pull_request import bar_chart, changes, line_chart
+from monitoring.retraining.pull_request import bar_chart, line_chart
 
 
 def heights(chart: str) -> list[float]:
@@ -23,7 +22,7 @@ def test_a_report_of_any_content_is_code() -> None:
     text = pull_request.text("```\n# no heading\n<b>", "| table |", ["chart"])
 
     assert text.startswith(
-        "## Report\n\n    ```\n    # no heading\n    <b>\n\n## Metrics\n\n| table |"
+        "## Report\n\n    ```\n    # no heading\n    <b>\n\n## Before (A) and after (B)\n\n| table |"
     )
     assert text.endswith("## Plots\n\n```mermaid\nchart\n```")
 
@@ -34,26 +33,6 @@ def test_a_long_report_keeps_its_end() -> None:
     assert len(text) < 65_536
     assert "    verdict\n" in text
     assert "first" not in text
-
-
-def test_changes_are_a_row_each_without_intervals_and_groups() -> None:
-    difference: dict[str, Any] = {
-        "metrics/train.json": {"model": {"old": "random_forest", "new": "logistic_regression"}},
-        "metrics/evaluate.json": {
-            "roc_auc": {"old": 0.93351, "new": 0.94, "diff": 0.00649},
-            "roc_auc_low": {"old": 0.8, "new": 0.9},
-            "groups.sex_male.roc_auc": {"old": 0.8, "new": 0.9},
-            "rows": {"old": None, "new": 80},
-        },
-    }
-
-    assert changes(difference).splitlines() == [
-        "| metric | before | after |",
-        "|---|---|---|",
-        "| evaluate.roc_auc | 0.9335 | 0.94 |",
-        "| evaluate.rows | - | 80 |",
-        "| train.model | random_forest | logistic_regression |",
-    ]
 
 
 def test_a_curve_is_drawn_between_its_points() -> None:
@@ -74,16 +53,16 @@ def test_each_bar_has_its_name() -> None:
     assert heights(chart) == [0.02, -0.01]
 
 
-def test_changed_metrics_are_in_the_text(project: Path, command: Callable[..., Any]) -> None:
+@pytest.mark.integration
+def test_the_comparison_with_the_last_commit_is_in_the_text(
+    project: Path, command: Callable[..., Any]
+) -> None:
     (project / "report.txt").write_text("promoted")
-    figures = project / "metrics" / "evaluate.json"
-    metrics = json.loads(figures.read_text())
-    figures.write_text(json.dumps(metrics | {"rows": 12345}))
 
     text = command(
         f"{sys.executable} -m monitoring.retraining.pull_request report.txt", project
     ).stdout
 
     assert "    promoted\n" in text
-    assert f"\n| evaluate.rows | {metrics['rows']} | 12345 |\n" in text
+    assert "| ROC AUC | " in text
     assert text.count("```mermaid\nxychart-beta") == 3

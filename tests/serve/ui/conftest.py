@@ -10,7 +10,7 @@ import pytest
 from serve.service import Service
 from tests.conftest import Require
 from tests.serve.ui.page_fixture import TOKEN, GradioPage, Running, a_service, gradio_page, running
-from tests.serve.ui.visiting import ARGUMENTS, Visit
+from tests.serve.ui.visiting import Visit
 
 
 @pytest.fixture
@@ -24,19 +24,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, require: Require) -> Iterat
     require(shutil.which("chromium"), "chromium")
     with running(tmp_path_factory.mktemp("page")) as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def browser(require: Require) -> Iterator[Any]:
-    """Of one module: while it is open, no other test could run an event loop."""
-    program = require(shutil.which("chromium"), "chromium")
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="not installed: pip install playwright"
-    )
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def test_every_plot_of_the_pipeline_is_drawn_once_for_one_and_for_two_revisions(
         tab = context.new_page()
         tab.on("pageerror", lambda error: errors.append(str(error)))  # noqa: B023
         tab.goto((project / "reports" / "plots.html").as_uri())
-        tab.wait_for_function("document.querySelectorAll('figure .marks').length == 6")
+        tab.wait_for_function("document.querySelectorAll('.chart-wrapper > .marks').length == 6")
 
         assert tab.locator("figure img").count() == (2 if revisions else 1)
         assert not errors

@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # What may be given on the command line or in the environment. It is text: recipes read it from the
 # environment, as "$$VERSION", since of $(VERSION) the shell would parse what is in it; and $(value) keeps
 # Make from expanding it, so that not even $(shell ...) in it is run.
-GIVEN := ARGS BACKUP COMPOSE FORCE IN OUT OUTCOMES PEERS_DAY PYTHON RATE ROWS SHIFT TRIGGER URL VERSION
+GIVEN := A ARGS B BACKUP COMPOSE FORCE IN OUT OUTCOMES PEERS_DAY PYTHON RATE ROWS SHIFT TRIGGER URL VERSION
 PYTHON ?= python3
 PEERS_DAY := 2026-11-20
 ROWS ?= 500
@@ -20,7 +20,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro check-data collect register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro plots compare mlflow check-data collect register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -45,6 +45,15 @@ repro: .venv/pipeline ## run the pipeline, register the model, print the figures
 	python -m dvc repro
 	@$(MAKE) --no-print-directory register
 	@python -m heart.registry.summary
+
+plots: .venv/pipeline ## draw the plots into reports/plots.html; A=REVISION B=REVISION draws both
+	@set -f; python -m heart.web.plots $${A:+"$$A"} $${B:+"$$B"}
+
+compare: .venv/pipeline ## is B better than A, on the same patients? A, B: revision, experiment, workspace, version:3
+	@python -m heart.registry.compare $$ARGS -- "$${A:?make compare A=REVISION B=REVISION}" "$${B:?make compare A=REVISION B=REVISION}"
+
+mlflow: .venv/pipeline ## the registry's page on http://127.0.0.1:5000/#/models/heart-disease
+	mlflow ui --backend-store-uri sqlite:///registry/mlflow.db
 
 collect: .venv/pipeline .venv/serve ## write the recorded outcomes to data/production/labelled.csv
 	@python -m monitoring.retraining.collect

@@ -12,9 +12,7 @@ EVALUATED, TRAINED = "metrics/evaluate.json", "metrics/train.json"
 
 def last_lines() -> str:
     """What `make repro` prints last, in a block of code."""
-    printed = summary(
-        figures(EVALUATED), figures(TRAINED), figures("metrics/register.json"), ""
-    ).split("\n\nLook next")[0]
+    printed = summary(figures(EVALUATED), figures(TRAINED), figures("metrics/register.json"), "")
     return f"```text\n{printed.strip()}\n```"
 
 

@@ -3,6 +3,8 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -163,19 +165,23 @@ def anchor(title: str) -> str:
 
 def parameters(section: str) -> str:
     """A section of params.yaml: key, value and the comment beside it."""
-    lines = Path("params.yaml").read_text().splitlines()
+    text = Path("params.yaml").read_text()
+    lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(f"{section}:"))
     rows: list[list[str]] = []
-    parents: list[str] = [section]
+    keys: list[str] = [section]
     for line in lines[start + 1 :]:
         if not line.startswith(" "):
             break
         content, _, comment = line.partition("#")
+        if content.strip().startswith("- "):
+            continue  # an entry of a list, which its key shows
         key, _, value = content.strip().partition(":")
-        depth = (len(line) - len(line.lstrip())) // 2
-        parents = [*parents[:depth], key]
-        if value.strip():
-            rows.append([code(".".join(parents)), code(value.strip()), comment.strip()])
+        keys = [*keys[: (len(line) - len(line.lstrip())) // 2], key]
+        entry = reduce(getitem, keys, yaml.safe_load(text))
+        if not isinstance(entry, dict) or not entry:
+            shown = value.strip() or str(entry)
+            rows.append([code(".".join(keys)), code(shown), comment.strip()])
     return table(["parameter", "value", "comment"], rows)
 
 

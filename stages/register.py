@@ -9,7 +9,8 @@ import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -27,12 +28,17 @@ from heart.registry.aliases import (
     REJECTED,
     SCHEMA,
     STANDARD_ERROR,
+    THRESHOLD,
     TRAINING,
     VERDICT,
     set_champion,
 )
+from heart.registry.compare import Comparison, as_markdown, evaluate
 from heart.schema import MEASUREMENTS, OUTCOME, fingerprint
 from stages import params
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 RECORD = registry.FOLDER / "registered.json"
 GROUP_ROWS = 10
@@ -168,7 +174,16 @@ def package(
         # Not metrics/register.json: it is of another model until the promotion gate has run.
         [files.METRICS / f"{stage}.json" for stage in params.SECTIONS if stage != "register"]
         + sorted(files.PLOTS.iterdir()),
+        run_name=str(trained["model"]),
+        datasets={
+            "heart-train": _dataset(files.TRAIN, "training"),
+            "heart-test": _dataset(files.TEST, "evaluation"),
+        },
     )
+
+
+def _dataset(path: Path, context: str) -> registry.Dataset:
+    return registry.Dataset(files.read_table(path), path, context, files.md5(path))
 
 
 def training(train: pd.DataFrame) -> dict[str, Any]:
@@ -221,8 +236,25 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
         verdict["rival"] = int(champion.version) if champion is not None and model else None
         if verdict["verdict"] == PASSED:
             set_champion(client, name, version.version)
+        client.set_tag(version.run_id, "verdict", verdict["verdict"])
+        if champion is not None and model is not None:
+            text = _comparison(test, (champion, model), (version, package))
+            client.log_text(version.run_id, text, "comparison.md")
         client.set_model_version_tag(name, version.version, VERDICT, json.dumps(verdict))
         return verdict
+
+
+def _comparison(
+    test: pd.DataFrame,
+    champion: tuple["ModelVersion", bytes],
+    challenger: tuple["ModelVersion", registry.Package],
+) -> str:
+    """The comparison with the champion on the held-out patients as Markdown; empty for too few patients."""
+    (old, model), (new, package) = champion, challenger
+    part = evaluate(test, (model, float(old.tags[THRESHOLD])), (package.model, package.threshold))
+    if part is None:
+        return ""
+    return as_markdown(Comparison(f"version {old.version}", f"version {new.version}", part, None))
 
 
 def log_experiment(package: registry.Package, options: params.Register) -> dict[str, Any]:
@@ -230,8 +262,7 @@ def log_experiment(package: registry.Package, options: params.Register) -> dict[
     client = registry.connect()
     experiment = local_store.experiment(client, f"{options.model_name}-experiments")
     name = os.environ.get("DVC_EXP_NAME", "")
-    tags = {"dvc_experiment": name, "mlflow.runName": name}
-    named_package = replace(package, tags={**package.tags, **tags})
+    named_package = replace(package, run_name=name, tags={**package.tags, "dvc_experiment": name})
     with registry.run(experiment, named_package):
         pass
     return {"verdict": EXPERIMENT, "model": options.model_name, "reasons": [

@@ -8,7 +8,6 @@ each: CTGAN repeats its samples only for a fixed number of threads.
 import multiprocessing
 import os
 import queue
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -17,10 +16,10 @@ from typing import Any
 
 import joblib
 import pandas as pd
-from tqdm import tqdm
 
 from heart import files
 from heart.errors import run_main
+from heart.progress import progress
 from heart.schema import NAMES
 from heart.subsample import subsample
 from heart.synthesis.generator import COLUMNS, complete, device_of, draw, fit_generator, steps
@@ -60,13 +59,7 @@ def generate(
     with (
         messages as manager,
         ProcessPoolExecutor(workers, context, initializer=_start) as pool,
-        tqdm(
-            total=total,
-            desc=f"{len(parts)} generators",
-            unit=" steps",
-            unit_scale=True,
-            mininterval=0.5 if sys.stderr.isatty() else 15,
-        ) as bar,
+        progress(None, f"{len(parts)} generators", "steps", total) as bar,
     ):
         ticks = manager.Queue()
         futures = [pool.submit(_work, tag, part, options, ticks) for tag, part in parts.items()]

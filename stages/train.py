@@ -22,6 +22,7 @@ from heart.errors import UserError, run_main
 from heart.ml.estimators import Array, ChainedLogisticRegression, candidates, withhold
 from heart.ml.onnx_export import export, export_error, predict
 from heart.ml.scores import all_scores
+from heart.progress import progress
 from heart.schema import NAMES, SECOND_EXAM
 from heart.subsample import subsample
 from stages import params
@@ -173,7 +174,7 @@ def cross_validate(
     """
     names = ("full", "withheld", "reference")
     folds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for fold in rows.folds():
+    for fold in progress(rows.folds(), "cross-validation", "folds"):
         inside, held_out = rows.without(fold), rows.real(fold)
         choice, _, _ = choose(inside, models, weights)
         fitted = fit(choice.model, inside, choice.synthetic_weight, fold)

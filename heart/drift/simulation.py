@@ -13,6 +13,7 @@ import numpy.typing as npt
 from heart.drift.baseline import Policy, Reference
 from heart.drift.detector import buckets, fit
 from heart.drift.statistics import all_tests
+from heart.progress import progress
 from heart.schema import Floats
 
 Array = npt.NDArray[Any]
@@ -46,7 +47,7 @@ def delays(
     `before`, whose alarms are ignored, and of `patients` from `after`.
     """
     rows_to_alarm = np.empty(streams)
-    for stream in range(streams):
+    for stream in progress(range(streams), "simulated streams", "streams"):
         random = np.random.default_rng([seed, stream])
         reference = draw_reference(before, random, rows, policy)
         counts = [

@@ -160,16 +160,32 @@ def compare(a: Candidate, b: Candidate) -> Comparison:
     rows, left_out = _common(a.test, b.test)
     trained = rows.index.isin(a.train.index) | rows.index.isin(b.train.index)
     rows = rows[~trained]
-    x, y = files.encoded(rows)
-    if min(y.sum(), len(y) - y.sum()) < CLASS_ROWS:
+    held_out = evaluate(rows, (a.model, a.threshold), (b.model, b.threshold), left_out)
+    if held_out is None:
+        ill = int((rows[OUTCOME.name] == OUTCOME.choices[1].name).sum())
         raise UserError(
-            f"{a.name} and {b.name} hold out {len(y)} patients in common, {y.sum()} with disease; "
+            f"{a.name} and {b.name} hold out {len(rows)} patients in common, {ill} with disease; "
             f"expected at least {CLASS_ROWS} with and {CLASS_ROWS} without"
         )
-    first, second = (Predictions(predict(c.model, x).astype(float), c.threshold) for c in (a, b))
-    figures = difference.differences(y.astype(float), first, second, BOOTSTRAP, SEED)
-    held_out = Part(len(y), int(y.sum()), left_out, figures)
     return Comparison(a.name, b.name, held_out, _cross_validation(a, b))
+
+
+def evaluate(
+    rows: pd.DataFrame, a: tuple[bytes, float], b: tuple[bytes, float], left_out: int = 0
+) -> Part | None:
+    """Two models, each with its threshold, on patients; None for too few of one outcome."""
+    x, y = files.encoded(rows)
+    if _too_few(y):
+        return None
+    first, second = (
+        Predictions(predict(model, x).astype(float), threshold) for model, threshold in (a, b)
+    )
+    figures = difference.differences(y.astype(float), first, second, BOOTSTRAP, SEED)
+    return Part(len(y), int(y.sum()), left_out, figures)
+
+
+def _too_few(outcome: Any) -> bool:
+    return bool(min(outcome.sum(), len(outcome) - outcome.sum()) < CLASS_ROWS)
 
 
 def _common(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -186,7 +202,7 @@ def _cross_validation(a: Candidate, b: Candidate) -> Part | None:
     rows, left_out = _common(a.train, b.train)
     ids = rows.index.intersection(a.out_of_fold.index).intersection(b.out_of_fold.index)
     _, y = files.encoded(rows.loc[ids])
-    if min(y.sum(), len(y) - y.sum()) < CLASS_ROWS:
+    if _too_few(y):
         return None
     first, second = (
         Predictions(table.loc[ids, "probability"].astype(float).to_numpy(), threshold)

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from heart.registry.aliases import (
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
@@ -45,10 +46,22 @@ set_up_client()
 
 
 @dataclass(frozen=True)
+class Dataset:
+    """A table of patients that a run used: its rows, `training` or `evaluation`, and its MD5 hash."""
+
+    table: "pd.DataFrame"
+    path: Path
+    context: str
+    md5: str
+
+
+@dataclass(frozen=True)
 class Package:
     """A version to publish: the model, the files beside it by name, and the description of the run.
 
-    `threshold` is the probability from which the prediction is presence.
+    `threshold` is the probability from which the prediction is presence. `datasets` are tables of
+    patients by name, each with its context and the hash by which DVC knows it; MLflow gets the columns and
+    the number of rows, never a row.
     """
 
     model: bytes
@@ -58,6 +71,8 @@ class Package:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     artifacts: list[Path]
+    run_name: str = ""
+    datasets: Mapping[str, "Dataset"] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -174,11 +189,18 @@ def run(experiment_id: str, package: Package) -> Iterator[str]:
     """An MLflow run with parameters, metrics, tags and artifacts; marked failed if the block fails."""
     import mlflow
 
-    with mlflow.start_run(experiment_id=experiment_id, tags=dict(package.tags)) as active:
+    with mlflow.start_run(
+        experiment_id=experiment_id, run_name=package.run_name or None, tags=dict(package.tags)
+    ) as active:
         mlflow.log_params(dict(package.parameters))
         mlflow.log_metrics(dict(package.metrics))
         for path in package.artifacts:
             mlflow.log_artifact(str(path), path.parent.name)
+        for name, dataset in package.datasets.items():
+            logged = mlflow.data.from_pandas(
+                dataset.table, source=str(dataset.path), name=name, digest=dataset.md5
+            )
+            mlflow.log_input(logged, context=dataset.context)
         yield active.info.run_id
     tracking.copy(mlflow.MlflowClient(), active.info.run_id)
 
@@ -191,7 +213,7 @@ def publish(
         model_id = _log_model(package)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description="Risk of coronary artery disease")
-    return client.create_model_version(
+    version = client.create_model_version(
         name,
         source=f"models:/{model_id}",
         run_id=run_id,
@@ -199,6 +221,9 @@ def publish(
         description=card,
         tags={**package.tags, **identity(package), SCHEMA: fingerprint()},
     )
+    client.set_tag(run_id, "mlflow.runName", f"version {version.version}: {package.run_name}")
+    client.set_tag(run_id, "mlflow.note.content", card)
+    return version
 
 
 def identity(package: Package) -> dict[str, str]:

@@ -25,10 +25,18 @@ def summary(evaluated: Figures, trained: Figures, registered: Figures, server: s
         f"  registered         {registered['model']} version {registered.get('version', '-')}, "
         f"{'; '.join([registered['verdict'], *registered['reasons']])}",
         "",
-        "Look next: metrics/, `dvc metrics show`, `dvc plots show`, and the registry:",
-        f"  {without_password(server) or 'mlflow ui --backend-store-uri sqlite:///registry/mlflow.db'}",
+        "Next:",
+        "  make serve     the web page and the API with this version",
+        "  make plots     ROC, calibration, decision curve and others",
+        f"  {_registry(server)}",
     ]
     return "\n".join(lines)
+
+
+def _registry(server: str) -> str:
+    if server:
+        return f"{without_password(server)} has the run and the version"
+    return "make mlflow    the registry in MLflow's page"
 
 
 def main() -> None:

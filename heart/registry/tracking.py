@@ -53,6 +53,8 @@ def _copy(client: "MlflowClient", server: "MlflowClient", run_id: str) -> None:
         server.log_param(copy_id, key, value)
     for key, number in run.data.metrics.items():
         server.log_metric(copy_id, key, number)
+    if run.inputs and run.inputs.dataset_inputs:
+        server.log_inputs(copy_id, run.inputs.dataset_inputs)
     with TemporaryDirectory() as folder:
         if client.list_artifacts(run_id):
             client.download_artifacts(run_id, "", folder)

@@ -48,12 +48,30 @@ def test_one_name_in_four_places(name: str) -> None:
     assert f"stages/{name}.py" in stage["deps"]
     assert (ROOT / "stages" / f"{name}.py").is_file()
     assert name in stage["params"]
-    assert listed(stage["metrics"]) == [Path("metrics") / f"{name}.json"]
+    assert Path("metrics") / f"{name}.json" in outputs(name)
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_the_example_values_are_valid(name: str) -> None:
     assert SECTIONS[name].load(ROOT / "params.yaml").model_dump(mode="json") == PARAMS[name]
+
+
+def test_a_changed_parameter_of_an_experiment_leaves_the_other_lines(tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    path = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+
+    apply_overrides(str(path), ["train.trees=7", "reference.step=5"])
+
+    before, after = ((f / "params.yaml").read_text().splitlines() for f in (ROOT, tmp_path))
+    changed = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert [line.split("#")[0].split() for line in changed] == [["trees:", "7"], ["step:", "5"]]
+
+
+def test_experiments_are_compared_by_a_small_number_of_figures() -> None:
+    metrics = [path for stage in STAGES.values() for path in listed(stage.get("metrics", []))]
+
+    assert metrics == [Path("metrics/headline.json")]
 
 
 def test_no_file_is_the_output_of_two_stages() -> None:

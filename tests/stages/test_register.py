@@ -2,6 +2,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from heart.registry import local_store
 from heart.registry import publishing as registry
 from heart.registry.aliases import SCHEMA, VERDICT, set_champion
 from heart.registry.model_card import model_card
+from heart.registry.publishing import Dataset
 from heart.schema import MEASUREMENTS, NAMES
 from stages import params
 from stages.evaluate import evaluate
@@ -404,6 +406,47 @@ def test_a_better_challenger_becomes_champion(run: Register, store: Any) -> None
     assert verdict["verdict"] == "passed"
     assert verdict["against_champion"]["all"]["roc_auc"]["low"] > 0
     assert aliases(store) == {"champion": 2, "previous": 1}
+
+
+def test_the_run_of_a_version_has_its_number_verdict_and_card(run: Register, store: Any) -> None:
+    run()
+
+    (logged,) = runs(store)
+
+    assert logged.info.run_name.startswith("version 1: ")
+    assert logged.data.tags["verdict"] == "passed"
+    assert logged.data.tags["mlflow.note.content"] == store.get_model_version(NAME, "1").description
+
+
+def test_the_run_of_a_challenger_has_the_comparison_with_the_champion(
+    run: Register, store: Any, tmp_path: Path
+) -> None:
+    run()
+    run(shuffled=True)
+
+    first, second = sorted(runs(store), key=lambda entry: entry.info.run_name)
+    text = Path(store.download_artifacts(second.info.run_id, "comparison.md", tmp_path)).read_text()
+
+    assert "A: `version 1`, B: `version 2`" in text
+    assert text.count("| worse |") >= 2
+    assert "comparison.md" not in [f.path for f in store.list_artifacts(first.info.run_id)]
+
+
+def test_the_tables_of_a_run_are_known_by_hash_and_columns_without_a_row(
+    store: Any, package_of: Any, model_of: Any, held_out: pd.DataFrame, tmp_path: Path
+) -> None:
+    table = Dataset(held_out, Path("data/test.csv"), "evaluation", "ab" * 16)
+    package = replace(package_of(model_of()), datasets={"heart-test": table})
+
+    with registry.run(store.create_experiment("tables"), package):
+        pass
+
+    (logged,) = runs(store, "tables")
+    (used,) = logged.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("heart-test", "ab" * 16)
+    assert json.loads(used.dataset.profile)["num_rows"] == len(held_out)
+    # A cell of a number with decimals identifies a patient better than a category does.
+    assert not any(str(value) in used.dataset.profile for value in held_out["cholesterol"])
 
 
 def test_the_same_model_twice_at_once_is_one_version(

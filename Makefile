@@ -20,7 +20,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro plots compare mlflow check-data collect register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro plots compare mlflow check-data collect register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -145,6 +145,9 @@ docs-linkcheck: .venv/docs ## check the links of the documentation to other site
 
 # Compose as Docker's plugin, or the program that it was before.
 FIND_COMPOSE := COMPOSE="$${COMPOSE:-$$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)}"
+
+secrets: ## write .env with a random value for every secret of the stack; what is set stays
+	@"$$PYTHON" -m deploy.make_secrets
 
 backup: ## back up the databases and buckets of the running stack (BACKUP=FOLDER)
 	@$(FIND_COMPOSE) deploy/backup.sh "$${BACKUP:-backups/$$(date -u +%Y-%m-%dT%H%M%SZ)}"

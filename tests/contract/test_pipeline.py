@@ -91,7 +91,8 @@ def test_outputs_of_a_run_are_ignored_or_committed(small_pipeline: Path, command
     assert command("git status --porcelain", small_pipeline).stdout == ""
     changed = command("git diff --name-only HEAD~1", small_pipeline).stdout.splitlines()
 
-    assert set(changed) == {"dvc.lock", *(f"metrics/{stage}.json" for stage in SECTIONS)}
+    reports = {f"metrics/{name}.json" for name in (*SECTIONS, "headline")}
+    assert set(changed) == {"dvc.lock", *reports}
 
 
 def test_the_version_says_where_it_came_from(project: Path, here: Any, command: Command) -> None:

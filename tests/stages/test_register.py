@@ -433,7 +433,7 @@ def test_the_run_of_a_challenger_has_the_comparison_with_the_champion(
 
 
 def test_the_tables_of_a_run_are_known_by_hash_and_columns_without_a_row(
-    store: Any, package_of: Any, model_of: Any, held_out: pd.DataFrame, tmp_path: Path
+    store: Any, package_of: Any, model_of: Any, held_out: pd.DataFrame
 ) -> None:
     table = Dataset(held_out, Path("data/test.csv"), "evaluation", "ab" * 16)
     package = replace(package_of(model_of()), datasets={"heart-test": table})

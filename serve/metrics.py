@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
 from heart.http.messages import SAFE_METHODS
 from serve.model_manager import Event
@@ -19,6 +19,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         self.requests = Counter(
             "heart_requests", "Responses", ["method", "route", "status"], registry=registry
         )

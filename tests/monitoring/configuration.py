@@ -43,19 +43,30 @@ def dashboards() -> dict[str, Any]:
     return {dashboard["uid"]: dashboard for dashboard in documents}
 
 
+def panels(dashboard: Mapping[str, Any]) -> list[Any]:
+    """The panels that draw something; rows only divide a dashboard."""
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
 def panel_queries(panel: Mapping[str, Any]) -> list[str]:
-    return [target["expr"] for target in panel["targets"]]
+    """The queries of a panel, with every variable of the dashboard set to all."""
+    return [re.sub(r"\$(instance|model_version)\b", ".*", t["expr"]) for t in panel["targets"]]
+
+
+def annotation_queries(dashboard: Mapping[str, Any]) -> list[str]:
+    return [annotation["expr"] for annotation in dashboard["annotations"]["list"]]
 
 
 def queries() -> list[str]:
-    """Every PromQL expression of a panel or of an alert rule."""
+    """Every PromQL expression of a panel, of an annotation or of an alert rule."""
     of_panels = [
         query
         for dashboard in dashboards().values()
-        for panel in dashboard["panels"]
+        for panel in panels(dashboard)
         for query in panel_queries(panel)
     ]
-    return [*of_panels, *(alert_query(rule) for rule in alert_rules().values())]
+    of_events = [query for d in dashboards().values() for query in annotation_queries(d)]
+    return [*of_panels, *of_events, *(alert_query(rule) for rule in alert_rules().values())]
 
 
 def alert_query(rule: Mapping[str, Any]) -> str:

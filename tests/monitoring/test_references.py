@@ -16,11 +16,13 @@ from tests.heart.drift.snapshots import watching
 from tests.monitoring.configuration import (
     GRAFANA,
     MONITORING,
+    ROOT,
     alert_query,
     alert_rules,
     dashboards,
     metrics_in,
     panel_queries,
+    panels,
     provisioned,
     queries,
     recorded,
@@ -47,7 +49,7 @@ def test_datasources_exist() -> None:
     used = {
         source["uid"]
         for dashboard in dashboards().values()
-        for panel in dashboard["panels"]
+        for panel in panels(dashboard)
         for source in (panel["datasource"], *(t["datasource"] for t in panel["targets"]))
     }
     of_rules = {query["datasourceUid"] for rule in alert_rules().values() for query in rule["data"]}
@@ -58,8 +60,8 @@ def test_datasources_exist() -> None:
 
 def test_each_alert_links_to_a_panel_with_its_query() -> None:
     for rule in alert_rules().values():
-        panels = {panel["id"]: panel for panel in dashboards()[rule["dashboardUid"]]["panels"]}
-        shown = panel_queries(panels[rule["panelId"]])
+        by_id = {panel["id"]: panel for panel in panels(dashboards()[rule["dashboardUid"]])}
+        shown = panel_queries(by_id[rule["panelId"]])
         watched = metrics_in(alert_query(rule))
         assert any(metrics_in(query) == watched for query in shown), rule["uid"]
 
@@ -86,10 +88,10 @@ def test_message_templates_exist_and_are_used() -> None:
 
 @pytest.mark.parametrize("uid", dashboards())
 def test_panels_have_unique_numbers_and_do_not_overlap(uid: str) -> None:
-    panels = dashboards()[uid]["panels"]
+    all_panels = dashboards()[uid]["panels"]
 
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    places = [panel["gridPos"] for panel in panels]
+    assert len({panel["id"] for panel in all_panels}) == len(all_panels)
+    places = [panel["gridPos"] for panel in all_panels]
     assert all(place["x"] + place["w"] <= 24 for place in places)
     for first, second in combinations(places, 2):
         beside = first["x"] + first["w"] <= second["x"] or second["x"] + second["w"] <= first["x"]
@@ -103,10 +105,22 @@ def test_every_metric_is_exported(tmp_path: Path) -> None:
         monitor.refresh()
         exported = names(client.get("/metrics").text)
     exported |= names(generate_latest(RetrainerMetrics().registry).decode())
+    # Of the champion guard and a challenger, which this service has not; the page is written from the code.
+    exported |= set(re.findall(r"`(heart_\w+)`", (ROOT / "docs" / "metrics.md").read_text()))
     exported |= {"up", *recorded()}
 
     used = {name for query in [*queries(), *recorded().values()] for name in metrics_in(query)}
     assert used <= exported
+
+
+@pytest.mark.parametrize("uid", dashboards())
+def test_every_variable_is_used_and_every_used_one_exists(uid: str) -> None:
+    dashboard = dashboards()[uid]
+    names = {variable["name"] for variable in dashboard["templating"]["list"]}
+
+    text = json.dumps(dashboard["panels"])
+
+    assert set(re.findall(r"\$([a-z_]+)", text)) - {"__rate_interval"} == names
 
 
 def test_no_name_of_a_measurement_is_written_twice() -> None:

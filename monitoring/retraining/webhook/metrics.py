@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 from monitoring.retraining.webhook.runs import RESULTS
 
@@ -14,6 +14,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.hooks = Counter(
             "heart_retrain_hooks",
             "Alerts received, by response",

@@ -20,7 +20,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro plots compare mlflow check-data collect register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro plots compare mlflow check-data validate collect register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ serve: .venv/serve ## serve the champion: web page, API and metrics on http://12
 
 check-data: .venv/pipeline ## report on a file of patients: make check-data IN=file (docs/data_formats.md)
 	@set -f; python -m monitoring.check_data $$ARGS -- "$${IN:?make check-data IN=file}"
+
+validate: .venv/pipeline .venv/serve ## how well the champion, or VERSION=n, fits labelled patients of another place: IN=labelled.csv
+	@set -f; python -m monitoring.validate $${VERSION:+--version="$$VERSION"} $$ARGS -- "$${IN:?make validate IN=labelled.csv}"
 
 score: .venv/score ## batch scoring: make score IN=patients.csv OUT=scores.csv (docs/batch_scoring.md)
 	@set -f; python -m serve.batch $$ARGS -- "$${IN:?make score IN=patients.csv OUT=scores.csv}" $${OUT:+"$$OUT"}

@@ -283,6 +283,20 @@ def summary(report: Report) -> list[str]:
     return lines
 
 
+def with_arguments(options: Prepare, coding: str | None, ignore: str | None) -> Prepare:
+    """The parameters with a coding and further ignored columns of the command line. Raises UserError."""
+    if coding:
+        try:
+            name, columns = parse_setting(coding)
+        except SchemaError as error:
+            raise UserError(f"--coding: {error}") from None
+        options = options.model_copy(update={"format": name, "codings": columns})
+    if ignore:
+        columns_ignored = [*options.ignore, *ignore.split(",")]
+        options = options.model_copy(update={"ignore": columns_ignored})
+    return options
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Write the report; exit with 1 if the file can neither be used to train nor to score."""
     parser = argparse.ArgumentParser(prog="make check-data", description=__doc__)
@@ -290,16 +304,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--coding", help="instead of prepare.format and prepare.codings")
     parser.add_argument("--ignore", help="columns to ignore besides prepare.ignore: a,b")
     given = parser.parse_args(arguments)
-    options = Prepare.load()
-    if given.coding:
-        try:
-            name, columns = parse_setting(given.coding)
-        except SchemaError as error:
-            raise UserError(f"--coding: {error}") from None
-        options = options.model_copy(update={"format": name, "codings": columns})
-    if given.ignore:
-        ignore = [*options.ignore, *given.ignore.split(",")]
-        options = options.model_copy(update={"ignore": ignore})
+    options = with_arguments(Prepare.load(), given.coding, given.ignore)
     report = check(given.file, options)
     for path, text in ((HTML, html(report)), (JSON, json.dumps(asdict(report), indent=2) + "\n")):
         try:

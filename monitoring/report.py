@@ -5,19 +5,17 @@ The content of the page's tab, for every feature; the file loads nothing from el
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from heart import files
 from heart.drift.snapshot import DriftSnapshot, narrowed, take_snapshot
 from heart.locale.language import LANGUAGES, Language
 from heart.predictions.log import LogConfigurationError, LogUnavailable, PredictionLog
-from heart.registry import local_store
 from heart.registry.errors import RegistryUnavailable, VersionRejected
-from heart.registry.loading import load
+from heart.registry.loading import load, of_version
+from heart.registry.runs import Entry, log_run
 from heart.schema import SchemaError
-from heart.settings import MODEL, SharedSettings, read
+from heart.settings import SharedSettings, read
 from heart.web.drift import by_ratio, comparison_html, drift_html
 from heart.web.markup import STYLE
 from heart.web.templates import environment, render
@@ -54,7 +52,7 @@ def check(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
         raise ReportError(f"HEART_LOG_URL: {error}") from error
     try:
         model, _ = load(
-            settings if drift.model_version is None else _of_version(settings, drift.model_version)
+            settings if drift.model_version is None else of_version(settings, drift.model_version)
         )
     except (VersionRejected, RegistryUnavailable) as error:
         raise ReportError(str(error)) from error
@@ -74,12 +72,6 @@ def check(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
     return take_snapshot(model.version, rows, scores, reference)
 
 
-def _of_version(settings: SharedSettings, number: str) -> SharedSettings:
-    parts = MODEL.fullmatch(settings.model)
-    assert parts  # the settings checked it
-    return settings.model_copy(update={"model": f"models:/{parts['name']}/{number}"})
-
-
 def write(path: Path, text: str) -> None:
     """Write a file atomically. Raises ReportError."""
     try:
@@ -89,43 +81,22 @@ def write(path: Path, text: str) -> None:
         raise ReportError(f"{path}: {error.strerror}") from error
 
 
-@dataclass(frozen=True)
-class Tracking:
-    """The MLflow server, or the project's own store."""
-
-    uri: str
-
-    def log(self, snapshot: DriftSnapshot, path: Path) -> str:
-        """Log a report as a run of its own; returns the run's id. Raises ReportError."""
-        try:
-            return self._log(self._client(), snapshot, path)
-        except local_store.StoreError as error:
-            raise ReportError(str(error)) from error
-        except Exception as error:
-            # Each kind of store has exceptions of its own: one message for all.
-            raise ReportError(f"MLflow cannot log {path}: {type(error).__name__}") from error
-
-    def _client(self) -> Any:
-        local_store.prepare(self.uri)
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self.uri)
-
-    def _log(self, client: Any, snapshot: DriftSnapshot, path: Path) -> str:
-        report = snapshot.report
-        tags = {"model_version": snapshot.version, "drifted": str(report.drifted).lower()}
-        experiment = local_store.experiment(client, EXPERIMENT)
-        run_id = str(client.create_run(experiment, tags=tags).info.run_id)
-        status = "FAILED"
-        try:
-            client.log_metric(run_id, "window_rows", report.window_rows)
-            for name, finding in report.features.items():
-                client.log_metric(run_id, f"ratio.{name}", finding.ratio)
-            client.log_artifact(run_id, str(path))
-            status = "FINISHED"
-        finally:
-            client.set_terminated(run_id, status)
-        return run_id
+def log_report(uri: str, snapshot: DriftSnapshot, path: Path) -> str:
+    """Log a report as a run of its own; returns the run's id. Raises ReportError."""
+    report = snapshot.report
+    entry = Entry(
+        f"drift of version {snapshot.version}",
+        {"model_version": snapshot.version, "drifted": str(report.drifted).lower()},
+        {
+            "window_rows": report.window_rows,
+            **{f"ratio.{name}": finding.ratio for name, finding in report.features.items()},
+        },
+        [path],
+    )
+    try:
+        return log_run(uri, EXPERIMENT, entry)
+    except RegistryUnavailable as error:
+        raise ReportError(str(error)) from error
 
 
 def main() -> None:
@@ -138,7 +109,7 @@ def main() -> None:
         snapshot = check(settings, drift)
         write(options.path, html(snapshot, options.language))
         print(f"{options.path}: version {snapshot.version}, {snapshot.report.summary}")
-        run_id = Tracking(settings.tracking_uri).log(snapshot, options.path)
+        run_id = log_report(settings.tracking_uri, snapshot, options.path)
     except ReportError as error:
         sys.exit(f"error: {error}")
     print(f"MLflow: experiment {EXPERIMENT}, run {run_id}")

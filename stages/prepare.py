@@ -1,7 +1,6 @@
 """Stage prepare: bring a file in any known layout and coding into the schema's, refuse what cannot be right."""
 
 import hashlib
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +11,17 @@ import pyarrow.csv
 
 from heart import files
 from heart.dataset import codings, headings, reader, translation
-from heart.dataset.detection import Detected, Settings
-from heart.dataset.frames import frame_of, inverted, rows_with
+from heart.dataset.detection import Settings
+from heart.dataset.frames import good_rows, inverted
 from heart.dataset.headings import PATIENT_ID
 from heart.dataset.label_check import check_both_outcomes, check_conflicts, check_direction
-from heart.dataset.reader import RawTable, listed, read
+from heart.dataset.reader import RawTable, read
 from heart.errors import UserError, run_main
 from heart.schema import NAMES, OUTCOME
 from stages import params
 
 PART = 50_000  # rows that are written at once
-SHOWN_DROPPED = 1000  # dropped rows that are listed in metrics/
 SOURCES = {files.RAW: files.RAW_SOURCE, files.PRODUCTION: files.PRODUCTION_SOURCE}
-
-
-def translate(
-    source: RawTable, detected: Detected, options: params.Prepare
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The good rows of a file as the schema's texts, with their lines, and what was dropped.
-
-    Raises UserError for bad rows unless they are to be dropped.
-    """
-    columns, problems = translation.translate(source, detected.coding)
-    others, other_problems = translation.words(source)
-    columns |= others
-    problems += other_problems
-    if (problems or source.bad_lines) and options.bad_rows == "refuse":
-        texts = translation.described(problems, source)
-        raise UserError(
-            listed(source.name, texts) + "\ncorrect these rows, or leave them out with "
-            "prepare.bad_rows: drop"
-        )
-    bad = rows_with(problems, len(source.lines))
-    if bad.all():
-        texts = translation.described(problems, source)
-        raise UserError(
-            f"{listed(source.name, texts)}\nno row is left, expected some without a problem"
-        )
-    lines = [*source.lines[bad].tolist(), *(line for line, _ in source.bad_lines)]
-    by_column = Counter({p.column: len(p.rows) for p in problems})
-    dropped = {
-        "rows": len(lines),
-        "by_column": dict(sorted(by_column.items())) | {"(row)": len(source.bad_lines)},
-        "lines": sorted(lines)[:SHOWN_DROPPED],
-    }
-    kept = {name: f"{files.KEPT}{headings.plain(name)}" for name in options.keep}
-    table = frame_of(columns, len(bad)).rename(columns=kept)
-    return table.assign(line=source.lines)[~bad], dropped
 
 
 def _remedy(raw: bool, inverted: bool) -> str:
@@ -148,7 +111,7 @@ def _prepare_source(
         Settings(options.format, dict(options.codings.items())) if raw else Settings(codings.WORDS)
     )
     detected = translation.coding_of(source, settings)
-    table, dropped = translate(source, detected, options)
+    table, dropped = good_rows(source, detected, options.bad_rows, options.keep)
     if raw and options.invert_label:
         table[OUTCOME.name] = inverted(table[OUTCOME.name])
     if raw:

@@ -5,7 +5,7 @@ from heart.registry.cache import Cache
 from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.model_version import ONNX, Model, checked
 from heart.registry.resolver import Registry
-from heart.settings import SharedSettings
+from heart.settings import MODEL, SharedSettings
 
 
 def load(settings: SharedSettings) -> tuple[Model, bytes]:
@@ -24,3 +24,10 @@ def load(settings: SharedSettings) -> tuple[Model, bytes]:
         ) from error
     folder = cache.folder(version.name, version.number, version.sha256)
     return model, checked(folder / ONNX, version.sha256)
+
+
+def of_version(settings: SharedSettings, number: str) -> SharedSettings:
+    """The settings with another version of the same model."""
+    parts = MODEL.fullmatch(settings.model)
+    assert parts  # the settings checked it
+    return settings.model_copy(update={"model": f"models:/{parts['name']}/{number}"})

@@ -3,22 +3,14 @@ import pandas as pd
 import pytest
 
 from heart.errors import UserError
+from heart.ml.curves import POINTS, calibration, confusion, decision
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.groups import groups
 from heart.ml.onnx_export import export
 from heart.registry.publishing import fictional_rows
 from heart.schema import NAMES, OUTCOME
 from stages import params
-from stages.evaluate import (
-    POINTS,
-    calibration,
-    confusion,
-    curves,
-    decision,
-    evaluate,
-    headline,
-    importance,
-)
+from stages.evaluate import curves, evaluate, headline, importance
 
 OPTIONS = params.Evaluate(threshold=0.5, bootstrap=50, bins=4, seed=0)
 

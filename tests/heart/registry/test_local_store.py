@@ -22,7 +22,7 @@ from heart.errors import UserError
 from heart.registry import local_store
 from heart.registry import publishing as registry
 from heart.registry.aliases import promote, roll_back
-from monitoring.report import EXPERIMENT, ReportError, Tracking
+from monitoring.report import EXPERIMENT, ReportError, log_report
 from serve.model_manager import ModelManager
 from serve.settings import Settings
 from tests.heart.registry.registry_fixture import NAME, ROOT, forget, publish, version_of
@@ -79,8 +79,8 @@ def report(checkout: Path) -> Path:
     """Log a drift report as `make drift-report` does. Returns the file's name in the registry."""
     path = checkout / "drift.html"
     path.write_text("a report")
-    tracking = Tracking(settings(checkout).tracking_uri)
-    return Path(EXPERIMENT) / tracking.log(SNAPSHOT, path) / "artifacts" / path.name
+    run_id = log_report(settings(checkout).tracking_uri, SNAPSHOT, path)
+    return Path(EXPERIMENT) / run_id / "artifacts" / path.name
 
 
 def contents(folder: Path) -> dict[Path, str]:
@@ -203,7 +203,7 @@ def test_a_path_that_mlflow_cannot_open_is_an_error_in_one_line(
     assert str(moved) in str(error.value)
     assert "\n" not in str(error.value)
     with pytest.raises(ReportError, match=r"registry/mlflow\.db"):
-        Tracking(settings(moved).tracking_uri).log(SNAPSHOT, moved / "drift.html")
+        log_report(settings(moved).tracking_uri, SNAPSHOT, moved / "drift.html")
     assert served(moved).current is None
     assert {path.name for path in moved.parent.iterdir()} == {name}
 

@@ -4,6 +4,7 @@ import sys
 
 import uvicorn
 
+from heart.errors import run_main
 from heart.http.limits import raise_file_limit
 from heart.log_format import configure
 from heart.predictions.log import LogConfigurationError, PredictionLog
@@ -61,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -6,6 +6,7 @@ import sys
 
 import uvicorn
 
+from heart.errors import run_main
 from heart.http.limits import HttpLimits, LimitedServer, raise_file_limit
 from heart.settings import read
 from monitoring.retraining.webhook.api import CONNECTIONS, create_app
@@ -37,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -21,7 +21,6 @@ from heart.sqlite_path import absolute, registry_uri
 ENV_FILE = ".env"
 COMMON = SettingsConfigDict(
     env_file=ENV_FILE,
-    env_file_encoding="utf-8-sig",  # editors on Windows begin a file with a byte order mark
     env_ignore_empty=True,
     dotenv_filtering="match_prefix",
     extra="forbid",
@@ -94,6 +93,8 @@ class SharedSettings(Variables):
             "host",
             "port",
             "allowed_hosts",
+            "root_path",
+            "trust_forwarded_prefix",
             "poll_seconds",
             "log_retention_days",
             "log_queue_max_rows",

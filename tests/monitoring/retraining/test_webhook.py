@@ -118,6 +118,8 @@ def test_before_any_alert_all_series_are_zero(client: TestClient) -> None:
         assert metric(client, f'heart_retrain_hooks_total{{response="{answer}"}}') == 0
     assert metric(client, "heart_retrain_running") == 0
     assert client.get("/health/live").json() == {"status": "live"}
+    head = client.head("/health/live")
+    assert (head.status_code, head.content) == (200, b"")
     assert status(client) == {"running": False, "cooldown_seconds_left": 0, "runs": []}
 
 
@@ -521,6 +523,10 @@ def test_no_line_of_the_log_has_a_secret_or_the_body(
 
 
 # Invalid bodies
+
+
+def test_a_compressed_body_is_not_unpacked(client: TestClient) -> None:
+    assert send(client, content_encoding="gzip").status_code == 415
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])

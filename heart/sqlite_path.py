@@ -13,7 +13,7 @@ def check_path(path: Path) -> None:
     if "?" in str(path) or unquote(str(path)) != str(path):
         raise ValueError(
             f"{path}: in its path a SQLite file can have no '?', and no '%' before two hexadecimal "
-            "digits: rename that folder"
+            "digits: rename it"
         )
 
 
@@ -22,8 +22,7 @@ def absolute(url: str, folder: Path) -> str:
     path = url.removeprefix(SQLITE)
     if path in (url, "", ":memory:"):
         return url
-    if not Path(path).is_absolute():
-        check_path(folder)
+    check_path(folder / path)
     return f"{SQLITE}{folder / path}"
 
 

@@ -11,6 +11,11 @@ from heart.registry import tracking
 from heart.registry.model_card import SHOWN, with_interval
 
 Figures = Mapping[str, Any]
+# Without the second option, artifacts of experiments that the server creates lie in ./mlartifacts.
+OWN_REGISTRY = (
+    "mlflow ui --backend-store-uri sqlite:///registry/mlflow.db "
+    '--default-artifact-root "file://$PWD/registry/artifacts"'
+)
 
 
 def summary(evaluated: Figures, trained: Figures, registered: Figures, server: str) -> str:
@@ -25,7 +30,7 @@ def summary(evaluated: Figures, trained: Figures, registered: Figures, server: s
         f"{'; '.join([registered['verdict'], *registered['reasons']])}",
         "",
         "Look next: metrics/, `dvc metrics show`, `dvc plots show`, and the registry:",
-        f"  {without_password(server) or 'mlflow ui --backend-store-uri sqlite:///registry/mlflow.db'}",
+        f"  {without_password(server) or OWN_REGISTRY}",
     ]
     return "\n".join(lines)
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from docs.generate import env_example
 from docs.reference_tables import SETTINGS
+from heart.predictions.log import PredictionLog
 from heart.schema import MEASUREMENTS
 from heart.settings import REGISTRY, SharedSettings, Variables, read, reasons, variable
 from monitoring.settings import DriftSettings
@@ -152,6 +154,24 @@ def test_the_registry_is_the_one_of_mlflow_unless_set(monkeypatch: pytest.Monkey
     monkeypatch.delenv("HEART_TRACKING_URI")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     assert Settings().tracking_uri.endswith("/registry/mlflow.db")
+
+
+@pytest.mark.parametrize("name", ["a%20b", "why?", "x.db?mode=ro"])
+@pytest.mark.parametrize("setting", ["log_url", "tracking_uri"])
+def test_no_file_is_written_at_another_place_than_its_path_says(setting: str, name: str) -> None:
+    for url in (f"sqlite:////data/{name}/x.db", f"sqlite:///{name}"):
+        assert name in refusal(**{setting: url, "_env_file": None})
+
+
+@pytest.mark.parametrize("name", ["a b", "50% off", "ä#1"])
+def test_other_signs_in_a_path_are_kept(name: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/{name}/log.db"
+    (tmp_path / name).mkdir()
+
+    with contextlib.closing(PredictionLog(Settings(log_url=url, _env_file=None).log_url)) as log:
+        log.start()
+
+    assert (tmp_path / name / "log.db").is_file()
 
 
 def test_a_url_of_another_database_is_left_as_it_is() -> None:

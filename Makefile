@@ -52,8 +52,9 @@ plots: .venv/pipeline ## draw the plots into reports/plots.html; A=REVISION B=RE
 compare: .venv/pipeline ## is B better than A, on the same patients? A, B: revision, experiment, workspace, version:3
 	@python -m heart.registry.compare $$ARGS -- "$${A:?make compare A=REVISION B=REVISION}" "$${B:?make compare A=REVISION B=REVISION}"
 
+# Without the second option, artifacts of experiments that the page creates would lie in ./mlartifacts.
 mlflow: .venv/pipeline ## the registry's page on http://127.0.0.1:5000/#/models/heart-disease
-	mlflow ui --backend-store-uri sqlite:///registry/mlflow.db
+	mlflow ui --backend-store-uri sqlite:///registry/mlflow.db --default-artifact-root "file://$$PWD/registry/artifacts"
 
 collect: .venv/pipeline .venv/serve ## write the recorded outcomes to data/production/labelled.csv
 	@python -m monitoring.retraining.collect

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from docs import diagrams, figure_tables, performance_tables, quality_tables, reference_tables
+from heart.errors import run_main
 from heart.settings import lines
 
 ENV_EXAMPLE = Path(".env.example")
@@ -87,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

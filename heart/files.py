@@ -51,6 +51,11 @@ def replacing(path: Path, mode: int = PUBLIC) -> Iterator[Path]:
         part.touch(mode, exist_ok=False)
         yield part
         part.replace(path)
+    except OSError as error:
+        # Some writers do not say which file a full disk has no space for.
+        if error.filename in (None, str(part)):
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

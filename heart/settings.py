@@ -16,10 +16,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from heart.sqlite_path import SQLITE, check_path
+from heart.sqlite_path import absolute, registry_uri
 
+ENV_FILE = ".env"
 COMMON = SettingsConfigDict(
-    env_file=".env",
+    env_file=ENV_FILE,
     env_ignore_empty=True,
     dotenv_filtering="match_prefix",
     extra="forbid",
@@ -33,7 +34,8 @@ class Variables(BaseSettings):
     """Base class of settings whose variables have a prefix.
 
     Variables of other classes may have the same prefix: those whose name begins with one of
-    `other_prefixes`, and those in `other_names`.
+    `other_prefixes`, and those in `other_names`. HEART_DEBUG (`heart/errors.py`) is none of a class, since it
+    must work while settings are invalid.
     """
 
     other_prefixes: ClassVar[tuple[str, ...]] = ()
@@ -48,7 +50,10 @@ class Variables(BaseSettings):
             name[len(start) :].lower() for name in os.environ if name.upper().startswith(start)
         }
         names = environment | values.keys()
-        others = {name for name in names if name.startswith(cls.other_prefixes)} | cls.other_names
+        if start == "HEART_" and "debug" in values:
+            raise ValueError(f"HEART_DEBUG is read from the environment only, not from {ENV_FILE}")
+        others = {name for name in names if name.startswith(cls.other_prefixes)}
+        others |= cls.other_names | {"debug"}
         unknown = sorted(names - others - cls.model_fields.keys())
         if unknown:
             names_of_class = ", ".join(variable(cls, name) for name in cls.model_fields)
@@ -88,6 +93,8 @@ class SharedSettings(Variables):
             "host",
             "port",
             "allowed_hosts",
+            "root_path",
+            "trust_forwarded_prefix",
             "poll_seconds",
             "log_retention_days",
             "log_queue_max_rows",
@@ -136,15 +143,15 @@ class SharedSettings(Variables):
             )
         return value
 
-    @field_validator("tracking_uri", "log_url")
+    @field_validator("tracking_uri")
     @classmethod
-    def _absolute_url(cls, value: str) -> str:
-        path = value.removeprefix(SQLITE)
-        if path in (value, "", ":memory:"):
-            return value
-        if not Path(path).is_absolute():
-            check_path(Path.cwd())
-        return f"{SQLITE}{Path(path).absolute()}"
+    def _absolute_registry(cls, value: str) -> str:
+        return registry_uri(value, Path.cwd())
+
+    @field_validator("log_url")
+    @classmethod
+    def _absolute_log(cls, value: str) -> str:
+        return absolute(value, Path.cwd())
 
     @field_validator("cache_dir")
     @classmethod
@@ -155,12 +162,30 @@ class SharedSettings(Variables):
 T = TypeVar("T", bound=Variables)
 
 
-def read(kind: type[T]) -> T:
-    """The settings. If they are invalid, end the program with the reasons."""
+def read(kind: type[T], **values: Any) -> T:
+    """The settings, with some values given. If they are invalid, end the program with the reasons."""
+    _check_env_file(Path(ENV_FILE))
     try:
-        return kind()
+        return kind(**values)
     except ValidationError as error:
         sys.exit("\n".join(["error: invalid settings:", *reasons(kind, error)]))
+
+
+def _check_env_file(path: Path) -> None:
+    """End the program if the file cannot be read: its settings would be left out."""
+    if not path.is_file():
+        return
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    except OSError as error:
+        sys.exit(f"error: {path.absolute()}: {error.strerror}: make it readable, or move it away")
+    if "\0" in text:
+        sys.exit(
+            f"error: {path.absolute()} is not in UTF-8, it may be in UTF-16: save it as UTF-8, for "
+            "example with `iconv -f UTF-16 -t UTF-8`"
+        )
 
 
 def reasons(kind: type[Variables], error: ValidationError) -> list[str]:

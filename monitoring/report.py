@@ -4,11 +4,11 @@ The content of the page's tab, for every feature; the file loads nothing from el
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from heart import files
 from heart.drift.snapshot import DriftSnapshot, narrowed, take_snapshot
+from heart.errors import UserError, os_reason, run_main
 from heart.locale.language import LANGUAGES, Language
 from heart.predictions.log import LogConfigurationError, LogUnavailable, PredictionLog
 from heart.registry.errors import RegistryUnavailable, VersionRejected
@@ -28,7 +28,7 @@ PATH = Path("reports/drift.html")  # not in plots/, whose files belong to a mode
 TEMPLATES = environment(Path(__file__).parent / "templates")
 
 
-class ReportError(Exception):
+class ReportError(UserError):
     """The report cannot be made; the message gives the reason."""
 
 
@@ -78,7 +78,7 @@ def write(path: Path, text: str) -> None:
         with files.replacing(path) as part:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ReportError(f"{path}: {error.strerror}") from error
+        raise ReportError(os_reason(error)) from error
 
 
 def log_report(uri: str, snapshot: DriftSnapshot, path: Path) -> str:
@@ -105,15 +105,12 @@ def main() -> None:
     parser.add_argument("--language", choices=LANGUAGES, default="en")
     options = parser.parse_args()
     settings, drift = read(SharedSettings), read(DriftSettings)
-    try:
-        snapshot = check(settings, drift)
-        write(options.path, html(snapshot, options.language))
-        print(f"{options.path}: version {snapshot.version}, {snapshot.report.summary}")
-        run_id = log_report(settings.tracking_uri, snapshot, options.path)
-    except ReportError as error:
-        sys.exit(f"error: {error}")
+    snapshot = check(settings, drift)
+    write(options.path, html(snapshot, options.language))
+    print(f"{options.path}: version {snapshot.version}, {snapshot.report.summary}")
+    run_id = log_report(settings.tracking_uri, snapshot, options.path)
     print(f"MLflow: experiment {EXPERIMENT}, run {run_id}")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

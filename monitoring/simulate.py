@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 from tqdm import tqdm
 
+from heart.errors import run_main
 from heart.settings import SharedSettings, read
 from monitoring.simulated_patients import SHIFTS, NoPatients, draw, load
 
@@ -128,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -4,6 +4,8 @@ import sys
 
 import uvicorn
 
+from heart.errors import run_main
+from heart.http.address import require_free
 from heart.http.limits import raise_file_limit
 from heart.log_format import configure
 from heart.predictions.log import LogConfigurationError, PredictionLog
@@ -40,6 +42,7 @@ def main() -> None:
     settings, drift = read(Settings), read(DriftSettings)
     configure()
     raise_file_limit()
+    require_free(settings.host, settings.port, "HEART_")
     metrics = Metrics()
     log = _log(settings, metrics)
     champion = ModelManager(settings, metrics.on_model_event)
@@ -61,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

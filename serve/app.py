@@ -16,6 +16,7 @@ from fastapi_offline import FastAPIOffline
 from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.hosts import AllowedHosts
+from heart.http.sub_path import SubPath
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from monitoring.collector import DriftCollector
@@ -63,7 +64,9 @@ def create_app(
         redoc_url=None,
         telemetry=NO_TELEMETRY,
     )
-    add_middleware(app, AllowedHosts((*settings.allowed_hosts, settings.host)), limiter, metrics)
+    hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
+    sub_path = SubPath(settings.root_path, settings.trust_forwarded_prefix)
+    add_middleware(app, hosts, limiter, metrics, sub_path)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)

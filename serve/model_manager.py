@@ -37,6 +37,7 @@ from serve.settings import Settings
 Event = Literal["loaded", "rejected", "registry_failed"]
 
 SECONDS_WITHOUT_MODEL = 2.0  # between polls as long as no model is loaded
+SECONDS_OF_SILENCE = 1.5  # of the registry, after which a reload no longer waits for it
 SECONDS_TO_FIRST_POLL = 2.0  # with a cached model: importing MLflow would slow down the start
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ class ModelManager:
         self._refresh_lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="champion", daemon=True)
+        self._reload: threading.Thread | None = None
+        self._reload_lock = threading.Lock()
 
     def start(self) -> None:
         """Serve the cached version, if there is one, and start to poll the registry.
@@ -113,6 +116,8 @@ class ModelManager:
         notes += [note for model in (self.challenger, self.fallback) for note in model.notes()]
         if current is None:
             return State(("no model is loaded yet", *notes), ())
+        if current.run_id and not current.figures:
+            notes.append(f"the figures of version {current.version} are missing: see the log")
         if current.from_cache:
             notes.insert(0, f"version {current.version} is served from the local cache")
         return State((), tuple(notes))
@@ -132,6 +137,27 @@ class ModelManager:
             self._update_aliased(retry_rejected)
             self.polled = True
             return swapped
+
+    def reload(self) -> None:
+        """Poll the registry now, and try rejected versions again. Raises RegistryUnavailable.
+
+        A registry that accepts connections and does not answer would hold the request until MLflow gives
+        up, so the poll runs in a thread of its own, one at a time, and goes on after the error.
+        """
+        with self._reload_lock:
+            if self._reload is None or not self._reload.is_alive():
+                self._reload = threading.Thread(target=self._poll_again, name="reload", daemon=True)
+                self._reload.start()
+            thread = self._reload
+        while thread.is_alive():
+            if self._registry.silent_seconds > SECONDS_OF_SILENCE:
+                raise RegistryUnavailable(
+                    f"the registry has not answered for {SECONDS_OF_SILENCE:g} s; the service keeps "
+                    "trying, /health/ready shows the state"
+                )
+            thread.join(0.05)
+        if self.registry_down_since is not None:
+            raise RegistryUnavailable("the registry is unavailable")
 
     def roll_back(self, champion: Model) -> bool:
         """Move the champion alias back in the registry, for all replicas, and serve the fallback.
@@ -157,6 +183,13 @@ class ModelManager:
             pause = self._poll_seconds
             if self.current is None:
                 pause = min(SECONDS_WITHOUT_MODEL, pause)
+
+    def _poll_again(self) -> None:
+        try:
+            self.refresh(retry_rejected=True)
+        except Exception:
+            logger.exception("polling the registry failed")
+            self._fail("an unexpected error")
 
     def _update(self, version: Version, retry_rejected: bool) -> bool:
         swapped = False

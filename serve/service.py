@@ -11,7 +11,6 @@ from heart.drift.baseline import MIN_CELL_COUNT
 from heart.drift.snapshot import DriftSnapshot
 from heart.ml.scores import roc_auc
 from heart.predictions.log import PredictionLog
-from heart.registry.errors import RegistryUnavailable
 from heart.registry.model_version import Model
 from monitoring.monitor import DriftMonitor
 from serve.metrics import Metrics
@@ -104,9 +103,7 @@ class Service:
         """Poll the registry now, and try rejected versions again. Raises RegistryUnavailable."""
         champion = self.champion
         before = champion.current
-        champion.refresh(retry_rejected=True)
-        if champion.registry_down_since is not None:
-            raise RegistryUnavailable("the registry is unavailable")
+        champion.reload()
         after, rejection, challenger = (
             champion.current,
             champion.rejection,

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from heart.drift.baseline import MIN_CELL_COUNT
 from heart.http.hosts import HostNames
+from heart.http.sub_path import RootPath
 from heart.settings import SharedSettings
 
 MAX_BATCH = 10_000  # patients in one request
@@ -33,6 +34,16 @@ class Settings(SharedSettings):
         "localhost, HEART_HOST and every IP address: names of its proxy, of a container or Service. "
         "*.DOMAIN allows all subdomains, * any name. Requests for other names are rejected (421).",
         json_schema_extra={"default": ""},
+    )
+    root_path: RootPath = Field(
+        "",
+        description="Path below which a proxy has the service, such as /heart, whether it passes the "
+        "path on or removes it.",
+    )
+    trust_forwarded_prefix: bool = Field(
+        False,
+        description="true: the header X-Forwarded-Prefix gives that path. Only behind a proxy that sets "
+        "or removes the header in every request.",
     )
     poll_seconds: float = Field(
         30, gt=0, le=86400, description="Seconds between two polls of the registry."

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 from tempfile import TemporaryDirectory
 
+from heart.errors import run_main
 from heart.registry.cache import Cache
 from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.model_version import ONNX, Model
@@ -121,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from examples.demo.clients import Patients, Stream, outcomes_of, predict_all, send_alert
 from examples.demo.project import DemoFailed, copy, environment, free_port, run, serving, wait
+from heart.errors import run_main
 from heart.ml.comparison import paired
 from heart.ml.onnx_export import predict
 from heart.registry import publishing as registry
@@ -267,4 +268,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -29,18 +29,30 @@ def media_type(scope: Scope) -> str:
 
 
 def require_json(scope: Scope, *others: str) -> None:
-    """Raise 415 unless the content type is JSON, or one of some other media types.
+    """Raise 415 unless the body is JSON, or of one of some other media types, and not compressed.
 
     Forms on pages of other origins can send three types without a CORS preflight; none is allowed.
     """
-    kind = media_type(scope)
-    if kind not in ("application/json", *others) and not re.fullmatch(
-        r"application/.+\+json", kind
-    ):
-        expected = " or ".join(("application/json", *others))
+    json_type = re.fullmatch(r"application/.+\+json", media_type(scope))
+    require_type(scope, "application/json", *others, *([json_type[0]] if json_type else []))
+
+
+def require_type(scope: Scope, *types: str) -> None:
+    """Raise 415 unless the body is of one of the media types and not compressed.
+
+    A compressed body of some kilobytes can become one of gigabytes.
+    """
+    if media_type(scope) not in types:
         content_type = header(scope, b"content-type").decode("latin-1")
         raise HTTPException(
-            415, f"the header Content-Type is {content_type[:100]!r}: expected {expected}"
+            415, f"the header Content-Type is {content_type[:100]!r}: expected {' or '.join(types)}"
+        )
+    encoding = header(scope, b"content-encoding").decode("latin-1").strip()
+    if encoding.lower() not in ("", "identity"):
+        raise HTTPException(
+            415,
+            f"the header Content-Encoding is {encoding[:100]!r}: send the body as it is",
+            headers={"Accept-Encoding": "identity"},
         )
 
 

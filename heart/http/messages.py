@@ -13,6 +13,12 @@ def header(scope: Scope, name: bytes) -> bytes:
     return next((value for key, value in scope["headers"] if key == name), b"")
 
 
+def route_path(scope: Scope) -> str:
+    """The path of a request below the sub-path of the service (`heart/http/sub_path.py`)."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 def error_body(detail: str) -> bytes:
     """The JSON body of an error response, as FastAPI writes it."""
     return json.dumps({"detail": detail}).encode()

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heart.http.hosts import AllowedHosts, Authority, parse_authority
-from heart.http.messages import error_body, send_json
+from heart.http.messages import error_body, route_path, send_json
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -150,7 +150,7 @@ def is_link(scope: Scope, headers: dict[bytes, bytes]) -> bool:
         scope["method"] == "GET"
         and headers.get(b"sec-fetch-mode") == b"navigate"
         and headers.get(b"sec-fetch-dest") == b"document"
-        and not scope["path"].startswith(NO_LINKS)
+        and not route_path(scope).startswith(NO_LINKS)
     )
 
 

@@ -60,16 +60,6 @@ def is_threshold(tag: str) -> bool:
         return False
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message, or its type if it has none."""
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
-
-
-def without_password(text: str) -> str:
-    """The text without the users and passwords of the URIs in it, which MLflow repeats."""
-    return re.sub(r"//[^/\s]*@", "//", text)
-
-
 def aliases(client: "MlflowClient", name: str) -> dict[str, str]:
     """The number of the version that has each alias; empty for a model that is not registered."""
     registered = client.search_registered_models(f"name = '{name}'")

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from heart.registry.aliases import SCHEMA
-from heart.registry.errors import VersionRejected
+from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.model_version import (
     BESIDE,
     CALIBRATION,
@@ -117,7 +117,11 @@ class Cache:
             part.mkdir()
             figures.mkdir()
             registry.download(version, part)
-            registry.download_figures(version, figures)
+            try:
+                registry.download_figures(version, figures)
+            except RegistryUnavailable as error:
+                # `mlflow gc` may have removed the run. No prediction depends on its figures.
+                logger.warning("version %s has no figures: %s", version.number, error)
             _write(part / CARD, asdict(_card(version, part, figures)))
             model = load(part)
             seal(part)

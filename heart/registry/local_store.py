@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 
 from filelock import FileLock
 
+from heart.errors import UserError, without_password
 from heart.sqlite_path import SQLITE, check_path
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _RECORDED = re.compile(f"(file://.*/{FOLDER})/{ARTIFACTS}/[^/]+")
 WAY_OUT = "if it was never completed, move it away, then run `make register`"
 
 
-class StoreError(ValueError):
+class StoreError(UserError):
     """The store cannot be used; the message gives the reason and the way out."""
 
 
@@ -104,7 +105,10 @@ def resolve(location: str, uri: str) -> str:
 
 
 def experiment(client: "MlflowClient", name: str) -> str:
-    """The id of an experiment, created if need be; a SQLite file keeps the artifacts beside it."""
+    """The id of an experiment, created if need be; a SQLite file keeps the artifacts beside it.
+
+    Raises StoreError for one that was deleted, in which MLflow begins no run.
+    """
     from mlflow.exceptions import MlflowException
 
     entry = client.get_experiment_by_name(name)
@@ -117,7 +121,14 @@ def experiment(client: "MlflowClient", name: str) -> str:
             # Another process may have created it meanwhile.
             if (entry := client.get_experiment_by_name(name)) is None:
                 raise
-    return str(entry.experiment_id)
+    number = str(entry.experiment_id)
+    if entry.lifecycle_stage == "deleted":
+        uri = without_password(client.tracking_uri)
+        raise StoreError(
+            f"the experiment {name} (id {number}) of {uri} is deleted: restore it with "
+            f"`MLFLOW_TRACKING_URI='{uri}' mlflow experiments restore --experiment-id {number}`"
+        )
+    return number
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from heart.registry.aliases import first_line
+from heart.errors import first_line
 from heart.registry.errors import VersionRejected
 from heart.schema import NAMES, Floats
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heart.errors import UserError
+from heart.errors import UserError, first_line, store_reason, without_password
 from heart.ml.onnx_export import INPUT, OUTPUT, predict
 from heart.registry import local_store, tracking
 from heart.registry.aliases import (
@@ -28,10 +28,8 @@ from heart.registry.aliases import (
     SHA256,
     THRESHOLD,
     aliases,
-    first_line,
     hash_tag,
     set_up_client,
-    without_password,
 )
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
 
@@ -80,48 +78,46 @@ class Package:
         return hashlib.sha256(self.model).hexdigest()
 
 
-def project_root(here: Path) -> Path:
-    """The folder of the project, also from the copy that DVC makes of it for a queued experiment."""
-    for parent in (here, *here.parents):
-        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
-            return parent.parents[2]
-    return here
-
-
 def connect() -> "MlflowClient":
     """A client of the registry that has answered. Raises UserError within seconds if it does not.
 
     If the server has no registered models, it gets copies of the runs, and the registry is the
     checkout's own store.
     """
-    own = local_store.uri_of(project_root(Path.cwd()))
-    uri = os.environ.get(tracking.URI) or own
+    own = local_store.uri_of(tracking.project_root(Path.cwd()))
+    try:
+        uri = tracking.chosen_uri() or own
+    except ValueError as error:
+        raise UserError(f"{tracking.URI}: {error}") from None
     client = _client(uri)
     try:
         client.search_registered_models(max_results=1)
     except Exception as error:
         # Each kind of store has exceptions of its own: one message for all.
-        reason, server = without_password(first_line(error)), without_password(uri)
-        if database := local_store.own_database(uri):
-            raise UserError(f"{database}: {reason}; {local_store.WAY_OUT}") from error
-        if not tracking.keeps_runs(client):
-            raise UserError(
-                f"the registry {server} does not answer ({tracking.URI}): {reason}"
-            ) from error
+        if local_store.own_database(uri) or not tracking.keeps_runs(client):
+            raise _unusable(uri, error) from error
         print(
-            f"note: the server {server} keeps runs but no registered models ({tracking.URI}): it gets "
-            f"a copy of each run, and the registry is {own}; see docs/deployment.md",
+            f"note: the server {without_password(uri)} keeps runs but no registered models "
+            f"({tracking.URI}): it gets a copy of each run, and the registry is {own}; see "
+            "docs/deployment.md",
             file=sys.stderr,
         )
         client = _client(own)
     return client
 
 
+def _unusable(uri: str, error: Exception) -> UserError:
+    reason, place = store_reason(error), without_password(uri)
+    if not (database := local_store.sqlite_path(uri)):
+        return UserError(f"the registry {place} does not answer ({tracking.URI}): {reason}")
+    has_way_out = reason != without_password(first_line(error))
+    return UserError(f"{database}: {reason}{'' if has_way_out else f'; {local_store.WAY_OUT}'}")
+
+
 def _client(uri: str) -> "MlflowClient":
     for logger in ("alembic", "mlflow.store.db.utils", "mlflow"):
         logging.getLogger(logger).setLevel(logging.ERROR)
-    with _stage_errors():
-        local_store.prepare(uri)
+    local_store.prepare(uri)
     import mlflow
 
     variable = os.environ.get(tracking.URI)
@@ -131,22 +127,17 @@ def _client(uri: str) -> "MlflowClient":
         os.environ.pop(tracking.URI, None)
     else:
         os.environ[tracking.URI] = variable
-    return mlflow.MlflowClient()
+    try:
+        return mlflow.MlflowClient()
+    except Exception as error:
+        raise _unusable(uri, error) from error
 
 
 @contextlib.contextmanager
 def exclusive(client: "MlflowClient") -> Iterator[None]:
     """Wait for the lock of a checkout's own store, and hold it; there is none for a server."""
-    with _stage_errors(), local_store.exclusive(client.tracking_uri):
+    with local_store.exclusive(client.tracking_uri):
         yield
-
-
-@contextlib.contextmanager
-def _stage_errors() -> Iterator[None]:
-    try:
-        yield
-    except local_store.StoreError as error:
-        raise UserError(str(error)) from error
 
 
 def find(client: "MlflowClient", name: str, package: Package) -> "ModelVersion | None":

@@ -7,11 +7,13 @@ import contextlib
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heart.errors import store_reason
 from heart.registry import local_store
 from heart.registry.aliases import (
     BESIDE_FOLDER,
@@ -20,10 +22,8 @@ from heart.registry.aliases import (
     VERDICT,
     AliasError,
     aliases,
-    first_line,
     roll_back,
     set_up_client,
-    without_password,
 )
 from heart.registry.errors import RegistryUnavailable, Rejection, VersionRejected
 from heart.registry.model_version import (
@@ -77,15 +77,22 @@ class Registry:
         self.name: str = parts["name"]
         self._alias, self._number = parts["alias"], parts["number"]
         self._client: Any = None
+        self._asked_at: float | None = None
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since when a server owes the answer to a question; 0 if it owes none."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else time.monotonic() - asked_at
 
     def resolve(self) -> Version:
         """The version that the alias, the number or `newest` names now."""
-        with self._connected() as client:
+        with self._connected() as client, self._asking():
             return _version(self._find(client))
 
     def aliased(self, *names: str) -> dict[str, Version]:
         """The version of each of these aliases; those that no version has are left out."""
-        with self._connected() as client:
+        with self._connected() as client, self._asking():
             numbers = aliases(client, self.name)
             return {
                 alias: _version(client.get_model_version(self.name, numbers[alias]))
@@ -150,6 +157,16 @@ class Registry:
         return files
 
     @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Measure how long a server does not answer; opening a database for the first time takes long too."""
+        if self._uri.startswith(("http://", "https://")):
+            self._asked_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self._asked_at = None
+
+    @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
         try:
             self._probe()
@@ -159,7 +176,7 @@ class Registry:
             raise
         except Exception as error:
             # Each kind of store has exceptions of its own: one for all.
-            raise RegistryUnavailable(without_password(first_line(error))) from error
+            raise RegistryUnavailable(store_reason(error)) from error
 
     def _probe(self) -> None:
         """Raises RegistryUnavailable for a missing or empty SQLite file, in which MLflow would create tables."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heart.errors import store_reason
 from heart.registry import local_store
 from heart.registry.errors import RegistryUnavailable
 
@@ -34,7 +35,7 @@ def log_run(uri: str, experiment: str, entry: Entry) -> str:
     except Exception as error:
         # Each kind of store has exceptions of its own: one message for all.
         files = ", ".join(map(str, entry.artifacts))
-        raise RegistryUnavailable(f"MLflow cannot log {files}: {type(error).__name__}") from error
+        raise RegistryUnavailable(f"MLflow cannot log {files}: {store_reason(error)}") from error
 
 
 def _log(client: "MlflowClient", experiment: str, entry: Entry) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from heart import files
-from heart.errors import run_main
+from heart.errors import run_main, without_password
 from heart.registry import tracking
-from heart.registry.aliases import without_password
 from heart.registry.model_card import SHOWN, with_interval
 
 Figures = Mapping[str, Any]

@@ -5,15 +5,34 @@ The registry is then the project's own store; see docs/deployment.md.
 
 import os
 import sys
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from heart.registry.aliases import first_line, without_password
+from heart.errors import store_reason, without_password
+from heart.sqlite_path import registry_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 URI = "MLFLOW_TRACKING_URI"
+
+
+def project_root(here: Path) -> Path:
+    """The folder of the project, also from the copy that DVC makes of it for a queued experiment."""
+    for parent in (here, *here.parents):
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    return here
+
+
+def chosen_uri() -> str | None:
+    """What MLFLOW_TRACKING_URI names, None if it is not set. Raises ValueError for a folder.
+
+    The path of a SQLite file starts at the project: the copy of a queued experiment is deleted.
+    """
+    uri = os.environ.get(URI)
+    return registry_uri(uri, project_root(Path.cwd())) if uri else None
 
 
 def keeps_runs(client: "MlflowClient") -> bool:
@@ -30,13 +49,13 @@ def copy(client: "MlflowClient", run_id: str) -> None:
 
     A failure is only printed: the registry already holds the run.
     """
-    uri = os.environ.get(URI)
+    uri = chosen_uri()
     if not uri or client.tracking_uri == uri:
         return
     try:
         _copy(client, type(client)(tracking_uri=uri), run_id)
     except Exception as error:  # noqa: BLE001  as above
-        message = without_password(f"run {run_id} was not copied to {uri}: {first_line(error)}")
+        message = f"run {run_id} was not copied to {without_password(uri)}: {store_reason(error)}"
         print(f"note: {message}", file=sys.stderr)
 
 

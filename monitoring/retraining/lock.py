@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from filelock import lock_descriptor
 
-from heart.errors import UserError
+from heart.errors import TryAgainLater
 
 # The commands of a killed holder are killed too, which takes a moment.
 COMMANDS_SECONDS = 10
@@ -47,7 +47,7 @@ class Lock:
 
 @contextmanager
 def hold(path: Path) -> Iterator[Lock]:
-    """Hold the lock on `path`. Raises UserError with the holder's pid and age while another process does.
+    """Hold the lock on `path`. Raises TryAgainLater with the holder's pid and age while another process does.
 
     The kernel releases the lock of a killed process, so that no lock is stale.
     """
@@ -56,7 +56,7 @@ def hold(path: Path) -> Iterator[Lock]:
         end = time.monotonic() + COMMANDS_SECONDS
         while not lock_descriptor(file.fileno(), blocking=False):
             if _alive(_read(file)) or time.monotonic() > end:
-                raise UserError(f"{path}: {_holder(file)}")
+                raise TryAgainLater(f"{path}: {_holder(file)}")
             time.sleep(0.1)
         lock = Lock(file, _read(file))
         # The note of a killed holder is kept until this one ends normally.

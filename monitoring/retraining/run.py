@@ -1,7 +1,8 @@
 """Retrain: collect outcomes, run the pipeline with the promotion gate, and report.
 
 A lock allows one retraining at a time. It may be killed at any moment: the service keeps its champion, and
-the next call completes the work. With too few new outcomes the exit code is 75 (EX_TEMPFAIL of sysexits.h).
+the next call completes the work. With too few new outcomes, or if another process holds the lock, the exit code
+is 75 (EX_TEMPFAIL of sysexits.h).
 """
 
 import argparse

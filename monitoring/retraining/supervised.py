@@ -12,6 +12,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from heart.errors import run_main
+
 
 def run(*command: str, keep: Sequence[int] = ()) -> int:
     """The exit code of a command that ends with this process, even if this one is killed.
@@ -45,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

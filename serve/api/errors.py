@@ -61,7 +61,7 @@ BODY_ERRORS: dict[int | str, dict[str, Any]] = {
     400: error_response("The client disconnected before the body was complete"),
     408: error_response("The body was not complete in time"),
     413: error_response("The body is too long"),
-    415: error_response("The content type is neither JSON nor, for a batch, text/csv"),
+    415: error_response("The body is neither JSON nor, for a batch, text/csv, or it is compressed"),
     422: {
         "model": Problems,
         "description": "The body is not valid JSON or no table that can be read, or a value is invalid",

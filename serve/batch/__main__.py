@@ -4,14 +4,13 @@ import argparse
 import sys
 from functools import partial
 
-from pydantic import ValidationError
-
 from heart.dataset.codings import AUTO, NAMES
 from heart.drift.detector import Report
+from heart.errors import run_main
 from heart.registry import loading as models
 from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.model_version import Model
-from heart.settings import reasons
+from heart.settings import read
 from serve.batch import count, local, spark
 from serve.batch.errors import ScoreError
 from serve.batch.layout import Choice
@@ -25,7 +24,7 @@ MASTER = "local[*]"
 def main(arguments: list[str] | None = None) -> None:
     given = _given(arguments)
     try:
-        model, onnx = models.load(Settings(**({"model": given.model} if given.model else {})))
+        model, onnx = models.load(read(Settings, **({"model": given.model} if given.model else {})))
         source = Place.of(given.input)
         choice = Choice(given.keep, given.ignore, given.coding)
         if not given.output:
@@ -34,8 +33,6 @@ def main(arguments: list[str] | None = None) -> None:
         target = Place.of(given.output)
         options = Options(source, target, choice, given.drift, given.raw_text)
         report = run(options, model, onnx, _engine(given, model))
-    except ValidationError as error:
-        sys.exit("\n".join(["error: invalid settings:", *reasons(Settings, error)]))
     except (ScoreError, VersionRejected, RegistryUnavailable) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -110,4 +107,4 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from heart.registry.aliases import first_line
+from heart.errors import first_line
 from heart.registry.errors import VersionRejected
 from serve.batch.errors import ScoreError
 from serve.batch.tables import Part

@@ -1,6 +1,7 @@
 """The order of the middleware around the application, in one place.
 
-From the outside in: security headers, origin check, admission control, client deadline, instrumentation.
+From the outside in: security headers, sub-path, origin check, HEAD, admission control, client deadline,
+instrumentation.
 Rejections of an outer middleware never reach an inner one, so shed requests have no latency and no
 deadline, but do have security headers.
 """
@@ -10,9 +11,11 @@ from fastapi.responses import JSONResponse
 
 from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter, Overloaded
+from heart.http.head import HeadMiddleware
 from heart.http.hosts import AllowedHosts
 from heart.http.origin import SameOriginMiddleware
 from heart.http.security_headers import SecurityHeadersMiddleware
+from heart.http.sub_path import SubPath, SubPathMiddleware
 from serve.metrics import Metrics
 from serve.middleware.admission import AdmissionControlMiddleware
 from serve.middleware.deadlines import ClientDeadlineMiddleware
@@ -20,7 +23,11 @@ from serve.middleware.instrumentation import InstrumentationMiddleware
 
 
 def add_middleware(
-    app: FastAPI, hosts: AllowedHosts, limiter: ConcurrencyLimiter, metrics: Metrics
+    app: FastAPI,
+    hosts: AllowedHosts,
+    limiter: ConcurrencyLimiter,
+    metrics: Metrics,
+    sub_path: SubPath = SubPath(),  # noqa: B008  # it cannot be changed
 ) -> None:
     """Wrap an application in all middleware. The caller runs `limiter.deadline.enforce()`."""
 
@@ -32,10 +39,12 @@ def add_middleware(
     app.add_middleware(InstrumentationMiddleware, metrics=metrics)
     app.add_middleware(ClientDeadlineMiddleware, deadline=limiter.deadline)
     app.add_middleware(AdmissionControlMiddleware, limiter=limiter, on_shed=metrics.count_shed)
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(
         SameOriginMiddleware,
         hosts=hosts,
         setting="HEART_ALLOWED_HOSTS",
         on_reject=metrics.count_rejection,
     )
+    app.add_middleware(SubPathMiddleware, sub_path=sub_path)
     app.add_middleware(SecurityHeadersMiddleware)

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from heart.http.messages import SAFE_METHODS
+from heart.http.messages import SAFE_METHODS, header, route_path
 from heart.http.request_body import replay
 from heart.locale.language import translate_all
 from serve.middleware.instrumentation import report_error
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     import gradio as gr
 
 CALL = "/gradio_api/run/predict"
-POSTED = frozenset((CALL, "/login"))
+# The content types that the page sends to each of these.
+POSTED = {
+    CALL: ("application/json",),
+    "/login": ("application/x-www-form-urlencoded", "multipart/form-data"),
+}
 READ = frozenset(
     (
         "/",
@@ -40,6 +44,7 @@ READ = frozenset(
     )
 )
 STATIC = ("/assets/", "/static/")
+HOST_HEADERS = (b"host", b"x-forwarded-host", b"x-gradio-server")
 # Gradio takes only objects for files, so no scalar can name one.
 SCALARS = (str, int, float, bool, type(None))
 
@@ -62,7 +67,8 @@ class CallFilter:
     """Middleware in front of Gradio that passes on only the event of a call and its values.
 
     Everything else in a body is dropped, also the session, of which Gradio would keep a record, and the
-    query of every request.
+    query of every request. The headers from which Gradio makes its links are replaced by one, Host, with the
+    name that was checked.
     """
 
     def __init__(self, app: ASGIApp, inputs: Mapping[int, int]) -> None:
@@ -72,8 +78,8 @@ class CallFilter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope = {**scope, "query_string": b""}
-            if scope["path"] == CALL:
+            scope = {**scope, "query_string": b"", "headers": _with_one_host(scope)}
+            if route_path(scope) == CALL:
                 call = self._checked(await Request(scope, receive).body())
                 if call is None:
                     refusal = JSONResponse({"error": translate_all("page.out_of_date")}, 422)
@@ -98,6 +104,17 @@ class CallFilter:
             return None
         valid = len(data) == self._inputs.get(event) and all(type(v) in SCALARS for v in data)
         return {"fn_index": event, "data": data} if valid else None
+
+
+def _with_one_host(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The headers of a request; Host is that of the outermost proxy, as the origin check takes it.
+
+    From X-Forwarded-Host, Gradio would make links without the sub-path, and it believes X-Gradio-Server.
+    """
+    forwarded = header(scope, b"x-forwarded-host").split(b",")[0].strip()
+    host = forwarded or header(scope, b"host")
+    others = [(name, value) for name, value in scope["headers"] if name not in HOST_HEADERS]
+    return [(b"host", host), *others]
 
 
 def contain_errors(blocks: "gr.Blocks") -> None:

@@ -13,15 +13,16 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from heart.http.access import require_type
 from heart.http.concurrency import ConcurrencyLimiter
-from heart.http.messages import SAFE_METHODS
+from heart.http.messages import SAFE_METHODS, route_path
 from heart.http.request_body import read_body, replay
 from heart.locale.language import LANGUAGES, browser_texts, preferred, translate_all
 from heart.web.markup import STYLE
 from serve.middleware.instrumentation import NO_TELEMETRY
 from serve.service import Service
 from serve.settings import Settings
-from serve.ui.calls import CallFilter, contain_errors, input_counts, is_allowed
+from serve.ui.calls import POSTED, CallFilter, contain_errors, input_counts, is_allowed
 from serve.ui.layout import create_page
 from serve.ui.templates import page_html
 from serve.ui.theme import theme
@@ -98,6 +99,7 @@ class LazyPage:
         elif scope["method"] in SAFE_METHODS:
             await self._app(scope, receive, send)
         else:
+            require_type(scope, *POSTED[route_path(scope)])
             body = await read_body(scope, receive, MAX_BODY_BYTES, self._admission)
             await self._app(scope, replay(body, receive), send)
 
@@ -114,7 +116,8 @@ def _with_loop(build: Callable[[Path], FastAPI], folder: Path) -> FastAPI:
 def _refusal(scope: Scope) -> Response | None:
     """The response to a request that the page never sends, or that is too long; None for others."""
     # Gradio's routes match the path of the scope; that of `request.url` can be forged.
-    if not is_allowed(scope["method"], scope["path"]):
+    path = route_path(scope)
+    if not is_allowed(scope["method"], path):
         return PlainTextResponse("not found", 404)
     if scope["method"] in SAFE_METHODS:
         return None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Require
-from tests.monitoring.configuration import provisioned
+from tests.monitoring.configuration import alert_rules, provisioned
 
 ADVICE = "Look at /drift."
 LINK = "http://grafana.example/d/heart-drift"
@@ -31,18 +31,30 @@ def render(require: Require, tmp_path: Path) -> Render:
     (tmp_path / "heart.tmpl").write_text(known)
 
     def rendered(name: str, notification: dict[str, Any]) -> str:
-        (tmp_path / "data.json").write_text(json.dumps(notification))
-        done = subprocess.run(
-            [
-                program, "template", "render", "--template.glob=heart.tmpl",
-                "--template.data=data.json", f'--template.text={{{{ template "{name}" . }}}}',
-            ],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout.removesuffix("\n")
+        return amtool(tmp_path, program, f'{{{{ template "{name}" . }}}}', notification)
 
     return rendered
+
+
+@pytest.fixture
+def render_text(require: Require, tmp_path: Path) -> Callable[[str], str]:
+    """A text that is a template, for a notification without any label."""
+    program = require(shutil.which("amtool"), "prometheus-alertmanager")
+    (tmp_path / "heart.tmpl").write_text("")
+    return lambda text: amtool(tmp_path, program, text, {"alerts": [], "commonLabels": {}})
+
+
+def amtool(folder: Path, program: Any, text: str, notification: dict[str, Any]) -> str:
+    (folder / "data.json").write_text(json.dumps(notification))
+    done = subprocess.run(
+        [
+            program, "template", "render", "--template.glob=heart.tmpl",
+            "--template.data=data.json", f"--template.text={text}",
+        ],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.removesuffix("\n")
 
 
 def alert(status: str, name: str, feature: str = "", **more: str) -> dict[str, Any]:
@@ -128,6 +140,84 @@ def test_other_alerts_have_their_names_as_titles(
     render: Render, alerts: list[dict[str, Any]], title: str
 ) -> None:
     assert render("heart.title", notification("service", *alerts)) == title
+
+
+def without_value(alert: dict[str, Any], reason: str) -> dict[str, Any]:
+    """An alert whose state no value explains; Grafana names the reason in an annotation."""
+    return {**alert, "annotations": {**alert["annotations"], "grafana_state_reason": reason}}
+
+
+@pytest.mark.parametrize(
+    ("one", "text"),
+    [
+        (without_value(alert("firing", "Service down", instance="a"), "NoData"), "no data"),
+        (without_value(alert("firing", "Service down", instance="a"), "Error"), "cannot query"),
+        (alert("firing", "DatasourceNoData", rulename="Service down"), "no data"),
+        (alert("firing", "DatasourceError", rulename="Service down"), "cannot query"),
+        (
+            without_value(alert("firing", "Feature drift", "age"), "Error, KeepLast"),
+            "when Prometheus last answered",
+        ),
+        (
+            without_value(alert("resolved", "Service down", instance="a"), "MissingSeries"),
+            "ended without a new value (MissingSeries)",
+        ),
+        (alert("resolved", "DatasourceError", rulename="Service down"), "(Error)"),
+    ],
+)
+def test_an_alert_without_a_value_claims_neither_a_fault_nor_a_recovery(
+    render: Render, one: dict[str, Any], text: str
+) -> None:
+    first = render("heart.text", notification("service", one)).splitlines()[0]
+
+    assert text in first
+    assert first.startswith(f"• {one['labels'].get('rulename', one['labels']['alertname'])}")
+    assert one["annotations"]["summary"] not in first
+    assert one["annotations"]["resolved"] not in first
+
+
+def test_the_title_of_a_lost_datasource_is_that_of_its_rule(render: Render) -> None:
+    lost = alert("firing", "DatasourceError", rulename="Monitor stale", route="monitor")
+
+    assert render("heart.title", notification("monitor", lost)) == "Monitor stale"
+    assert "Drift detected" not in render("heart.title", notification("drift", lost))
+
+
+@pytest.mark.parametrize("rule", alert_rules().values(), ids=alert_rules())
+@pytest.mark.parametrize("name", ["summary", "resolved"])
+def test_no_text_has_a_hole_where_a_label_is_missing(
+    rule: dict[str, Any], name: str, render_text: Callable[[str], str]
+) -> None:
+    # Without data, Grafana has neither labels nor values; only these states use such an alert's texts.
+    if "Alerting" in (rule["noDataState"], rule["execErrState"]):
+        text = render_text("{{ $labels := .CommonLabels }}" + rule["annotations"][name])
+
+        assert "no value" not in text
+        assert text == text.strip()
+        assert text
+
+
+GRAFANA_TEST = notification(
+    "service",
+    {
+        **alert("firing", "TestAlert", instance="Grafana"),
+        "annotations": {"summary": "Notification test"},
+    },
+)
+
+
+def test_the_button_test_of_a_contact_point_starts_no_workflow(render: Render) -> None:
+    labels = {"alertname": "TestAlert", "instance": "Grafana"}
+    test = {**GRAFANA_TEST, "groupLabels": labels, "commonLabels": labels}
+    like_drift = {
+        **test,
+        "commonLabels": {**labels, "alertname": "Feature drift", "route": "drift"},
+    }
+
+    for sent in (test, like_drift):
+        assert json.loads(render("heart.github", sent))["event_type"] == "test"
+    assert render("heart.title", test) == "TestAlert"
+    assert "no value" not in render("heart.text", test)
 
 
 def test_github_gets_json_that_starts_a_workflow(render: Render) -> None:

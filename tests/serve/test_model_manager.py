@@ -1,7 +1,9 @@
 """The champion is what the registry names, and is swapped as a whole."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ import pytest
 from heart.ml.onnx_export import predict
 from heart.schema import fingerprint
 from serve.model_manager import ModelManager
+from tests.fixtures.security import SecurityFigure
 from tests.heart.registry.registry_fixture import (
     NAME,
     ROOT,
@@ -92,6 +95,27 @@ def test_a_version_without_figures_is_served_too_with_its_own_threshold(shelf: S
     )  # fmt: skip
     assert model.threshold == 0.4
     assert model.standard_error(ROWS) is None
+
+
+@pytest.mark.security
+def test_a_run_that_was_purged_keeps_no_replica_down(
+    shelf: Shelf, security_figure: SecurityFigure
+) -> None:
+    run_id = shelf.run_with(evaluate="{}")
+    version = shelf.set_challenger(run_id=run_id)
+    shelf.client.delete_run(run_id)
+    with contextlib.closing(sqlite3.connect(shelf.database)) as database, database:
+        # As `mlflow gc` does.
+        for table in ("tags", "metrics", "latest_metrics", "params", "runs"):
+            database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (run_id,))  # noqa: S608
+    champion = ModelManager(shelf.settings())
+
+    assert champion.refresh()
+
+    assert version_of(champion) == version
+    assert champion.state().reasons == ()
+    assert [version in note for note in champion.state().notes] == [True]
+    security_figure("run of the champion purged by mlflow gc", "serves, with a note", "serves")
 
 
 def test_new_champion_is_served_and_the_previous_kept(shelf: Shelf) -> None:

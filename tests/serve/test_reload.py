@@ -1,6 +1,9 @@
 """`POST /admin/reload`, and the versions beside the champion."""
 
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from heart.registry.aliases import AliasError, aliases
 from serve.app import create_app
 from serve.metrics import Metrics
 from serve.model_manager import ModelManager
+from tests.fixtures.security import SecurityFigure
 from tests.heart.registry.registry_fixture import NAME, ROWS, Shelf, serving, version_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
@@ -43,6 +47,35 @@ def damage(folder: Path) -> None:
 
 
 # The route
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """The address of a server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.security
+def test_a_silent_registry_delays_neither_reload_nor_readiness(
+    shelf: Shelf, security_figure: SecurityFigure
+) -> None:
+    url = f"sqlite:///{shelf.folder}/log.db"
+    ModelManager(shelf.settings()).refresh()  # fills the cache, and imports MLflow
+    with silent_server() as address:
+        settings = shelf.settings(tracking_uri=address, log_url=url)
+        champion = ModelManager(settings)
+        app = create_app(settings, champion, PredictionLog(url), Metrics(), with_page=False)
+        with TestClient(app) as client:
+            durations, codes = [], []
+            for method, path in (("POST", "/admin/reload"), ("GET", "/health/ready")) * 3:
+                start = time.monotonic()
+                codes.append(client.request(method, path).status_code)
+                durations.append(time.monotonic() - start)
+
+    assert codes == [503, 200] * 3
+    assert max(durations) < 2
+    security_figure("registry that never answers: reload, readiness", "below 2 s", "2 s")
 
 
 def test_reload_serves_the_new_champion_at_once(client: TestClient, shelf: Shelf) -> None:

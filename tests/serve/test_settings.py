@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -11,8 +12,9 @@ from pydantic import ValidationError
 
 from docs.generate import env_example
 from docs.reference_tables import SETTINGS
+from heart.predictions.log import PredictionLog
 from heart.schema import MEASUREMENTS
-from heart.settings import REGISTRY, SharedSettings, Variables, reasons, variable
+from heart.settings import REGISTRY, SharedSettings, Variables, read, reasons, variable
 from monitoring.settings import DriftSettings
 from serve.settings import MAX_BATCH, Settings
 
@@ -77,6 +79,49 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert (settings.port, settings.poll_seconds) == (82, 5)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_hides_no_setting(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("HEART_PORT=81\n", encoding)
+    monkeypatch.chdir(tmp_path)
+
+    assert read(Settings).port == 81
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+def test_a_file_that_is_not_utf_8_is_an_error(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("HEART_MODEL=models:/herzkrank-ä@champion\n", encoding)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(SystemExit) as end:
+        read(Settings)
+
+    assert str(end.value.code).startswith(f"error: {tmp_path}/.env is not in UTF-8")
+    assert "\n" not in str(end.value.code)
+
+
+def test_the_debug_switch_is_no_setting_but_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEART_DEBUG", "1")
+    assert read(Settings) == Settings(_env_file=None)
+
+    (tmp_path / ".env").write_text("HEART_DEBUG=1\n")
+
+    with pytest.raises(SystemExit, match="environment only"):
+        read(Settings)
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:///tmp/mlruns"])
+def test_a_folder_is_no_registry(uri: str) -> None:
+    with pytest.raises(ValidationError, match="sqlite:///PATH"):
+        Settings(tracking_uri=uri, _env_file=None)
+
+
 def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEART_API_TOKEN", "")
     monkeypatch.setenv("HEART_LOG_RETENTION_DAYS", "")
@@ -109,6 +154,24 @@ def test_the_registry_is_the_one_of_mlflow_unless_set(monkeypatch: pytest.Monkey
     monkeypatch.delenv("HEART_TRACKING_URI")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     assert Settings().tracking_uri.endswith("/registry/mlflow.db")
+
+
+@pytest.mark.parametrize("name", ["a%20b", "why?", "x.db?mode=ro"])
+@pytest.mark.parametrize("setting", ["log_url", "tracking_uri"])
+def test_no_file_is_written_at_another_place_than_its_path_says(setting: str, name: str) -> None:
+    for url in (f"sqlite:////data/{name}/x.db", f"sqlite:///{name}"):
+        assert name in refusal(**{setting: url, "_env_file": None})
+
+
+@pytest.mark.parametrize("name", ["a b", "50% off", "ä#1"])
+def test_other_signs_in_a_path_are_kept(name: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/{name}/log.db"
+    (tmp_path / name).mkdir()
+
+    with contextlib.closing(PredictionLog(Settings(log_url=url, _env_file=None).log_url)) as log:
+        log.start()
+
+    assert (tmp_path / name / "log.db").is_file()
 
 
 def test_a_url_of_another_database_is_left_as_it_is() -> None:

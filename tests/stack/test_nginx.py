@@ -1,9 +1,6 @@
 """The stack's own nginx.conf in a real nginx: what it lets through to the service, and what not."""
 
-import re
-import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,10 +13,8 @@ from fastapi.testclient import TestClient
 
 from serve.app import create_app
 from tests.conftest import Require
-from tests.heart.predictions.logs import until
-from tests.processes import free_port
 from tests.serve.small_service import parts
-from tests.stack.compose_file import ROOT
+from tests.stack.nginx import installed, running
 
 # As a client may write it in its request line.
 METRICS = (
@@ -65,41 +60,14 @@ def backend() -> Iterator[int]:
     thread.join()
 
 
-def configuration(folder: Path, port: int, backend: int) -> str:
-    """The stack's, on the loopback and in front of this backend."""
-    text = (ROOT / "deploy/nginx/nginx.conf").read_text()
-    text = text.replace("/tmp/", f"{folder}/")  # noqa: S108  # of the container
-    text, servers = re.subn(r"server app:8000 resolve", f"server 127.0.0.1:{backend}", text)
-    text, listeners = re.subn(r"(?s)listen 8000;\s+listen 7860;", f"listen 127.0.0.1:{port};", text)
-    assert (servers, listeners) == (1, 1)
-    return text.replace("worker_processes auto", "worker_processes 1")
-
-
 @pytest.fixture(scope="module")
 def nginx(
     require: Require, backend: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[int]:
     """The port of an nginx."""
-    result = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    program = require(result, "nginx")
-    folder, port = tmp_path_factory.mktemp("nginx"), free_port()
-    (folder / "nginx.conf").write_text(configuration(folder, port, backend))
-    configured = str(folder / "nginx.conf")
-    command = [str(program), "-e", "stderr", "-c", configured, "-g", "daemon off;"]
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        until(lambda: process.poll() is not None or answers(port))
-        assert process.poll() is None, (folder / "output").read_text()
+    program = require(installed(), "nginx")
+    with running(program, tmp_path_factory.mktemp("nginx"), backend) as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def asked(port: int, target: str, method: str = "GET") -> tuple[int, bytes]:

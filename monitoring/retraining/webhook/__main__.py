@@ -6,6 +6,8 @@ import sys
 
 import uvicorn
 
+from heart.errors import run_main
+from heart.http.address import require_free
 from heart.http.limits import HttpLimits, LimitedServer, raise_file_limit
 from heart.settings import read
 from monitoring.retraining.webhook.api import CONNECTIONS, create_app
@@ -15,6 +17,7 @@ from monitoring.retraining.webhook.settings import RetrainerSettings
 
 def main() -> None:
     settings = read(RetrainerSettings)
+    require_free(settings.host, settings.port, "HEART_RETRAIN_")
     try:
         runs = Runs(settings.folder)
     except (OSError, sqlite3.Error) as error:
@@ -37,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from heart.http.access import authenticate, require_json, unavailable
 from heart.http.concurrency import ConcurrencyLimiter, Overloaded
+from heart.http.head import HeadMiddleware
 from heart.http.hosts import AllowedHosts
 from heart.http.origin import SameOriginMiddleware
 from heart.http.request_body import read_body
@@ -77,6 +78,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
 
 def _add_middleware(app: FastAPI, settings: RetrainerSettings) -> None:
     hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(SameOriginMiddleware, hosts=hosts, setting="HEART_RETRAIN_ALLOWED_HOSTS")
     app.add_middleware(SecurityHeadersMiddleware)
 

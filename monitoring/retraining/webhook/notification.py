@@ -15,6 +15,9 @@ SIGNATURE = b"x-grafana-alerting-signature"
 TIMESTAMP = b"x-grafana-alerting-timestamp"
 CLOCK_SKEW_SECONDS = 300
 
+# Of alerts that are no drift, whatever their other labels: the test of a contact point, a rule without an answer.
+OTHER_ALERTS = ("TestAlert", "DatasourceNoData", "DatasourceError")
+
 FEATURE = re.compile(r"[a-z_]{1,40}")
 VERSION = re.compile(r"[0-9]{1,9}")
 
@@ -33,6 +36,21 @@ class Alert(BaseModel):
     starts_at: str = Field(alias="startsAt", min_length=1, max_length=64)
     labels: Annotated[dict[str, str], FailFast()] = {}
 
+    @property
+    def is_drift(self) -> bool:
+        """Whether one of the rules on drift fires.
+
+        The button "Test" of a contact point sends a firing alert too, with labels that its user may add
+        or change, but always with `instance`, which an alert on drift does not have.
+        """
+        labels = self.labels
+        return (
+            self.status == "firing"
+            and labels.get("route") == "drift"
+            and labels.get("alertname") not in OTHER_ALERTS
+            and "instance" not in labels
+        )
+
 
 class Notification(BaseModel):
     """All alerts of one group at one moment."""
@@ -43,14 +61,14 @@ class Notification(BaseModel):
     alerts: Annotated[list[Alert], FailFast()]
 
     @property
-    def firing(self) -> list[Alert]:
-        """The alerts that have not ended."""
-        return [alert for alert in self.alerts if alert.status == "firing"]
+    def drift(self) -> list[Alert]:
+        """The alerts on drift that have not ended."""
+        return [alert for alert in self.alerts if alert.is_drift]
 
     @property
     def keys(self) -> list[Key]:
-        """The keys that identify the firing alerts."""
-        return [(self.group_key, alert.starts_at) for alert in self.firing]
+        """The keys that identify the alerts on drift."""
+        return [(self.group_key, alert.starts_at) for alert in self.drift]
 
     @property
     def trigger(self) -> str:
@@ -61,7 +79,7 @@ class Notification(BaseModel):
         return f"drift: {', '.join(features) or 'an alert'}{model}"
 
     def _labels(self, name: str, form: re.Pattern[str]) -> list[str]:
-        values = [alert.labels.get(name, "") for alert in self.firing]
+        values = [alert.labels.get(name, "") for alert in self.drift]
         return list(dict.fromkeys(value for value in values if form.fullmatch(value)))[:20]
 
 

@@ -15,7 +15,7 @@ from monitoring.retraining.webhook.notification import Notification
 from monitoring.retraining.webhook.runs import Result, Run, Runs
 from monitoring.retraining.webhook.settings import RetrainerSettings
 
-# By exit code; EX_TEMPFAIL is that of too few new outcomes.
+# By exit code; EX_TEMPFAIL is that of too few new outcomes, and of a lock that another process holds.
 RESULT_OF_CODE: dict[int, Result] = {0: "done", os.EX_TEMPFAIL: "waiting"}
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Retrainer:
 
         Other alerts are not recorded: Grafana repeats an alert while it fires, and it may start one then.
         """
-        if not notification.firing:
+        if not notification.drift:
             return "ignored"
         if self.runs.seen(notification.keys):
             return "seen"

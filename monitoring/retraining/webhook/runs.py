@@ -112,8 +112,9 @@ class Runs:
         ]
 
     def last_end(self) -> float | None:
-        """The end of the last retraining, in seconds since 1970."""
-        end: float | None = self._database.execute("SELECT max(ended) FROM runs").fetchone()[0]
+        """The end of the last retraining that did not only wait, in seconds since 1970."""
+        query = "SELECT max(ended) FROM runs WHERE result != 'waiting'"
+        end: float | None = self._database.execute(query).fetchone()[0]
         return end
 
     def last_ends(self) -> dict[Result, float]:

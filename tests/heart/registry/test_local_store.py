@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from heart.errors import UserError
 from heart.registry import local_store
@@ -203,8 +204,9 @@ def test_a_path_that_mlflow_cannot_open_is_an_error_in_one_line(
     assert str(moved) in str(error.value)
     assert "\n" not in str(error.value)
     with pytest.raises(ReportError, match=r"registry/mlflow\.db"):
-        log_report(settings(moved).tracking_uri, SNAPSHOT, moved / "drift.html")
-    assert served(moved).current is None
+        log_report(local_store.uri_of(moved), SNAPSHOT, moved / "drift.html")
+    with pytest.raises(ValidationError, match=r"registry/mlflow\.db"):
+        settings(moved)
     assert {path.name for path in moved.parent.iterdir()} == {name}
 
 

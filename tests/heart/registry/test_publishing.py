@@ -1,5 +1,7 @@
+import contextlib
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,12 +15,13 @@ import pytest
 
 from heart.errors import UserError
 from heart.ml.onnx_export import predict
-from heart.registry import local_store
+from heart.registry import local_store, tracking
 from heart.registry import publishing as registry
 from heart.registry.aliases import CHAMPION, PREVIOUS, SCHEMA, SHA256, VERDICT, set_champion
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
 from monitoring.retraining.history import RetrainingHistory
 from tests.answering import answering
+from tests.heart.registry.registry_fixture import forget
 from tests.processes import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
@@ -47,6 +50,58 @@ def files_of(version: Any) -> Path:
 # The location of the registry
 
 
+def test_a_relative_registry_starts_at_the_project_also_in_a_queued_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "tmpab12"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv(tracking.URI, "sqlite:///runs/x.db")
+
+    assert tracking.chosen_uri() == f"sqlite:///{tmp_path}/runs/x.db"
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:mlruns", "file:///tmp/mlruns"])
+def test_a_folder_is_no_registry(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(tracking.URI, uri)
+
+    with pytest.raises(UserError) as error:
+        registry.connect()
+
+    assert str(error.value).startswith(f"{tracking.URI}: {uri} ")
+
+
+@pytest.mark.parametrize(("revision", "way_out"), [("0c779009ac13", "upgrade"), ("abc0", "newer")])
+def test_a_store_of_another_mlflow_is_one_line(
+    empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str, way_out: str
+) -> None:
+    shutil.copytree(empty_store, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    forget(monkeypatch, tracking.URI)
+    database = tmp_path / "registry" / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+
+    with pytest.raises(UserError) as error:
+        registry.connect()
+
+    message = str(error.value)
+    assert message.startswith(f"{database}: ")
+    assert revision in message
+    assert way_out in message
+    assert "\n" not in message
+
+
+def test_a_deleted_experiment_is_an_error_with_the_command_that_restores_it(store: Any) -> None:
+    number = local_store.experiment(store, NAME)
+    store.delete_experiment(number)
+
+    with pytest.raises(UserError, match=f"restore --experiment-id {number}`") as error:
+        local_store.experiment(store, NAME)
+
+    assert NAME in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("here", "root"),
     [
@@ -57,7 +112,7 @@ def files_of(version: Any) -> Path:
     ],
 )
 def test_the_copy_of_a_queued_experiment_belongs_to_the_main_folder(here: str, root: str) -> None:
-    assert registry.project_root(Path(here)) == Path(root)
+    assert tracking.project_root(Path(here)) == Path(root)
 
 
 def test_without_a_uri_the_registry_is_in_the_project(store: Any, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from heart.errors import UserError
+from heart.errors import UserError, run_main
 from monitoring.retraining import lock as run_lock
+from monitoring.retraining import run as retraining
 from monitoring.retraining import supervised
 from monitoring.retraining.collect import Change
 from monitoring.retraining.history import UNTIL, RetrainingHistory
@@ -156,6 +157,19 @@ def test_the_error_of_a_held_lock_names_its_holder(tmp_path: Path) -> None:
             pass
     with run_lock.hold(path) as lock:
         assert lock.leftover is None
+
+
+def test_a_held_lock_is_the_exit_code_of_a_temporary_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run"])
+
+    with run_lock.hold(retraining.LOCK), pytest.raises(SystemExit) as end:
+        run_main(retraining.main)
+
+    assert end.value.code == os.EX_TEMPFAIL
+    assert capsys.readouterr().err.startswith(f"error: {retraining.LOCK}: process {os.getpid()} ")
 
 
 HOLD = (

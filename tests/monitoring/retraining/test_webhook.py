@@ -22,6 +22,7 @@ from monitoring.retraining.webhook import process
 from monitoring.retraining.webhook.api import create_app
 from monitoring.retraining.webhook.notification import CLOCK_SKEW_SECONDS, Notification
 from monitoring.retraining.webhook.runs import Runs
+from tests.fixtures.security import SecurityFigure
 from tests.monitoring.configuration import ROOT
 from tests.monitoring.retraining import webhook
 from tests.monitoring.retraining.webhook import (
@@ -117,6 +118,8 @@ def test_before_any_alert_all_series_are_zero(client: TestClient) -> None:
         assert metric(client, f'heart_retrain_hooks_total{{response="{answer}"}}') == 0
     assert metric(client, "heart_retrain_running") == 0
     assert client.get("/health/live").json() == {"status": "live"}
+    head = client.head("/health/live")
+    assert (head.status_code, head.content) == (200, b"")
     assert status(client) == {"running": False, "cooldown_seconds_left": 0, "runs": []}
 
 
@@ -185,6 +188,76 @@ def test_a_resolved_alert_is_ignored(client: TestClient, tmp_path: Path) -> None
     assert (answer.status_code, answer.json()) == (200, {"status": "ignored"})
     assert started(tmp_path) == []
     assert send(client, body(alert())).status_code == 202  # and was not taken for seen
+
+
+def contact_point_test(**labels: str) -> bytes:
+    """What the button "Test" of a contact point in Grafana sends, with labels that its user adds.
+
+    After `newTestAlert` and `TestNotifier` of github.com/grafana/alerting, which also make the key of the group.
+    """
+    test = {
+        "status": "firing",
+        "labels": {"alertname": "TestAlert", "instance": "Grafana", **labels},
+        "annotations": {"summary": "Notification test"},
+        "startsAt": "2026-11-25T10:00:00.123456789Z",
+        "endsAt": "0001-01-01T00:00:00Z",
+        "generatorURL": "",
+        "fingerprint": "57c6d9296de2ad39",
+        "valueString": "[ metric='foo' labels={instance=bar} value=10 ]",
+    }
+    return body(test, group="webhook-57c6d9296de2ad39-1764064800")
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    "content",
+    [
+        contact_point_test(),
+        contact_point_test(alertname="Feature drift", route="drift", feature="age"),
+        contact_point_test(route="drift", instance=""),
+        body({**alert(), "labels": {"alertname": "Service down", "route": "service"}}),
+        *(
+            body({**alert(), "labels": {**alert()["labels"], "alertname": name}})
+            for name in ("DatasourceNoData", "DatasourceError")
+        ),
+    ],
+    ids=["test", "test like drift", "test of drift", "other route", "no data", "query error"],
+)
+def test_no_other_notification_than_drift_starts_a_retraining(
+    content: bytes, receiver: Receiver, tmp_path: Path, security_figure: SecurityFigure
+) -> None:
+    client, _ = receiver(cooldown_seconds=600)
+
+    answer = send(client, content)
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "ignored"})
+    assert started(tmp_path) == []
+    assert status(client)["cooldown_seconds_left"] == 0
+    let_go(tmp_path)
+    assert send(client).status_code == 202  # an alert on drift afterwards is not delayed
+    security_figure(
+        'Grafana\'s "Test" button, other alerts, alerts without data',
+        "ignored, no retraining, no cool-down",
+        "no retraining",
+    )
+
+
+@pytest.mark.security
+def test_a_retraining_that_only_waited_starts_no_cool_down(
+    receiver: Receiver, tmp_path: Path, security_figure: SecurityFigure
+) -> None:
+    let_go(tmp_path)
+    client, _ = receiver(os.EX_TEMPFAIL, cooldown_seconds=600)
+    send(client)
+    run = ended(client)
+
+    left = status(client)["cooldown_seconds_left"]
+
+    assert (run["result"], left) == ("waiting", 0)
+    assert send(client, body(alert(LATER))).status_code == 202
+    security_figure(
+        "alert while another retraining holds the lock", "waits, no cool-down", "no cool-down"
+    )
 
 
 def test_an_alert_during_a_retraining_counts_when_it_is_repeated(
@@ -351,7 +424,7 @@ def test_only_names_and_numbers_of_an_alert_become_arguments(
 ) -> None:
     let_go(tmp_path)
 
-    send(client, body({**alert(), "labels": labels}))
+    send(client, body({**alert(), "labels": {"route": "drift", **labels}}))
 
     assert ended(client)["trigger"] == trigger
 
@@ -439,7 +512,7 @@ def test_no_line_of_the_log_has_a_secret_or_the_body(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     let_go(tmp_path)
-    send(client, body({**alert(), "labels": {"feature": "Patient Zero"}}))
+    send(client, body({**alert(), "labels": {"route": "drift", "feature": "Patient Zero"}}))
     ended(client)
     send(client, b"Patient Zero")
     send(client, x_grafana_alerting_signature="Patient Zero")
@@ -450,6 +523,10 @@ def test_no_line_of_the_log_has_a_secret_or_the_body(
 
 
 # Invalid bodies
+
+
+def test_a_compressed_body_is_not_unpacked(client: TestClient) -> None:
+    assert send(client, content_encoding="gzip").status_code == 415
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])

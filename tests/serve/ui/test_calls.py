@@ -267,6 +267,25 @@ def test_no_application_records_requests_for_telemetry(open_page: GradioPage) ->
         assert not any(app._telemetry[kind] for kind in NO_TELEMETRY)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "text/plain"},
+        {"content-type": "application/json", "content-encoding": "gzip"},
+        {},
+    ],
+)
+def test_a_call_is_plain_json(headers: dict[str, str], page: GradioPage) -> None:
+    assert page.client.post(CALL, content=b"{}", headers=headers).status_code == 415
+
+
+def test_the_page_answers_head(open_page: GradioPage) -> None:
+    head = open_page.client.head("/")
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"].startswith("text/html")
+
+
 def test_no_value_of_a_call_is_printed(
     page: GradioPage, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -281,7 +300,8 @@ def test_no_value_of_a_call_is_printed(
         page.call(0, CANARY)
         page.call(0, [CANARY], fn_index=CANARY)
         page.call(0, [CANARY], trigger_id=CANARY)
-        page.client.post(CALL, content=f'{{"data": "{CANARY}')
+        json_type = {"content-type": "application/json"}
+        page.client.post(CALL, content=f'{{"data": "{CANARY}', headers=json_type)
         page.client.get(f"/{CANARY}?{CANARY}={CANARY}")
         for kind in kinds:
             page.client.post("/login", content=CANARY, headers={"content-type": kind})

@@ -1,0 +1,82 @@
+"""A service below a path of its proxy, such as https://example.org/heart/.
+
+    browser            proxy                          application
+    /heart/predict     passes the path on or          path /heart/predict, root_path /heart
+                       removes the sub-path
+
+ASGI has the sub-path in `root_path` and at the beginning of `path`. From both, frameworks find the route and
+build the links and redirects that the browser follows through the proxy.
+"""
+
+import re
+from collections.abc import Awaitable
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from heart.http.messages import error_body, header, route_path, send_json
+
+FORWARDED_PREFIX = b"x-forwarded-prefix"
+# Without empty segments, which would make another host of a redirect, and without dots, which browsers remove.
+SUB_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
+MAX_LENGTH = 200
+DIRECT_ONLY = "/metrics"
+NOT_FOUND = error_body("metrics are only for those who call the service without a proxy's sub-path")
+INVALID = error_body("X-Forwarded-Prefix: expected a path such as /heart")
+
+
+class SubPath(NamedTuple):
+    """The sub-path of a service, and whether the header of the proxy may give another."""
+
+    path: str = ""
+    trust_forwarded: bool = False
+
+
+def _validate(value: str) -> str:
+    path = value.rstrip("/")
+    if path and not is_sub_path(path):
+        raise ValueError(f"{value!r} is not a path: expected one such as /heart or /apps/heart")
+    return path
+
+
+RootPath = Annotated[str, AfterValidator(_validate)]  # a setting
+
+
+def is_sub_path(path: str) -> bool:
+    """Whether it is a path of letters, digits and `-._~` in segments that begin with a slash."""
+    return len(path) <= MAX_LENGTH and SUB_PATH.fullmatch(path) is not None
+
+
+class SubPathMiddleware:
+    """Puts the sub-path into the scope, whether the proxy has removed it from the path or not.
+
+    Metrics are not served below it: a proxy that blocks /metrics need not know the sub-path.
+    """
+
+    def __init__(self, app: ASGIApp, sub_path: SubPath) -> None:
+        self.app = app
+        self.sub_path = sub_path
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine: one for each middleware would add up.
+        if scope["type"] != "http" or self.sub_path == SubPath():
+            return self.app(scope, receive, send)
+        forwarded = header(scope, FORWARDED_PREFIX) if self.sub_path.trust_forwarded else b""
+        prefix = self.sub_path.path
+        if forwarded:
+            prefix = forwarded.decode("latin-1").partition(",")[0].strip().rstrip("/")
+            if prefix and not is_sub_path(prefix):
+                return send_json(send, 400, INVALID)
+        if not prefix:
+            return self.app(scope, receive, send)
+        path: str = scope["path"]
+        if path == prefix:
+            # Without the slash, relative links of the page would leave the sub-path.
+            location = (b"location", f"{prefix}/".encode())
+            return send_json(send, 308, b"{}", location)
+        passed_on = path.startswith(f"{prefix}/")
+        scope = {**scope, "root_path": prefix, "path": path if passed_on else prefix + path}
+        if (passed_on or forwarded) and route_path(scope) == DIRECT_ONLY:
+            return send_json(send, 404, NOT_FOUND)
+        return self.app(scope, receive, send)

@@ -4,7 +4,7 @@ import sys
 
 import uvicorn
 
-from heart.http.limits import raise_file_limit
+from heart.http.server import raise_file_limit
 from heart.log_format import configure
 from heart.predictions.log import LogConfigurationError, PredictionLog
 from heart.settings import read

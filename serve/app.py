@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter
+from heart.http.gate import Gate
 from heart.http.hosts import AllowedHosts
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
@@ -27,6 +28,8 @@ from serve.api.routes import administration, operations, records, reports, scori
 from serve.collectors import ServiceCollector, ShadowCollector
 from serve.guard import ChampionGuard
 from serve.metrics import Metrics
+from serve.middleware.admission import encoded_rejection
+from serve.middleware.authentication import Authentication
 from serve.middleware.instrumentation import NO_TELEMETRY
 from serve.middleware.stack import add_middleware
 from serve.model_manager import ModelManager
@@ -63,7 +66,16 @@ def create_app(
         redoc_url=None,
         telemetry=NO_TELEMETRY,
     )
-    add_middleware(app, AllowedHosts((*settings.allowed_hosts, settings.host)), limiter, metrics)
+    authentication = Authentication(
+        _token(settings),
+        lambda scope: app.state.page is not None and app.state.page.has_session(scope),
+    )
+    hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
+    add_middleware(app, hosts, authentication, limiter, metrics)
+    # For the server, which rejects requests beyond the limit before they reach the application.
+    app.state.gate = Gate(
+        limiter, authentication.takes_slot, metrics.count_shed, encoded_rejection()
+    )
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
@@ -115,6 +127,10 @@ async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
         await asyncio.to_thread(service.log.close)
 
 
+def _token(settings: Settings) -> str | None:
+    return settings.api_token.get_secret_value() if settings.api_token else None
+
+
 def _add_routes(
     app: FastAPI,
     service: Service,
@@ -122,7 +138,7 @@ def _add_routes(
     limiter: ConcurrencyLimiter,
     settings: Settings,
 ) -> None:
-    token = settings.api_token.get_secret_value() if settings.api_token else None
+    token = _token(settings)
     protection = Protection(limiter, settings.max_body_bytes, token, service.offload)
     # Documents the token in OpenAPI; `protection` checks it.
     dependencies = [Security(TOKEN)] if token else []

@@ -1,8 +1,8 @@
 """The order of the middleware around the application, in one place.
 
-From the outside in: security headers, origin check, admission control, client deadline, instrumentation.
-Rejections of an outer middleware never reach an inner one, so shed requests have no latency and no
-deadline, but do have security headers.
+From the outside in: security headers, client deadline, origin check, authentication, admission control,
+instrumentation. Rejections of an outer middleware never reach an inner one, so shed requests have no latency,
+but do have a deadline and security headers.
 """
 
 from fastapi import FastAPI, Request
@@ -15,12 +15,17 @@ from heart.http.origin import SameOriginMiddleware
 from heart.http.security_headers import SecurityHeadersMiddleware
 from serve.metrics import Metrics
 from serve.middleware.admission import AdmissionControlMiddleware
+from serve.middleware.authentication import Authentication, AuthenticationMiddleware
 from serve.middleware.deadlines import ClientDeadlineMiddleware
 from serve.middleware.instrumentation import InstrumentationMiddleware
 
 
 def add_middleware(
-    app: FastAPI, hosts: AllowedHosts, limiter: ConcurrencyLimiter, metrics: Metrics
+    app: FastAPI,
+    hosts: AllowedHosts,
+    authentication: Authentication,
+    limiter: ConcurrencyLimiter,
+    metrics: Metrics,
 ) -> None:
     """Wrap an application in all middleware. The caller runs `limiter.deadline.enforce()`."""
 
@@ -30,12 +35,15 @@ def add_middleware(
 
     app.add_exception_handler(Overloaded, reject)
     app.add_middleware(InstrumentationMiddleware, metrics=metrics)
-    app.add_middleware(ClientDeadlineMiddleware, deadline=limiter.deadline)
     app.add_middleware(AdmissionControlMiddleware, limiter=limiter, on_shed=metrics.count_shed)
+    app.add_middleware(
+        AuthenticationMiddleware, authentication=authentication, on_reject=metrics.count_rejection
+    )
     app.add_middleware(
         SameOriginMiddleware,
         hosts=hosts,
         setting="HEART_ALLOWED_HOSTS",
         on_reject=metrics.count_rejection,
     )
+    app.add_middleware(ClientDeadlineMiddleware, deadline=limiter.deadline)
     app.add_middleware(SecurityHeadersMiddleware)

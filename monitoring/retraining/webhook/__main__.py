@@ -6,7 +6,8 @@ import sys
 
 import uvicorn
 
-from heart.http.limits import HttpLimits, LimitedServer, raise_file_limit
+from heart.http.limits import HttpLimits
+from heart.http.server import LimitedServer, raise_file_limit
 from heart.settings import read
 from monitoring.retraining.webhook.api import CONNECTIONS, create_app
 from monitoring.retraining.webhook.runs import Runs

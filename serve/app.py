@@ -21,6 +21,7 @@ from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from monitoring.collector import DriftCollector
 from monitoring.monitor import DriftMonitor
+from serve import loop_lag
 from serve.api.bodies import InvalidBody
 from serve.api.errors import invalid
 from serve.api.protected import Protection
@@ -108,6 +109,7 @@ async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
         asyncio.create_task(_purge(service.log)),
         asyncio.create_task(_guard(app.state.guard, poll_seconds)),
         asyncio.create_task(limiter.deadline.enforce()),
+        asyncio.create_task(loop_lag.measure(service.metrics.loop_lag.observe)),
         asyncio.create_task(_freeze_imports(service.champion)),
     ]
     if page is not None:

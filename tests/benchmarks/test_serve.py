@@ -81,9 +81,7 @@ def test_servers_find_the_programs_of_this_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    program = (
-        "import os, pathlib; pathlib.Path('path').write_text(os.environ['PATH'])"
-    )
+    program = "import os, pathlib; pathlib.Path('path').write_text(os.environ['PATH'])"
     with (
         pytest.raises(UserError, match="did not start"),
         server([sys.executable, "-c", program], 1, "/", {}, folder=tmp_path),

@@ -11,13 +11,15 @@ import shutil
 import statistics
 import sys
 import time
+import traceback
 import urllib.request
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import peer
-from benchmarks.load import PERCENTILES
+from benchmarks.latency_plot import plot
 from benchmarks.servers import (
     ROUNDS,
     Server,
@@ -37,24 +39,19 @@ from serve.api.models import EXAMPLE
 from serve.encoding import rows_of
 from serve.settings import Settings
 
-OUT, PLOT = Path("benchmarks/serve.json"), Path("docs/images/serve.png")
+OUT = Path("benchmarks/serve.json")
 # Two nearly equal servers need more; the 4th and 12th of 15 are a 96 % interval of the median.
 CHALLENGER_ROUNDS, BOUNDS = 15, (4, 12)
 CONNECTIONS = (1, 16, 64)
 BATCH, BATCHES = 10_000, 9
+LOG_ROWS = 2_000_000  # in the log before the batches are timed
 OVERLOAD, OVERLOAD_SECONDS, OVERLOAD_ROUNDS = 5, 60, 6
 PREDICTIONS = 1_000_000
 START = "start"  # a section with servers of its own
 SECTIONS = (
-    START, "rest", "nothing", "mlflow", "bentoml", "challenger", "memory", "batches", "overload",
+    START, "rest", "nothing", "floor", "mlflow", "bentoml", "challenger", "memory", "batches", "overload",
 )  # fmt: skip
 PAGE_SECONDS = 15  # until the page is built
-CURVES = {
-    "does nothing": ("nothing", "their_latency"),
-    "this project": ("nothing", "latency"),
-    "mlflow models serve": ("mlflow", "their_latency"),
-    "BentoML": ("bentoml", "their_latency"),
-}
 
 
 def against_nothing(project: Target) -> dict[str, Any]:
@@ -66,11 +63,24 @@ def against_nothing(project: Target) -> dict[str, Any]:
         return against("nothing", project, target)
 
 
+def against_floor(project: Target, folder: Path) -> dict[str, Any]:
+    """One connection, beside an endpoint that only syncs a file on the file system of the log: the floor of
+    the latency of a durable prediction.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.nothing", str(port), str(folder / "floor")]
+    target: Target = (port, "/durable", EXAMPLE)
+    with server(command, *target):
+        report = against("floor", project, target, connections=CONNECTIONS[:1])
+    print(f"latency on one connection: {report['floor_1']['p50_ratio']:.2f} x the floor (median)")
+    return report
+
+
 def against_mlflow(project: Target) -> dict[str, Any]:
     """Beside `mlflow models serve` on the same registered version."""
     port = free_port()
     command = [
-        "mlflow", "models", "serve", "-m", "models:/heart-disease@champion", "--env-manager", "local",
+        sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/heart-disease@champion", "--env-manager", "local",
         "-p", str(port), "-w", "1",
     ]  # fmt: skip
     uri = os.environ.get("MLFLOW_TRACKING_URI") or local_store.uri_of(Path.cwd())
@@ -105,13 +115,19 @@ def complete_row() -> list[float]:
     return row
 
 
-def against(name: str, project: Target, other: Target, rounds: int = ROUNDS) -> dict[str, Any]:
+def against(
+    name: str,
+    project: Target,
+    other: Target,
+    rounds: int = ROUNDS,
+    connections: Sequence[int] = CONNECTIONS,
+) -> dict[str, Any]:
     """`beside` a peer, by number of connections."""
     report = {}
-    for connections in CONNECTIONS:
-        figures = report[f"{name}_{connections}"] = beside(project, other, connections, rounds)
+    for count in connections:
+        figures = report[f"{name}_{count}"] = beside(project, other, count, rounds)
         print(
-            f"{name}, {connections} connections: {figures['ratio']:.2f} x its requests/s, "
+            f"{name}, {count} connections: {figures['ratio']:.2f} x its requests/s, "
             f"{figures['p99_ratio']:.2f} x its p99"
         )
     return report
@@ -162,15 +178,28 @@ def bounds(figures: dict[str, Any]) -> tuple[float, float]:
 
 def shadow_rows(port: int) -> dict[str, float]:
     """The numbers of rows that a service's challenger has scored and dropped."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as response:
-        text = response.read().decode()
-    counts = re.findall(r"(?m)^heart_shadow_(rows|dropped)_total.* (\S+)$", text)
+    counts = re.findall(r"(?m)^heart_shadow_(rows|dropped)_total.* (\S+)$", metrics(port))
     return {name: float(value) for name, value in counts}
 
 
+def metrics(port: int) -> str:
+    """The text of a service's metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as response:
+        text: str = response.read().decode()
+    return text
+
+
+def logged_rows(port: int) -> float:
+    """The number of rows that a service has logged since its start."""
+    (rows,) = re.findall(r"(?m)^heart_log_rows_total (\S+)$", metrics(port))
+    return float(rows)
+
+
 def batches(port: int) -> dict[str, float]:
-    """Patients in a second, in batches of 10,000 with the log: the median of some batches."""
+    """Patients in a second, in batches of 10,000 with the log: the median of some batches, once the log is long."""
     body = json.dumps({"patients": [EXAMPLE] * BATCH}).encode()
+    while logged_rows(port) < LOG_ROWS:
+        post(port, "/predict/batch", body)
     times = []
     for _ in range(BATCHES):
         start = time.perf_counter()
@@ -243,64 +272,70 @@ def at_rest(running: Server) -> dict[str, float]:
     return {"memory_mib_at_rest": running.memory()}
 
 
-def main() -> None:
-    """Measure all sections, or the named ones."""
-    names = sys.argv[1:]
-    if unknown := set(names) - set(SECTIONS):
-        raise UserError(f"section {min(unknown)!r}, expected some of {', '.join(SECTIONS)}")
-    report = json.loads(OUT.read_text()) if names else {}
+def run_sections(
+    sections: Mapping[str, Callable[[], dict[str, Any]]],
+    report: dict[str, Any],
+    keep: Callable[[dict[str, Any]], None],
+) -> list[str]:
+    """Add the figures of each section to the report, and keep it; returns the sections that failed."""
+    failed = []
+    for name, section in sections.items():
+        try:
+            report |= section()
+        except Exception:  # noqa: BLE001  # the other sections take an hour
+            traceback.print_exc()
+            failed.append(name)
+        keep(report)
+    return failed
+
+
+def measure(
+    names: Sequence[str], keep: Callable[[dict[str, Any]], None]
+) -> tuple[dict[str, Any], list[str]]:
+    """The figures of some sections, and the sections that failed."""
     port = free_port()
     project: Target = (port, "/predict", EXAMPLE)
+    report: dict[str, Any] = {}
     with TemporaryDirectory() as folder:
+        place = Path(folder)
         env: Any = {
             "HEART_PORT": str(port),
             "HEART_LOG_URL": f"sqlite:///{folder}/log.db",
             "HEART_CACHE_DIR": f"{folder}/cache",
         }
         command = [sys.executable, "-m", "serve"]
-        if not names or START in names:
-            report |= start(command, project, env)
+        own = {START: lambda: start(command, project, env)} if START in names else {}
+        failed = run_sections(own, report, keep)
         with server(command, *project, **env) as running:
             time.sleep(PAGE_SECONDS)
-            sections: dict[str, Any] = {
+            sections: dict[str, Callable[[], dict[str, Any]]] = {
                 "rest": lambda: at_rest(running),
                 "nothing": lambda: against_nothing(project),
+                "floor": lambda: against_floor(project, place),
                 "mlflow": lambda: against_mlflow(project),
                 "bentoml": lambda: against_bentoml(project),
-                "challenger": lambda: against_no_challenger(project, Path(folder)),
+                "challenger": lambda: against_no_challenger(project, place),
                 "memory": lambda: memory(project, running),
                 "batches": lambda: batches(port),
                 "overload": lambda: overload(project, running),
             }
-            for name in names or sections:
-                if name != START:
-                    report |= sections[name]()
-                files.write_json(OUT, report)  # after each section, since some take minutes
-    plot(report)
+            wanted = {name: sections[name] for name in sections if name in names}
+            failed += run_sections(wanted, report, keep)
+    return report, failed
 
 
-def plot(report: dict[str, Any]) -> None:
-    """Plot the latency of each server by percentile, one panel for each number of connections."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(1, len(CONNECTIONS), figsize=(11, 3.4), layout="constrained")
-    shares = [f"p{share:g}" for share in PERCENTILES]
-    for connections, axes in zip(CONNECTIONS, panels, strict=True):
-        for label, (peer_name, side) in CURVES.items():
-            if figures := report.get(f"{peer_name}_{connections}"):
-                axes.plot(
-                    shares, [1e3 * figures[side][share] for share in shares], "o-", label=label
-                )
-        axes.set(yscale="log", title=f"{connections} at a time", xlabel="percentile of requests")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(lambda ms, _: f"{ms:g}" if f"{ms:e}"[0] in "25" else "")
-        axes.grid(alpha=0.3)
-    panels[0].set(ylabel="latency, ms")
-    panels[0].legend(fontsize="small")
-    figure.savefig(PLOT, dpi=110, metadata={"Software": None})
+def main() -> None:
+    """Measure all sections and keep the figures; named sections are only printed, so that the page is of one run."""
+    names = sys.argv[1:]
+    if unknown := set(names) - set(SECTIONS):
+        raise UserError(f"section {min(unknown)!r}, expected some of {', '.join(SECTIONS)}")
+    if names:
+        _, failed = measure(names, lambda _: None)
+    else:
+        report, failed = measure(SECTIONS, lambda report: files.write_json(OUT, report))
+        plot(report, CONNECTIONS)
+    if failed:
+        raise UserError(f"sections {', '.join(failed)} failed; the figures of the others are kept")
 
 
 if __name__ == "__main__":

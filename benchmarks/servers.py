@@ -40,8 +40,10 @@ def server(
 ) -> Iterator[Server]:
     """A server, started in a folder, while the block runs."""
     start = time.perf_counter()
+    # Some servers start other programs of their environment, which need not be activated.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, **env},
+        command, cwd=folder, env={**os.environ, "PATH": path, **env},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -118,6 +120,7 @@ def beside(
             {
                 "per_second": a["per_second"],
                 "ratio": a["per_second"] / b["per_second"],
+                "p50_ratio": a["answered"]["p50"] / b["answered"]["p50"],
                 "p99_ratio": a["answered"]["p99"] / b["answered"]["p99"],
             }
         )

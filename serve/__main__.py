@@ -6,7 +6,7 @@ import uvicorn
 
 from heart.errors import run_main
 from heart.http.address import require_free
-from heart.http.limits import raise_file_limit
+from heart.http.server import raise_file_limit
 from heart.log_format import configure
 from heart.predictions.log import LogConfigurationError, PredictionLog
 from heart.settings import read

@@ -15,12 +15,14 @@ from fastapi_offline import FastAPIOffline
 
 from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter
+from heart.http.gate import Gate
 from heart.http.hosts import AllowedHosts
 from heart.http.sub_path import SubPath
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from monitoring.collector import DriftCollector
 from monitoring.monitor import DriftMonitor
+from serve import loop_lag
 from serve.api.bodies import InvalidBody
 from serve.api.errors import invalid
 from serve.api.protected import Protection
@@ -28,6 +30,8 @@ from serve.api.routes import administration, operations, records, reports, scori
 from serve.collectors import ServiceCollector, ShadowCollector
 from serve.guard import ChampionGuard
 from serve.metrics import Metrics
+from serve.middleware.admission import encoded_rejection
+from serve.middleware.authentication import Authentication
 from serve.middleware.instrumentation import NO_TELEMETRY
 from serve.middleware.stack import add_middleware
 from serve.model_manager import ModelManager
@@ -64,9 +68,18 @@ def create_app(
         redoc_url=None,
         telemetry=NO_TELEMETRY,
     )
-    hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
     sub_path = SubPath(settings.root_path, settings.trust_forwarded_prefix)
-    add_middleware(app, hosts, limiter, metrics, sub_path)
+    authentication = Authentication(
+        _token(settings),
+        lambda scope: app.state.page is not None and app.state.page.has_session(scope),
+        settings.root_path,
+    )
+    hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
+    add_middleware(app, hosts, authentication, limiter, metrics, sub_path)
+    # For the server, which rejects requests beyond the limit before they reach the application.
+    app.state.gate = Gate(
+        limiter, authentication.takes_slot, metrics.count_shed, encoded_rejection()
+    )
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
@@ -99,6 +112,7 @@ async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
         asyncio.create_task(_purge(service.log)),
         asyncio.create_task(_guard(app.state.guard, poll_seconds)),
         asyncio.create_task(limiter.deadline.enforce()),
+        asyncio.create_task(loop_lag.measure(service.metrics.loop_lag.observe)),
         asyncio.create_task(_freeze_imports(service.champion)),
     ]
     if page is not None:
@@ -118,6 +132,10 @@ async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
         await asyncio.to_thread(service.log.close)
 
 
+def _token(settings: Settings) -> str | None:
+    return settings.api_token.get_secret_value() if settings.api_token else None
+
+
 def _add_routes(
     app: FastAPI,
     service: Service,
@@ -125,7 +143,7 @@ def _add_routes(
     limiter: ConcurrencyLimiter,
     settings: Settings,
 ) -> None:
-    token = settings.api_token.get_secret_value() if settings.api_token else None
+    token = _token(settings)
     protection = Protection(limiter, settings.max_body_bytes, token, service.offload)
     # Documents the token in OpenAPI; `protection` checks it.
     dependencies = [Security(TOKEN)] if token else []

@@ -69,7 +69,7 @@ class ServiceCollector(Collector):
         """Accuracy and AUC of the champion, once there are enough outcomes."""
         model = self.service.champion.current
         try:
-            scores = self.service.labeled_scores(model.version) if model else None
+            scores = self.service.labeled_scores() if model else None
         except LogUnavailable:
             return
         if model is None or scores is None:

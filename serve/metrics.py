@@ -9,6 +9,7 @@ from serve.model_manager import Event
 from serve.patient_metrics import PatientMetrics
 
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+LAGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 METHODS = (*SAFE_METHODS, "POST", "DELETE", "PUT")
 REJECTED_ROUTE = "rejected"  # the route of requests that are rejected before routing
 ROWS = (1, 2, 5, 10, 20, 50, 100, 1000, 10_000)
@@ -50,6 +51,12 @@ class Metrics:
             "heart_log_commit_duration_seconds",
             "Duration of a commit of the prediction log",
             buckets=LATENCIES,
+            registry=registry,
+        )
+        self.loop_lag = Histogram(
+            "heart_event_loop_lag_seconds",
+            "Time by which the event loop wakes a task too late",
+            buckets=LAGS,
             registry=registry,
         )
         self.erasures = Counter("heart_erasures", "Predictions erased", registry=registry)

@@ -3,7 +3,7 @@
 import math
 import time
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from heart.predictions.tables import SOURCES
+from heart.predictions.tables import OUTCOMES, SOURCES
 from heart.schema import NAMES, OUTCOME
 from serve.blocks import Blocks, Counts, total
 
@@ -25,19 +25,21 @@ RISK_SUM, RISK, PREDICTION, MISSING, OUT_OF_RANGE = range(5)
 
 
 def tally(
-    predictions: Sequence[Mapping[str, Any]], out_of_range: Iterable[Iterable[str]]
+    risks: Sequence[float],
+    present: int,
+    missing: Mapping[str, int],
+    out_of_range: Mapping[str, int],
 ) -> Counts:
-    """The counts of predictions, and of their numbers outside the training range."""
-    counts: defaultdict[Hashable, float] = defaultdict(float)
-    counts[RISK_SUM] = math.fsum(prediction["probability"] for prediction in predictions)
-    for prediction in predictions:
-        counts[RISK, bisect_left(RISKS, prediction["probability"])] += 1
-        counts[PREDICTION, prediction["prediction"]] += 1
-        for name in prediction["missing"]:
-            counts[MISSING, name] += 1
-    for names in out_of_range:
-        for name in names:
-            counts[OUT_OF_RANGE, name] += 1
+    """The counts of predictions: of risks, of those with presence, and of measurements by name."""
+    bins = Counter(bisect_left(RISKS, risk) for risk in risks)
+    counts: dict[Hashable, float] = {
+        RISK_SUM: math.fsum(risks),
+        (PREDICTION, OUTCOMES[1]): present,
+        (PREDICTION, OUTCOMES[0]): len(risks) - present,
+    }
+    counts |= {(RISK, position): count for position, count in bins.items()}
+    counts |= {(MISSING, name): count for name, count in missing.items()}
+    counts |= {(OUT_OF_RANGE, name): count for name, count in out_of_range.items()}
     return counts
 
 

@@ -15,7 +15,9 @@ from types import FrameType
 
 import uvicorn
 
-from heart.http.limits import HttpLimits, LimitedProtocol, LimitedServer
+from heart.http.limits import HttpLimits
+from heart.http.protocol import LimitedProtocol
+from heart.http.server import LimitedServer
 
 LEAVE_SECONDS = 1.0  # proxies check readiness at least as often
 LAST_SECONDS = 0.3  # for requests that were sent just before
@@ -27,6 +29,7 @@ class DrainingServer(LimitedServer):
 
     def __init__(self, config: uvicorn.Config, limits: HttpLimits | None = None) -> None:
         super().__init__(config, limits)
+        self.server_state.gate = config.app.state.gate  # type: ignore[union-attr]
         self._ends_at = math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

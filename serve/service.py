@@ -1,23 +1,21 @@
 """The operations of the service, independent of HTTP: the API and the page call the same methods."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
 
 from heart.drift.baseline import MIN_CELL_COUNT
 from heart.drift.snapshot import DriftSnapshot
-from heart.ml.scores import roc_auc
-from heart.predictions.log import PredictionLog
+from heart.predictions.log import PredictionLog, Side
 from heart.registry.model_version import Model
 from monitoring.monitor import DriftMonitor
 from serve.metrics import Metrics
 from serve.micro_batching import MicroBatcher, Patient, Predictions
 from serve.model_manager import ModelManager
 from serve.offload import Offload
-from serve.scoring import PRESENCE, score
+from serve.refreshed import Refreshed
+from serve.scoring import score
 from serve.settings import MAX_BATCH
 from serve.shadow import ShadowScorer
 from serve.shapley import shapley
@@ -41,6 +39,15 @@ class DriftUnavailable(RuntimeError):
     """There is no drift check to report; the message says why."""
 
 
+@dataclass(frozen=True)
+class Scores:
+    """Scores over recorded outcomes: of the champion, and compared with the challenger."""
+
+    version: str  # of the champion
+    labeled: dict[str, float] | None
+    shadow: dict[str, Any] | None
+
+
 class Service:
     """Scores patients with the champion; predictions are committed to the log before they are returned."""
 
@@ -58,6 +65,8 @@ class Service:
         self.monitor = monitor
         self.offload = Offload()
         self.shadow = ShadowScorer(champion.challenger, log)
+        self._outcome_changes = 0
+        self._refreshed = Refreshed(self._compute_scores, self._state)
         self._batcher = MicroBatcher(self._predict, MAX_BATCH)
 
     def model(self) -> Model:
@@ -120,36 +129,55 @@ class Service:
         """Record an outcome: `created`, `same` or `replaced`. It waits for the database."""
         status = self.log.record_outcome(prediction_id, outcome, source, replace=replace)
         if status != "same":
+            self._outcome_changes += 1
             self.metrics.patients.count_outcome(outcome, source, replaced=status == "replaced")
         return status
 
     def erase(self, prediction_id: str) -> None:
         """Erase a prediction and its outcome; aggregate scores stay. It waits for the database."""
         self.log.erase(prediction_id)
+        self._outcome_changes += 1
         self.metrics.erasures.inc()
 
-    def labeled_scores(self, version: str) -> dict[str, float] | None:
-        """Accuracy and ROC AUC of a version on predictions with an outcome; None for too few."""
-        columns = self.log.labelled(version)
-        positive = np.array([outcome == PRESENCE for outcome in columns["outcome"]], dtype=bool)
-        risk = np.array(columns["probability"], dtype=float)
-        if min(positive.sum(), (~positive).sum()) < 1 or len(positive) < MIN_CELL_COUNT:
+    def _state(self) -> Hashable:
+        """What the scores over recorded outcomes depend on, as far as this process knows."""
+        models = (self.champion.current, self.champion.challenger.current)
+        versions = tuple(model and model.version for model in models)
+        return versions, self._outcome_changes, self.shadow.rows.total()
+
+    def _compute_scores(self) -> Scores | None:
+        """The scores over recorded outcomes. Raises LogUnavailable."""
+        model = self.champion.current
+        if model is None:
             return None
-        model = self.model()
-        return {
-            "labels": float(len(positive)),
-            "accuracy": float(((risk >= model.threshold) == positive).mean()),
-            "roc_auc": roc_auc(positive, risk),
-        }
+        labeled = self.log.labeled_scores(Side(model.version, model.threshold))
+        if labeled is not None and labeled["labels"] < MIN_CELL_COUNT:
+            labeled = None
+        return Scores(model.version, labeled, self.shadow.compare(model))
+
+    def _scores(self) -> Scores | None:
+        """The last scores, if they are those of the champion. Raises LogUnavailable."""
+        scores, model = self._refreshed.get(), self.champion.current
+        return scores if scores and model and scores.version == model.version else None
+
+    def labeled_scores(self) -> dict[str, float] | None:
+        """Accuracy and ROC AUC of the champion on predictions with an outcome; None for too few.
+
+        They are shared by all who ask (`serve/refreshed.py`). Raises LogUnavailable.
+        """
+        scores = self._scores()
+        return scores.labeled if scores else None
 
     def shadow_scores(self) -> dict[str, Any] | None:
         """The challenger compared with the champion, None without one; scores of too few are None.
 
         Raises NoModel, LogUnavailable.
         """
-        scores = self.shadow.compare(self.model())
-        if scores is None:
+        self.model()
+        shared = self._scores()
+        if shared is None or shared.shadow is None:
             return None
+        scores = dict(shared.shadow)
         for count, names in SHADOW_SCORES.items():
             if scores[count] < MIN_CELL_COUNT:
                 scores |= dict.fromkeys(names)

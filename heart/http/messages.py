@@ -13,10 +13,13 @@ def header(scope: Scope, name: bytes) -> bytes:
     return next((value for key, value in scope["headers"] if key == name), b"")
 
 
-def route_path(scope: Scope) -> str:
-    """The path of a request below the sub-path of the service (`heart/http/sub_path.py`)."""
+def route_path(scope: Scope, prefix: str = "") -> str:
+    """The path of a request below the sub-path of the service (`heart/http/sub_path.py`).
+
+    `prefix` is the sub-path for code that runs before the scope has it.
+    """
     path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
+    return path.removeprefix(scope.get("root_path") or prefix)
 
 
 def error_body(detail: str) -> bytes:

@@ -4,11 +4,16 @@ from fastapi import HTTPException
 from starlette.types import Message, Receive, Scope
 
 from heart.http.concurrency import ConcurrencyLimiter, Overloaded
-from heart.http.messages import SAFE_METHODS, header
+from heart.http.messages import header
 
 
 async def read_body(
-    scope: Scope, receive: Receive, max_bytes: int, limiter: ConcurrencyLimiter
+    scope: Scope,
+    receive: Receive,
+    max_bytes: int,
+    limiter: ConcurrencyLimiter,
+    *,
+    has_slot: bool = True,
 ) -> bytes:
     """The body of a request, which holds no concurrency slot while its body arrives.
 
@@ -17,7 +22,6 @@ async def read_body(
     length = header(scope, b"content-length")
     if length.isdigit() and int(length) > max_bytes:
         raise _too_long(max_bytes)
-    has_slot = scope["method"] not in SAFE_METHODS
     limiter.active -= has_slot
     try:
         with limiter.deadline:

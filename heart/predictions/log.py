@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, func, make_url, select
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from heart.predictions import changes
+from heart.predictions import changes, labeled
 from heart.predictions.changes import Recorded
 from heart.predictions.shadow import Side, differences, scores
 from heart.predictions.tables import (
@@ -144,6 +144,11 @@ class PredictionLog:
         queries = (differences(champion, challenger, newest), scores(champion, challenger))
         columns = [self._columns(query) for query in queries]
         return {name: values[0] for part in columns for name, values in part.items()}
+
+    def labeled_scores(self, side: Side) -> dict[str, float] | None:
+        """Labels, accuracy and ROC AUC of a version; None without both outcomes. Raises LogUnavailable."""
+        columns = self._columns(labeled.ranked(side))
+        return labeled.scores({name: values[0] for name, values in columns.items()})
 
     def ready(self) -> str | None:
         """Write to the log and delete it again: None if that succeeds, otherwise the reason."""

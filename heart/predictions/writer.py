@@ -132,14 +132,16 @@ class GroupCommitWriter:
     async def append(self, records: Sequence[Record]) -> None:
         """Return once all records are durable. Raises LogUnavailable, LogRejected."""
         loop = asyncio.get_running_loop()
-        request = _Request(records, loop.create_future(), loop)
-        self._admit(request)
-        done, _ = await asyncio.wait([request.future], timeout=COMMIT_SECONDS)
-        if not done:
-            # For example, the database does not answer, or its name is not resolved.
-            request.future.cancel()
-            raise LogUnavailable(f"no answer within {COMMIT_SECONDS:g} s", self._retry_after)
-        request.future.result()
+        future = loop.create_future()
+        self._admit(_Request(records, future, loop))
+        # For example, the database does not answer, or its name is not resolved. One timer: `asyncio.wait`
+        # and `asyncio.timeout` take as long as the model.
+        late = LogUnavailable(f"no answer within {COMMIT_SECONDS:g} s", self._retry_after)
+        timer = loop.call_later(COMMIT_SECONDS, _resolve, [future], late)
+        try:
+            await future
+        finally:
+            timer.cancel()
 
     def append_sync(self, records: Sequence[Record]) -> None:
         """`append` for a thread without an event loop."""

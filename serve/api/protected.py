@@ -15,6 +15,7 @@ from heart.http.concurrency import SHORT_BODY_BYTES, ConcurrencyLimiter
 from heart.http.request_body import read_body, replay
 from serve.api.bodies import CSV, validate_batch, validate_body, validate_table
 from serve.api.models import Batch
+from serve.middleware.admission import takes_slot
 from serve.offload import Offload
 from serve.patient_table import PatientTable
 
@@ -67,7 +68,9 @@ class Protection:
                 authenticate(scope, protection.token)
                 model: Any = self.body_field and self.body_field.field_info.annotation
                 limit = protection.max_bytes(model)
-                body = await read_body(scope, receive, limit, protection.limiter)
+                body = await read_body(
+                    scope, receive, limit, protection.limiter, has_slot=takes_slot(scope)
+                )
                 response = None if model is None else await self._response(scope, model, body)
                 if response is None:
                     await super().handle(scope, replay(body, receive), send)

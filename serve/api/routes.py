@@ -18,6 +18,7 @@ from serve.api.drift import Drift, drift_response
 from serve.api.errors import BODY_ERRORS, ERRORS, error_response
 from serve.api.models import Batch, Feedback, Patient, Prediction, Predictions, ReloadResult
 from serve.guard import ChampionGuard
+from serve.scrapes import SharedScrape
 from serve.service import Service
 
 REGISTRY_RETRY_SECONDS = 5
@@ -136,7 +137,7 @@ def reports(
             "from_cache": current.from_cache,
             "tags": dict(current.tags),
             "figures": dict(current.figures),
-            "labeled": service.labeled_scores(current.version),
+            "labeled": service.labeled_scores(),
             "challenger": service.shadow_scores(),
             "guard": result and {**asdict(result), "alarm": result.alarm},
         }
@@ -172,6 +173,7 @@ def administration(
 def operations(service: Service, limiter: ConcurrencyLimiter) -> APIRouter:
     """The routes for probes and monitoring."""
     router = APIRouter()
+    scrape = SharedScrape(lambda: generate_latest(service.metrics.registry))
 
     @router.get("/health/live")
     async def live() -> dict[str, str]:
@@ -193,7 +195,7 @@ def operations(service: Service, limiter: ConcurrencyLimiter) -> APIRouter:
         return {"status": status, "reasons": reasons, "notes": list(state.notes)}
 
     @router.get("/metrics", include_in_schema=False)
-    def metrics() -> Response:
-        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def metrics() -> Response:
+        return Response(await scrape.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -1,8 +1,8 @@
-"""A deadline for the client to read its response, for requests that hold a concurrency slot.
+"""A deadline for the client to read its response, on every route, with and without a concurrency slot.
 
-A slot is released when the response is sent, and `send` waits while the client reads nothing and the
-buffers of the socket are full. Without a deadline, as many slow readers as there are slots would stop the
-service. At the deadline the rest of the response is dropped; the handler then ends as if it had been sent,
+A task and its slot are released when the response is sent, and `send` waits while the client reads nothing
+and the buffers of the socket are full. Without a deadline, as many slow readers as there are slots would
+stop the service. At the deadline the rest of the response is dropped; the handler then ends as if it had been sent,
 because the prediction is in the log already:
 
     send(start)    kept back
@@ -19,11 +19,10 @@ from collections.abc import Awaitable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heart.http.deadlines import ClientDeadline
-from heart.http.messages import SAFE_METHODS
 
 
 class ClientDeadlineMiddleware:
-    """Drops the rest of a response that its client does not read in time, except to safe methods."""
+    """Drops the rest of a response that its client does not read in time."""
 
     def __init__(self, app: ASGIApp, deadline: ClientDeadline) -> None:
         self.app = app
@@ -31,7 +30,7 @@ class ClientDeadlineMiddleware:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # No coroutine: one for each middleware would add up.
-        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
+        if scope["type"] == "http":
             send = send_within(send, self.deadline)
         return self.app(scope, receive, send)
 

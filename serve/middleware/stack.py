@@ -1,9 +1,8 @@
 """The order of the middleware around the application, in one place.
 
-From the outside in: security headers, sub-path, origin check, HEAD, admission control, client deadline,
-instrumentation.
-Rejections of an outer middleware never reach an inner one, so shed requests have no latency and no
-deadline, but do have security headers.
+From the outside in: security headers, client deadline, sub-path, origin check, authentication, HEAD, admission
+control, instrumentation. Rejections of an outer middleware never reach an inner one, so shed requests have no
+latency, but do have a deadline and security headers.
 """
 
 from fastapi import FastAPI, Request
@@ -18,6 +17,7 @@ from heart.http.security_headers import SecurityHeadersMiddleware
 from heart.http.sub_path import SubPath, SubPathMiddleware
 from serve.metrics import Metrics
 from serve.middleware.admission import AdmissionControlMiddleware
+from serve.middleware.authentication import Authentication, AuthenticationMiddleware
 from serve.middleware.deadlines import ClientDeadlineMiddleware
 from serve.middleware.instrumentation import InstrumentationMiddleware
 
@@ -25,6 +25,7 @@ from serve.middleware.instrumentation import InstrumentationMiddleware
 def add_middleware(
     app: FastAPI,
     hosts: AllowedHosts,
+    authentication: Authentication,
     limiter: ConcurrencyLimiter,
     metrics: Metrics,
     sub_path: SubPath = SubPath(),  # noqa: B008  # it cannot be changed
@@ -37,9 +38,11 @@ def add_middleware(
 
     app.add_exception_handler(Overloaded, reject)
     app.add_middleware(InstrumentationMiddleware, metrics=metrics)
-    app.add_middleware(ClientDeadlineMiddleware, deadline=limiter.deadline)
     app.add_middleware(AdmissionControlMiddleware, limiter=limiter, on_shed=metrics.count_shed)
     app.add_middleware(HeadMiddleware)
+    app.add_middleware(
+        AuthenticationMiddleware, authentication=authentication, on_reject=metrics.count_rejection
+    )
     app.add_middleware(
         SameOriginMiddleware,
         hosts=hosts,
@@ -47,4 +50,5 @@ def add_middleware(
         on_reject=metrics.count_rejection,
     )
     app.add_middleware(SubPathMiddleware, sub_path=sub_path)
+    app.add_middleware(ClientDeadlineMiddleware, deadline=limiter.deadline)
     app.add_middleware(SecurityHeadersMiddleware)

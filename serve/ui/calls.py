@@ -21,16 +21,11 @@ from heart.http.messages import SAFE_METHODS, header, route_path
 from heart.http.request_body import replay
 from heart.locale.language import translate_all
 from serve.middleware.instrumentation import report_error
+from serve.page_paths import CALL, POSTED
 
 if TYPE_CHECKING:
     import gradio as gr
 
-CALL = "/gradio_api/run/predict"
-# The content types that the page sends to each of these.
-POSTED = {
-    CALL: ("application/json",),
-    "/login": ("application/x-www-form-urlencoded", "multipart/form-data"),
-}
 READ = frozenset(
     (
         "/",

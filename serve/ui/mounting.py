@@ -15,22 +15,25 @@ from starlette.types import Receive, Scope, Send
 
 from heart.http.access import require_type
 from heart.http.concurrency import ConcurrencyLimiter
-from heart.http.messages import SAFE_METHODS, route_path
+from heart.http.messages import SAFE_METHODS, header, route_path
+from heart.http.quotas import QuotaExceeded
 from heart.http.request_body import read_body, replay
 from heart.locale.language import LANGUAGES, browser_texts, preferred, translate_all
 from heart.web.markup import STYLE
+from serve.middleware.admission import takes_slot
 from serve.middleware.instrumentation import NO_TELEMETRY
+from serve.page_paths import POSTED
 from serve.service import Service
 from serve.settings import Settings
-from serve.ui.calls import POSTED, CallFilter, contain_errors, input_counts, is_allowed
+from serve.ui.calls import CallFilter, contain_errors, input_counts, is_allowed
 from serve.ui.layout import create_page
+from serve.ui.sessions import Sessions
 from serve.ui.templates import page_html
 from serve.ui.theme import theme
-from serve.ui.uploads import MAX_ENCODED
+from serve.ui.visitors import Visitors, max_bytes, too_many
 
 logger = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = MAX_ENCODED + 64 * 1024  # a file, and the rest of its call
 RETRY_SECONDS = 2
 
 
@@ -44,6 +47,7 @@ class LazyPage:
         """`build` makes the page's application; its argument is an empty folder for Gradio's files."""
         self._build = build
         self._admission = admission
+        self._visitors = Visitors()
         self._app: FastAPI | None = None
         self._broken = False
         self._task: asyncio.Task[None] | None = None
@@ -82,6 +86,10 @@ class LazyPage:
                 self._app = None
                 self._built.set()
 
+    def has_session(self, scope: Scope) -> bool:
+        """Whether a request is of a visitor who has logged in."""
+        return self._app is not None and self._app.state.sessions.has(scope)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
@@ -99,9 +107,21 @@ class LazyPage:
         elif scope["method"] in SAFE_METHODS:
             await self._app(scope, receive, send)
         else:
-            require_type(scope, *POSTED[route_path(scope)])
-            body = await read_body(scope, receive, MAX_BODY_BYTES, self._admission)
-            await self._app(scope, replay(body, receive), send)
+            await self._posted(self._app, scope, receive, send)
+
+    async def _posted(self, app: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:
+        path = route_path(scope)
+        require_type(scope, *POSTED[path])
+        limit = max_bytes(path)
+        try:
+            with self._visitors.admitted(scope, _length(scope)):
+                body = await read_body(
+                    scope, receive, limit, self._admission, has_slot=takes_slot(scope)
+                )
+                send = self._visitors.count_failures(scope, send)
+                await app(scope, replay(body, receive), send)
+        except QuotaExceeded as error:
+            await too_many(error)(scope, receive, send)
 
 
 def _with_loop(build: Callable[[Path], FastAPI], folder: Path) -> FastAPI:
@@ -121,12 +141,19 @@ def _refusal(scope: Scope) -> Response | None:
         return PlainTextResponse("not found", 404)
     if scope["method"] in SAFE_METHODS:
         return None
-    length = Headers(scope=scope).get("content-length", "")
-    if not length.isdigit():
+    try:
+        length = _length(scope)
+    except ValueError:
         return PlainTextResponse("Content-Length is required", 411)
-    if int(length) > MAX_BODY_BYTES:
-        return PlainTextResponse("too long", 413)
-    return None
+    return PlainTextResponse("too long", 413) if length > max_bytes(route_path(scope)) else None
+
+
+def _length(scope: Scope) -> int:
+    """The length of a request's body. Raises ValueError if the request does not give it."""
+    length = header(scope, b"content-length")
+    if not length.isdigit():
+        raise ValueError
+    return int(length)
 
 
 def _waiting(scope: Scope, *, broken: bool) -> Response:
@@ -177,6 +204,7 @@ def build(service: Service, token: str | None, folder: Path) -> FastAPI:
         theme=theme(),
         css=STYLE,
     )
+    app.state.sessions = Sessions(app)
     return app
 
 

@@ -22,7 +22,6 @@ from tests.heart.predictions.logs import until
 from tests.serve.http import request
 from tests.serve.small_service import parts
 
-TOKEN = "a-token-of-some-length"
 HEADERS = [(b"host", b"testserver"), (b"content-type", b"application/json")]
 
 
@@ -39,10 +38,12 @@ def client(app: FastAPI) -> Iterator[TestClient]:
         yield client
 
 
-def post(client: TestClient, receive: Any, send: Any) -> None:
+def post(
+    client: TestClient, receive: Any, send: Any, method: str = "POST", path: str = "/predict"
+) -> None:
     """Send a request with `receive` and `send` of the test."""
     scope = {
-        "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": HEADERS,
+        "type": "http", "method": method, "path": path, "query_string": b"", "headers": HEADERS,
         "http_version": "1.1", "scheme": "http", "server": ("testserver", 80), "root_path": "",
     }  # fmt: skip
     assert client.portal is not None
@@ -76,23 +77,22 @@ def test_unread_response_is_dropped_and_its_slot_released(client: TestClient) ->
     assert client.post("/predict", json=EXAMPLE).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/health/ready", "/model", "/docs", "/openapi.json"])
+def test_unread_response_to_a_safe_method_ends_too(client: TestClient, path: str) -> None:
+    post(client, never, never, "GET", path)  # a request that does not end fails here
+
+
 @pytest.mark.parametrize(
-    ("token", "path", "body"),
-    [
-        (None, "/predict", EXAMPLE),
-        (TOKEN, "/predict", EXAMPLE),
-        (None, "/predict", {}),
-        (None, "/", {}),
-    ],
-    ids=["200", "401", "422", "404"],
+    ("path", "body"),
+    [("/predict", EXAMPLE), ("/predict", {}), ("/", {})],
+    ids=["200", "422", "404"],
 )
 def test_slow_readers_release_their_slots(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str | None, path: str, body: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, body: Any
 ) -> None:
     monkeypatch.setattr(concurrency, "CLIENT_SECONDS", 1)
-    app = create_app(*parts(tmp_path, api_token=token, max_concurrent=2), with_page=False)
+    app = create_app(*parts(tmp_path, max_concurrent=2), with_page=False)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-    headers = {"Authorization": f"Bearer {token}"}
 
     async def run() -> None:
         with listening() as listener, ExitStack() as clients:
@@ -103,9 +103,7 @@ def test_slow_readers_release_their_slots(
                 for _ in range(2):
                     clients.enter_context(slow_reader(address, request(path, body) * 500))
                 await asyncio.to_thread(until, lambda: stays_full(app.state.limiter))
-                await asyncio.to_thread(
-                    until, lambda: httpx.post(url, json=EXAMPLE, headers=headers).is_success
-                )
+                await asyncio.to_thread(until, lambda: httpx.post(url, json=EXAMPLE).is_success)
             finally:
                 clients.close()
                 server.should_exit = True

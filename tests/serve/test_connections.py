@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from heart.http import limits
+from tests.fixtures.security import SecurityFigure
 from tests.heart.http.limited import GET, LARGE, WHOLE, get, limited, read_all, run, until
 from tests.serve.http import answer, request
 
@@ -26,6 +27,34 @@ def test_a_client_that_reads_nothing_is_disconnected(path: str, headers: tuple[s
             assert not running.server.server_state.unread
 
     run(scenario())
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("path", ["/large", "/file"])
+def test_a_client_that_reads_a_few_bytes_at_a_time_is_disconnected(
+    path: str, security_figure: SecurityFigure
+) -> None:
+    async def scenario() -> None:
+        async with limited(unread_seconds=0.3) as running:
+            reader, _ = await running.client(get(path), buffer=SMALL_BUFFER)
+            await until(lambda: running.unread_bytes)
+
+            async def read_slowly() -> None:
+                while await reader.read(10):  # noqa: ASYNC110  # a slow client
+                    await asyncio.sleep(0.01)
+
+            reading = asyncio.create_task(read_slowly())
+            await until(lambda: not running.connections)
+            await until(lambda: running.app.finished)
+            await asyncio.gather(reading, return_exceptions=True)
+            assert not running.unread_bytes
+
+    run(scenario())
+    security_figure(
+        "a response that its client reads a few bytes at a time",
+        "disconnected at the deadline",
+        "16 KiB within 15 s, or disconnected",
+    )
 
 
 def test_a_slow_reader_gets_the_whole_response() -> None:

@@ -8,7 +8,8 @@ import uvicorn
 
 from heart.errors import run_main
 from heart.http.address import require_free
-from heart.http.limits import HttpLimits, LimitedServer, raise_file_limit
+from heart.http.limits import HttpLimits
+from heart.http.server import LimitedServer, raise_file_limit
 from heart.settings import read
 from monitoring.retraining.webhook.api import CONNECTIONS, create_app
 from monitoring.retraining.webhook.runs import Runs

@@ -9,7 +9,9 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from heart.http.limits import HttpLimits, LimitedProtocol, LimitedServer
+from heart.http.limits import HttpLimits
+from heart.http.protocol import LimitedProtocol
+from heart.http.server import LimitedServer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 WHOLE = GET + b"\r\n"

@@ -17,10 +17,11 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
+from starlette.types import Scope
 
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.hosts import AllowedHosts
-from heart.http.limits import LimitedServer
+from heart.http.server import LimitedServer
 from heart.locale.language import Language
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.onnx_export import export, export_error
@@ -31,6 +32,7 @@ from heart.registry.onnx_model import OnnxModel
 from heart.schema import MEASUREMENTS, fingerprint
 from serve.aliased_model import AliasedModel
 from serve.metrics import Metrics
+from serve.middleware.authentication import Authentication
 from serve.middleware.stack import add_middleware
 from serve.model_manager import State
 from serve.patient_table import PatientTable
@@ -160,8 +162,15 @@ def an_app(service: Service, **settings: Any) -> tuple[FastAPI, LazyPage]:
 
     app = FastAPI(lifespan=lifespan)
     limiter = ConcurrencyLimiter(128, 10**6)
-    add_middleware(app, AllowedHosts(["testserver"]), limiter, service.metrics)
-    page = mount(app, service, Settings(**{"_env_file": None, **settings}), limiter)
+    options = Settings(**{"_env_file": None, **settings})
+    token = options.api_token.get_secret_value() if options.api_token else None
+
+    def has_session(scope: Scope) -> bool:
+        return page.has_session(scope)
+
+    authentication = Authentication(token, has_session)
+    add_middleware(app, AllowedHosts(["testserver"]), authentication, limiter, service.metrics)
+    page = mount(app, service, options, limiter)
     return app, page
 
 

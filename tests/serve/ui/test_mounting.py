@@ -20,7 +20,8 @@ from heart.http.concurrency import ConcurrencyLimiter
 from heart.locale.language import translate
 from serve.service import Service
 from serve.ui import LazyPage
-from serve.ui.mounting import MAX_BODY_BYTES, _with_loop, build
+from serve.ui.mounting import _with_loop, build
+from serve.ui.visitors import MAX_CALL_BYTES
 from tests.heart.registry.registry_fixture import ROOT
 from tests.serve.ui.page_fixture import TOKEN, GradioPage
 
@@ -97,7 +98,7 @@ def test_failed_page_does_not_affect_the_api(
         ("POST", "/gradio_api/process_recording", {}, 404),
         ("POST", "/gradio_api/upload", {"content-length": "2"}, 404),
         ("POST", "/gradio_api/queue/join", {"content-length": "2"}, 404),
-        ("POST", "/gradio_api/run/predict", {"content-length": str(MAX_BODY_BYTES + 1)}, 413),
+        ("POST", "/gradio_api/run/predict", {"content-length": str(MAX_CALL_BYTES + 1)}, 413),
         ("POST", "/gradio_api/run/predict", {"content-length": "x"}, 411),
         ("POST", "/gradio_api/run/predict", {"content-length": "2"}, 503),
         ("PUT", "/", {}, 404),

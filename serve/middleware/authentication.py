@@ -1,0 +1,71 @@
+"""Authentication before admission: a stranger takes no concurrency slot, and no memory for a body.
+
+All requests that may change something need the token, except those of the page, which has sessions. A
+log-in has neither, so it takes no slot; `serve/ui/visitors.py` limits how many there are. Safe methods take
+no slot; the routes among them that need the token check it themselves.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from heart.http.access import authenticate
+from heart.http.messages import SAFE_METHODS, error_body, route_path, send_json
+from serve.middleware.admission import takes_slot
+from serve.page_paths import CALL, LOGIN
+
+NO_SESSION = error_body("log in on the page first")
+
+
+class Authentication:
+    """Who may send a request: with the token, or with a session of the page."""
+
+    def __init__(
+        self, token: str | None, has_session: Callable[[Scope], bool], prefix: str = ""
+    ) -> None:
+        """Without a token every request is allowed. `prefix` is the sub-path of the service."""
+        self._token = token
+        self._has_session = has_session
+        self._prefix = prefix
+
+    def rejection(self, scope: Scope) -> tuple[int, bytes] | None:
+        """The status and the body of the response to a request without permission."""
+        path = route_path(scope, self._prefix)
+        if self._token is None or scope["method"] in SAFE_METHODS or path == LOGIN:
+            return None
+        if path == CALL:
+            return None if self._has_session(scope) else (401, NO_SESSION)
+        try:
+            authenticate(scope, self._token)
+        except HTTPException as error:
+            return error.status_code, error_body(error.detail)
+        return None
+
+    def takes_slot(self, scope: Scope) -> bool:
+        """Whether a request takes a concurrency slot; one without permission does not."""
+        return takes_slot(scope, self._prefix) and self.rejection(scope) is None
+
+
+class AuthenticationMiddleware:
+    """Rejects requests without permission before anything is read or reserved for them."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        authentication: Authentication,
+        on_reject: Callable[[str, int], None],
+    ) -> None:
+        """`on_reject` takes the method and the status."""
+        self.app = app
+        self._authentication = authentication
+        self._on_reject = on_reject
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine: one for each middleware would add up.
+        rejection = self._authentication.rejection(scope) if scope["type"] == "http" else None
+        if rejection is None:
+            return self.app(scope, receive, send)
+        status, body = rejection
+        self._on_reject(scope["method"], status)
+        return send_json(send, status, body, (b"www-authenticate", b"Bearer"))

@@ -32,13 +32,13 @@ def configuration(folder: Path, port: int, backend: int, changes: Mapping[str, s
 
 @contextmanager
 def running(
-    program: str, folder: Path, backend: int, changes: Mapping[str, str] | None = None
+    program: Path, folder: Path, backend: int, changes: Mapping[str, str] | None = None
 ) -> Iterator[int]:
     """The port of an nginx before the port of a backend."""
     port = free_port()
     (folder / "nginx.conf").write_text(configuration(folder, port, backend, changes or {}))
     configured = str(folder / "nginx.conf")
-    command = [program, "-e", "stderr", "-c", configured, "-g", "daemon off;"]
+    command = [str(program), "-e", "stderr", "-c", configured, "-g", "daemon off;"]
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:

@@ -61,7 +61,7 @@ def test_the_counts_of_a_batch_are_the_sums_of_its_patients() -> None:
         sums.update(counts)
     assert together == pytest.approx({key: sums[key] for key in together})
     assert {key for key, count in sums.items() if count} <= set(together)
-    kinds = {key if key == RISK_SUM else key[0] for key in together}
+    kinds = {key[0] if isinstance(key, tuple) else key for key in together}
     assert kinds == {RISK_SUM, RISK, PREDICTION, MISSING, OUT_OF_RANGE}
     assert sum(together[PREDICTION, name] for name in (ABSENCE, PRESENCE)) == len(rows)
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,10 @@ class Version:
         return isinstance(other, Rejection) or all(
             other.tags.get(tag) == self.tags.get(tag) for tag in IDENTITY
         )
+
+    def rejected(self, last: Rejection | None) -> bool:
+        """Whether this is the version that was rejected last, and is not yet to be tried again."""
+        return last is not None and self.same(last) and time.time() < last.retry_at
 
 
 class Registry:

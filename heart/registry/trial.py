@@ -36,7 +36,7 @@ class Limits:
     """Limits of a trial, the imports excepted: those take 0.3 s of CPU time and 60 MiB.
 
     CPU time does not depend on the load of the machine. `seconds` is the limit of the whole trial, for one
-    that waits rather than computes. A champion takes 0.1 s; 300 unpruned trees take a second and 100 MiB.
+    that waits rather than computes. A champion takes 0.1 s, 300 unpruned trees less than a second.
     """
 
     cpu_seconds: int = 10

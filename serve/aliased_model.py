@@ -13,16 +13,22 @@ logger = logging.getLogger(__name__)
 class AliasedModel:
     """`current` is the version with the alias, None if there is none or if it is the champion itself.
 
-    No failure here affects a response. Each is logged once; a rejected version is kept as `rejection`, and
-    loading is tried again after any other failure.
+    No failure here affects a response. Each is logged once; a rejected version is counted and kept as
+    `rejection`, and loading is tried again after any other failure.
     """
 
-    def __init__(self, alias: str, load: Callable[[Version], Model]) -> None:
+    def __init__(
+        self,
+        alias: str,
+        load: Callable[[Version], Model],
+        on_rejected: Callable[[VersionRejected], None],
+    ) -> None:
         """`load` returns the model of a version or raises VersionRejected, RegistryUnavailable or OSError."""
         self.alias = alias
         self.current: Model | None = None
         self.rejection: Rejection | None = None
         self._load = load
+        self._on_rejected = on_rejected
         self._problem = ""
 
     def notes(self) -> list[str]:
@@ -41,7 +47,7 @@ class AliasedModel:
             self.current = self.rejection = None
         elif self.current is not None and version.same(self.current):
             self.rejection = None
-        elif retry_rejected or not (self.rejection and version.same(self.rejection)):
+        elif retry_rejected or not version.rejected(self.rejection):
             self.current = self.rejection = None
             self._try(version)
 
@@ -51,7 +57,10 @@ class AliasedModel:
             self.current = self._load(version)
             logger.info("%s is version %s", self.alias, version.number)
         except VersionRejected as error:
-            self.rejection = Rejection(version.number, version.sha256, error.kind, str(error))
+            self.rejection = Rejection(
+                version.number, version.sha256, error.kind, str(error), error.retry_at
+            )
+            self._on_rejected(error)
             self._log_once(f"{name} is rejected ({error.kind}): {error}")
         except (RegistryUnavailable, OSError) as error:
             self._log_once(f"{name} cannot be loaded: {error}")

@@ -13,9 +13,10 @@ So a response never mixes two versions, no request waits for a download, and a v
 leaves the previous one in service. `refresh` holds a lock, because /admin/reload calls it too, from threads
 of requests. The pattern is read-copy-update (https://www.kernel.org/doc/html/latest/RCU/whatisRCU.html).
 
-A version is data, never code: its files are compared with the hashes in its tags and passed to ONNX Runtime
-as bytes. Nothing is unpickled, and no prediction needs MLflow. MLflow takes a second to import and another
-one to open its store, so a restart first serves the cached version, which is verified like a download.
+A version is data, never code: its files are compared with the hashes in its tags, tried in a subprocess
+(`heart/registry/trial.py`) and passed to ONNX Runtime as bytes. Nothing is unpickled, and no prediction needs
+MLflow. MLflow takes a second to import and another one to open its store, so a restart first serves the cached
+version, which is verified and tried like a download.
 """
 
 import logging
@@ -31,6 +32,8 @@ from heart.registry.cache import Cache
 from heart.registry.errors import RegistryUnavailable, Rejection, VersionRejected
 from heart.registry.model_version import Model
 from heart.registry.resolver import Registry, Version
+from heart.registry.trial import run
+from heart.registry.verdicts import Trial
 from serve.aliased_model import AliasedModel
 from serve.settings import Settings
 
@@ -63,8 +66,12 @@ class ModelManager:
     """
 
     def __init__(
-        self, settings: Settings, on_event: Callable[[Event, str], None] = lambda *_: None
+        self,
+        settings: Settings,
+        on_event: Callable[[Event, str], None] = lambda *_: None,
+        trial: Trial = run,
     ) -> None:
+        """`trial` tries a version before it is loaded."""
         self.current: Model | None = None
         self.previous: Model | None = None
         self.polled = False
@@ -74,9 +81,10 @@ class ModelManager:
         self.registry_down_since: datetime | None = None
         self.rejection: Rejection | None = None
         self._registry = Registry(settings.tracking_uri, settings.model)
-        self._cache = Cache(settings.cache_dir, settings.model, self._count)
-        self.challenger = AliasedModel(CHALLENGER, self._load)
-        self.fallback = AliasedModel(PREVIOUS, self._load)
+        self._cache = Cache(settings.cache_dir, settings.model, self._count, trial)
+        self._cache_is_due = True
+        self.challenger = AliasedModel(CHALLENGER, self._load, self._count)
+        self.fallback = AliasedModel(PREVIOUS, self._load, self._count)
         self._poll_seconds = settings.poll_seconds
         self._on_event = on_event
         self._refresh_lock = threading.Lock()
@@ -88,15 +96,10 @@ class ModelManager:
     def start(self) -> None:
         """Serve the cached version, if there is one, and start to poll the registry.
 
-        It returns within a fraction of a second; without a cached version `current` is set later.
+        It returns within a second, or after the time limits of a trial if that version has become bad;
+        without a cached version `current` is set later.
         """
-        try:
-            model = self._cache.last()
-        except VersionRejected as error:
-            self._reject("in the cache", "", error)
-        else:
-            if model is not None:
-                self._swap(model)
+        self._serve_cached()
         self._thread.start()
 
     def stop(self) -> None:
@@ -126,9 +129,11 @@ class ModelManager:
         """Poll the registry once, and swap if it names another version that passes the checks.
 
         Returns whether it swapped. A rejected version is tried again only if the registry has named another
-        one since then, or with `retry_rejected`.
+        one since then, with `retry_rejected`, or when its verdict expires (`heart/registry/verdicts.py`).
         """
         with self._refresh_lock:
+            if retry_rejected:
+                self._cache.verdicts.clear()
             try:
                 swapped = self._update(self._registry.resolve(), retry_rejected)
             except (RegistryUnavailable, OSError) as error:
@@ -172,10 +177,25 @@ class ModelManager:
         self.refresh()
         return True
 
+    def _serve_cached(self) -> None:
+        try:
+            model = self._cache.last()
+        except VersionRejected as error:
+            self._reject("in the cache", "", error)
+        except RegistryUnavailable as error:
+            logger.warning("the cached version cannot be loaded yet: %s", error)
+            return  # tried again before the next poll
+        else:
+            if model is not None:
+                self._swap(model)
+        self._cache_is_due = False
+
     def _poll(self) -> None:
         pause = min(SECONDS_TO_FIRST_POLL, self._poll_seconds) if self.current else 0.0
         while not self._stopped.wait(pause):
             try:
+                if self._cache_is_due and self.current is None:
+                    self._serve_cached()
                 self.refresh()
             except Exception:
                 # If the thread ended, no later champion would be served, without any sign of it.
@@ -198,7 +218,7 @@ class ModelManager:
             if self.current.from_cache:
                 self.current = replace(self.current, from_cache=False)
             self.rejection = None
-        elif retry_rejected or not (self.rejection and version.same(self.rejection)):
+        elif retry_rejected or not version.rejected(self.rejection):
             try:
                 self._swap(self._load(version))
                 swapped = True
@@ -241,11 +261,11 @@ class ModelManager:
         if not model.from_cache:
             try:
                 self._cache.point_at(model, self.previous)
-            except OSError as error:
+            except (OSError, VersionRejected) as error:
                 logger.warning("version %s cannot be cached: %s", model.version, error)
 
     def _reject(self, version: str, sha256: str, error: VersionRejected) -> None:
-        self.rejection = Rejection(version, sha256, error.kind, str(error))
+        self.rejection = Rejection(version, sha256, error.kind, str(error), error.retry_at)
         logger.error("version %s is rejected (%s): %s", version, error.kind, error)
         self._count(error)
 

@@ -3,11 +3,13 @@
 How a version gets into the cache and out again:
 
 1. `keep` downloads its files into a folder `.part-*` and loads the model from there, with every check
-   (`model_version.load`). A failure leaves nothing behind.
+   (`model_version.load`), after a trial in a subprocess (`trial.py`). A failure leaves nothing behind.
 2. `seal` writes `SHA256SUMS`, with the hash of each other file.
 3. One `rename` gives the folder its name, `NAME/NUMBER-HASH/`. Readers see a whole folder or none.
-4. `last` reads `current.json`, which names one such folder, and `load` finds a folder by version. Both
-   compare all hashes and repeat the checks; `load` also compares the tags with the registry's.
+4. `point_at` writes `current.json`, which names one such folder and the hash of its `SHA256SUMS`: one hash
+   for all that an answer depends on.
+5. `last` reads the folder that `current.json` names, and `load` finds a folder by version. Both read each
+   file once, compare all hashes and repeat trial and checks; `load` also compares the registry's tags.
 
 For example, `heart-disease/3-9f2c51ab04d7/` holds version 3, the hash of whose model begins with 9f2c51ab04d7.
 A rename is atomic by POSIX (rename(2)), and `sha256sum -c SHA256SUMS` checks a folder by hand.
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from heart.registry.aliases import SCHEMA
-from heart.registry.errors import RegistryUnavailable, VersionRejected
+from heart.registry.errors import EXHAUSTED, RegistryUnavailable, VersionRejected
 from heart.registry.model_version import (
     BESIDE,
     CALIBRATION,
@@ -37,15 +39,20 @@ from heart.registry.model_version import (
     TRAIN,
     TRAINING,
     Card,
+    Files,
     Model,
-    checked,
+    check_hash,
+    describe,
     load,
-    read,
+    read_files,
     read_json,
+    text_of,
 )
 from heart.registry.resolver import Registry, Version
+from heart.registry.trial import run
+from heart.registry.verdicts import Trial, Verdicts
 
-POINTER, PART = "current.json", ".part-"
+POINTER, PART, VERDICTS = "current.json", ".part-", "verdicts.json"
 SUMS = "SHA256SUMS"  # the hashes of all other files of a folder, in the format of sha256sum
 SECONDS_KEPT = 3600.0  # a replica may be reading a folder that this one no longer needs
 
@@ -65,29 +72,36 @@ class Cache:
         root: Path,
         reference: str,
         on_damage: Callable[[VersionRejected], None] = lambda _: None,
+        trial: Trial = run,
     ) -> None:
         """`on_damage` is called once for each version whose files were changed."""
         self._root = root
         self._reference = reference
         self._on_damage = on_damage
         self._damaged: Path | None = None
+        self.verdicts = Verdicts(root / VERDICTS, trial)
 
     def folder(self, name: str, number: str, sha256: str) -> Path:
         """The folder of a version, whether it exists or not."""
         return self._root / name / f"{number}-{sha256[:12]}"
 
     def last(self) -> Model | None:
-        """The model that was served last for the same HEART_MODEL. Raises VersionRejected."""
+        """The model that was served last for the same HEART_MODEL. Raises VersionRejected, RegistryUnavailable."""
         try:
             pointer = json.loads((self._root / POINTER).read_bytes())
             if pointer["model"] != self._reference:
                 return None
             version = pointer["name"], pointer["version"], pointer["sha256"]
-            folder = self.folder(*version)
-        except (OSError, ValueError, KeyError, TypeError):
+            entry, folder = pointer["entry"], self.folder(*version)
+        except FileNotFoundError:
             return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise VersionRejected("unreadable", f"{POINTER}: {error!r}") from error
         self._damaged = folder
-        model = _load_sealed(folder, from_cache=True)
+        files = _sealed(folder)
+        if _digest(files) != entry:
+            raise VersionRejected("hash", f"{folder.name} has other hashes than in {POINTER}")
+        model = self._verified(files, from_cache=True)
         if (model.name, model.version, model.sha256) != version:
             raise VersionRejected("hash", f"{folder.name} holds version {model.version}")
         self._damaged = None
@@ -99,14 +113,26 @@ class Cache:
         if not folder.exists():
             return None
         try:
-            return _load_registered(folder, version)
-        except VersionRejected as rejection:
-            logger.warning("%s in the cache is rejected, downloading again: %s", folder, rejection)
-            if folder != self._damaged:
-                self._on_damage(rejection)
-            self._damaged = None
+            model = self._verified(_sealed(folder))
+        except VersionRejected as error:
+            if error.kind in EXHAUSTED:
+                raise  # the files are those that were downloaded
+            self._report(folder, error)
+        else:
+            if version.same(model):
+                return model
+            self._report(
+                folder, VersionRejected("hash", f"{CARD} differs from the registry's tags")
+            )
         shutil.rmtree(folder, ignore_errors=True)  # a replica may have deleted it
         return None
+
+    def _report(self, folder: Path, error: VersionRejected) -> None:
+        """Log and count damaged files, unless `last` has raised it."""
+        if folder != self._damaged:
+            logger.warning("%s in the cache is rejected, downloading again: %s", folder, error)
+            self._on_damage(error)
+        self._damaged = None
 
     def keep(self, version: Version, registry: Registry) -> Model:
         """Download and check a version, then keep it. Raises VersionRejected, RegistryUnavailable."""
@@ -122,8 +148,9 @@ class Cache:
             except RegistryUnavailable as error:
                 # `mlflow gc` may have removed the run. No prediction depends on its figures.
                 logger.warning("version %s has no figures: %s", version.number, error)
-            _write(part / CARD, asdict(_card(version, part, figures)))
-            model = load(part)
+            card = _card(version, read_files(part), read_files(figures))
+            _write(part / CARD, asdict(card))
+            model = self._verified(read_files(part))
             seal(part)
             try:
                 part.rename(folder)
@@ -132,14 +159,20 @@ class Cache:
                     raise
         return model
 
+    def _verified(self, files: Files, *, from_cache: bool = False) -> Model:
+        describe(files)  # what needs no process comes first
+        self.verdicts.require(files, _digest(files))
+        return load(files, from_cache=from_cache)
+
     def point_at(self, model: Model, previous: Model | None) -> None:
         """Make a model the one of the next start, and delete folders that are no longer needed."""
         folder = self._root / model.name
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=PART, dir=folder) as work:
             part = Path(work) / POINTER
-            _write(part, {"model": self._reference, "name": model.name,
-                          "version": model.version, "sha256": model.sha256})  # fmt: skip
+            entry = _digest(_sealed(self.folder(model.name, model.version, model.sha256)))
+            _write(part, {"model": self._reference, "name": model.name, "version": model.version,
+                          "sha256": model.sha256, "entry": entry})  # fmt: skip
             part.replace(self._root / POINTER)
         kept = {self.folder(m.name, m.version, m.sha256) for m in (model, previous) if m}
         for other in set(folder.iterdir()) - kept:
@@ -150,43 +183,39 @@ class Cache:
 
 def seal(folder: Path) -> None:
     """Write the hash of every file of a version."""
-    (folder / SUMS).write_text(_sums(folder))
+    (folder / SUMS).write_text(_sums(read_files(folder)))
 
 
-def _load_sealed(folder: Path, *, from_cache: bool = False) -> Model:
-    """The model in a folder, if every file has its recorded hash. Raises VersionRejected."""
-    expected, actual = read(folder / SUMS), _sums(folder).encode()
+def _sealed(folder: Path) -> Files:
+    """The files of a version, if each has its recorded hash. Raises VersionRejected."""
+    files = read_files(folder)
+    expected, actual = text_of(files, SUMS), _sums(files).encode()
     if expected != actual:
         different = set(expected.splitlines()) ^ set(actual.splitlines())
         names = sorted({line[66:].decode(errors="replace") for line in different})
         raise VersionRejected("hash", f"{', '.join(names) or SUMS}: changed since it was kept")
-    return load(folder, from_cache=from_cache)
+    return files
 
 
-def _load_registered(folder: Path, version: Version) -> Model:
-    """The model in a folder, if its tags are also those in the registry. Raises VersionRejected."""
-    model = _load_sealed(folder)
-    if not version.same(model):
-        raise VersionRejected("hash", f"{CARD} differs from the version's tags in the registry")
-    return model
-
-
-def _sums(folder: Path) -> str:
-    files = {
-        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
-    }
-    files.pop(SUMS, None)
+def _sums(files: Files) -> str:
     return "".join(
-        f"{hashlib.sha256(read(files[name])).hexdigest()}  {name}\n" for name in sorted(files)
+        f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n"
+        for name in sorted(files)
+        if name != SUMS
     )
 
 
-def _card(version: Version, folder: Path, figures: Path) -> Card:
+def _digest(files: Files) -> str:
+    """One hash of all files of a version."""
+    return hashlib.sha256(_sums(files).encode()).hexdigest()
+
+
+def _card(version: Version, files: Files, figures: Files) -> Card:
     """The card of a version whose files were downloaded. Raises VersionRejected."""
     training: dict[str, Any] = {}
     if expected := version.tags.get(BESIDE[TRAINING]):
-        checked(folder / TRAINING, expected)
-        training = read_json(folder / TRAINING)
+        check_hash(files, TRAINING, expected)
+        training = read_json(files, TRAINING)
     return Card(
         version.name,
         version.number,
@@ -194,22 +223,16 @@ def _card(version: Version, folder: Path, figures: Path) -> Card:
         version.sha256,
         version.tags.get(SCHEMA, ""),
         version.tags,
-        _optional_json(figures / EVALUATE),
-        _optional_json(figures / TRAIN),
-        _calibration(figures / CALIBRATION),
+        read_json(figures, EVALUATE) if EVALUATE in figures else {},
+        read_json(figures, TRAIN) if TRAIN in figures else {},
+        _calibration(figures) if CALIBRATION in figures else [],
         training,
     )
 
 
-def _optional_json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
-
-
-def _calibration(path: Path) -> list[dict[str, float]]:
-    if not path.exists():
-        return []
+def _calibration(figures: Files) -> list[dict[str, float]]:
     try:
-        rows = csv.DictReader(read(path).decode().splitlines(), strict=True)
+        rows = csv.DictReader(text_of(figures, CALIBRATION).decode().splitlines(), strict=True)
         points = [{name: float(value) for name, value in row.items()} for row in rows]
     except (ValueError, TypeError, csv.Error) as error:
         raise VersionRejected("unreadable", f"{CALIBRATION}: {error}") from error

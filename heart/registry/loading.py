@@ -3,7 +3,7 @@
 from heart.registry.aliases import SHA256
 from heart.registry.cache import Cache
 from heart.registry.errors import RegistryUnavailable, VersionRejected
-from heart.registry.model_version import ONNX, Model, checked
+from heart.registry.model_version import ONNX, Model, check_hash, read_files
 from heart.registry.resolver import Registry
 from heart.settings import MODEL, SharedSettings
 
@@ -22,8 +22,9 @@ def load(settings: SharedSettings) -> tuple[Model, bytes]:
         raise RegistryUnavailable(
             f"HEART_CACHE_DIR: {settings.cache_dir}: {reason}, expected a writable folder"
         ) from error
-    folder = cache.folder(version.name, version.number, version.sha256)
-    return model, checked(folder / ONNX, version.sha256)
+    files = read_files(cache.folder(version.name, version.number, version.sha256))
+    check_hash(files, ONNX, version.sha256)
+    return model, files[ONNX]
 
 
 def of_version(settings: SharedSettings, number: str) -> SharedSettings:

@@ -33,7 +33,13 @@ CALIBRATION = "plots/calibration.csv"
 CARD = "model.json"
 
 MAX_BYTES = 64 * 1024 * 1024  # of a file; a random forest of 300 unpruned trees has 5 MiB
+# Of a JSON or CSV file, which have some kilobytes. Parsing this much blocks the service for 0.1 s at most.
+MAX_TEXT_BYTES = 2 * 1024 * 1024
+MAX_QUANTILES = 100  # of a measurement: the page scores a patient with each
 MAX_TOLERANCE = 1e-3  # the largest tolerance that a self-test may have
+
+
+Files = Mapping[str, bytes]  # the files of a version, each read once
 
 
 @dataclass(frozen=True)
@@ -85,16 +91,17 @@ class Model(Card):
         return self.error_network(rows) if self.error_network else None
 
 
-def load(folder: Path, *, from_cache: bool = False) -> Model:
-    """The model in a folder, after all checks. Raises VersionRejected."""
-    card = _read_card(folder)
-    if card.schema_fingerprint != fingerprint():
-        raise VersionRejected("schema", "its measurements are not those of this service")
-    network = OnnxModel(checked(folder / ONNX, card.sha256))
-    run_self_test(network, read_json(folder / SELF_TEST))
+def load(files: Files, *, from_cache: bool = False) -> Model:
+    """The model of a version, after all checks. Raises VersionRejected.
+
+    Only files that have passed their trial may be loaded into a process that answers.
+    """
+    card = describe(files)
+    network = OnnxModel(files[ONNX])
+    run_self_test(network, read_json(files, SELF_TEST))
     error_network = None
-    if expected := card.tags.get(BESIDE[ERROR]):
-        error_network = OnnxModel(checked(folder / ERROR, expected))
+    if BESIDE[ERROR] in card.tags:
+        error_network = OnnxModel(files[ERROR])
         if not np.all(np.nan_to_num(error_network.try_out(extreme_rows())) >= 0):
             raise VersionRejected("self_test", "a standard error is negative")
     return Model(
@@ -103,44 +110,85 @@ def load(folder: Path, *, from_cache: bool = False) -> Model:
         error_network=error_network,
         loaded_at=datetime.now(UTC),
         from_cache=from_cache,
-        reference=_reference(folder, card.tags.get(BESIDE[REFERENCE])),
+        reference=_reference(files) if BESIDE[REFERENCE] in card.tags else None,
     )
 
 
-def _reference(folder: Path, sha256: str | None) -> Reference | None:
-    """The drift baseline of a version; None if it has none. Raises VersionRejected."""
-    if not sha256:
-        return None
-    try:
-        return Reference.from_json(checked(folder / REFERENCE, sha256))
-    except (ValueError, AttributeError) as error:
-        raise VersionRejected("unreadable", f"{REFERENCE}: {error}") from error
+def describe(files: Files) -> Card:
+    """The card of a version whose files have the hashes in its tags. Raises VersionRejected.
 
-
-def _read_card(folder: Path) -> Card:
+    The models are not touched.
+    """
     try:
-        card = Card(**read_json(folder / CARD))
+        card = Card(**read_json(files, CARD))
         threshold = card.tags.get(THRESHOLD, "")
+        hashes = {ONNX: card.sha256}
+        hashes |= {file: card.tags[tag] for file, tag in BESIDE.items() if tag in card.tags}
     except (TypeError, AttributeError) as error:
         raise VersionRejected("unreadable", f"{CARD}: {error}") from error
     if not is_threshold(threshold):
         raise VersionRejected(
             "unreadable", f"its tag {THRESHOLD} is {threshold!r}, expected a number in (0, 1)"
         )
+    if card.schema_fingerprint != fingerprint():
+        raise VersionRejected("schema", "its measurements are not those of this service")
+    for file, sha256 in hashes.items():
+        check_hash(files, file, sha256)
+    if TRAINING in hashes and card.training != read_json(files, TRAINING):
+        raise VersionRejected("hash", f"{CARD} differs from {TRAINING}")
+    check_ranges(card.training)
     return card
 
 
-def checked(path: Path, sha256: str) -> bytes:
-    """The content of a file that must have this hash. Raises VersionRejected."""
-    data = read(path)
-    actual = hashlib.sha256(data).hexdigest()
+def check_ranges(training: Mapping[str, Any]) -> None:
+    """Raises VersionRejected unless the ranges of the training patients can be compared with a patient."""
+    numeric = {measurement.name for measurement in MEASUREMENTS if not measurement.choices}
+    try:
+        for name, limits in training.get("numbers", {}).items():
+            values = [limits["low"], *limits.get("quantiles", ()), limits["high"]]
+            finite = all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+            valid = name in numeric and finite and len(values) <= MAX_QUANTILES
+            if not valid:
+                break
+        else:
+            return
+    except (AttributeError, KeyError, TypeError, OverflowError):
+        pass
+    raise VersionRejected(
+        "unreadable",
+        f"{TRAINING}: `numbers` is expected to have finite low, quantiles and high of measurements",
+    )
+
+
+def _reference(files: Files) -> Reference:
+    """The drift baseline of a version. Raises VersionRejected."""
+    read_json(files, REFERENCE)  # its size and depth are limited
+    try:
+        return Reference.from_json(files[REFERENCE])
+    except (ValueError, AttributeError) as error:
+        raise VersionRejected("unreadable", f"{REFERENCE}: {error}") from error
+
+
+def check_hash(files: Files, file: str, sha256: str) -> None:
+    """Raises VersionRejected unless a file is there and has this hash."""
+    actual = hashlib.sha256(_content(files, file)).hexdigest()
     if actual != sha256:
-        raise VersionRejected("hash", f"{path.name} has the hash {actual}, its tag says {sha256}")
-    return data
+        raise VersionRejected("hash", f"{file} has the hash {actual}, its tag says {sha256}")
 
 
-def read(path: Path) -> bytes:
-    """The content of a file of at most MAX_BYTES. Raises VersionRejected."""
+def _content(files: Files, file: str) -> bytes:
+    if file not in files:
+        raise VersionRejected("unreadable", f"{file} is missing")
+    return files[file]
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """The files of a folder by their relative path, each read once. Raises VersionRejected."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _read(path) for path in paths}
+
+
+def _read(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise VersionRejected("size", f"{path.name} is larger than {MAX_BYTES} bytes")
@@ -149,14 +197,22 @@ def read(path: Path) -> bytes:
         raise VersionRejected("unreadable", f"{path.name}: {error.strerror}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(files: Files, file: str) -> dict[str, Any]:
     """The JSON object in a file; NaN becomes None, since a response cannot hold NaN. Raises VersionRejected."""
     try:
-        content = json.loads(read(path), parse_constant=lambda _: None)
+        content = json.loads(text_of(files, file), parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
-        raise VersionRejected("unreadable", f"{path.name}: {error}") from error
+        raise VersionRejected("unreadable", f"{file}: {error}") from error
     if not isinstance(content, dict):
-        raise VersionRejected("unreadable", f"{path.name} is not a JSON object")
+        raise VersionRejected("unreadable", f"{file} is not a JSON object")
+    return content
+
+
+def text_of(files: Files, file: str) -> bytes:
+    """The content of a text file of at most MAX_TEXT_BYTES. Raises VersionRejected."""
+    content = _content(files, file)
+    if len(content) > MAX_TEXT_BYTES:
+        raise VersionRejected("size", f"{file} is larger than {MAX_TEXT_BYTES} bytes")
     return content
 
 

@@ -31,6 +31,8 @@ from heart.registry.aliases import (
     hash_tag,
     set_up_client,
 )
+from heart.registry.errors import VersionRejected
+from heart.registry.onnx_graph import check_graph
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
 
 if TYPE_CHECKING:
@@ -160,7 +162,7 @@ def version_to_beat(
 
 
 def load(version: "ModelVersion") -> bytes:
-    """The ONNX model of a version. Raises UserError if its hash is not the registered one."""
+    """The ONNX model of a version. Raises UserError for another hash than the registered one, or a hostile graph."""
     from mlflow.artifacts import download_artifacts
 
     with TemporaryDirectory() as folder:
@@ -172,7 +174,16 @@ def load(version: "ModelVersion") -> bytes:
             f"{version.name} version {version.version}: model.onnx has the hash {actual}, "
             f"expected {version.tags.get(SHA256)}"
         )
+    _check_graph(f"{version.name} version {version.version}", model)
     return model
+
+
+def _check_graph(name: str, model: bytes) -> None:
+    """Raises UserError for a graph that the service would reject."""
+    try:
+        check_graph(model)
+    except VersionRejected as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -199,7 +210,14 @@ def run(experiment_id: str, package: Package) -> Iterator[str]:
 def publish(
     client: "MlflowClient", name: str, experiment_id: str, package: Package, card: str
 ) -> "ModelVersion":
-    """Log the model in a run of its own, then register it, so that no incomplete version exists."""
+    """Log the model in a run of its own, then register it, so that no incomplete version exists.
+
+    Raises UserError for a model that the service would reject.
+    """
+    models = {"model.onnx": package.model} | dict(package.beside)
+    for file, content in models.items():
+        if file.endswith(".onnx"):
+            _check_graph(file, content)
     with run(experiment_id, package) as run_id:
         model_id = _log_model(package)
     if not client.search_registered_models(f"name = '{name}'"):

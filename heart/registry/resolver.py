@@ -65,6 +65,10 @@ class Version:
             other.tags.get(tag) == self.tags.get(tag) for tag in IDENTITY
         )
 
+    def rejected(self, last: Rejection | None) -> bool:
+        """Whether this is the version that was rejected last, and is not yet to be tried again."""
+        return last is not None and self.same(last) and time.time() < last.retry_at
+
 
 class Registry:
     """The registry. Every method raises RegistryUnavailable within seconds if it does not answer."""

@@ -33,7 +33,7 @@ def log(tmp_path: Path) -> Iterator[PredictionLog]:
 
 
 def rival(current: Model | None) -> AliasedModel:
-    made = AliasedModel("challenger", lambda _: model())
+    made = AliasedModel("challenger", lambda _: model(), lambda _: None)
     made.current = current
     return made
 

@@ -41,9 +41,13 @@ def patients() -> tuple[Floats, Any]:
     return files.encoded(files.read_table(ROOT / files.RAW))
 
 
+CONSTANTS = """int64[1] columns = {1}, int64[2] all = {0, 1}, int64[1] first = {0},
+float zero = {0}, float minus = {-1}, float width = {13}, float[2] table = {0, 1}"""
+
+
 def onnx_model(signature: str, body: str) -> bytes:
-    """An ONNX model from the text of its graph."""
-    text = f'<ir_version: 10, opset_import: ["": 18]> g {signature} {{ {body} }}'
+    """An ONNX model from the text of its graph, which may use CONSTANTS."""
+    text = f'<ir_version: 10, opset_import: ["": 18]> g {signature} <{CONSTANTS}> {{ {body} }}'
     return bytes(onnx.parser.parse_model(text).SerializeToString())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 import pytest
 
-from heart.registry import model_version as versions_module
+from heart.registry import cache as cache_module
 from heart.registry import publishing as registry
 from heart.registry import resolver as registry_module
 from serve.model_manager import ModelManager
@@ -18,13 +18,11 @@ from tests.heart.registry.registry_fixture import NAME, Events, Shelf, onnx_mode
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 IN = "(float[n,13] measurements)"
-MEAN = "a = Constant <value_ints = [1]> () m = ReduceMean <keepdims = 1> (measurements, a)"
+MEAN = "s = ReduceSum <keepdims = 1> (measurements, columns) m = Div (s, width)"
 # A missing measurement makes the prediction NaN.
 NAN = onnx_model(f"{IN} => (float[n,1] y)", f"{MEAN} y = Sigmoid (m)")
-FILLED = (
-    "z = IsNaN (measurements) o = Constant <value_float = 0.0> () f = Where (z, o, measurements)"
-)
-RISK = "a = Constant <value_ints = [1]> () m = ReduceMean <keepdims = 1> (f, a)"
+FILLED = "z = IsNaN (measurements) f = Where (z, zero, measurements)"
+RISK = "s = ReduceSum <keepdims = 1> (f, columns) m = Div (s, width)"
 
 
 def other(signature: str, body: str) -> Callable[[Path], None]:
@@ -111,7 +109,10 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None
     ),
     "doubles": (
         "shape",
-        other("(double[n,13] measurements) => (double[n,1] y)", f"{MEAN} y = Sigmoid (m)"),
+        other(
+            "(double[n,13] measurements) => (double[n,1] y)",
+            "y = ReduceSum <keepdims = 1> (measurements, columns)",
+        ),
         {},
     ),
     "two inputs": (
@@ -122,14 +123,14 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None
     "two outputs": ("shape", other(f"{IN} => (float[n,1] m, float[n,1] y)", f"{MEAN} y = Sigmoid (m)"), {}),
     "two columns": (
         "shape",
-        other(f"{IN} => (float[n,2] y)", f"{MEAN} s = Sigmoid (m) y = Concat <axis = 1> (s, s)"),
+        other(f"{IN} => (float[n,2] y)", f"{MEAN} p = Sigmoid (m) y = Concat <axis = 1> (p, p)"),
         {},
     ),
     "one number for all rows": (
         "shape",
         other(
             f"{IN} => (float[n,1] y)",
-            f"{FILLED} a = Constant <value_ints = [0, 1]> () m = ReduceMean (f, a) y = Sigmoid (m)",
+            f"{FILLED} m = ReduceSum (f, all) y = Sigmoid (m)",
         ),
         {},
     ),
@@ -137,9 +138,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None
         "shape",
         other(
             f"{IN} => (float[n,1] y)",
-            f"{FILLED} {RISK} k = Constant <value_floats = [60.0]> () g = Greater (m, k) "
-            "l = Constant <value_ints = [-1]> () c = Reshape (g, l) p = Sigmoid (m) "
-            "y = Compress <axis = 0> (p, c)",
+            f"{FILLED} {RISK} p = Sigmoid (m) y = Gather <axis = 0> (p, first)",
         ),
         {},
     ),
@@ -147,7 +146,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None
         "self_test",
         other(
             f"{IN} => (float[n,1] y)",
-            f"{FILLED} {RISK} i = Cast <to = 7> (m) y = GatherElements <axis = 0> (m, i)",
+            f"{FILLED} {RISK} i = Cast <to = 7> (m) y = Gather <axis = 0> (table, i)",
         ),
         {},
     ),
@@ -167,7 +166,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None
     "self-test is a list": ("unreadable", text_of("extra_files/self_test.json", "[]"), {}),
     "training data with another hash": ("hash", None, {"training_sha256": "0" * 64}),
     "interval with another hash": ("hash", None, {"standard_error_sha256": "0" * 64}),
-    "negative interval": ("self_test", error_model("y = Neg (m)"), {}),
+    "negative interval": ("self_test", error_model("y = Mul (m, minus)"), {}),
 }  # fmt: skip
 
 
@@ -247,7 +246,7 @@ def test_a_file_that_is_too_large_is_not_even_downloaded(
             content.truncate(10_000_000)
 
     monkeypatch.setattr(registry_module, "MAX_BYTES", 5_000_000)
-    monkeypatch.setattr(versions_module, "read", None)
+    monkeypatch.setattr(cache_module, "read_files", None)
     shelf.set_challenger(grow)
     champion = ModelManager(shelf.settings())
 

@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -21,6 +22,7 @@ from heart.registry.aliases import CHAMPION, PREVIOUS, SCHEMA, SHA256, VERDICT, 
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
 from monitoring.retraining.history import RetrainingHistory
 from tests.answering import answering
+from tests.heart.registry import hostile
 from tests.heart.registry.registry_fixture import forget
 from tests.processes import free_port
 
@@ -400,6 +402,32 @@ def test_a_model_with_another_drift_reference_is_another_version(
 
 def test_the_model_of_a_version_comes_back_byte_for_byte(publish: Publish, model_of: Any) -> None:
     assert registry.load(publish()) == model_of()
+
+
+@pytest.mark.security
+def test_the_promotion_gate_gets_no_hostile_champion(publish: Publish, store: Any) -> None:
+    version = publish()
+    model = hostile.large_tensor()
+    (files_of(version) / "model.onnx").write_bytes(model)
+    digest = hashlib.sha256(model).hexdigest()
+    store.set_model_version_tag(NAME, version.version, SHA256, digest)
+
+    with pytest.raises(UserError, match="ConstantOfShape"):
+        registry.load(store.get_model_version(NAME, version.version))
+
+
+def test_a_model_that_the_service_would_reject_is_not_registered(
+    store: Any, package_of: Any, model_of: Any
+) -> None:
+    good = package_of(model_of())
+    for bad in (
+        replace(good, model=hostile.large_tensor()),
+        replace(good, beside={"standard_error.onnx": hostile.large_tensor()}),
+    ):
+        with pytest.raises(UserError, match="ConstantOfShape"):
+            registry.publish(store, NAME, local_store.experiment(store, NAME), bad, "a card")
+
+    assert not store.search_model_versions(f"name = '{NAME}'")
 
 
 def test_a_changed_model_is_rejected(publish: Publish, model_of: Any) -> None:

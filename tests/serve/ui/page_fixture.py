@@ -130,7 +130,7 @@ class OneModel:
     current: Model | None = field(default_factory=tiny_model)
     previous: Model | None = None
     challenger: AliasedModel = field(
-        default_factory=lambda: AliasedModel(CHALLENGER, lambda _: tiny_model())
+        default_factory=lambda: AliasedModel(CHALLENGER, lambda _: tiny_model(), lambda _: None)
     )
 
     def state(self) -> State:

@@ -13,7 +13,8 @@ def require_free(host: str, port: int, prefix: str) -> None:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address, family=family).close()
     except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]  # Python repeats the address
         sys.exit(
-            f"error: {prefix}HOST={host}, {prefix}PORT={port}: {error.strerror}: expected an address of "
+            f"error: {prefix}HOST={host}, {prefix}PORT={port}: {reason}: expected an address of "
             "this machine and a port on which no other program listens"
         )

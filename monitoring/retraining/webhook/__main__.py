@@ -18,11 +18,11 @@ from monitoring.retraining.webhook.settings import RetrainerSettings
 
 def main() -> None:
     settings = read(RetrainerSettings)
-    require_free(settings.host, settings.port, "HEART_RETRAIN_")
     try:
         runs = Runs(settings.folder)
     except (OSError, sqlite3.Error) as error:
         sys.exit(f"error: HEART_RETRAIN_FOLDER={settings.folder}: {error}")
+    require_free(settings.host, settings.port, "HEART_RETRAIN_")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     print(
         f"http://{settings.host}:{settings.port}  webhook /hooks/grafana  runs /status", flush=True

@@ -169,7 +169,7 @@ lock: .venv-tools ## resolve all versions again and write the lock and its hashe
 	@$(call HEAD_OF,lock.txt)
 	@sed -e 1d -e '/^ /d' -e 's/ \\$$//' requirements/hashes/packages.txt.new >> requirements/lock.txt.new
 	@$(call HEAD_OF,hashes/torch_cpu.txt)
-	@grep '^torch==' requirements/lock.txt.new | $(RESOLVE) --no-deps --default-index https://download.pytorch.org/whl/cpu - \
+	@set -o pipefail; grep '^torch==' requirements/lock.txt.new | $(RESOLVE) --no-deps --default-index https://download.pytorch.org/whl/cpu - \
 	  | sed -e '/^torch==/s/+cpu.* \\/ \\/' >> requirements/hashes/torch_cpu.txt.new
 	@$(call HEAD_OF,tools/lock.txt)
 	@$(RESOLVE) requirements/tools/tools.txt >> requirements/tools/lock.txt.new

@@ -167,9 +167,13 @@ def test_source_in_place_of_a_wheel_is_not_run(
     files = {"alpha": [place.wheel("alpha", needs="beta")], "beta": [place.wheel("beta")]}
     place.lock(files)
     files["beta"][0].unlink()
-    script = f"open({str(place.folder / 'ran')!r}, 'w')\nfrom setuptools import setup\nsetup(name='beta')"
+    project = (
+        "[project]\nname = 'beta'\nversion = '1.0'\n"
+        "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n"
+    )
+    backend = f"open({str(place.folder / 'ran')!r}, 'w').close()\n"
     with tarfile.open(place.wheels / "beta-1.0.tar.gz", "w:gz") as archive:
-        for name, text in (("setup.py", script), ("PKG-INFO", "Name: beta\nVersion: 1.0\n")):
+        for name, text in (("pyproject.toml", project), ("backend.py", backend)):
             member = tarfile.TarInfo(f"beta-1.0/{name}")
             member.size = len(text)
             archive.addfile(member, io.BytesIO(text.encode()))

@@ -228,7 +228,7 @@ def test_strangers_read_nothing(server: Server, security_figure: SecurityFigure)
 
     statuses = [
         httpx.get(read, auth=auth, timeout=60).status_code
-        for auth in (None, ("serve", "wrong"), tuple(stranger.values()))
+        for auth in (None, ("serve", "wrong"), (stranger["username"], stranger["password"]))
     ]
 
     assert statuses == [401, 401, 403]

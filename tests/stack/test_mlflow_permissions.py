@@ -140,7 +140,9 @@ def fill(server: Server, environment: Mapping[str, str]) -> None:
 @pytest.fixture
 def attacks(server: Server) -> list[tuple[str, str, dict[str, Any]]]:
     """Requests that change something, each valid: method, path and body."""
-    with httpx.Client(auth=("pipeline", PASSWORDS["pipeline"]), base_url=server.address) as http:
+    with httpx.Client(
+        auth=("pipeline", PASSWORDS["pipeline"]), base_url=server.address, timeout=60
+    ) as http:
         api = "/api/2.0/mlflow"
         model = {"name": NAME, "version": "1"}
         version = http.get(f"{api}/model-versions/get", params=model).json()["model_version"]

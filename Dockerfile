@@ -3,8 +3,7 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS base
-ENV PATH=/opt/venv/bin:$PATH \
-    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+ENV PATH=/opt/venv/bin:$PATH
 
 FROM base AS runtime
 # Nothing is written but into /tmp and /var/lib/heart. MLflow's clients get files from its server: they
@@ -20,10 +19,11 @@ RUN groupadd --gid 1000 heart \
 
 FROM base AS serve-packages
 ARG PIP_CERT
-COPY requirements/serve.txt requirements/lock.txt /requirements/
+COPY requirements/hashes /requirements/hashes
+COPY requirements/install.py requirements/serve.txt requirements/lock.txt /requirements/
 # pip goes at the end: nothing more can be installed into what is served.
 RUN python -m venv /opt/venv \
- && pip install -r /requirements/serve.txt -c /requirements/lock.txt \
+ && /opt/venv/bin/python /requirements/install.py serve \
  && pip uninstall --yes setuptools pip
 
 FROM runtime AS serve
@@ -53,10 +53,8 @@ ARG PIP_CERT
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY requirements /requirements
 RUN python -m venv /opt/venv \
- && pip install --no-deps --index-url "${TORCH_INDEX}" \
-      "$(grep '^torch==' /requirements/pipeline.txt)" \
- && pip install -r /requirements/pipeline.txt \
-      -r /requirements/serve.txt -r /requirements/stack.txt -c /requirements/lock.txt
+ && /opt/venv/bin/python /requirements/install.py torch --no-deps --index-url "${TORCH_INDEX}" \
+ && /opt/venv/bin/python /requirements/install.py pipeline serve stack
 
 FROM runtime AS pipeline
 # The project itself comes by git: what is registered names the commit that made it.

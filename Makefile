@@ -4,7 +4,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1 MLFLOW_DISABLE_TELEMETRY := true
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/lock.txt
+# The locked versions, each file checked by its hash.
+INSTALL := $(BIN)/python requirements/install.py
 
 # What may be given on the command line or in the environment. It is text: recipes read it from the
 # environment, as "$$VERSION", since of $(VERSION) the shell would parse what is in it; and $(value) keeps
@@ -20,7 +21,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro plots compare mlflow check-data validate collect register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro plots compare mlflow check-data validate collect register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock audit sbom pin space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -31,11 +32,11 @@ help: ## list the targets
 
 .venv/pipeline: requirements/pipeline.txt requirements/lock.txt | .venv/bin/python
 	@echo "Installing the locked versions (some minutes the first time)"
-	$(PIP_INSTALL) -r requirements/pipeline.txt
+	$(INSTALL) pipeline
 	@touch $@
 
 .venv/dev: requirements/dev.txt .venv/pipeline
-	$(PIP_INSTALL) -r requirements/dev.txt
+	$(INSTALL) dev
 	@touch $@
 
 install: .venv/pipeline ## create .venv with the locked packages of the pipeline
@@ -76,18 +77,18 @@ challenger: .venv/pipeline ## score with VERSION=n in shadow; without VERSION, s
 	  else python -m heart.registry.promote --no-challenger; fi
 
 .venv/serve: requirements/serve.txt requirements/lock.txt | .venv/bin/python
-	$(PIP_INSTALL) -r requirements/serve.txt
+	$(INSTALL) serve
 	@touch $@
 
 serve: .venv/serve ## serve the champion: web page, API and metrics on http://127.0.0.1:8000
 	python -m serve
 
 .venv/score: requirements/score.txt .venv/serve
-	$(PIP_INSTALL) -r requirements/score.txt
+	$(INSTALL) score
 	@touch $@
 
 .venv/spark: requirements/spark.txt .venv/score
-	$(PIP_INSTALL) -r requirements/spark.txt
+	$(INSTALL) spark
 	@touch $@
 
 check-data: .venv/pipeline ## report on a file of patients: make check-data IN=file (docs/data_formats.md)
@@ -131,7 +132,7 @@ test-stack: .venv/dev ## build both images and test the stack; needs a Docker en
 	pytest -m stack tests/stack
 
 .venv/docs: requirements/docs.txt .venv/score
-	$(PIP_INSTALL) -r requirements/docs.txt
+	$(INSTALL) docs
 	@touch $@
 
 SPHINX := python -m sphinx -W --keep-going -n -q docs
@@ -166,12 +167,41 @@ format: .venv/dev ## format the code and fix what the linter can
 	ruff format .
 	ruff check --fix .
 
-lock: .venv/dev ## resolve all versions again and write requirements/lock.txt
-	$(BIN)/python -m pip install --quiet uv
-	@{ head -1 requirements/lock.txt; uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-	  --no-header --no-annotate --no-emit-index-url \
-	  $(filter-out requirements/lock.txt,$(wildcard requirements/*.txt)); } > requirements/lock.new
-	@mv requirements/lock.new requirements/lock.txt
+# uv, pip-audit and cyclonedx-py have an environment of their own, so that they change nothing of what they look at.
+.venv-tools: requirements/tools/lock.txt
+	@rm -rf $@
+	@"$$PYTHON" -m venv $@
+	@$@/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: --require-hashes -r $<
+	@touch $@
+
+RESOLVE = .venv-tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+  --no-header --no-annotate --no-emit-index-url --generate-hashes
+HEAD_OF = head -1 requirements/$(1) > requirements/$(1).new
+
+# What makes the hashes of torch's CPU builds is PyTorch's own index.
+lock: .venv-tools ## resolve all versions again and write the lock and its hashes (needs the network)
+	@$(call HEAD_OF,hashes/packages.txt)
+	@$(RESOLVE) $(filter-out requirements/lock.txt,$(wildcard requirements/*.txt)) >> requirements/hashes/packages.txt.new
+	@$(call HEAD_OF,lock.txt)
+	@sed -e 1d -e '/^ /d' -e 's/ \\$$//' requirements/hashes/packages.txt.new >> requirements/lock.txt.new
+	@$(call HEAD_OF,hashes/torch_cpu.txt)
+	@set -o pipefail; grep '^torch==' requirements/lock.txt.new | $(RESOLVE) --no-deps --default-index https://download.pytorch.org/whl/cpu - \
+	  | sed -e '/^torch==/s/+cpu.* \\/ \\/' >> requirements/hashes/torch_cpu.txt.new
+	@$(call HEAD_OF,tools/lock.txt)
+	@$(RESOLVE) requirements/tools/tools.txt >> requirements/tools/lock.txt.new
+	@for file in lock.txt hashes/packages.txt hashes/torch_cpu.txt tools/lock.txt; do \
+	  mv requirements/$$file.new requirements/$$file; done
+
+audit: .venv-tools ## look up known vulnerabilities of the locked packages (needs the network)
+	@.venv-tools/bin/pip-audit --disable-pip --require-hashes --requirement requirements/hashes/packages.txt \
+	  $$(sed -nE 's/^([A-Z]+-\S+) .*/--ignore-vuln=\1/p' requirements/tools/ignored_vulnerabilities.txt)
+
+sbom: .venv-tools ## write sbom.json, the locked packages with their hashes (CycloneDX)
+	@.venv-tools/bin/cyclonedx-py requirements requirements/hashes/packages.txt --pyproject pyproject.toml \
+	  --output-reproducible --output-format JSON --output-file sbom.json
+
+pin: ## pin the images to the digests that their tags have now (needs Docker and the network)
+	@python3 deploy/pin_images.py
 
 bench-model: .venv/pipeline ## nested cross-validation beside plain models
 	python -m benchmarks.model

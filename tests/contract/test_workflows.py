@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,28 +74,6 @@ def test_shell_lines_are_valid(workflow: str) -> None:
         subprocess.run(["bash", "-n", "-c", lines], check=True)
 
 
-def test_permissions_are_minimal() -> None:
-    retraining = WORKFLOWS["retrain"]
-
-    assert WORKFLOWS["ci"]["permissions"] == {"contents": "read"}
-    assert WORKFLOWS["docs"]["permissions"] == {"contents": "read"}
-    assert retraining["permissions"] == {}
-    assert retraining["jobs"]["retrain"]["permissions"] == {
-        "contents": "write",
-        "pull-requests": "write",
-    }
-    assert WORKFLOWS["images"]["permissions"] == {}
-    assert WORKFLOWS["images"]["jobs"]["publish"]["permissions"] == {
-        "contents": "read",
-        "packages": "write",
-    }
-    assert WORKFLOWS["space"]["permissions"] == {}
-    assert WORKFLOWS["space"]["jobs"]["upload"]["permissions"] == {"contents": "read"}
-    for step in [step for workflow in WORKFLOWS for step in steps(workflow)]:
-        if "checkout" in step.get("uses", ""):
-            assert step["with"]["persist-credentials"] is False
-
-
 def test_one_retraining_at_a_time_on_the_alert_that_grafana_sends() -> None:
     retraining = WORKFLOWS["retrain"]
     on = retraining[True]  # YAML takes the bare word for a truth value
@@ -114,6 +93,41 @@ def test_targets_and_paths_exist() -> None:
     assert set(re.findall(r"\bmake ([a-z-]+)", lines)) <= TARGETS
     for path in (".ci/run", *added.split(), *(f"{m.replace('.', '/')}.py" for m in modules)):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", []),
+        ("PYSEC-2026-7 2027-01-31 only in a part that is not imported\n", ["--ignore-vuln=PYSEC-2026-7"]),
+        ("# GHSA-a-b 2027-01-31 no\nCVE-2026-1 2027-01-31 x\nGHSA-c-d 2027-01-31 y\n",
+         ["--ignore-vuln=CVE-2026-1", "--ignore-vuln=GHSA-c-d"]),
+    ],
+)  # fmt: skip
+def test_audit_looks_up_the_locked_versions_but_for_what_is_ignored(
+    lines: str, expected: list[str], clone: Path, command: Callable[..., Any]
+) -> None:
+    (clone / "requirements/tools").mkdir()
+    (clone / "requirements/tools/lock.txt").touch()
+    (clone / "requirements/tools/ignored_vulnerabilities.txt").write_text(lines)
+    program(clone / ".venv-tools/bin/pip-audit", 'printf "%s\\n" "$@"')
+
+    output = command("make audit", clone).stdout.split()
+
+    assert output[:4] == [
+        "--disable-pip", "--require-hashes", "--requirement", "requirements/hashes/packages.txt",
+    ]  # fmt: skip
+    assert output[4:] == expected
+
+
+def test_ignored_vulnerabilities_have_a_day_and_a_reason() -> None:
+    text = (ROOT / "requirements/tools/ignored_vulnerabilities.txt").read_text()
+
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            ignored = re.fullmatch(r"[A-Z]+-\S+ (\d{4}-\d\d-\d\d) .{10,}", line)
+            assert ignored, line
+            assert date.fromisoformat(ignored[1]) >= datetime.now(UTC).date(), line
 
 
 def test_each_image_is_published_with_what_is_in_it() -> None:
@@ -205,7 +219,7 @@ def test_changes_become_a_pull_request(
         (clone / "dvc.lock").write_text("new")
 
     done = bash(
-        script("Open a pull request"), clone,
+        "\n".join(f"( {script(name)} )" for name in ("Describe what has changed", "Open a pull request")), clone,
         environment | {"PATH": f"{tmp_path}/bin{os.pathsep}{environment['PATH']}"},
         GITHUB_RUN_ID="7", GITHUB_RUN_ATTEMPT="1", GITHUB_REF_NAME="main",
     )  # fmt: skip

@@ -10,6 +10,7 @@ import yaml
 from heart.http.hosts import AllowedHosts, parse_authority
 from heart.settings import variable
 from serve.settings import Settings
+from tests.fixtures.security import SecurityFigure
 from tests.stack.compose_file import ROOT, services
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -82,6 +83,85 @@ def test_container_has_the_same_restrictions_as_in_compose() -> None:
     assert {mount["mountPath"] for mount in CONTAINER["volumeMounts"]} == {"/tmp", "/var/lib/heart"}  # noqa: S108
     # A Service named heart would otherwise set HEART_PORT.
     assert POD["spec"]["enableServiceLinks"] is False
+
+
+@pytest.mark.security
+def test_pod_fits_the_restricted_pod_security_standard(security_figure: SecurityFigure) -> None:
+    spec, pod, own = POD["spec"], POD["spec"]["securityContext"], CONTAINER["securityContext"]
+    host = {"hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"}
+
+    assert not host & spec.keys()
+    assert all("hostPort" not in port for port in CONTAINER["ports"])
+    assert all(
+        "emptyDir" in volume and "sizeLimit" in volume["emptyDir"] for volume in spec["volumes"]
+    )
+    assert pod["runAsNonRoot"]
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert own == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert spec["automountServiceAccountToken"] is False
+    security_figure(
+        "pod of the service: privileges beyond the restricted standard, token of the cluster",
+        "0",
+        "0",
+    )
+
+
+def test_pod_has_the_limits_of_compose_and_one_for_its_disk() -> None:
+    limits, app = CONTAINER["resources"]["limits"], services()["app"]
+
+    assert limits["memory"].removesuffix("Gi") == app["mem_limit"].removesuffix("g")
+    assert float(limits["cpu"]) == float(app["cpus"])
+    volumes = sum(
+        int(v["emptyDir"]["sizeLimit"].removesuffix("Mi")) for v in POD["spec"]["volumes"]
+    )
+    assert volumes <= 1024 * int(limits["ephemeral-storage"].removesuffix("Gi"))
+
+
+@pytest.mark.security
+def test_egress_reaches_only_dns_database_and_registry(security_figure: SecurityFigure) -> None:
+    policy = only("NetworkPolicy")["spec"]
+    destinations = {}
+    for rule in policy["egress"]:
+        (peer,) = rule["to"]
+        assert peer.keys() == {"namespaceSelector", "podSelector"}, "any address, or any pod"
+        assert all(selector["matchLabels"] for selector in peer.values())
+        (name,) = peer["podSelector"]["matchLabels"].values()
+        destinations[name] = {(port["port"], port.get("protocol", "TCP")) for port in rule["ports"]}
+
+    networks = {name: set(service["networks"]) for name, service in services().items()}
+    called = {name for name in ("postgres", "mlflow", "s3") if networks[name] & networks["app"]}
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert called == {"postgres", "mlflow"}  # as in the stack
+    assert destinations == {
+        "kube-dns": {(53, "UDP"), (53, "TCP")},
+        "postgresql": {(5432, "TCP")},
+        "mlflow": {(5000, "TCP")},
+    }
+    security_figure(
+        "pod of the service: destinations outside of the cluster that the network policy allows",
+        "0",
+        "0",
+    )
+
+
+def test_the_page_sets_every_label_of_a_namespace_that_the_policy_selects() -> None:
+    policy = only("NetworkPolicy")["spec"]
+    peers = [
+        p for rule in policy["ingress"] + policy["egress"] for p in rule.get("from", rule.get("to"))
+    ]
+    selected = {
+        f"{key}={value}"
+        for peer in peers
+        for key, value in peer["namespaceSelector"]["matchLabels"].items()
+        if not key.startswith("kubernetes.io/")  # which Kubernetes sets
+    }
+    page = (ROOT / "docs" / "deployment.md").read_text()
+
+    assert selected <= set(re.findall(r"(?m)^\$ kubectl label namespace .* (\S+=\S+)$", page))
 
 
 def test_the_service_is_called_by_its_names_and_addresses() -> None:

@@ -116,7 +116,10 @@ def test_space_contains_no_secret_and_no_patient(
     for path in given | secret | {"data/raw/heart.csv", "requirements/serve.txt"}:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
-    (tmp_path / "requirements/lock.txt").touch()
+    copied = {f"requirements/{name}" for name in ("lock.txt", "install.py", "hashes/packages.txt")}
+    for path in copied:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
     for name in ("Dockerfile", ".dockerignore"):
         shutil.copy2(ROOT / name, tmp_path / name)
     monkeypatch.setattr(build, "ROOT", tmp_path)
@@ -124,8 +127,7 @@ def test_space_contains_no_secret_and_no_patient(
     build.write_code(tmp_path / "made")
 
     made = {str(p.relative_to(tmp_path / "made")) for p in (tmp_path / "made").rglob("*.*")}
-    names = {"requirements/serve.txt", "requirements/lock.txt"}
-    assert made == given - {"requirements/x"} | names
+    assert made == given - {"requirements/x"} | {"requirements/serve.txt", *copied}
 
 
 # Without network

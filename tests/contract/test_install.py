@@ -1,0 +1,222 @@
+"""`requirements/install.py`: what is installed has the version of the lock and a hash of its files."""
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from requirements import install
+from tests.fixtures.security import SecurityFigure
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "requirements"
+PINS = [line for line in (FOLDER / "lock.txt").read_text().splitlines() if not line.startswith("#")]
+
+
+def test_every_locked_version_has_hashes() -> None:
+    hashed = (FOLDER / "hashes/packages.txt").read_text()
+    lines = re.findall(r"(?m)^(\S+==.*?) \\$", hashed)
+
+    assert lines == PINS
+    assert len(install.hashes()) == len(install.locked())
+    assert all(install.hashes().values())
+
+
+def test_both_builds_of_torch_have_hashes() -> None:
+    (pin,) = (line for line in PINS if line.startswith("torch=="))
+    cpu = (FOLDER / "hashes/torch_cpu.txt").read_text()
+    hashes = re.findall(r"--hash=sha256:[0-9a-f]{64}", cpu)
+
+    assert re.findall(r"(?m)^\S+==\S+", cpu) == [pin]
+    assert hashes
+    assert set(hashes) < set(install.hashes()["torch"])
+
+
+def test_every_package_of_a_set_is_in_the_lock() -> None:
+    sets = [path for path in FOLDER.glob("*.txt") if path.name != "lock.txt"]
+
+    assert {name for path in sets for name in install.names(path)} <= install.locked().keys()
+
+
+# pip, on a folder of wheels
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with the script, a set `app` that needs `alpha`, and an environment to install into."""
+
+    folder: Path
+
+    @property
+    def wheels(self) -> Path:
+        return self.folder / "wheels"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        others = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
+        return others | {
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(self.wheels),
+            "PIP_PYTHON": str(self.folder / "venv/bin/python"),
+        }
+
+    def wheel(self, name: str, version: str = "1.0", needs: str = "", text: str = "") -> Path:
+        """Write a wheel of one module that holds a text."""
+        info = f"{name}-{version}.dist-info"
+        path = self.wheels / f"{name}-{version}-py3-none-any.whl"
+        requires = f"Requires-Dist: {needs}\n" if needs else ""
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(f"{name}.py", text)
+            archive.writestr(
+                f"{info}/METADATA",
+                f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}",
+            )
+            archive.writestr(
+                f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
+            archive.writestr(f"{info}/RECORD", f"{name}.py,,\n")
+        return path
+
+    def lock(self, files: Mapping[str, list[Path]], versions: str = "1.0") -> None:
+        """Pin each package, with the hashes of these files."""
+        entries = {
+            name: [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+            for name, paths in files.items()
+        }
+        pins = {name: f"{name}=={versions}" for name in entries}
+        (self.folder / "requirements/lock.txt").write_text("\n".join(pins.values()) + "\n")
+        lines = [
+            " \\\n".join([pins[name], *(f"    --hash=sha256:{digest}" for digest in digests)])
+            for name, digests in entries.items()
+            if digests
+        ]
+        (self.folder / "requirements/hashes/packages.txt").write_text("\n".join(lines) + "\n")
+
+    def install(self, name: str = "app") -> subprocess.CompletedProcess[str]:
+        return self.run(str(self.folder / "requirements/install.py"), name)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments], env=self.environment, cwd=self.folder, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+        )  # fmt: skip
+
+    def installed(self) -> dict[str, str]:
+        """The text of each module in the environment."""
+        (site,) = (self.folder / "venv/lib").glob("*/site-packages")
+        return {path.stem: path.read_text() for path in site.glob("*.py")}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    venv.create(tmp_path / "venv", with_pip=False)
+    for folder in ("wheels", "requirements/hashes"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(FOLDER / "install.py", tmp_path / "requirements")
+    (tmp_path / "requirements/app.txt").write_text("alpha\n")
+    return Place(tmp_path)
+
+
+@pytest.mark.integration
+def test_what_a_set_needs_is_installed_by_hash(place: Place) -> None:
+    files = {"alpha": [place.wheel("alpha", needs="beta")], "beta": [place.wheel("beta")]}
+    place.lock(files | {"gamma": [place.wheel("gamma")]})
+    place.wheel("beta", "2.0")  # newer than the lock
+
+    done = place.install()
+
+    assert done.returncode == 0, done.stdout
+    assert place.installed().keys() == {"alpha", "beta"}
+    assert place.install().returncode == 0
+
+
+@pytest.mark.integration
+@pytest.mark.security
+def test_replaced_file_stops_the_installation(
+    place: Place, security_figure: SecurityFigure
+) -> None:
+    files = {"alpha": [place.wheel("alpha", needs="beta")], "beta": [place.wheel("beta")]}
+    place.lock(files)
+    place.wheel("beta", text="stolen = True")
+
+    done = place.install()
+
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stdout
+    assert place.installed() == {}
+    security_figure("wheel replaced on the package index: packages installed", "0", "0")
+
+
+@pytest.mark.integration
+@pytest.mark.security
+def test_source_in_place_of_a_wheel_is_not_run(
+    place: Place, security_figure: SecurityFigure
+) -> None:
+    files = {"alpha": [place.wheel("alpha", needs="beta")], "beta": [place.wheel("beta")]}
+    place.lock(files)
+    files["beta"][0].unlink()
+    project = (
+        "[project]\nname = 'beta'\nversion = '1.0'\n"
+        "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n"
+    )
+    backend = f"open({str(place.folder / 'ran')!r}, 'w').close()\n"
+    with tarfile.open(place.wheels / "beta-1.0.tar.gz", "w:gz") as archive:
+        for name, text in (("pyproject.toml", project), ("backend.py", backend)):
+            member = tarfile.TarInfo(f"beta-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+
+    done = place.install()
+
+    assert done.returncode != 0
+    assert not (place.folder / "ran").exists()
+    assert place.installed() == {}
+    security_figure("source in place of a wheel on the package index: times it was run", "0", "0")
+
+
+@pytest.mark.integration
+def test_another_build_of_the_locked_version_needs_a_hash_too(place: Place) -> None:
+    plain, cpu = place.wheel("alpha"), place.wheel("alpha", "1.0+cpu", text="cpu = True")
+
+    place.lock({"alpha": [plain]})
+    assert place.install("alpha").returncode != 0
+    place.lock({"alpha": [plain, cpu]})
+    assert place.install("alpha").returncode == 0
+
+    assert place.installed() == {"alpha": "cpu = True"}
+
+
+@pytest.mark.integration
+def test_own_build_that_is_installed_already_stays(place: Place) -> None:
+    place.lock({"alpha": [place.wheel("alpha")]})
+    own = place.wheel("alpha", text="own = True")
+    assert place.run("-m", "pip", "install", "--quiet", str(own)).returncode == 0
+
+    done = place.install()
+
+    assert done.returncode == 0, done.stdout
+    assert place.installed() == {"alpha": "own = True"}
+
+
+@pytest.mark.integration
+def test_package_without_a_hash_is_named(place: Place) -> None:
+    place.lock({"alpha": [place.wheel("alpha", needs="beta")], "beta": []})
+    place.wheel("beta")
+
+    done = place.install()
+
+    assert done.returncode != 0
+    assert "beta: no hash in requirements/hashes" in done.stdout
+    assert place.installed() == {}

@@ -90,6 +90,7 @@ class SharedSettings(Variables):
             "allowed_hosts",
             "poll_seconds",
             "log_retention_days",
+            "log_clock_confirmed",
             "log_queue_max_rows",
             "max_body_bytes",
             "max_concurrent",

@@ -121,6 +121,13 @@ class PostgresStore:
     def scrub(self) -> None:
         """Nothing to do: PostgreSQL's own vacuum removes erased rows from the files."""
 
+    def inspect(self, _seconds: float) -> tuple[str | None, bool]:
+        """Nothing to do: the server's checksums find damage in its files."""
+        return None, True
+
+    def file(self) -> None:
+        """There is no file of its own."""
+
     def _driver(self) -> psycopg.Connection[Any]:
         assert self._connection
         driver = self._connection.connection.driver_connection

@@ -7,15 +7,17 @@ because SQLite 3.7.0 to 3.51.2 can corrupt a file that two connections write and
 import functools
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.dialects.sqlite import dialect, insert
 from sqlalchemy.exc import DBAPIError
 
+from heart.predictions.inspection import WAY_OUT
 from heart.predictions.sqlite_file import LogFile
 from heart.predictions.tables import (
     KEPT,
@@ -52,6 +54,11 @@ BAD_DATA = (
     TypeError,
     ValueError,
     OverflowError,
+)
+
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+STEPS_BETWEEN_LOOKS = (
+    10_000  # of SQLite's virtual machine, some milliseconds, between two looks at the time
 )
 
 _VALUES = "(" + ", ".join("?" * len(KEPT)) + ")"
@@ -173,6 +180,31 @@ class SqliteStore:
         """Write the WAL into the file and empty it, so that erased rows are in neither."""
         self._driver().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def inspect(self, seconds: float) -> tuple[str | None, bool]:
+        """The damage that SQLite's quick check finds, and whether the check came to its end.
+
+        Raises sqlite3.Error. For any thread; the event loop continues, since SQLite works without the GIL.
+        """
+        end = monotonic() + seconds
+        with closing(self._open("ro")) as driver:
+            driver.set_progress_handler(lambda: monotonic() > end, STEPS_BETWEEN_LOOKS)
+            try:
+                (result,) = driver.execute("PRAGMA quick_check(1)").fetchone()
+            except sqlite3.DatabaseError as error:
+                if _code(error) == sqlite3.SQLITE_INTERRUPT:
+                    return None, False
+                if _code(error) not in DAMAGE:
+                    raise
+                return self.reason(error), True
+        return (None if result == "ok" else self._damaged(result.splitlines()[-1])), True
+
+    def file(self) -> tuple[int, int] | None:
+        """Device and inode of the database, None without one."""
+        try:
+            return self._file.identity()[0]
+        except OSError:
+            return None
+
     def disconnect(self) -> None:
         """Close the writing connection in any state; `connect` opens another."""
         if self._connection:
@@ -194,7 +226,12 @@ class SqliteStore:
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, OSError):
             return f"{cause.strerror}: {self._file.path.name}"
-        return str(cause) if isinstance(cause, sqlite3.Error) else type(cause).__name__
+        if not isinstance(cause, sqlite3.Error):
+            return type(cause).__name__
+        return self._damaged(str(cause)) if _code(cause) in DAMAGE else str(cause)
+
+    def _damaged(self, finding: str) -> str:
+        return f"{self._file.path.name} is damaged ({finding}): {WAY_OUT}"
 
     def _open(self, mode: str) -> sqlite3.Connection:
         return sqlite3.connect(
@@ -225,6 +262,12 @@ class SqliteStore:
         """Raises OSError if the files were replaced, so that the last commit went into removed ones."""
         if self._file.identity() != self._files:
             raise FileNotFoundError(0, "the file was replaced")
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """The primary error code; None for an error of the driver itself."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _engine(opener: functools.partial[sqlite3.Connection]) -> Engine:

@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # What may be given on the command line or in the environment. It is text: recipes read it from the
 # environment, as "$$VERSION", since of $(VERSION) the shell would parse what is in it; and $(value) keeps
 # Make from expanding it, so that not even $(shell ...) in it is run.
-GIVEN := ARGS BACKUP COMPOSE FORCE IN OUT OUTCOMES PEERS_DAY PYTHON RATE ROWS SHIFT TRIGGER URL VERSION
+GIVEN := ARGS BACKUP COMPOSE FORCE ID IDS IN OUT OUTCOMES PEERS_DAY PYTHON RATE ROWS SHIFT TRIGGER URL VERSION
 PYTHON ?= python3
 PEERS_DAY := 2026-11-20
 ROWS ?= 500
@@ -20,7 +20,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro check-data collect register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro check-data collect erase register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck backup restore format lock space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ collect: .venv/pipeline .venv/serve ## write the recorded outcomes to data/produ
 
 register: .venv/pipeline ## publish the model to MLflow unless it is registered already
 	@python -m stages.register
+
+erase: .venv/pipeline .venv/serve ## erase a patient from log, labelled rows, derived files and cache: ID=prediction_id, or IDS=FILE
+	@python -m monitoring.retraining.erase $${IDS:+--ids="$$IDS"} -- $${ID:+"$$ID"}
 
 retrain: .venv/pipeline .venv/serve ## retrain on recorded outcomes; TRIGGER=TEXT is the reason, FORCE=1 ignores their number
 	@python -m monitoring.retraining.run $${TRIGGER:+--trigger="$$TRIGGER"} $${FORCE:+--force} || [ $$? = 75 ]

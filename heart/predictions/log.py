@@ -18,6 +18,7 @@ from heart.predictions import changes
 from heart.predictions.changes import Recorded
 from heart.predictions.clock import ClockNotTrusted, RetentionClock
 from heart.predictions.inspection import INSPECTION_SECONDS, Inspection
+from heart.predictions.queries import newest
 from heart.predictions.shadow import Side, differences, scores
 from heart.predictions.stores import store_of
 from heart.predictions.tables import (
@@ -100,6 +101,7 @@ class PredictionLog:
         self._clock = clock
         self._retention_clock = RetentionClock(clock, clock_confirmed)
         self.inspection: Inspection | None = None  # the last result of `inspect`
+        self._scrubbed = True  # whether no file contains erased rows
         self.purge_refusal: str | None = None  # why the last purge deleted nothing
 
     @property
@@ -223,10 +225,18 @@ class PredictionLog:
         """
         _require_id(prediction_id)
         self._change(partial(changes.erase, prediction_id=prediction_id))
-        with suppress(
-            LogUnavailable
-        ):  # the row is deleted; a later checkpoint overwrites its bytes
-            self._writer.run_on_writer(self._store.scrub)
+        self._scrub()
+
+    def _scrub(self) -> None:
+        """Overwrite erased rows; while a reader prevents it, the next purge tries again."""
+        self._scrubbed = False
+        with suppress(LogUnavailable):
+            self._scrubbed = self._writer.run_on_writer(self._store.scrub)
+
+    def compact(self) -> None:
+        """Write the files anew, without deleted rows. Writers wait. Raises LogUnavailable."""
+        if not self._on_writer(self._store.compact):
+            raise LogUnavailable("a reader keeps the WAL in use: stop it", self._retry_after)
 
     def purge(self, now: datetime | None = None) -> int:
         """Delete the predictions that are older than the retention; returns their number.
@@ -234,6 +244,8 @@ class PredictionLog:
         Those with an outcome are kept until they are erased, since training data refer to them. If the
         clock cannot be trusted, nothing is deleted; a given `now` is trusted. Raises LogUnavailable.
         """
+        if not self._scrubbed:
+            self._scrub()
         if self._retention is None:
             return 0
         try:
@@ -317,21 +329,6 @@ class PredictionLog:
             columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in names)
             return dict(zip(names, columns, strict=True))
         raise LogUnavailable(reason, self._retry_after)
-
-
-def newest(n: int, model_version: str | None, step: int = 1) -> Select[Any]:
-    """The query of `last`: it reads an index from its end and stops after `n` rows."""
-    version, seq = predictions.c.model_version, predictions.c.seq
-    query = select(*KEPT).limit(n)
-    if step > 1:
-        end = select(func.max(predictions.alias().c.seq)).scalar_subquery()
-        query = query.where(seq <= end // step * step)
-    if model_version is None:
-        return query.order_by(seq.desc())
-    # A range, also in the order: with "=" PostgreSQL may read all newer rows of other versions.
-    return query.where(version.between(model_version, model_version)).order_by(
-        version.desc(), seq.desc()
-    )
 
 
 def _require_id(text: str) -> None:

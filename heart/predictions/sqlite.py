@@ -176,9 +176,22 @@ class SqliteStore:
         with self._readers.connect() as connection:
             yield connection
 
-    def scrub(self) -> None:
-        """Write the WAL into the file and empty it, so that erased rows are in neither."""
-        self._driver().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def scrub(self) -> bool:
+        """Write the WAL into the file and empty it, so that erased rows are in neither.
+
+        False if a reader prevented it.
+        """
+        busy, *_ = self._driver().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def compact(self) -> bool:
+        """Write the file anew, and empty the WAL. False if a reader prevented it. Raises sqlite3.Error.
+
+        `secure_delete` overwrites the rows that this program deletes. Free pages may still have others:
+        of a program without it, such as the command sqlite3 or a recovery.
+        """
+        self._driver().execute("VACUUM")
+        return self.scrub()
 
     def inspect(self, seconds: float) -> tuple[str | None, bool]:
         """The damage that SQLite's quick check finds, and whether the check came to its end.

@@ -4,7 +4,6 @@ import asyncio
 import hmac
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.messages import SAFE_METHODS
 from heart.http.request_body import read_body, replay
 from heart.locale.language import LANGUAGES, browser_texts, preferred, translate_all
+from heart.temporary import temporary_folder
 from heart.web.markup import STYLE
 from serve.middleware.instrumentation import NO_TELEMETRY
 from serve.service import Service
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = MAX_ENCODED + 64 * 1024  # a file, and the rest of its call
 RETRY_SECONDS = 2
+FOLDER_PREFIX = "heart-page-"  # of the folder for Gradio's files
 
 
 class LazyPage:
@@ -66,9 +67,9 @@ class LazyPage:
 
     async def _run(self) -> None:
         # One task must enter and leave the page's lifespan.
-        with tempfile.TemporaryDirectory(prefix="heart-page-") as folder:
+        with temporary_folder(FOLDER_PREFIX) as folder:
             try:
-                app = await asyncio.to_thread(_with_loop, self._build, Path(folder))
+                app = await asyncio.to_thread(_with_loop, self._build, folder)
                 async with app.router.lifespan_context(app):
                     self._app = app
                     self._built.set()

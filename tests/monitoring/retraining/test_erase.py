@@ -13,7 +13,8 @@ from heart import files
 from heart.errors import UserError
 from heart.predictions.log import PredictionLog, Record, new_ids
 from heart.schema import NAMES
-from monitoring.retraining import collect, erase
+from monitoring.retraining import collect, erase, lock
+from monitoring.retraining.run import LOCK
 from tests.fixtures.security import SecurityFigure
 from tests.heart.predictions.logs import ROOT, VALUES, opened
 
@@ -189,7 +190,7 @@ def test_a_row_in_a_file_of_git_is_reported_and_kept(
 
 
 def test_nothing_is_erased_beside_a_retraining(patients: list[str]) -> None:
-    with erase.run_lock.hold(erase.LOCK), pytest.raises(UserError, match=r"retrain\.lock"):
+    with lock.hold(LOCK), pytest.raises(UserError, match=r"retrain\.lock"):
         run(patients[2])
 
 

@@ -97,6 +97,7 @@ class SharedSettings(Variables):
             "trust_forwarded_prefix",
             "poll_seconds",
             "log_retention_days",
+            "log_clock_confirmed",
             "log_queue_max_rows",
             "max_body_bytes",
             "max_concurrent",

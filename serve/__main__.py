@@ -29,6 +29,7 @@ def _log(settings: Settings, metrics: Metrics) -> PredictionLog:
         log = PredictionLog(
             settings.log_url,
             retention_days=settings.log_retention_days,
+            clock_confirmed=settings.log_clock_confirmed,
             queue_limit=settings.log_queue_max_rows,
             on_commit=metrics.observe_commit,
         )

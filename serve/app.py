@@ -42,6 +42,7 @@ from serve.ui import LazyPage, mount
 logger = logging.getLogger(__name__)
 
 PURGE_SECONDS = 3600
+INSPECTION_PAUSE_SECONDS = 86_400
 FREEZE_POLL_SECONDS = 0.5
 TOKEN = HTTPBearer(auto_error=False, description="HEART_API_TOKEN")
 DESCRIPTION = """Risk of coronary artery disease from 13 measurements; all but age and sex may be missing.
@@ -110,6 +111,7 @@ async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
     service.shadow.start()
     background = [
         asyncio.create_task(_purge(service.log)),
+        asyncio.create_task(_inspect(service.log)),
         asyncio.create_task(_guard(app.state.guard, poll_seconds)),
         asyncio.create_task(limiter.deadline.enforce()),
         asyncio.create_task(loop_lag.measure(service.metrics.loop_lag.observe)),
@@ -191,6 +193,14 @@ async def _purge(log: PredictionLog) -> None:
         with contextlib.suppress(LogUnavailable):
             await asyncio.to_thread(log.purge)
         await asyncio.sleep(PURGE_SECONDS)
+
+
+async def _inspect(log: PredictionLog) -> None:
+    """Check the files of the prediction log for damage, now and once a day."""
+    while True:
+        with contextlib.suppress(LogUnavailable):
+            await asyncio.to_thread(log.inspect)
+        await asyncio.sleep(INSPECTION_PAUSE_SECONDS)
 
 
 async def _guard(guard: ChampionGuard, seconds: float) -> None:

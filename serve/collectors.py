@@ -37,7 +37,22 @@ class ServiceCollector(Collector):
         yield CounterMetricFamily("heart_log_commits", "Commits of the log", stats.commits)
         yield CounterMetricFamily("heart_log_rows", "Rows written to the log", stats.rows)
         yield CounterMetricFamily("heart_log_failures", "Commits that failed", stats.failures)
+        yield from self._log_state()
         yield from self._labeled()
+
+    def _log_state(self) -> Iterator[Metric]:
+        log = self.service.log
+        inspection = log.inspection
+        yield GaugeMetricFamily(
+            "heart_log_damaged",
+            "1 if the last check found the log's file damaged",
+            bool(inspection and inspection.damage),
+        )
+        yield GaugeMetricFamily(
+            "heart_log_purge_refused",
+            "1 while no old prediction is deleted, since the system clock may be wrong",
+            bool(log.purge_refusal),
+        )
 
     def _champion(self) -> Iterator[Metric]:
         champion = self.service.champion

@@ -1,6 +1,7 @@
 """Settings of the service: environment variables HEART_... or a file .env (see .env.example)."""
 
 import ipaddress
+from datetime import date
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -53,6 +54,12 @@ class Settings(SharedSettings):
         gt=0,
         description="Age in days at which predictions without an outcome are deleted; never if "
         "not set.",
+    )
+    log_clock_confirmed: date | None = Field(
+        None,
+        description="Date that has come, such as 2026-05-20: confirms the system clock after the service "
+        "was stopped for more than 7 days. Until then HEART_LOG_RETENTION_DAYS deletes nothing, since a "
+        "clock that is ahead looks the same.",
     )
     log_queue_max_rows: int = Field(
         50_000,

@@ -3,18 +3,24 @@
 One thread writes rows (`writer`) into SQLite or PostgreSQL (`sqlite`, `postgres`); `tables` defines them.
 """
 
+import logging
+import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, func, make_url, select
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import Connection, Select, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from heart.predictions import changes, labeled
 from heart.predictions.changes import Recorded
+from heart.predictions.clock import ClockNotTrusted, RetentionClock
+from heart.predictions.inspection import INSPECTION_SECONDS, Inspection
+from heart.predictions.queries import newest
 from heart.predictions.shadow import Side, differences, scores
+from heart.predictions.stores import store_of
 from heart.predictions.tables import (
     KEPT,
     OUTCOMES,
@@ -35,7 +41,7 @@ from heart.predictions.tables import (
     predictions,
     state,
 )
-from heart.predictions.writer import GroupCommitWriter, Stats, Store
+from heart.predictions.writer import GroupCommitWriter, Stats
 
 __all__ = [
     "LogConfigurationError",
@@ -58,17 +64,19 @@ __all__ = [
 T = TypeVar("T")
 Columns = dict[str, list[Any]]
 
+logger = logging.getLogger(__name__)
+
 ANSWER_SECONDS = 5.0  # limit of the wait of readiness for the database
 # Rows that readiness writes after a prediction could not be written: a single row may fit into an
 # existing page where the prediction needed a new one.
 ROWS_AFTER_FAILURE = 500
-URLS = "expected sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 
 
 class PredictionLog:
     """Predictions and their outcomes, in SQLite (`sqlite:///path`) or PostgreSQL, as `url` says.
 
-    `retention_days` is the age at which `purge` deletes, None for never. `queue_limit` is the maximum
+    `retention_days` is the age at which `purge` deletes, None for never; `clock_confirmed` is a date that
+    has come, for `RetentionClock`. `queue_limit` is the maximum
     number of rows that wait or are being written, at least the size of the largest batch. While the
     database is unavailable, `append` raises at once; the next attempt is `retry_after` seconds later.
     `on_commit(rows, seconds)` is called by the writing thread. All methods but `append` wait for the
@@ -80,16 +88,21 @@ class PredictionLog:
         url: str,
         *,
         retention_days: float | None = None,
+        clock_confirmed: date | None = None,
         queue_limit: int = 50_000,
         retry_after: float = 1.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_commit: Callable[[int, float], None] = lambda _rows, _seconds: None,
     ) -> None:
-        self._store = _store(url)
+        self._store = store_of(url)
         self._writer = GroupCommitWriter(self._store, queue_limit, retry_after, clock, on_commit)
         self._retention = None if retention_days is None else timedelta(days=retention_days)
         self._retry_after = retry_after
         self._clock = clock
+        self._retention_clock = RetentionClock(clock, clock_confirmed)
+        self.inspection: Inspection | None = None  # the last result of `inspect`
+        self._scrubbed = True  # whether no file contains erased rows
+        self.purge_refusal: str | None = None  # why the last purge deleted nothing
 
     @property
     def stats(self) -> Stats:
@@ -151,14 +164,42 @@ class PredictionLog:
         return labeled.scores({name: values[0] for name, values in columns.items()})
 
     def ready(self) -> str | None:
-        """Write to the log and delete it again: None if that succeeds, otherwise the reason."""
+        """Write to the log and delete it again: None if that succeeds, otherwise the reason.
+
+        A log that `inspect` has found damaged is not ready either, until another file is in its place.
+        """
         try:
             self._on_writer(self._probe, ANSWER_SECONDS)
         except LogUnavailable as error:
             return error.reason
         except TimeoutError:
             return f"the database has not answered for {ANSWER_SECONDS:g} s"
-        return None
+        last = self.inspection
+        return last.damage if last and last.file == self._store.file() else None
+
+    def inspect(self, seconds: float = INSPECTION_SECONDS) -> Inspection:
+        """Check the files of the database, for at most about so many seconds. Raises LogUnavailable.
+
+        It reads the whole log through a connection of its own, in the calling thread.
+        """
+        try:
+            file = self._store.file()
+            damage, complete = self._store.inspect(seconds)
+        except (SQLAlchemyError, OSError, sqlite3.Error) as error:
+            raise LogUnavailable(self._store.reason(error), self._retry_after) from None
+        if damage:
+            logger.error("The prediction log: %s", damage)
+        self.inspection = Inspection(self._clock(), damage, complete, file)
+        return self.inspection
+
+    def notes(self) -> list[str]:
+        """What an operator should know although the log works."""
+        notes = [self.purge_refusal] if self.purge_refusal else []
+        if self.inspection and not self.inspection.complete:
+            notes.append(
+                "the check of the log's file did not end in time, so damage may be unnoticed"
+            )
+        return [f"prediction log: {note}" for note in notes]
 
     def _probe(self) -> None:
         with self._store.transaction() as connection:
@@ -189,20 +230,37 @@ class PredictionLog:
         """
         _require_id(prediction_id)
         self._change(partial(changes.erase, prediction_id=prediction_id))
-        with suppress(
-            LogUnavailable
-        ):  # the row is deleted; a later checkpoint overwrites its bytes
-            self._writer.run_on_writer(self._store.scrub)
+        self._scrub()
+
+    def _scrub(self) -> None:
+        """Overwrite erased rows; while a reader prevents it, the next purge tries again."""
+        self._scrubbed = False
+        with suppress(LogUnavailable):
+            self._scrubbed = self._writer.run_on_writer(self._store.scrub)
+
+    def compact(self) -> None:
+        """Write the files anew, without deleted rows. Writers wait. Raises LogUnavailable."""
+        if not self._on_writer(self._store.compact):
+            raise LogUnavailable("a reader keeps the WAL in use: stop it", self._retry_after)
 
     def purge(self, now: datetime | None = None) -> int:
         """Delete the predictions that are older than the retention; returns their number.
 
-        Those with an outcome are kept until they are erased, since training data refer to them. Raises
-        LogUnavailable.
+        Those with an outcome are kept until they are erased, since training data refer to them. If the
+        clock cannot be trusted, nothing is deleted; a given `now` is trusted. Raises LogUnavailable.
         """
+        if not self._scrubbed:
+            self._scrub()
         if self._retention is None:
             return 0
-        limit = (now or self._clock()) - self._retention
+        try:
+            limit = (now or self._change(self._retention_clock.now)) - self._retention
+        except ClockNotTrusted as error:
+            if not self.purge_refusal:
+                logger.warning("The prediction log: %s", error)
+            self.purge_refusal = str(error)
+            return 0
+        self.purge_refusal = None
         purged, last = 0, 0
         work = partial(changes.purge, limit=limit)
         while (step := self._change(partial(work, after=last))) is not None:
@@ -276,38 +334,6 @@ class PredictionLog:
             columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in names)
             return dict(zip(names, columns, strict=True))
         raise LogUnavailable(reason, self._retry_after)
-
-
-def newest(n: int, model_version: str | None, step: int = 1) -> Select[Any]:
-    """The query of `last`: it reads an index from its end and stops after `n` rows."""
-    version, seq = predictions.c.model_version, predictions.c.seq
-    query = select(*KEPT).limit(n)
-    if step > 1:
-        end = select(func.max(predictions.alias().c.seq)).scalar_subquery()
-        query = query.where(seq <= end // step * step)
-    if model_version is None:
-        return query.order_by(seq.desc())
-    # A range, also in the order: with "=" PostgreSQL may read all newer rows of other versions.
-    return query.where(version.between(model_version, model_version)).order_by(
-        version.desc(), seq.desc()
-    )
-
-
-def _store(url: str) -> Store:
-    try:
-        address = make_url(url)
-    except (ArgumentError, ValueError):
-        # Without the error, which may quote a password.
-        raise LogConfigurationError(f"the prediction log's URL cannot be read: {URLS}") from None
-    if address.get_backend_name() == "sqlite":
-        from heart.predictions.sqlite import SqliteStore
-
-        return SqliteStore(address)
-    if address.get_backend_name() == "postgresql":
-        from heart.predictions.postgres import PostgresStore
-
-        return PostgresStore(address)
-    raise LogConfigurationError(f"the prediction log cannot be in {address.drivername}: {URLS}")
 
 
 def _require_id(text: str) -> None:

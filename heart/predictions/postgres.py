@@ -11,7 +11,15 @@ from psycopg.sql import SQL, Identifier, Placeholder
 from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from heart.predictions.tables import KEPT, Record, ShadowRecord, predictions, prepare, shadows
+from heart.predictions.tables import (
+    KEPT,
+    Record,
+    ShadowRecord,
+    metadata,
+    predictions,
+    prepare,
+    shadows,
+)
 from heart.schema import MEASUREMENTS
 
 # A server that does not answer is an error after these times, whatever the network does.
@@ -118,8 +126,23 @@ class PostgresStore:
         with self._engine.connect() as connection:
             yield connection
 
-    def scrub(self) -> None:
+    def scrub(self) -> bool:
         """Nothing to do: PostgreSQL's own vacuum removes erased rows from the files."""
+        return True
+
+    def compact(self) -> bool:
+        """Write all tables anew, without deleted rows. Others wait meanwhile. Raises DBAPIError."""
+        assert self._connection
+        names = ", ".join(table.name for table in metadata.sorted_tables)
+        self._connection.exec_driver_sql(f"VACUUM (FULL) {names}")
+        return True
+
+    def inspect(self, _seconds: float) -> tuple[str | None, bool]:
+        """Nothing to do: the server's checksums find damage in its files."""
+        return None, True
+
+    def file(self) -> None:
+        """There is no file of its own."""
 
     def _driver(self) -> psycopg.Connection[Any]:
         assert self._connection

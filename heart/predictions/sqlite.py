@@ -7,16 +7,18 @@ because SQLite 3.7.0 to 3.51.2 can corrupt a file that two connections write and
 import functools
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 from urllib.parse import quote
 
-from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.dialects.sqlite import dialect, insert
 from sqlalchemy.exc import DBAPIError
 
+from heart.predictions.inspection import WAY_OUT
+from heart.predictions.sqlite_file import LogFile
 from heart.predictions.tables import (
     KEPT,
     LogConfigurationError,
@@ -52,6 +54,11 @@ BAD_DATA = (
     TypeError,
     ValueError,
     OverflowError,
+)
+
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+STEPS_BETWEEN_LOOKS = (
+    10_000  # of SQLite's virtual machine, some milliseconds, between two looks at the time
 )
 
 _VALUES = "(" + ", ".join("?" * len(KEPT)) + ")"
@@ -100,33 +107,27 @@ class SqliteStore:
             raise LogConfigurationError(
                 "the prediction log needs a file, a database in memory is not durable"
             )
-        self._path = Path(str(url.database)).absolute()
-        self._wal = self._path.with_name(self._path.name + "-wal")
+        self._file = LogFile(Path(str(url.database)))
         self._writers = _engine(functools.partial(self._open, "rw"))
         self._readers = _engine(functools.partial(self._open, "ro"))
         event.listen(self._writers, "connect", _configure)
         event.listen(self._writers, "begin", _begin)
         self._connection: Connection | None = None
         self._files: tuple[tuple[int, int], ...] = ()
-        # Not the database itself: closing it would release SQLite's own locks on it. And no lock by the
-        # file's existence as a fallback: that of a killed process would stay.
-        self._lock = FileLock(
-            self._path.with_name(self._path.name + "-lock"),
-            mode=0o600,
-            thread_local=False,
-            fallback_to_soft=False,
-        )
         self._opened = False
 
     def connect(self) -> None:
         """Open the writing connection, unless it is open. Raises LogConfigurationError, OSError, DBAPIError."""
         if self._connection:
             return
-        self._lock_file()
+        self._file.open(first=not self._opened)
         connection = self._writers.connect()
         try:
             with connection.begin():
+                self._file.check_id(connection)
                 prepare(connection)
+                log_id = self._file.add_id(connection)
+            self._file.mark(log_id)
             self._check_identity(connection)
         except BaseException:
             connection.close()
@@ -175,9 +176,47 @@ class SqliteStore:
         with self._readers.connect() as connection:
             yield connection
 
-    def scrub(self) -> None:
-        """Write the WAL into the file and empty it, so that erased rows are in neither."""
-        self._driver().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def scrub(self) -> bool:
+        """Write the WAL into the file and empty it, so that erased rows are in neither.
+
+        False if a reader prevented it.
+        """
+        busy, *_ = self._driver().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def compact(self) -> bool:
+        """Write the file anew, and empty the WAL. False if a reader prevented it. Raises sqlite3.Error.
+
+        `secure_delete` overwrites the rows that this program deletes. Free pages may still have others:
+        of a program without it, such as the command sqlite3 or a recovery.
+        """
+        self._driver().execute("VACUUM")
+        return self.scrub()
+
+    def inspect(self, seconds: float) -> tuple[str | None, bool]:
+        """The damage that SQLite's quick check finds, and whether the check came to its end.
+
+        Raises sqlite3.Error. For any thread; the event loop continues, since SQLite works without the GIL.
+        """
+        end = monotonic() + seconds
+        with closing(self._open("ro")) as driver:
+            driver.set_progress_handler(lambda: monotonic() > end, STEPS_BETWEEN_LOOKS)
+            try:
+                (result,) = driver.execute("PRAGMA quick_check(1)").fetchone()
+            except sqlite3.DatabaseError as error:
+                if _code(error) == sqlite3.SQLITE_INTERRUPT:
+                    return None, False
+                if _code(error) not in DAMAGE:
+                    raise
+                return self.reason(error), True
+        return (None if result == "ok" else self._damaged(result.splitlines()[-1])), True
+
+    def file(self) -> tuple[int, int] | None:
+        """Device and inode of the database, None without one."""
+        try:
+            return self._file.identity()[0]
+        except OSError:
+            return None
 
     def disconnect(self) -> None:
         """Close the writing connection in any state; `connect` opens another."""
@@ -189,7 +228,7 @@ class SqliteStore:
     def close(self) -> None:
         """Close the connection and release the lock on the file."""
         self.disconnect()
-        self._lock.release()
+        self._file.release()
 
     def rejects(self, error: Exception) -> bool:
         """Whether `insert` failed because of the records, not because of the database."""
@@ -199,12 +238,17 @@ class SqliteStore:
         """The reason of a failure without any value of a record."""
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, OSError):
-            return f"{cause.strerror}: {self._path.name}"
-        return str(cause) if isinstance(cause, sqlite3.Error) else type(cause).__name__
+            return f"{cause.strerror}: {self._file.path.name}"
+        if not isinstance(cause, sqlite3.Error):
+            return type(cause).__name__
+        return self._damaged(str(cause)) if _code(cause) in DAMAGE else str(cause)
+
+    def _damaged(self, finding: str) -> str:
+        return f"{self._file.path.name} is damaged ({finding}): {WAY_OUT}"
 
     def _open(self, mode: str) -> sqlite3.Connection:
         return sqlite3.connect(
-            f"file:{quote(str(self._path))}?mode={mode}",
+            f"file:{quote(str(self._file.path))}?mode={mode}",
             uri=True,
             timeout=BUSY_SECONDS,
             isolation_level=None,
@@ -217,29 +261,9 @@ class SqliteStore:
         assert isinstance(driver, sqlite3.Connection)
         return driver
 
-    def _lock_file(self) -> None:
-        """Lock the file; create it the first time. Raises LogConfigurationError, OSError.
-
-        A file that disappears later is not created again: when the original is restored, a new one would
-        be lost with all predictions in it.
-        """
-        if not self._opened:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path.touch(mode=0o600)
-        if not self._lock.is_locked:
-            try:
-                self._lock.acquire(blocking=False)
-            except Timeout:
-                raise LogConfigurationError(
-                    f"another process writes {self._path.name}: more than one process needs PostgreSQL"
-                ) from None
-        if not self._path.stat().st_size and self._wal.exists() and self._wal.stat().st_size:
-            # SQLite would delete the WAL, which belongs to the missing file.
-            raise FileNotFoundError(0, "the file is empty, but its WAL is not")
-
     def _check_identity(self, connection: Connection) -> None:
         """Remember the identity of the files; check the integrity of a file that replaced another."""
-        files = self._identity()
+        files = self._file.identity()
         if self._files and files[0] != self._files[0]:
             result = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
             connection.rollback()
@@ -247,14 +271,16 @@ class SqliteStore:
                 raise OSError(0, "the restored file is damaged")
         self._files = files
 
-    def _identity(self) -> tuple[tuple[int, int], ...]:
-        stats = (self._path.stat(), self._wal.stat())
-        return tuple((stat.st_dev, stat.st_ino) for stat in stats)
-
     def _verify(self) -> None:
         """Raises OSError if the files were replaced, so that the last commit went into removed ones."""
-        if self._identity() != self._files:
+        if self._file.identity() != self._files:
             raise FileNotFoundError(0, "the file was replaced")
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """The primary error code; None for an error of the driver itself."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _engine(opener: functools.partial[sqlite3.Connection]) -> Engine:

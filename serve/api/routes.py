@@ -192,7 +192,8 @@ def operations(service: Service, limiter: ConcurrencyLimiter) -> APIRouter:
                 reasons.append(f"prediction log: {problem}")
         response.status_code = 503 if reasons else 200
         status = "not ready" if reasons else "ready"
-        return {"status": status, "reasons": reasons, "notes": list(state.notes)}
+        notes = [*state.notes, *service.log.notes()]
+        return {"status": status, "reasons": reasons, "notes": notes}
 
     @router.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

@@ -4,7 +4,6 @@ import asyncio
 import hmac
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from heart.http.messages import SAFE_METHODS, header, route_path
 from heart.http.quotas import QuotaExceeded
 from heart.http.request_body import read_body, replay
 from heart.locale.language import LANGUAGES, browser_texts, preferred, translate_all
+from heart.temporary import temporary_folder
 from heart.web.markup import STYLE
 from serve.middleware.admission import takes_slot
 from serve.middleware.instrumentation import NO_TELEMETRY
@@ -35,6 +35,7 @@ from serve.ui.visitors import Visitors, max_bytes, too_many
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2
+FOLDER_PREFIX = "heart-page-"  # of the folder for Gradio's files
 
 
 class LazyPage:
@@ -71,9 +72,9 @@ class LazyPage:
 
     async def _run(self) -> None:
         # One task must enter and leave the page's lifespan.
-        with tempfile.TemporaryDirectory(prefix="heart-page-") as folder:
+        with temporary_folder(FOLDER_PREFIX) as folder:
             try:
-                app = await asyncio.to_thread(_with_loop, self._build, Path(folder))
+                app = await asyncio.to_thread(_with_loop, self._build, folder)
                 async with app.router.lifespan_context(app):
                     self._app = app
                     self._built.set()

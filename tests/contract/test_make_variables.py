@@ -32,6 +32,8 @@ TARGETS = {  # target and variable: others that are given, and the arguments of 
     ("promote", "VERSION"): ({}, ["heart.registry.promote", "--", "{}"]),
     ("challenger", "VERSION"): ({}, ["heart.registry.promote", "--challenger={}"]),
     ("retrain", "TRIGGER"): ({}, ["monitoring.retraining.run", "--trigger={}"]),
+    ("erase", "ID"): ({}, ["monitoring.retraining.erase", "--", "{}"]),
+    ("erase", "IDS"): ({}, ["monitoring.retraining.erase", "--ids={}", "--"]),
     ("retrain", "FORCE"): ({}, ["monitoring.retraining.run", "--force"]),
     ("score", "IN"): ({"OUT": "o"}, ["serve.batch", "--", "{}", "o"]),
     ("score", "OUT"): ({"IN": "i"}, ["serve.batch", "--", "i", "{}"]),

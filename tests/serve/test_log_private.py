@@ -12,5 +12,5 @@ def test_log_is_readable_by_its_owner_only_whatever_the_umask(tmp_path: Path) ->
         log.append_sync(records(3))
 
         names = {path.name for path in folder.iterdir()}
-        assert names == {"log.db", "log.db-wal", "log.db-shm", "log.db-lock"}
+        assert names == {"log.db"} | {f"log.db-{end}" for end in ("wal", "shm", "lock", "id")}
         assert not_private(folder) == {}

@@ -16,8 +16,7 @@ import psycopg
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from heart.predictions import changes
-from heart.predictions import log as log_module
+from heart.predictions import changes, queries
 from heart.predictions import writer as log_writer
 from heart.predictions.log import (
     LogConfigurationError,
@@ -428,7 +427,7 @@ def _work(url: str, version: str | None, step: int) -> int:
     """The number of rows that the database visits for the newest 50, without sorting."""
     engine = create_engine(make_url(url).set(drivername=_driver(url)), poolclass=NullPool)
     query = str(
-        log_module.newest(50, version, step).compile(engine, compile_kwargs={"literal_binds": True})
+        queries.newest(50, version, step).compile(engine, compile_kwargs={"literal_binds": True})
     )
     with engine.begin() as connection:
         connection.execute(text("ANALYZE"))

@@ -312,6 +312,9 @@ def test_a_fresh_start_after_all_was_deleted(file: Path) -> None:
             _beside(file, suffix).unlink()
         assert log.ready()
         file.touch()
+        assert "begin a new log" in (log.ready() or "ready")
+        assert not file.stat().st_size
+        _beside(file, "-id").unlink()
 
         log.append_sync(late := records(1))
 

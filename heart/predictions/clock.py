@@ -1,0 +1,95 @@
+"""Whether the system clock can be trusted to delete old predictions.
+
+A clock that is ahead by years makes every prediction old. So the time of the last purge is kept in the log:
+
+- While the process runs, the system clock may be at most an hour ahead of the time that has passed since the
+  last purge by the clock that nobody can set.
+- After a stop that clock knows nothing. The system clock may be at most a week ahead of the last purge (of the
+  newest prediction, if there was none); after a longer stop, a person confirms the date.
+
+Example: the last purge was on May 1. A service that starts on May 5 purges. One that starts on May 20, or in
+2036, deletes nothing until `confirmed` is May 20.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
+
+from sqlalchemy import Connection, insert, select, update
+
+from heart.predictions.tables import LogError, predictions, state
+
+SEEN = "clock_seen"  # a row of `log_state`: seconds since 1970 at the last purge
+RUNNING = timedelta(hours=1)
+STOPPED = timedelta(days=7)
+
+
+class ClockNotTrusted(LogError):
+    """The system clock may be ahead; the message has the times and the way out."""
+
+
+def running_seconds() -> float:
+    """Seconds that nobody can set; on Linux with the time that the machine slept."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+class RetentionClock:
+    """The system clock, compared with the last purge."""
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        confirmed: date | None = None,
+        running: Callable[[], float] = running_seconds,
+    ) -> None:
+        self._clock = clock
+        self._confirmed = confirmed
+        self._running = running
+        self._last: tuple[datetime, float] | None = None  # of the last purge of this process
+
+    def now(self, connection: Connection) -> datetime:
+        """The time, which is then kept as that of the last purge. Raises ClockNotTrusted."""
+        now, running = self._clock(), self._running()
+        if self._last:
+            expected = self._last[0] + timedelta(seconds=running - self._last[1])
+            _require(now, expected, RUNNING, "if the clock is right, restart the service")
+        elif seen := self._seen(connection):
+            _require(
+                now,
+                seen,
+                STOPPED,
+                f"if the clock is right, set HEART_LOG_CLOCK_CONFIRMED={now:%Y-%m-%d}",
+            )
+        _keep(connection, now)
+        self._last = now, running
+        return now
+
+    def _seen(self, connection: Connection) -> datetime | None:
+        """The latest time that is known to have passed."""
+        seen: datetime | None
+        seconds = connection.scalar(select(state.c.value).where(state.c.name == SEEN))
+        newest = select(predictions.c.created_at).order_by(predictions.c.seq.desc()).limit(1)
+        if seconds is None:
+            seen = connection.scalar(newest)
+        else:
+            seen = datetime.fromtimestamp(seconds, UTC)
+        if seen is None or self._confirmed is None:
+            return seen
+        return max(seen, datetime.combine(self._confirmed, time_of_day.max, UTC))
+
+
+def _require(now: datetime, expected: datetime, tolerance: timedelta, way_out: str) -> None:
+    if now > expected + tolerance:
+        raise ClockNotTrusted(
+            f"nothing is purged: the system clock says {now:%Y-%m-%d %H:%M}, expected at most "
+            f"{expected + tolerance:%Y-%m-%d %H:%M} UTC; {way_out}"
+        )
+
+
+def _keep(connection: Connection, now: datetime) -> None:
+    value = int(now.timestamp())
+    changed = connection.execute(update(state).where(state.c.name == SEEN).values(value=value))
+    if not changed.rowcount:
+        connection.execute(insert(state).values(name=SEEN, value=value))

@@ -1,0 +1,56 @@
+"""Temporary folders that do not outlive their process by more than one start.
+
+A process that is killed leaves its folder behind. The next start removes it, and knows by a lock in it that no
+process uses it: the kernel releases the lock of a killed process. Folders of other users, and folders without a
+lock file, which other programs made, are not touched.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from stat import S_ISDIR
+
+from filelock import lock_descriptor
+
+LOCK = ".heart-lock"
+
+
+@contextmanager
+def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """A new folder for the block, after those of killed processes with the same prefix are removed."""
+    remove_abandoned(prefix, parent)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name, _locked(Path(name)):
+        yield Path(name)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    # Renamed once it is locked: a lock file that is not locked belongs to no process.
+    part = folder / f"{LOCK}.part"
+    with part.open("w") as file:
+        lock_descriptor(file.fileno(), blocking=False)
+        part.rename(folder / LOCK)
+        yield
+
+
+def remove_abandoned(prefix: str, parent: Path | None = None) -> list[Path]:
+    """Remove the folders that killed processes left, and return them."""
+    candidates = (parent or Path(tempfile.gettempdir())).glob(f"{prefix}*")
+    return [folder for folder in candidates if _remove(folder)]
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a folder of this user whose process has ended; False for any other."""
+    with suppress(OSError):
+        stat = folder.lstat()
+        if not S_ISDIR(stat.st_mode) or stat.st_uid != os.getuid():
+            return False
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        with os.fdopen(descriptor) as file:
+            if lock_descriptor(file.fileno(), blocking=False):
+                shutil.rmtree(folder)
+                return True
+    return False

@@ -14,7 +14,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from heart.predictions import changes
 from heart.predictions.changes import Recorded
+from heart.predictions.queries import entries, newest
 from heart.predictions.shadow import Side, differences, scores
+from heart.predictions.sources import UNKNOWN
 from heart.predictions.tables import (
     KEPT,
     OUTCOMES,
@@ -25,6 +27,7 @@ from heart.predictions.tables import (
     LogRejected,
     LogUnavailable,
     OutcomeConflict,
+    OutcomeOfAnother,
     Record,
     ShadowRecord,
     UnknownPrediction,
@@ -44,6 +47,7 @@ __all__ = [
     "LogRejected",
     "LogUnavailable",
     "OutcomeConflict",
+    "OutcomeOfAnother",
     "PredictionLog",
     "Record",
     "ShadowRecord",
@@ -161,21 +165,56 @@ class PredictionLog:
         self._writer.failed = False
 
     def record_outcome(
-        self, prediction_id: str, outcome: str, source: str, *, replace: bool = False
+        self,
+        prediction_id: str,
+        outcome: str,
+        source: str,
+        sender: str = UNKNOWN,
+        *,
+        replace: bool = False,
+        replace_others: bool = True,
     ) -> Recorded:
-        """Record the outcome of a patient: one of OUTCOMES, from one of SOURCES.
+        """Record the outcome of a patient: one of OUTCOMES, from one of SOURCES, sent by a token.
 
-        The same outcome again is "same", and its source is kept unless `replace`. Raises
-        UnknownPrediction, OutcomeConflict, LogUnavailable, and ValueError for other texts.
+        The same outcome again is "same", and its source is kept unless `replace`; `replace_others` is
+        whether that may be another sender's. Raises UnknownPrediction, OutcomeConflict, OutcomeOfAnother,
+        LogUnavailable, and ValueError for other texts.
         """
         if outcome not in OUTCOMES or source not in SOURCES:
             raise ValueError(
                 f"outcome {outcome!r} from {source!r}: expected one of {OUTCOMES} from one of {SOURCES}"
             )
         _require_id(prediction_id)
-        row = {"outcome": outcome, "source": source, "recorded_at": self._clock()}
-        work = partial(changes.record, prediction_id=prediction_id, row=row, replace=replace)
+        row = {
+            "outcome": outcome,
+            "source": source,
+            "sender": sender,
+            "recorded_at": self._clock(),
+        }
+        work = partial(
+            changes.record,
+            prediction_id=prediction_id,
+            row=row,
+            replace=replace,
+            replace_others=replace_others,
+        )
         return self._change(work)
+
+    def withdraw_outcomes(
+        self, sender: str, since: datetime | None, until: datetime | None, by: str
+    ) -> int:
+        """Withdraw the current outcomes of a sender that were recorded within aware times; their number.
+
+        Each withdrawal is an entry of the history, sent `by` a token. Raises LogUnavailable.
+        """
+        now = self._clock()
+        start = since or datetime.min.replace(tzinfo=UTC)
+        work = partial(changes.withdraw, sender=sender, since=start, until=until or now, by=by)
+        return self._change(partial(work, now=now))
+
+    def history(self, prediction_id: str | None = None) -> Columns:
+        """The entries of all outcomes (of one prediction), oldest first. Raises LogUnavailable."""
+        return self._columns(entries(prediction_id))
 
     def erase(self, prediction_id: str) -> None:
         """Delete a prediction, its outcome and its shadow predictions; the deletion is counted.
@@ -242,10 +281,13 @@ class PredictionLog:
         return int(counts["rows"][0])
 
     def totals(self) -> dict[str, int]:
-        """The numbers of predictions erased and purged since the log was created. Raises LogUnavailable."""
+        """The numbers of predictions erased and purged, and of outcomes withdrawn, since the log was created.
+
+        Raises LogUnavailable.
+        """
         columns = self._columns(select(state.c.name, state.c.value))
         counts = dict(zip(columns["name"], columns["value"], strict=True))
-        return {name: counts[name] for name in ("erased", "purged")}
+        return {name: counts[name] for name in ("erased", "purged", "withdrawn")}
 
     def _change(self, work: Callable[[Connection], T], timeout: float | None = None) -> T:
         def job() -> T:
@@ -271,21 +313,6 @@ class PredictionLog:
             columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in names)
             return dict(zip(names, columns, strict=True))
         raise LogUnavailable(reason, self._retry_after)
-
-
-def newest(n: int, model_version: str | None, step: int = 1) -> Select[Any]:
-    """The query of `last`: it reads an index from its end and stops after `n` rows."""
-    version, seq = predictions.c.model_version, predictions.c.seq
-    query = select(*KEPT).limit(n)
-    if step > 1:
-        end = select(func.max(predictions.alias().c.seq)).scalar_subquery()
-        query = query.where(seq <= end // step * step)
-    if model_version is None:
-        return query.order_by(seq.desc())
-    # A range, also in the order: with "=" PostgreSQL may read all newer rows of other versions.
-    return query.where(version.between(model_version, model_version)).order_by(
-        version.desc(), seq.desc()
-    )
 
 
 def _store(url: str) -> Store:

@@ -136,7 +136,7 @@ def _add_routes(
         records(service, protection.route_class(FEEDBACK), dependencies),
         reports(service, guard, protection.route_class(PREDICT), dependencies),
         administration(service, protection.route_class(ADMIN), dependencies),
-        operations(service, limiter, tokens),
+        operations(service, guard, limiter, tokens),
     )
     # Before the documentation's routes, and without `include_router`: that adds a router to each request.
     app.router.routes[:0] = [route for router in routers for route in router.routes]

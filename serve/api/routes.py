@@ -197,7 +197,9 @@ def administration(
     return router
 
 
-def operations(service: Service, limiter: ConcurrencyLimiter, tokens: Tokens) -> APIRouter:
+def operations(
+    service: Service, guard: ChampionGuard, limiter: ConcurrencyLimiter, tokens: Tokens
+) -> APIRouter:
     """The routes for probes and monitoring.
 
     The metrics require a token if one of those with a name has the scope for them.
@@ -222,7 +224,7 @@ def operations(service: Service, limiter: ConcurrencyLimiter, tokens: Tokens) ->
                 reasons.append(f"prediction log: {problem}")
         response.status_code = 503 if reasons else 200
         status = "not ready" if reasons else "ready"
-        return {"status": status, "reasons": reasons, "notes": list(state.notes)}
+        return {"status": status, "reasons": reasons, "notes": [*state.notes, *guard.notes()]}
 
     @router.get("/metrics", include_in_schema=False)
     def metrics(request: Request) -> Response:

@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python requirements/install.py
 # What may be given on the command line or in the environment. It is text: recipes read it from the
 # environment, as "$$VERSION", since of $(VERSION) the shell would parse what is in it; and $(value) keeps
 # Make from expanding it, so that not even $(shell ...) in it is run.
-GIVEN := A ARGS B BACKUP COMPOSE FORCE ID IDS IN OUT OUTCOMES PEERS_DAY PYTHON RATE ROWS SHIFT TRIGGER URL VERSION
+GIVEN := A ARGS B BACKUP BY COMPOSE FORCE ID IDS IN OUT OUTCOMES PEERS_DAY PYTHON RATE ROWS SENDER SHIFT SINCE TRIGGER UNTIL URL VERSION
 PYTHON ?= python3
 PEERS_DAY := 2026-11-20
 ROWS ?= 500
@@ -21,7 +21,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro plots compare mlflow check-data validate collect erase register retrain promote rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock audit sbom pin space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro plots compare mlflow check-data validate collect withdraw erase register retrain promote approve rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock audit sbom pin space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ mlflow: .venv/pipeline ## the registry's page on http://127.0.0.1:5000/#/models/
 collect: .venv/pipeline .venv/serve ## write the recorded outcomes to data/production/labelled.csv
 	@python -m monitoring.retraining.collect
 
+withdraw: .venv/serve ## withdraw the outcomes that a token sent: make withdraw SENDER=name SINCE=time UNTIL=time URL=...
+	@python -m monitoring.withdraw --url="$$URL" $${SINCE:+--since="$$SINCE"} $${UNTIL:+--until="$$UNTIL"} -- "$${SENDER:?make withdraw SENDER=name}"
+
 register: .venv/pipeline ## publish the model to MLflow unless it is registered already
 	@python -m stages.register
 
@@ -71,6 +74,9 @@ retrain: .venv/pipeline .venv/serve ## retrain on recorded outcomes; TRIGGER=TEX
 
 promote: .venv/pipeline ## make VERSION=n the champion, if it passed the promotion gate
 	@python -m heart.registry.promote -- "$${VERSION:?make promote VERSION=n}"
+
+approve: .venv/pipeline ## record that a person approves VERSION=n (BY=name): later versions are compared with it too
+	@python -m heart.registry.promote --approve="$${VERSION:?make approve VERSION=n}" $${BY:+--by="$$BY"}
 
 rollback: .venv/pipeline ## make the previous version the champion again
 	@python -m heart.registry.promote --rollback

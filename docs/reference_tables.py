@@ -79,6 +79,11 @@ def service_routes() -> list[APIRoute]:
     return [route for route in routes if route.include_in_schema or route.path in OUTSIDE_OPENAPI]
 
 
+def _open(route: APIRoute) -> str:
+    """The scope of a route that requires a token only if a token has it."""
+    return "`metrics`, if a named token has it" if route.path == "/metrics" else "none"
+
+
 def routes() -> str:
     """The routes of the API with the status codes of their responses."""
     rows = []
@@ -90,11 +95,11 @@ def routes() -> str:
             [
                 code(f"{methods} {route.path}"),
                 " ".join(summary.split()),
-                "yes" if route.dependencies else "no",
+                code(getattr(route, "token_scope", "")) if route.dependencies else _open(route),
                 ", ".join(map(str, statuses)),
             ]
         )
-    return table(["route", "what it does", "token", "status codes"], rows)
+    return table(["route", "what it does", "scope", "status codes"], rows)
 
 
 def families(program: str) -> Iterator[tuple[str, str, str, list[str]]]:

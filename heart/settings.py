@@ -104,13 +104,17 @@ class SharedSettings(Variables):
             "guard_labels",
             "guard_confidence",
             "guard_rollback",
+            "guard_senders",
+            "tokens",
+            "outcomes_per_minute",
         }
     )
 
     api_token: Secret | None = Field(
         None,
         description="Bearer token of the API and password of the page: at least 16 ASCII characters "
-        "without spaces. Without it anyone who reaches the service may use it.",
+        "without spaces. It has the name default and all scopes of HEART_TOKENS. Without either, anyone "
+        "who reaches the service may use it.",
     )
     model: str = Field(
         "models:/heart-disease@champion",

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Request, Security
@@ -17,7 +18,9 @@ from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.gate import Gate
 from heart.http.hosts import AllowedHosts
+from heart.http.rate import RateExceeded, RateLimit
 from heart.http.sub_path import SubPath
+from heart.http.tokens import ADMIN, FEEDBACK, PREDICT
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from monitoring.collector import DriftCollector
@@ -44,7 +47,7 @@ logger = logging.getLogger(__name__)
 PURGE_SECONDS = 3600
 INSPECTION_PAUSE_SECONDS = 86_400
 FREEZE_POLL_SECONDS = 0.5
-TOKEN = HTTPBearer(auto_error=False, description="HEART_API_TOKEN")
+TOKEN = HTTPBearer(auto_error=False, description="A token of HEART_API_TOKEN or HEART_TOKENS")
 DESCRIPTION = """Risk of coronary artery disease from 13 measurements; all but age and sex may be missing.
 
 **Not a medical device.** For research and teaching only. Do not base a decision about a patient on it."""
@@ -59,7 +62,8 @@ def create_app(
     monitor: DriftMonitor | None = None,
 ) -> FastAPI:
     """The application. Its lifespan starts and stops the threads of its parts."""
-    service = Service(champion, log, metrics, monitor)
+    rate = RateLimit(settings.outcomes_per_minute)
+    service = Service(champion, log, metrics, monitor, rate)
     guard = ChampionGuard(champion, log, settings)
     limiter = ConcurrencyLimiter(settings.max_concurrent, settings.max_body_bytes)
     app = FastAPIOffline(
@@ -71,7 +75,7 @@ def create_app(
     )
     sub_path = SubPath(settings.root_path, settings.trust_forwarded_prefix)
     authentication = Authentication(
-        _token(settings),
+        settings.all_tokens(),
         lambda scope: app.state.page is not None and app.state.page.has_session(scope),
         settings.root_path,
     )
@@ -85,6 +89,7 @@ def create_app(
     app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(LogQueueFull, _log_queue_full)
+    app.add_exception_handler(RateExceeded, _rate_exceeded)
     app.add_exception_handler(NoModel, _no_model)
     app.add_exception_handler(DriftUnavailable, _drift_unavailable)
     _add_routes(app, service, guard, limiter, settings)
@@ -134,10 +139,6 @@ async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
         await asyncio.to_thread(service.log.close)
 
 
-def _token(settings: Settings) -> str | None:
-    return settings.api_token.get_secret_value() if settings.api_token else None
-
-
 def _add_routes(
     app: FastAPI,
     service: Service,
@@ -145,16 +146,16 @@ def _add_routes(
     limiter: ConcurrencyLimiter,
     settings: Settings,
 ) -> None:
-    token = _token(settings)
-    protection = Protection(limiter, settings.max_body_bytes, token, service.offload)
+    tokens = settings.all_tokens()
+    protection = Protection(limiter, settings.max_body_bytes, tokens, service.offload)
     # Documents the token in OpenAPI; `protection` checks it.
-    dependencies = [Security(TOKEN)] if token else []
+    dependencies = [Security(TOKEN)] if tokens else []
     routers = (
-        scoring(service, protection.route_class(direct=True), dependencies),
-        records(service, protection.route_class(), dependencies),
-        reports(service, guard, protection.route_class(), dependencies),
-        administration(service, protection.route_class(), dependencies),
-        operations(service, limiter),
+        scoring(service, protection.route_class(PREDICT, direct=True), dependencies),
+        records(service, protection.route_class(FEEDBACK), dependencies),
+        reports(service, guard, protection.route_class(PREDICT), dependencies),
+        administration(service, protection.route_class(ADMIN), dependencies),
+        operations(service, guard, limiter, tokens),
     )
     # Before the documentation's routes, and without `include_router`: that adds a router to each request.
     app.router.routes[:0] = [route for router in routers for route in router.routes]
@@ -224,6 +225,12 @@ async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:
 async def _log_queue_full(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LogQueueFull)
     return unavailable("the prediction log's queue is full", error.retry_after)
+
+
+async def _rate_exceeded(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RateExceeded)
+    seconds = str(math.ceil(error.retry_after))
+    return JSONResponse({"detail": str(error)}, 429, headers={"Retry-After": seconds})
 
 
 async def _no_model(_: Request, error: Exception) -> JSONResponse:

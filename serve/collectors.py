@@ -183,6 +183,11 @@ class ShadowCollector(Collector):
                 evidence,
             ),
             ("alarm", "1 while the champion is worse than the version before it", result.alarm),
+            (
+                "withheld",
+                "1 while the alarm depends on outcomes of a single token: a person decides",
+                self._guard.withheld,
+            ),
         ):
             yield _gauge(f"heart_guard_{name}", help_text, result.champion, value)
 

@@ -51,11 +51,18 @@ class GuardResult:
     champion_brier: float
     fallback_brier: float
     evidence_ratio: float
+    # The lowest ratio without the outcomes of any one sender; 0 if all are of one.
+    corroborated_ratio: float
 
     @property
     def alarm(self) -> bool:
         """Whether the champion is worse than the fallback would have been."""
         return self.evidence_ratio >= 1
+
+    @property
+    def corroborated(self) -> bool:
+        """Whether the alarm does not depend on the outcomes of any single sender."""
+        return self.corroborated_ratio >= 1
 
 
 def evidence(differences: npt.ArrayLike) -> float:
@@ -75,6 +82,7 @@ class ChampionGuard:
         self._min_labels = settings.guard_labels
         self._threshold = -math.log(1 - settings.guard_confidence)
         self._may_roll_back = settings.guard_rollback
+        self._senders = settings.guard_senders
 
     def evaluate(self) -> None:
         """Compare the champion with the fallback. Raises LogUnavailable."""
@@ -85,14 +93,30 @@ class ChampionGuard:
             return
         if previous is None or not previous.alarm:
             logger.error("the champion is worse than the version before it: %s", result)
-        if self._may_roll_back:
+        if self._may_roll_back and not self.withheld:
             self._roll_back(champion)
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the champion is reported as worse, but by outcomes of a single sender."""
+        result = self.result
+        return bool(result and result.alarm and self._senders > 1 and not result.corroborated)
+
+    def notes(self) -> list[str]:
+        """What a person has to decide, for readiness."""
+        result = self.result
+        if result is None or not self.withheld:
+            return []
+        return [
+            f"version {result.champion} is worse than version {result.fallback} by the outcomes of a "
+            "single token: check them, then run make rollback"
+        ]
 
     def _compare(self, champion: Model | None, fallback: Model | None) -> GuardResult | None:
         """None without two versions, and for too few outcomes."""
         if champion is None or fallback is None or champion.version == fallback.version:
             return None
-        columns = self._log.labelled(champion.version, ("probability", "outcome", *NAMES))
+        columns = self._log.labelled(champion.version, ("probability", "outcome", "sender", *NAMES))
         labels = len(columns["outcome"])
         if labels < self._min_labels:
             return None
@@ -100,9 +124,15 @@ class ChampionGuard:
         rows = encode_rows(list(zip(*(columns[name] for name in NAMES), strict=True)))
         champion_errors = _squared_errors(np.array(columns["probability"]), positive)
         fallback_errors = _squared_errors(fallback.predict(rows).astype(float), positive)
-        ratio = max(0.0, evidence(champion_errors - fallback_errors) / self._threshold)
+        differences = champion_errors - fallback_errors
+        ratio = self._ratio(differences)
+        senders = np.array(columns["sender"])
+        others = [self._ratio(differences[senders != one]) for one in np.unique(senders)]
         briers = float(champion_errors.mean()), float(fallback_errors.mean())
-        return GuardResult(champion.version, fallback.version, labels, *briers, ratio)
+        return GuardResult(champion.version, fallback.version, labels, *briers, ratio, min(others))
+
+    def _ratio(self, differences: npt.NDArray[Any]) -> float:
+        return max(0.0, evidence(differences) / self._threshold)
 
     def _roll_back(self, champion: Model) -> None:
         try:

@@ -1,12 +1,16 @@
 """The operations of the service, independent of HTTP: the API and the page call the same methods."""
 
 import asyncio
+import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from heart.drift.baseline import MIN_CELL_COUNT
 from heart.drift.snapshot import DriftSnapshot
+from heart.http.rate import RateLimit
+from heart.http.tokens import ADMIN, OPEN, Token
 from heart.predictions.log import PredictionLog, Side
 from heart.registry.model_version import Model
 from monitoring.monitor import DriftMonitor
@@ -29,6 +33,8 @@ SHADOW_SCORES = {
 }
 # Scoring more patients would block the event loop for some milliseconds: they are scored in a thread.
 LARGE_ROWS = 250
+
+logger = logging.getLogger(__name__)
 
 
 class NoModel(RuntimeError):
@@ -57,12 +63,14 @@ class Service:
         log: PredictionLog,
         metrics: Metrics,
         monitor: DriftMonitor | None = None,
+        rate: RateLimit | None = None,
     ) -> None:
-        """Without a monitor, another process checks for drift."""
+        """Without a monitor, another process checks for drift. `rate` limits the outcomes of a token."""
         self.champion = champion
         self.log = log
         self.metrics = metrics
         self.monitor = monitor
+        self._rate = rate
         self.offload = Offload()
         self.shadow = ShadowScorer(champion.challenger, log)
         self._outcome_changes = 0
@@ -125,13 +133,36 @@ class Service:
             "challenger": challenger and challenger.version,
         }
 
-    def record_outcome(self, prediction_id: str, outcome: str, source: str, replace: bool) -> str:
-        """Record an outcome: `created`, `same` or `replaced`. It waits for the database."""
-        status = self.log.record_outcome(prediction_id, outcome, source, replace=replace)
+    def record_outcome(
+        self, prediction_id: str, outcome: str, source: str, replace: bool, token: Token = OPEN
+    ) -> str:
+        """Record an outcome: `created`, `same` or `replaced`. It waits for the database.
+
+        Raises RateExceeded and the errors of `PredictionLog.record_outcome`.
+        """
+        if self._rate is not None:
+            self._rate.require(token.name)
+        may_replace_others = ADMIN in token.scopes
+        status = self.log.record_outcome(
+            prediction_id,
+            outcome,
+            source,
+            token.name,
+            replace=replace,
+            replace_others=may_replace_others,
+        )
         if status != "same":
             self._outcome_changes += 1
             self.metrics.patients.count_outcome(outcome, source, replaced=status == "replaced")
         return status
+
+    def withdraw_outcomes(
+        self, sender: str, since: datetime | None, until: datetime | None, token: Token
+    ) -> int:
+        """Withdraw the outcomes of a sender within a time; their number. It waits for the database."""
+        withdrawn = self.log.withdraw_outcomes(sender, since, until, token.name)
+        logger.warning("%s withdrew %d outcomes of %s", token.name, withdrawn, sender)
+        return withdrawn
 
     def erase(self, prediction_id: str) -> None:
         """Erase a prediction and its outcome; aggregate scores stay. It waits for the database."""

@@ -4,11 +4,12 @@ import ipaddress
 from datetime import date
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from heart.drift.baseline import MIN_CELL_COUNT
 from heart.http.hosts import HostNames
 from heart.http.sub_path import RootPath
+from heart.http.tokens import DEFAULT, SCOPES, Token, Tokens, check, parse
 from heart.settings import SharedSettings
 
 MAX_BATCH = 10_000  # patients in one request
@@ -26,7 +27,8 @@ class Settings(SharedSettings):
 
     host: str = Field(
         "127.0.0.1",
-        description="Address to listen on. A non-loopback address requires HEART_API_TOKEN.",
+        description="Address to listen on. A non-loopback address requires HEART_API_TOKEN or "
+        "HEART_TOKENS.",
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free port.")
     allowed_hosts: HostNames = Field(
@@ -45,6 +47,16 @@ class Settings(SharedSettings):
         False,
         description="true: the header X-Forwarded-Prefix gives that path. Only behind a proxy that sets "
         "or removes the header in every request.",
+    )
+    tokens: SecretStr | None = Field(
+        None,
+        description="Further tokens with a name and scopes, each as NAME SCOPES SECRET, separated by "
+        "semicolons or line ends: hospital predict,feedback SECRET; prometheus metrics SECRET. Scopes: "
+        f"{', '.join(SCOPES)}. Outcomes carry the name of the token that sent them.",
+    )
+    outcomes_per_minute: Count = Field(
+        600,
+        description="Outcomes that each token may send in a minute; further ones are rejected with 429.",
     )
     poll_seconds: float = Field(
         30, gt=0, le=86400, description="Seconds between two polls of the registry."
@@ -95,11 +107,36 @@ class Settings(SharedSettings):
         "false: only report it as a metric.",
     )
 
+    guard_senders: int = Field(
+        2,
+        ge=1,
+        le=2,
+        description="2: the automatic rollback requires that the champion is reported as worse without "
+        "the outcomes of any single token, so that no token alone can cause it; with outcomes of one "
+        "token it is left to a person. 1: outcomes of one token suffice.",
+    )
+
+    @field_validator("tokens")
+    @classmethod
+    def _are_tokens(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse(value.get_secret_value())
+        return value
+
+    def all_tokens(self) -> Tokens:
+        """The tokens of both settings. Raises ValueError for two with one name or one secret."""
+        tokens = []
+        if self.api_token is not None:
+            tokens.append(Token(DEFAULT, frozenset(SCOPES), self.api_token.get_secret_value()))
+        if self.tokens is not None:
+            tokens += parse(self.tokens.get_secret_value())
+        return Tokens(check(tokens))
+
     @model_validator(mode="after")
     def _require_token(self) -> Self:
-        if self.api_token is None and not _is_loopback(self.host):
+        if not self.all_tokens() and not _is_loopback(self.host):
             raise ValueError(
-                f"HEART_API_TOKEN (at least 16 characters) is required to listen on HEART_HOST="
+                f"HEART_API_TOKEN (at least 16 characters) or HEART_TOKENS is required to listen on HEART_HOST="
                 f"{self.host}, a non-loopback address: without it, everyone who can connect can read "
                 "and write patients' data"
             )

@@ -107,6 +107,7 @@ class Margins(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     roc_auc: Margin
     brier: Margin
+    group_brier: Margin = 0.04
 
 
 class Register(Section):

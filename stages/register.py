@@ -31,6 +31,7 @@ from heart.registry.aliases import (
     THRESHOLD,
     TRAINING,
     VERDICT,
+    approved_version,
     set_champion,
 )
 from heart.registry.compare import Comparison, as_markdown, evaluate
@@ -102,11 +103,35 @@ def not_worse(against: Mapping[str, Any], options: params.Register) -> list[Chec
     return checks
 
 
-def _within(where: str, scores: Mapping[str, Any], margins: params.Margins) -> list[Check]:
-    label = "{}{} against the champion, {} end".format
+def not_far(against: Mapping[str, Any], options: params.Register) -> list[Check]:
+    """Checks against the version that a person approved: overall, and in each group of sex and age.
+
+    Many small steps, each of which passes against the champion before it, must not add up. Wrong
+    outcomes of one group of patients move its Brier score before that of all.
+    """
+    frozen = against.get(FROZEN, against[ALL])
+    checks = _within("", frozen, options.margins, "the approved version")
+    for name, scores in against.items():
+        if not name.startswith(("sex_", "age_")):
+            continue
+        if scores["rows"] >= GROUP_ROWS and _smaller_class(scores):
+            label = f"{name}: brier against the approved version, upper end"
+            checks.append(at_most(label, scores["brier"]["high"], options.margins.group_brier))
+    return checks
+
+
+def _within(
+    where: str,
+    scores: Mapping[str, Any],
+    margins: params.Margins,
+    other: str = "the champion",
+) -> list[Check]:
+    def label(score: str, end: str) -> str:
+        return f"{where}{score} against {other}, {end} end"
+
     return [
-        at_least(label(where, "roc_auc", "lower"), scores["roc_auc"]["low"], -margins.roc_auc),
-        at_most(label(where, "brier", "upper"), scores["brier"]["high"], margins.brier),
+        at_least(label("roc_auc", "lower"), scores["roc_auc"]["low"], -margins.roc_auc),
+        at_most(label("brier", "upper"), scores["brier"]["high"], margins.brier),
     ]
 
 
@@ -120,14 +145,22 @@ def evaluate_gate(
     figures: Mapping[str, Any],
     champion: bytes | None,
     options: params.Register,
+    approved: bytes | None = None,
 ) -> dict[str, Any]:
-    """The verdict of the promotion gate, with every check. `champion` is None if there is none to beat."""
+    """The verdict of the promotion gate, with every check.
+
+    `champion` is None if there is none to beat, `approved` if there is no version that a person approved.
+    """
     checks = floors(figures, options.floors)
     against: dict[str, Any] = {}
     if champion is not None:
         rows, _ = files.encoded(test)
         against = compare(test, predict(model, rows), predict(champion, rows), options)
         checks += not_worse(against, options)
+    if approved is not None:
+        rows, _ = files.encoded(test)
+        far = compare(test, predict(model, rows), predict(approved, rows), options)
+        checks += not_far(far, options)
     failed = [check for check in checks if not check.passed]
     return {
         "verdict": REJECTED if failed else PASSED,
@@ -213,6 +246,13 @@ def git_commit() -> str:
     return described.stdout.strip()
 
 
+def _comparable(version: "ModelVersion | None") -> bytes | None:
+    """The model of a version with the schema of this one; None without one."""
+    if version is None or version.tags.get(SCHEMA) != fingerprint():
+        return None
+    return registry.load(version)
+
+
 def register(package: registry.Package, figures: Mapping[str, Any], trained: Mapping[str, Any],
              test: pd.DataFrame, options: params.Register) -> dict[str, Any]:  # fmt: skip
     """Publish a version, and promote it if it passes the gate. Returns the verdict, a tag of the version."""
@@ -224,16 +264,17 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
         if version is not None and VERDICT in version.tags:
             return dict(json.loads(version.tags[VERDICT]))
         champion = registry.version_to_beat(client, name, version)
-        model = None
-        if champion is not None and champion.tags.get(SCHEMA) == fingerprint():
-            model = registry.load(champion)
-        verdict = evaluate_gate(package.model, test, figures, model, options)
+        approved = approved_version(client, name)
+        model, approved_model = _comparable(champion), _comparable(approved)
+        verdict = evaluate_gate(package.model, test, figures, model, options, approved_model)
         if version is None:
             experiment = local_store.experiment(client, name)
             text = card.model_card(figures, trained, verdict, package)
             version = registry.publish(client, name, experiment, package, text)
         verdict |= {"model": name, "version": int(version.version)}
         verdict["rival"] = int(champion.version) if champion is not None and model else None
+        comparable = approved is not None and approved_model
+        verdict["approved"] = int(approved.version) if approved and comparable else None
         if verdict["verdict"] == PASSED:
             set_champion(client, name, version.version)
         client.set_tag(version.run_id, "verdict", verdict["verdict"])

@@ -15,7 +15,7 @@ COLUMNS = (*NAMES, OUTCOME.name)
 PATIENT_ID = "patient_id"
 
 # Extra columns that the project's own files may carry.
-PROVENANCE = (PATIENT_ID, "outcome_source", "outcome_date")
+PROVENANCE = (PATIENT_ID, "outcome_source", "outcome_date", "outcome_sender")
 
 # The headings of the files in circulation, besides the project's own names.
 OTHER_HEADINGS: Mapping[str, str] = {

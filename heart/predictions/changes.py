@@ -8,7 +8,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from heart.predictions.tables import (
     OutcomeConflict,
+    OutcomeOfAnother,
     UnknownPrediction,
+    history,
     new_ids,
     outcomes,
     predictions,
@@ -64,25 +66,58 @@ def _require(connection: Connection, prediction_id: str) -> None:
 
 
 def record(
-    connection: Connection, prediction_id: str, row: dict[str, Any], replace: bool
+    connection: Connection,
+    prediction_id: str,
+    row: dict[str, Any],
+    replace: bool,
+    replace_others: bool,
 ) -> Recorded:
+    """Record an outcome, with an entry in its history unless it is the same."""
     _require(connection, prediction_id)
     same_id = outcomes.c.prediction_id == prediction_id
-    old = connection.execute(select(outcomes.c.outcome, outcomes.c.source).where(same_id)).first()
+    old = connection.execute(select(outcomes).where(same_id).with_for_update()).first()
+    entry = insert(history).values(prediction_id=prediction_id, **row)
     if old is None:
         connection.execute(insert(outcomes).values(prediction_id=prediction_id, **row))
+        connection.execute(entry)
         return "created"
     if old.outcome == row["outcome"] and (old.source == row["source"] or not replace):
         return "same"
     if not replace:
         raise OutcomeConflict(f"the outcome is {old.outcome} already")
+    if old.sender != row["sender"] and not replace_others:
+        raise OutcomeOfAnother(f"the outcome is {old.outcome} already, from another sender")
     connection.execute(update(outcomes).where(same_id).values(**row))
+    connection.execute(entry.values(replaced=old.outcome))
     return "replaced"
+
+
+def withdraw(
+    connection: Connection,
+    sender: str,
+    since: datetime,
+    until: datetime,
+    by: str,
+    now: datetime,
+) -> int:
+    """Withdraw the current outcomes that a sender recorded from `since` up to `until`; their number."""
+    time = outcomes.c.recorded_at
+    chosen = (outcomes.c.sender == sender) & (time >= since) & (time <= until)
+    rows = connection.execute(
+        delete(outcomes).where(chosen).returning(outcomes.c.prediction_id, outcomes.c.outcome)
+    ).all()
+    entry = {"sender": by, "recorded_at": now}
+    entries = [entry | {"prediction_id": row[0], "replaced": row[1]} for row in rows]
+    if entries:
+        connection.execute(insert(history), entries)
+    _add(connection, "withdrawn", len(rows))
+    return len(rows)
 
 
 def erase(connection: Connection, prediction_id: str) -> None:
     _require(connection, prediction_id)
-    connection.execute(delete(outcomes).where(outcomes.c.prediction_id == prediction_id))
+    for table in (outcomes, history):
+        connection.execute(delete(table).where(table.c.prediction_id == prediction_id))
     connection.execute(delete(predictions).where(predictions.c.id == prediction_id))
     _add(connection, "erased", 1)
 

@@ -18,8 +18,9 @@ from heart.predictions import changes, labeled
 from heart.predictions.changes import Recorded
 from heart.predictions.clock import ClockNotTrusted, RetentionClock
 from heart.predictions.inspection import INSPECTION_SECONDS, Inspection
-from heart.predictions.queries import newest
+from heart.predictions.queries import entries, newest
 from heart.predictions.shadow import Side, differences, scores
+from heart.predictions.sources import UNKNOWN
 from heart.predictions.stores import store_of
 from heart.predictions.tables import (
     KEPT,
@@ -31,6 +32,7 @@ from heart.predictions.tables import (
     LogRejected,
     LogUnavailable,
     OutcomeConflict,
+    OutcomeOfAnother,
     Record,
     ShadowRecord,
     UnknownPrediction,
@@ -50,6 +52,7 @@ __all__ = [
     "LogRejected",
     "LogUnavailable",
     "OutcomeConflict",
+    "OutcomeOfAnother",
     "PredictionLog",
     "Record",
     "ShadowRecord",
@@ -207,21 +210,56 @@ class PredictionLog:
         self._writer.failed = False
 
     def record_outcome(
-        self, prediction_id: str, outcome: str, source: str, *, replace: bool = False
+        self,
+        prediction_id: str,
+        outcome: str,
+        source: str,
+        sender: str = UNKNOWN,
+        *,
+        replace: bool = False,
+        replace_others: bool = True,
     ) -> Recorded:
-        """Record the outcome of a patient: one of OUTCOMES, from one of SOURCES.
+        """Record the outcome of a patient: one of OUTCOMES, from one of SOURCES, sent by a token.
 
-        The same outcome again is "same", and its source is kept unless `replace`. Raises
-        UnknownPrediction, OutcomeConflict, LogUnavailable, and ValueError for other texts.
+        The same outcome again is "same", and its source is kept unless `replace`; `replace_others` is
+        whether that may be another sender's. Raises UnknownPrediction, OutcomeConflict, OutcomeOfAnother,
+        LogUnavailable, and ValueError for other texts.
         """
         if outcome not in OUTCOMES or source not in SOURCES:
             raise ValueError(
                 f"outcome {outcome!r} from {source!r}: expected one of {OUTCOMES} from one of {SOURCES}"
             )
         _require_id(prediction_id)
-        row = {"outcome": outcome, "source": source, "recorded_at": self._clock()}
-        work = partial(changes.record, prediction_id=prediction_id, row=row, replace=replace)
+        row = {
+            "outcome": outcome,
+            "source": source,
+            "sender": sender,
+            "recorded_at": self._clock(),
+        }
+        work = partial(
+            changes.record,
+            prediction_id=prediction_id,
+            row=row,
+            replace=replace,
+            replace_others=replace_others,
+        )
         return self._change(work)
+
+    def withdraw_outcomes(
+        self, sender: str, since: datetime | None, until: datetime | None, by: str
+    ) -> int:
+        """Withdraw the current outcomes of a sender that were recorded within aware times; their number.
+
+        Each withdrawal is an entry of the history, sent `by` a token. Raises LogUnavailable.
+        """
+        now = self._clock()
+        start = since or datetime.min.replace(tzinfo=UTC)
+        work = partial(changes.withdraw, sender=sender, since=start, until=until or now, by=by)
+        return self._change(partial(work, now=now))
+
+    def history(self, prediction_id: str | None = None) -> Columns:
+        """The entries of all outcomes (of one prediction), oldest first. Raises LogUnavailable."""
+        return self._columns(entries(prediction_id))
 
     def erase(self, prediction_id: str) -> None:
         """Delete a prediction, its outcome and its shadow predictions; the deletion is counted.
@@ -305,10 +343,13 @@ class PredictionLog:
         return int(counts["rows"][0])
 
     def totals(self) -> dict[str, int]:
-        """The numbers of predictions erased and purged since the log was created. Raises LogUnavailable."""
+        """The numbers of predictions erased and purged, and of outcomes withdrawn, since the log was created.
+
+        Raises LogUnavailable.
+        """
         columns = self._columns(select(state.c.name, state.c.value))
         counts = dict(zip(columns["name"], columns["value"], strict=True))
-        return {name: counts[name] for name in ("erased", "purged")}
+        return {name: counts[name] for name in ("erased", "purged", "withdrawn")}
 
     def _change(self, work: Callable[[Connection], T], timeout: float | None = None) -> T:
         def job() -> T:

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from heart.predictions.tables import KEPT, predictions
+from heart.predictions.tables import KEPT, history, predictions
 
 
 def newest(n: int, model_version: str | None, step: int = 1) -> Select[Any]:
@@ -20,3 +20,9 @@ def newest(n: int, model_version: str | None, step: int = 1) -> Select[Any]:
     return query.where(version.between(model_version, model_version)).order_by(
         version.desc(), seq.desc()
     )
+
+
+def entries(prediction_id: str | None) -> Select[Any]:
+    """The entries of all outcomes (of one prediction), oldest first."""
+    query = select(history).order_by(history.c.seq)
+    return query if prediction_id is None else query.where(history.c.prediction_id == prediction_id)

@@ -2,4 +2,5 @@
 
 from typing import Literal
 
+UNKNOWN = "unknown"  # the sender of outcomes that were recorded before senders were
 Source = Literal["angiography", "clinician", "registry"]

@@ -2,7 +2,8 @@
 
 The tables are the same on SQLite and PostgreSQL. A prediction has an id, a time, a model version, the
 13 measurements as given and a probability: no name, no address, no free text. Outcomes have a table of
-their own, so that a written row never changes; so have the probabilities of a challenger.
+their own, so that a written row never changes; so have the probabilities of a challenger. Every change of
+an outcome is an entry of its history, which is only appended to.
 """
 
 import os
@@ -35,15 +36,16 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    text,
     update,
 )
 from sqlalchemy.types import TypeEngine
 
-from heart.predictions.sources import Source
+from heart.predictions.sources import UNKNOWN, Source
 from heart.schema import MEASUREMENTS, OUTCOME
 
-# 1: predictions, outcomes, log_state; 2: shadow_predictions
-SCHEMA_VERSION = 2
+# 1: predictions, outcomes, log_state; 2: shadow_predictions; 3: outcome_history, outcomes.sender
+SCHEMA_VERSION = 3
 OUTCOMES = tuple(choice.name for choice in OUTCOME.choices)
 SOURCES: tuple[str, ...] = get_args(Source)
 
@@ -66,6 +68,10 @@ class UnknownPrediction(LogError):
 
 class OutcomeConflict(LogError):
     """The prediction has another outcome already, and `replace` is not set."""
+
+
+class OutcomeOfAnother(OutcomeConflict):
+    """Another sender recorded the outcome, and this one may replace only its own."""
 
 
 class LogUnavailable(LogError):
@@ -237,8 +243,26 @@ outcomes = Table(
     Column("outcome", Text, _one_of("outcome", OUTCOMES), nullable=False),
     Column("source", Text, _one_of("source", SOURCES), nullable=False),
     Column("recorded_at", UtcTime, nullable=False),
+    Column("sender", Text, nullable=False, server_default=UNKNOWN),
     sqlite_strict=True,
 )
+
+# The entries of all outcomes; `outcomes` has the last one of each prediction, unless it is a withdrawal:
+# then `outcome` and `source` are null. `sender` is the name of the token that sent the entry, `replaced`
+# the outcome before it. Entries are deleted only with their prediction.
+history = Table(
+    "outcome_history",
+    metadata,
+    Column("seq", _WHOLE, Identity(), primary_key=True),
+    Column("prediction_id", Text, ForeignKey(predictions.c.id, ondelete="CASCADE"), nullable=False),
+    Column("outcome", Text, _one_of("outcome", OUTCOMES)),
+    Column("source", Text, _one_of("source", SOURCES)),
+    Column("sender", Text, nullable=False),
+    Column("recorded_at", UtcTime, nullable=False),
+    Column("replaced", Text, _one_of("replaced", OUTCOMES)),
+    sqlite_strict=True,
+)
+Index("outcome_history_by_prediction", history.c.prediction_id, history.c.seq)
 
 # They are deleted with their prediction. Ids begin with the time, so that the newest rows of a challenger
 # are at the end of the index.
@@ -279,6 +303,7 @@ def prepare(connection: Connection) -> None:
         {"name": "schema_version", "value": SCHEMA_VERSION},
         {"name": "erased", "value": 0},
         {"name": "purged", "value": 0},
+        {"name": "withdrawn", "value": 0},
     ]
     connection.execute(insert(state), start)
 
@@ -297,6 +322,19 @@ def _check(connection: Connection) -> None:
             f"the prediction log has the tables of another schema, columns {sorted(difference)} differ: "
             "set HEART_LOG_URL to a new log"
         )
+    if version < SCHEMA_VERSION:
+        _upgrade(connection, version)
+        connection.execute(update(state).where(is_version).values(value=SCHEMA_VERSION))
+
+
+def _upgrade(connection: Connection, version: int) -> None:
+    """Bring older tables up to date; outcomes without a sender get UNKNOWN."""
     if version < 2:
         shadows.create(connection)
-        connection.execute(update(state).where(is_version).values(value=SCHEMA_VERSION))
+    history.create(connection)
+    column = f"ALTER TABLE outcomes ADD COLUMN sender TEXT NOT NULL DEFAULT '{UNKNOWN}'"
+    connection.execute(text(column))
+    names = ("prediction_id", "outcome", "source", "sender", "recorded_at")
+    before = select(*(outcomes.c[name] for name in names)).order_by(outcomes.c.recorded_at)
+    connection.execute(insert(history).from_select(names, before))
+    connection.execute(insert(state).values(name="withdrawn", value=0))

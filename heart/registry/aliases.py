@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+APPROVED = "approved"  # the last version that a person approved, which the gate compares with too
+APPROVED_BY, APPROVED_AT = "approved_by", "approved_at"  # tags of that version
 
 # Tags of a version. The verdict is set last: a version without it was interrupted.
 SHA256, SCHEMA, VERDICT = "model_sha256", "schema_fingerprint", "verdict"
@@ -82,6 +84,35 @@ def promote(client: "MlflowClient", name: str, number: str) -> None:
     """Make a version the champion if it passed the promotion gate and can be served. Raises AliasError."""
     _require_passed(_servable_version(client, name, number))
     set_champion(client, name, number)
+
+
+def approve(client: "MlflowClient", name: str, number: str, person: str, at: str) -> None:
+    """Record that a person approved a version that passed the promotion gate. Raises AliasError.
+
+    The promotion gate compares later versions with it too, besides the champion.
+    """
+    _require_passed(_servable_version(client, name, number))
+    client.set_model_version_tag(name, number, APPROVED_BY, person)
+    client.set_model_version_tag(name, number, APPROVED_AT, at)
+    client.set_registered_model_alias(name, APPROVED, number)
+
+
+def approved_version(client: "MlflowClient", name: str) -> "ModelVersion | None":
+    """The version that a person approved; before that, the first one that passed the promotion gate."""
+    if APPROVED in aliases(client, name):
+        return client.get_model_version_by_alias(name, APPROVED)
+    versions = client.search_model_versions(f"name = '{name}'")
+    passed = [version for version in versions if has_passed(version)]
+    return min(passed, key=lambda version: int(version.version), default=None)
+
+
+def has_passed(version: "ModelVersion") -> bool:
+    """Whether the version passed the promotion gate."""
+    try:
+        _require_passed(version)
+    except AliasError:
+        return False
+    return True
 
 
 def set_challenger(client: "MlflowClient", name: str, number: str) -> None:

@@ -4,9 +4,9 @@ The label is the outcome from `/feedback`, never a prediction: a prediction with
 The file always holds all outcomes, so that an erased patient is not in its next version.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -17,21 +17,34 @@ from heart.predictions.log import LogError, PredictionLog
 from heart.schema import NAMES, OUTCOME, SchemaError, decode, encode
 from heart.settings import SharedSettings, read
 
-PATIENT, SOURCE, DATE = PROVENANCE
+PATIENT, SOURCE, DATE, SENDER = PROVENANCE
 COLUMNS = [*PROVENANCE, *NAMES, OUTCOME.name]
 RECORDED = "recorded_at"  # the time of an outcome; not a column of the file
 
 
 @dataclass(frozen=True)
 class Change:
-    """The difference of a new version of the file from the one before."""
+    """The difference of a new version of the file from the one before, and its rows by sender."""
 
     rows: int
     gained: int
     lost: int
+    senders: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.rows} labelled rows, {self.gained} gained, {self.lost} lost"
+        origin = f"; outcomes from {by_sender(self.senders)}" if self.senders else ""
+        return f"{self.rows} labelled rows, {self.gained} gained, {self.lost} lost{origin}"
+
+
+def by_sender(counts: Mapping[str, int]) -> str:
+    """Numbers of outcomes by sender, as a text."""
+    return ", ".join(f"{sender} {number}" for sender, number in counts.items())
+
+
+def count_senders(table: pd.DataFrame) -> dict[str, int]:
+    """The number of rows of each sender, the largest first."""
+    counts = table[SENDER].value_counts().items()
+    return {str(sender): n for sender, n in sorted(counts, key=lambda item: (-item[1], item[0]))}
 
 
 @contextmanager
@@ -52,7 +65,7 @@ def labelled(log: PredictionLog) -> pd.DataFrame:
 
     Raises UserError for a value that the schema no longer allows, LogUnavailable.
     """
-    columns = log.labelled(names=("id", *NAMES, "outcome", "source", RECORDED))
+    columns = log.labelled(names=("id", *NAMES, "outcome", "source", "sender", RECORDED))
     try:
         measurements = decode(encode({name: columns[name] for name in NAMES}))
     except SchemaError as error:
@@ -63,6 +76,7 @@ def labelled(log: PredictionLog) -> pd.DataFrame:
         {
             PATIENT: columns["id"],
             SOURCE: columns["source"],
+            SENDER: columns["sender"],
             DATE: [recorded.date().isoformat() for recorded in columns[RECORDED]],
             **measurements,
             OUTCOME.name: columns["outcome"],
@@ -72,10 +86,16 @@ def labelled(log: PredictionLog) -> pd.DataFrame:
     return table.sort_values(PATIENT, ignore_index=True)
 
 
+def removals(log: PredictionLog) -> int:
+    """The number of outcomes that were ever erased or withdrawn. Raises LogUnavailable."""
+    totals = log.totals()
+    return totals["erased"] + totals["withdrawn"]
+
+
 def write(table: pd.DataFrame, erased: int) -> Change:
     """Write the rows of `labelled` to data/production/labelled.csv; without rows, delete the file.
 
-    `erased` is the number of predictions ever erased from the log. Raises UserError if more rows would
+    `erased` is the number of outcomes ever erased from the log or withdrawn. Raises UserError if more rows would
     be lost, since the file must then be from another log.
     """
     files.input_files()  # raises for a version that has a pointer but no file
@@ -84,7 +104,7 @@ def write(table: pd.DataFrame, erased: int) -> Change:
     if lost > erased:
         raise UserError(
             f"{files.PRODUCTION} has {lost} rows that are not in the prediction log, from which only "
-            f"{erased} predictions were erased: check HEART_LOG_URL, or remove the file to start again"
+            f"{erased} outcomes were erased or withdrawn: check HEART_LOG_URL, or remove the file to start again"
         )
     if now:
         files.close_folders()
@@ -92,7 +112,7 @@ def write(table: pd.DataFrame, erased: int) -> Change:
     else:
         files.POINTER.unlink(missing_ok=True)  # first: a pointer without the file is an error
         files.PRODUCTION.unlink(missing_ok=True)
-    return Change(len(now), len(now - before), lost)
+    return Change(len(now), len(now - before), lost, count_senders(table))
 
 
 def _ids_in_file() -> set[str]:
@@ -110,7 +130,7 @@ def _ids_in_file() -> set[str]:
 
 def main() -> None:
     with opened() as log:
-        change = write(labelled(log), log.totals()["erased"])
+        change = write(labelled(log), removals(log))
     print(f"{files.PRODUCTION}: {change}" if change.rows else "no outcome is recorded yet")
 
 

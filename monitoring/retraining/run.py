@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
@@ -51,9 +51,10 @@ class TooFewOutcomes(Exception):
 
 @dataclass(frozen=True)
 class NewOutcomes:
-    """The number of outcomes recorded since the last retraining, by outcome."""
+    """The number of outcomes recorded since the last retraining, by outcome and by sender."""
 
     counts: Mapping[str, int]
+    senders: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -71,7 +72,10 @@ def new_outcomes(labelled: pd.DataFrame, since: datetime | None) -> NewOutcomes:
     """The outcomes that were recorded after `since`; a corrected one counts as new."""
     rows = labelled if since is None else labelled[labelled[collect.RECORDED] > since]
     counts = rows[OUTCOME.name].value_counts()
-    return NewOutcomes({choice.name: int(counts.get(choice.name, 0)) for choice in OUTCOME.choices})
+    return NewOutcomes(
+        {choice.name: int(counts.get(choice.name, 0)) for choice in OUTCOME.choices},
+        collect.count_senders(rows),
+    )
 
 
 def run_pipeline(change: collect.Change, run: Run) -> dict[str, Any]:
@@ -108,6 +112,7 @@ def report(
     lines = [
         f"Retraining of {model}, triggered by {trigger}",
         f"  rows       {change}; {new.total} outcomes since the last retraining",
+        f"  senders    of new outcomes: {collect.by_sender(new.senders) or 'none'}",
         *(f"  because    {reason}" for reason in verdict["reasons"]),
     ]
     # The last line: the receiver of alerts shows only that one.
@@ -155,7 +160,7 @@ def retrain(trigger: str, force: bool, run: Run, lock: run_lock.Lock) -> str:
     if lock.leftover and "run_id" in lock.leftover:
         history.interrupted(lock.leftover["run_id"])
     with collect.opened() as log:
-        labelled, erased = collect.labelled(log), log.totals()["erased"]
+        labelled, erased = collect.labelled(log), collect.removals(log)
     new = new_outcomes(labelled, history.used_until())
     if (missing := new.missing(options)) and not force:
         raise TooFewOutcomes(
@@ -184,6 +189,7 @@ def outcome_tags(
     tags: dict[str, Any] = {key: verdict.get(key) for key in ("verdict", "version", "rival")}
     tags |= {"rows": change.rows, "gained": change.gained, "lost": change.lost}
     tags["reason"] = "; ".join(verdict["reasons"])
+    tags["senders"] = collect.by_sender(change.senders)
     if len(labelled):
         tags[UNTIL] = labelled[collect.RECORDED].max().isoformat()
         tags["labelled_md5"] = files.md5(files.PRODUCTION)

@@ -52,7 +52,7 @@ def error_response(description: str, *headers: str) -> dict[str, Any]:
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: error_response("The bearer token is missing or wrong", "WWW-Authenticate"),
-    403: error_response("A page of another origin sent the request"),
+    403: error_response("The token lacks the scope, or a page of another origin sent the request"),
     421: error_response("The request's host is not in HEART_ALLOWED_HOSTS"),
     503: error_response("No model, no prediction log, or overload: retry later", "Retry-After"),
 }

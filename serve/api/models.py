@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -139,6 +140,26 @@ class Feedback(BaseModel):
     ]
     source: Annotated[Source, Field(description="Who reported the outcome")]
     replace: Annotated[bool, Field(description="Overwrite a different outcome")] = False
+
+
+class Withdrawal(BaseModel):
+    """Which outcomes are withdrawn: all those of a sender, or those that it sent within a time."""
+
+    model_config = ConfigDict(extra="forbid")
+    sender: Annotated[str, Field(description="The name of the token", min_length=1, max_length=40)]
+    since: Annotated[
+        AwareDatetime | None, Field(description="The first time, such as 2026-11-27T08:00:00Z")
+    ] = None
+    until: Annotated[
+        AwareDatetime | None, Field(description="The last time; now, if it is not given")
+    ] = None
+
+
+class WithdrawalResult(BaseModel):
+    """The result of a withdrawal."""
+
+    sender: str
+    withdrawn: Annotated[int, Field(description="The number of outcomes withdrawn")]
 
 
 class RejectedVersion(BaseModel):

@@ -10,9 +10,10 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from heart.dataset.codings import AUTO
-from heart.http.access import authenticate, media_type, require_json
+from heart.http.access import media_type, require_json
 from heart.http.concurrency import SHORT_BODY_BYTES, ConcurrencyLimiter
 from heart.http.request_body import read_body, replay
+from heart.http.tokens import Token, Tokens
 from serve.api.bodies import CSV, validate_batch, validate_body, validate_table
 from serve.api.models import Batch
 from serve.middleware.admission import takes_slot
@@ -21,15 +22,16 @@ from serve.patient_table import PatientTable
 
 # Validating a longer batch would block the event loop for some milliseconds.
 LARGE_BATCH_BYTES = 64 * 1024
+TOKEN = "heart.token"  # noqa: S105  # the key of a request's token in its scope
 
 
 @dataclass(frozen=True)
 class Protection:
-    """What the routes of the API share: their limits, the bearer token and the worker thread."""
+    """What the routes of the API share: their limits, the bearer tokens and the worker thread."""
 
     limiter: ConcurrencyLimiter
     max_body_bytes: int
-    token: str | None
+    tokens: Tokens
     offload: Offload
 
     def max_bytes(self, model: Any) -> int:
@@ -49,8 +51,8 @@ class Protection:
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         return await self.offload.run(validate_table, body, query.get("coding", [AUTO])[-1])
 
-    def route_class(self, *, direct: bool = False) -> type[APIRoute]:
-        """A class of routes that are authenticated and limited before FastAPI handles a request.
+    def route_class(self, required: str, *, direct: bool = False) -> type[APIRoute]:
+        """A class of routes that require a scope, authenticated and limited before FastAPI handles them.
 
         A body is validated here, since FastAPI would do so on the event loop and report every error.
 
@@ -61,11 +63,13 @@ class Protection:
         protection = self
 
         class ProtectedRoute(APIRoute):
+            token_scope = required
+
             async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
                 if scope["method"] not in (self.methods or ()):
                     await super().handle(scope, receive, send)  # 405, with the methods there are
                     return
-                authenticate(scope, protection.token)
+                scope[TOKEN] = protection.tokens.identify(scope, required)
                 model: Any = self.body_field and self.body_field.field_info.annotation
                 limit = protection.max_bytes(model)
                 body = await read_body(
@@ -93,3 +97,9 @@ class Protection:
                     return response
 
         return ProtectedRoute
+
+
+def token_of(scope: Scope) -> Token:
+    """The token of a request to a protected route."""
+    token: Token = scope[TOKEN]
+    return token

@@ -4,19 +4,30 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
 from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter
-from heart.predictions.log import OutcomeConflict, UnknownPrediction
+from heart.http.tokens import DEFAULT, METRICS, Tokens
+from heart.predictions.log import OutcomeConflict, OutcomeOfAnother, UnknownPrediction
 from heart.registry.errors import RegistryUnavailable
 from serve.api.bodies import CSV
 from serve.api.drift import Drift, drift_response
 from serve.api.errors import BODY_ERRORS, ERRORS, error_response
-from serve.api.models import Batch, Feedback, Patient, Prediction, Predictions, ReloadResult
+from serve.api.models import (
+    Batch,
+    Feedback,
+    Patient,
+    Prediction,
+    Predictions,
+    ReloadResult,
+    Withdrawal,
+    WithdrawalResult,
+)
+from serve.api.protected import token_of
 from serve.guard import ChampionGuard
 from serve.scrapes import SharedScrape
 from serve.service import Service
@@ -73,7 +84,7 @@ def _json(content: Any) -> Response:
 def records(
     service: Service, route_class: type[APIRoute], dependencies: Sequence[Any]
 ) -> APIRouter:
-    """The routes for outcomes and for the erasure of predictions."""
+    """The route for outcomes."""
     router = APIRouter(route_class=route_class, dependencies=dependencies)
 
     @router.post(
@@ -82,34 +93,32 @@ def records(
             **BODY_ERRORS,
             404: error_response("No such prediction"),
             409: error_response("The prediction has a different outcome; see `replace`"),
+            429: error_response("The token has sent too many outcomes", "Retry-After"),
         },
     )
-    def feedback(outcome: Feedback) -> dict[str, str]:
-        """Record the outcome of a patient: the model is evaluated and trained on it."""
+    def feedback(outcome: Feedback, request: Request) -> dict[str, str]:
+        """Record the outcome of a patient, with the name of the token: the model is evaluated and trained on it."""
         try:
             status = service.record_outcome(
-                outcome.prediction_id, outcome.outcome, outcome.source, outcome.replace
+                outcome.prediction_id,
+                outcome.outcome,
+                outcome.source,
+                outcome.replace,
+                token_of(request.scope),
             )
         except UnknownPrediction:
             raise HTTPException(404, NO_PREDICTION) from None
+        except OutcomeOfAnother:
+            raise HTTPException(
+                403,
+                "another token recorded a different outcome: a token with the scope admin can replace it",
+            ) from None
         except OutcomeConflict:
             raise HTTPException(
                 409,
                 "a different outcome is recorded for this prediction: send replace: true to replace it",
             ) from None
         return {"prediction_id": outcome.prediction_id, "status": status}
-
-    @router.delete(
-        "/predictions/{prediction_id}",
-        status_code=204,
-        responses={**ERRORS, 404: error_response("No such prediction")},
-    )
-    def erase(prediction_id: str) -> None:
-        """Erase a prediction and its outcome, on the patient's request. Aggregate figures stay."""
-        try:
-            service.erase(prediction_id)
-        except UnknownPrediction:
-            raise HTTPException(404, NO_PREDICTION) from None
 
     return router
 
@@ -156,7 +165,7 @@ def reports(
 def administration(
     service: Service, route_class: type[APIRoute], dependencies: Sequence[Any]
 ) -> APIRouter:
-    """The routes that change the state of the service."""
+    """The routes that change the state of the service or of its log."""
     router = APIRouter(route_class=route_class, dependencies=dependencies)
 
     @router.post("/admin/reload", response_model=ReloadResult, responses=ERRORS)
@@ -167,11 +176,36 @@ def administration(
         except RegistryUnavailable as error:
             return unavailable(str(error), REGISTRY_RETRY_SECONDS)
 
+    @router.post("/admin/outcomes/withdraw", responses=BODY_ERRORS)
+    def withdraw(chosen: Withdrawal, request: Request) -> WithdrawalResult:
+        """Withdraw the outcomes that a token sent within a time. The predictions stay."""
+        token = token_of(request.scope)
+        withdrawn = service.withdraw_outcomes(chosen.sender, chosen.since, chosen.until, token)
+        return WithdrawalResult(sender=chosen.sender, withdrawn=withdrawn)
+
+    @router.delete(
+        "/predictions/{prediction_id}",
+        status_code=204,
+        responses={**ERRORS, 404: error_response("No such prediction")},
+    )
+    def erase(prediction_id: str) -> None:
+        """Erase a prediction and its outcome, on the patient's request. Aggregate figures stay."""
+        try:
+            service.erase(prediction_id)
+        except UnknownPrediction:
+            raise HTTPException(404, NO_PREDICTION) from None
+
     return router
 
 
-def operations(service: Service, limiter: ConcurrencyLimiter) -> APIRouter:
-    """The routes for probes and monitoring."""
+def operations(
+    service: Service, guard: ChampionGuard, limiter: ConcurrencyLimiter, tokens: Tokens
+) -> APIRouter:
+    """The routes for probes and monitoring.
+
+    The metrics require a token if one of those with a name has the scope for them.
+    """
+    closed = any(token.name != DEFAULT for token in tokens.with_scope(METRICS))
     router = APIRouter()
     scrape = SharedScrape(lambda: generate_latest(service.metrics.registry))
 
@@ -192,11 +226,13 @@ def operations(service: Service, limiter: ConcurrencyLimiter) -> APIRouter:
                 reasons.append(f"prediction log: {problem}")
         response.status_code = 503 if reasons else 200
         status = "not ready" if reasons else "ready"
-        notes = [*state.notes, *service.log.notes()]
+        notes = [*state.notes, *guard.notes(), *service.log.notes()]
         return {"status": status, "reasons": reasons, "notes": notes}
 
     @router.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
+        if closed:
+            tokens.identify(request.scope, METRICS)
         return Response(await scrape.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

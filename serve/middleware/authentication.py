@@ -1,8 +1,9 @@
 """Authentication before admission: a stranger takes no concurrency slot, and no memory for a body.
 
-All requests that may change something need the token, except those of the page, which has sessions. A
+All requests that may change something need a token, except those of the page, which has sessions. A
 log-in has neither, so it takes no slot; `serve/ui/visitors.py` limits how many there are. Safe methods take
-no slot; the routes among them that need the token check it themselves.
+no slot; the routes among them that need a token check it themselves. Every route of the API checks the
+scope of the token.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from heart.http.access import authenticate
 from heart.http.messages import SAFE_METHODS, error_body, route_path, send_json
+from heart.http.tokens import Tokens
 from serve.middleware.admission import takes_slot
 from serve.page_paths import CALL, LOGIN
 
@@ -19,25 +20,25 @@ NO_SESSION = error_body("log in on the page first")
 
 
 class Authentication:
-    """Who may send a request: with the token, or with a session of the page."""
+    """Who may send a request: with a token, or with a session of the page."""
 
     def __init__(
-        self, token: str | None, has_session: Callable[[Scope], bool], prefix: str = ""
+        self, tokens: Tokens, has_session: Callable[[Scope], bool], prefix: str = ""
     ) -> None:
-        """Without a token every request is allowed. `prefix` is the sub-path of the service."""
-        self._token = token
+        """Without tokens every request is allowed. `prefix` is the sub-path of the service."""
+        self._tokens = tokens
         self._has_session = has_session
         self._prefix = prefix
 
     def rejection(self, scope: Scope) -> tuple[int, bytes] | None:
         """The status and the body of the response to a request without permission."""
         path = route_path(scope, self._prefix)
-        if self._token is None or scope["method"] in SAFE_METHODS or path == LOGIN:
+        if not self._tokens or scope["method"] in SAFE_METHODS or path == LOGIN:
             return None
         if path == CALL:
             return None if self._has_session(scope) else (401, NO_SESSION)
         try:
-            authenticate(scope, self._token)
+            self._tokens.authenticate(scope)
         except HTTPException as error:
             return error.status_code, error_body(error.detail)
         return None

@@ -11,8 +11,15 @@ from anyio import CapacityLimiter
 from heart.dataset.codings import AUTO
 from heart.dataset.codings import NAMES as CODINGS
 from heart.errors import UserError
+from heart.http.rate import RateExceeded
+from heart.http.tokens import Token, Tokens
 from heart.locale.language import Language, language_of, translate
-from heart.predictions.log import LogUnavailable, OutcomeConflict, UnknownPrediction
+from heart.predictions.log import (
+    LogUnavailable,
+    OutcomeConflict,
+    OutcomeOfAnother,
+    UnknownPrediction,
+)
 from heart.predictions.tables import SOURCES
 from heart.registry.model_version import Model
 from heart.schema import NAMES, OUTCOME
@@ -45,6 +52,12 @@ OUTCOME_MESSAGES = {
     "same": "outcome.same",
     "replaced": "outcome.replaced",
 }
+REJECTIONS: dict[type[Exception], str] = {
+    UnknownPrediction: "outcome.unknown_id",
+    OutcomeOfAnother: "outcome.of_another",
+    OutcomeConflict: "outcome.conflict",
+    RateExceeded: "outcome.too_many",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,7 @@ class Callbacks:
     """The handlers of the page's events, for one service."""
 
     service: Service
+    tokens: Tokens = field(default_factory=Tokens)
     tables: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(TABLES))
 
     async def predict(self, language: Any, *fields: Any) -> tuple[str, str | None]:
@@ -153,12 +167,23 @@ class Callbacks:
         return await asyncio.to_thread(scored_html, table, answers, language)
 
     async def record(
-        self, prediction_id: Any, outcome: Any, source: Any, replace: Any, language: Any
+        self,
+        prediction_id: Any,
+        outcome: Any,
+        source: Any,
+        replace: Any,
+        language: Any,
+        user: str | None = None,
     ) -> str:
-        """Record an outcome; returns the message about it."""
+        """Record an outcome, sent by a user's token; returns the message about it."""
         language = language_of(language)
         key, kind = await asyncio.to_thread(
-            self._record, str(prediction_id or "").strip(), outcome, source, replace is True
+            self._record,
+            str(prediction_id or "").strip(),
+            outcome,
+            source,
+            replace is True,
+            self.tokens.sender(user),
         )
         inputs = dict(
             zip(OUTCOME_INPUTS, (prediction_id or "", outcome, source, replace), strict=True)
@@ -167,7 +192,7 @@ class Callbacks:
         return answer_to(inputs, message, translate("outcome.stale", language), language)
 
     def _record(
-        self, prediction_id: str, outcome: Any, source: Any, replace: bool
+        self, prediction_id: str, outcome: Any, source: Any, replace: bool, token: Token
     ) -> tuple[str, str]:
         if outcome not in [choice.name for choice in OUTCOME.choices] or source not in SOURCES:
             return "outcome.incomplete", "bad"
@@ -176,11 +201,9 @@ class Callbacks:
         except ValueError:
             return "outcome.invalid_id", "bad"
         try:
-            result = self.service.record_outcome(prediction_id, outcome, source, replace)
-        except UnknownPrediction:
-            return "outcome.unknown_id", "bad"
-        except OutcomeConflict:
-            return "outcome.conflict", "bad"
+            result = self.service.record_outcome(prediction_id, outcome, source, replace, token)
+        except tuple(REJECTIONS) as error:
+            return REJECTIONS[type(error)], "bad"
         except LogUnavailable:
             return "page.unavailable", "bad"
         return OUTCOME_MESSAGES[result], "good"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from heart.dataset.codings import AUTO
 from heart.dataset.codings import NAMES as CODINGS
+from heart.http.tokens import Tokens
 from heart.locale.catalog import DEFAULT
 from heart.locale.language import LANGUAGE_NAMES, LANGUAGE_TAGS, form_texts, language_of
 from heart.predictions.tables import SOURCES
@@ -39,11 +40,11 @@ class Parts:
     drift: list[Any]  # the verdict, and the comparison of a feature
 
 
-def create_page(service: Service) -> "gr.Blocks":
+def create_page(service: Service, tokens: Tokens | None = None) -> "gr.Blocks":
     """The page. Imports Gradio, which takes seconds."""
     import gradio as gr
 
-    handlers = Callbacks(service)
+    handlers = Callbacks(service, tokens or Tokens())
     blocks: gr.Blocks
     with gr.Blocks(title="Heart disease", analytics_enabled=False) as blocks:
         translated: dict[str, Any] = {}
@@ -114,9 +115,15 @@ def _outcome_tab(handlers: Callbacks, translated: dict[str, Any], language: Any)
         )
         recorded = gr.HTML(elem_id="recorded")
     inputs = [translated[key] for key in OUTCOME_INPUTS]
+
+    async def record(request: gr.Request, *values: Any) -> str:
+        prediction_id, outcome, source, replace, language = values
+        user = request.username
+        return await handlers.record(prediction_id, outcome, source, replace, language, user)
+
     gr.on(
         [translated["record"].click, translated["prediction_id"].submit],
-        handlers.record, [*inputs, language], [recorded], preprocess=False,
+        record, [*inputs, language], [recorded], preprocess=False,
         show_progress="minimal", **PLAIN,
     )  # fmt: skip
 

@@ -1,7 +1,6 @@
 """How the page is served: built in the background, with only the requests that the page needs."""
 
 import asyncio
-import hmac
 import logging
 import os
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.messages import SAFE_METHODS, header, route_path
 from heart.http.quotas import QuotaExceeded
 from heart.http.request_body import read_body, replay
+from heart.http.tokens import Tokens
 from heart.locale.language import LANGUAGES, browser_texts, preferred, translate_all
 from heart.temporary import temporary_folder
 from heart.web.markup import STYLE
@@ -169,21 +169,21 @@ def mount(
     app: FastAPI, service: Service, settings: Settings, admission: ConcurrencyLimiter
 ) -> LazyPage:
     """Serve the page where no route matches; the caller starts and stops it."""
-    token = settings.api_token.get_secret_value() if settings.api_token else None
-    page = LazyPage(lambda folder: build(service, token, folder), admission)
+    tokens = settings.all_tokens()
+    page = LazyPage(lambda folder: build(service, tokens, folder), admission)
     # Not a mount, which would also match routes with the path but without the method.
     app.router.default = page
     return page
 
 
-def build(service: Service, token: str | None, folder: Path) -> FastAPI:
+def build(service: Service, tokens: Tokens, folder: Path) -> FastAPI:
     """The page's own application with Gradio; `folder` is for Gradio's files."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     import gradio as gr
 
-    blocks = create_page(service)
+    blocks = create_page(service, tokens)
     contain_errors(blocks)
     app = FastAPI(openapi_url=None, telemetry=NO_TELEMETRY)
     app.add_middleware(CallFilter, inputs=input_counts(blocks))
@@ -193,7 +193,7 @@ def build(service: Service, token: str | None, folder: Path) -> FastAPI:
         path="/",
         footer_links=[],
         run_history=False,
-        auth=None if token is None else _check_password(token),
+        auth=_check_login(tokens) if tokens else None,
         auth_message=translate_all("page.password"),
         show_error=False,
         app_kwargs={"telemetry": NO_TELEMETRY},
@@ -209,8 +209,8 @@ def build(service: Service, token: str | None, folder: Path) -> FastAPI:
     return app
 
 
-def _check_password(token: str) -> Callable[[str, str], bool]:
-    def is_correct(_user: str, password: str) -> bool:
-        return hmac.compare_digest(password.encode(), token.encode())
+def _check_login(tokens: Tokens) -> Callable[[str, str], bool]:
+    def is_correct(user: str, password: str) -> bool:
+        return tokens.login(user, password) is not None
 
     return is_correct

@@ -1,7 +1,7 @@
 """A champion that is worse than the version before it is found out, and taken back if that is allowed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def turned(risks: Any) -> Any:
     return 1 - risks
 
 
-def labelled(log: PredictionLog, count: int, risks_of: Callable[[Any], Any], version: str) -> None:
+def labelled(log: PredictionLog, count: int, risks_of: Callable[[Any], Any], version: str,
+             senders: Sequence[str] = ("ward", "lab")) -> None:  # fmt: skip
     """Real patients that a version answered, with the outcomes that they had."""
     rows, positive = patients()
     chosen = np.random.default_rng(0).permutation(len(rows))[:count]
@@ -86,8 +87,9 @@ def labelled(log: PredictionLog, count: int, risks_of: Callable[[Any], Any], ver
         )
     ]
     log.append_sync(records)
-    for record, one in zip(records, positive[chosen], strict=True):
-        log.record_outcome(record.id, "presence" if one else "absence", "registry")
+    for number, (record, one) in enumerate(zip(records, positive[chosen], strict=True)):
+        sender = senders[number % len(senders)]
+        log.record_outcome(record.id, "presence" if one else "absence", "registry", sender)
 
 
 def decoded(row: Any) -> list[Any]:
@@ -267,3 +269,28 @@ def test_failed_rollback_is_logged_and_retried(
         registered.client.set_model_version_tag(NAME, "1", "verdict", verdict)
         guard.evaluate()
         assert (version_of(champion), guard.rollbacks) == ("1", 1)
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("senders", [("lab",), ("lab",) * 19 + ("ward",)])
+def test_outcomes_of_one_sender_do_not_roll_back_by_themselves(
+    registered: Shelf, tmp_path: Path, senders: Sequence[str], security_figure: Any
+) -> None:
+    with opened(f"sqlite:///{tmp_path}/log.db") as log:
+        guard, champion = watched(registered, log, guard_rollback=True)
+        labelled(log, 60, turned, "2", senders)
+
+        guard.evaluate()
+
+        assert guard.result is not None
+        assert guard.result.alarm
+        assert guard.withheld
+        assert len(guard.notes()) == 1
+        assert (version_of(champion), guard.rollbacks) == ("2", 0)
+        security_figure(
+            "rollbacks caused by the outcomes of a single token", f"{guard.rollbacks}", "0"
+        )
+
+        alone, _ = watched(registered, log, guard_rollback=True, guard_senders=1)
+        alone.evaluate()
+        assert alone.rollbacks == 1

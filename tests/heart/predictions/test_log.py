@@ -320,7 +320,7 @@ def test_erasure_deletes_the_row_and_its_outcome_and_is_counted(log: PredictionL
     assert log.get(first.id) is None
     assert log.labelled()["outcome"] == []
     assert log.last(10)["id"] == [second.id]
-    assert log.totals() == {"erased": 1, "purged": 0}
+    assert log.totals() == {"erased": 1, "purged": 0, "withdrawn": 0}
     with pytest.raises(UnknownPrediction):
         log.erase(first.id)
     assert log.totals()["erased"] == 1
@@ -357,7 +357,7 @@ def test_the_purge_deletes_old_rows_without_an_outcome(
 
         remaining = [batches[0][0], *batches[3], *batches[4]]
         assert log.last(20)["id"] == [record.id for record in reversed(remaining)]
-        assert log.totals() == {"erased": 0, "purged": 5}
+        assert log.totals() == {"erased": 0, "purged": 5, "withdrawn": 0}
         assert log.purge() == 0
         assert log.purge(NOON + timedelta(days=2)) == 2
 
@@ -473,10 +473,10 @@ def _visited(connection: Any, query: str) -> int:
 def test_a_newer_log_is_rejected(url: str) -> None:
     with opened(url):
         pass
-    _execute(url, "UPDATE log_state SET value = 3 WHERE name = 'schema_version'")
+    _execute(url, "UPDATE log_state SET value = 4 WHERE name = 'schema_version'")
 
     with (
-        pytest.raises(LogConfigurationError, match=r"version 3 .* this program knows 2"),
+        pytest.raises(LogConfigurationError, match=r"version 4 .* this program knows 3"),
         opened(url),
     ):
         pass

@@ -155,10 +155,13 @@ def test_without_the_database_a_shadow_is_rejected(tmp_path: Path) -> None:
 
 
 def downgrade(url: str) -> None:
-    """Make it a log of version 1 of the tables, without shadow predictions."""
+    """Make it a log of version 1 of the tables, without shadow predictions and senders."""
     execute(
         url,
         "DROP TABLE shadow_predictions",
+        "DROP TABLE outcome_history",
+        "ALTER TABLE outcomes DROP COLUMN sender",
+        "DELETE FROM log_state WHERE name = 'withdrawn'",
         "UPDATE log_state SET value = 1 WHERE name = 'schema_version'",
     )
 
@@ -174,11 +177,14 @@ def test_an_older_log_is_upgraded_and_keeps_its_rows(url: str) -> None:
         with opened(url) as log:
             assert log.ready() is None
             assert log.count() == 3
-            assert log.labelled("7", ["id"]) == {"id": [old[0].id]}
+            assert log.labelled("7", ["id", "sender"]) == {"id": [old[0].id], "sender": ["unknown"]}
+            assert log.history()["outcome"] == ["presence"]
+            assert log.history()["sender"] == ["unknown"]
+            assert log.totals() == {"erased": 0, "purged": 0, "withdrawn": 0}
             log.append_shadows([ShadowRecord(old[1].id, "8", 0.5)])
 
     assert stored(url) == [(old[1].id, "8", 0.5)]
-    assert execute(url, "SELECT value FROM log_state WHERE name = 'schema_version'") == [(2,)]
+    assert execute(url, "SELECT value FROM log_state WHERE name = 'schema_version'") == [(3,)]
 
 
 def test_a_failed_upgrade_is_rolled_back(tmp_path: Path) -> None:

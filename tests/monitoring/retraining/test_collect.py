@@ -55,7 +55,14 @@ def test_an_outcome_makes_a_row_in_the_projects_coding(log: PredictionLog) -> No
 
     [row] = collected().to_dict("records")
 
-    assert list(row) == ["patient_id", "outcome_source", "outcome_date", *NAMES, OUTCOME.name]
+    assert list(row) == [
+        "patient_id",
+        "outcome_source",
+        "outcome_date",
+        "outcome_sender",
+        *NAMES,
+        OUTCOME.name,
+    ]
     assert (row["patient_id"], row["outcome_source"]) == (key, "angiography")
     assert row["outcome_date"] == "2026-03-01"
     assert (row["age"], row["st_depression"], row["thallium"]) == ("57", "2.3", "")
@@ -193,7 +200,7 @@ def test_another_log_does_not_replace_the_file(log: PredictionLog) -> None:
 
     others = collect.labelled(log).tail(1)
 
-    with pytest.raises(UserError, match=r"has 2 rows that are not .* only 1 predictions were er"):
+    with pytest.raises(UserError, match=r"has 2 rows that are not .* only 1 outcomes were er"):
         collect.write(others, erased=1)
     assert files.PRODUCTION.read_bytes() == before
 
@@ -280,3 +287,31 @@ def test_later_rows_do_not_move_a_row_in_the_split(log: PredictionLog) -> None:
     assert any(seen[-1][key] for key in seen[-1].keys() - seen[0].keys())
     for earlier, later in pairwise(seen):
         assert {key: later[key] for key in earlier} == earlier
+
+
+def test_the_file_and_the_message_say_how_many_outcomes_came_from_whom(log: PredictionLog) -> None:
+    batch = records(5)
+    log.append_sync(batch)
+    for number, record in enumerate(batch):
+        log.record_outcome(record.id, "presence", "registry", "lab" if number < 3 else "ward")
+
+    change = collect.write(collect.labelled(log), collect.removals(log))
+
+    assert list(change.senders.items()) == [("lab", 3), ("ward", 2)]
+    assert "lab 3, ward 2" in str(change)
+    assert (
+        pd.read_csv(files.PRODUCTION)["outcome_sender"].value_counts().to_dict() == change.senders
+    )
+
+
+def test_withdrawn_outcomes_leave_the_file(log: PredictionLog) -> None:
+    batch = records(5)
+    log.append_sync(batch)
+    for number, record in enumerate(batch):
+        log.record_outcome(record.id, "presence", "registry", "lab" if number < 3 else "ward")
+    collect.write(collect.labelled(log), collect.removals(log))
+
+    log.withdraw_outcomes("lab", None, None, "head")
+    change = collect.write(collect.labelled(log), collect.removals(log))
+
+    assert (change.rows, change.lost, change.senders) == (2, 3, {"ward": 2})

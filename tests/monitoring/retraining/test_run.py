@@ -40,7 +40,7 @@ ENOUGH = Retrain(outcomes=5, per_class=2)
 def labelled(*outcomes: str) -> pd.DataFrame:
     """Outcomes recorded every hour from noon."""
     times = [NOON + timedelta(hours=n) for n in range(len(outcomes))]
-    return pd.DataFrame({"heart_disease": outcomes, "recorded_at": times})
+    return pd.DataFrame({"heart_disease": outcomes, "recorded_at": times, "outcome_sender": "ward"})
 
 
 # Enough outcomes
@@ -50,6 +50,7 @@ def test_outcomes_since_the_last_retraining_are_new() -> None:
     table = labelled("presence", "absence", "absence", "presence", "absence")
 
     assert new_outcomes(table, None).counts == {"absence": 3, "presence": 2}
+    assert new_outcomes(table, None).senders == {"ward": 5}
     assert new_outcomes(table, NOON + timedelta(hours=2)).counts == {"absence": 1, "presence": 1}
     assert new_outcomes(table.head(0), None).counts == {"absence": 0, "presence": 0}
 

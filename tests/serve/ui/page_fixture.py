@@ -163,12 +163,11 @@ def an_app(service: Service, **settings: Any) -> tuple[FastAPI, LazyPage]:
     app = FastAPI(lifespan=lifespan)
     limiter = ConcurrencyLimiter(128, 10**6)
     options = Settings(**{"_env_file": None, **settings})
-    token = options.api_token.get_secret_value() if options.api_token else None
 
     def has_session(scope: Scope) -> bool:
         return page.has_session(scope)
 
-    authentication = Authentication(token, has_session)
+    authentication = Authentication(options.all_tokens(), has_session)
     add_middleware(app, AllowedHosts(["testserver"]), authentication, limiter, service.metrics)
     page = mount(app, service, options, limiter)
     return app, page

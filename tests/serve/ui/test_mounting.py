@@ -17,13 +17,15 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from heart.http.concurrency import ConcurrencyLimiter
+from heart.http.tokens import Tokens
 from heart.locale.language import translate
 from serve.service import Service
 from serve.ui import LazyPage
 from serve.ui.mounting import _with_loop, build
 from serve.ui.visitors import MAX_CALL_BYTES
+from tests.heart.predictions.logs import records
 from tests.heart.registry.registry_fixture import ROOT
-from tests.serve.ui.page_fixture import TOKEN, GradioPage
+from tests.serve.ui.page_fixture import TOKEN, GradioPage, gradio_page
 
 
 def gated() -> tuple[LazyPage, threading.Event, list[Path]]:
@@ -204,8 +206,29 @@ def test_the_folder_of_gradio_is_the_pages_own(
 ) -> None:
     for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
         monkeypatch.setenv(name, "")
-    _with_loop(partial(build, service, None), tmp_path / "uploads")
+    _with_loop(partial(build, service, Tokens()), tmp_path / "uploads")
 
     from gradio.utils import get_upload_folder
 
     assert get_upload_folder() == str(tmp_path / "uploads")
+
+
+@pytest.mark.security
+def test_an_outcome_from_the_page_carries_the_name_of_the_login(tmp_path: Path) -> None:
+    secret = "a-secret-of-some-length"
+    with gradio_page(tmp_path, tokens=f"ward predict,feedback {secret}", api_token=TOKEN) as page:
+        (record,) = records(1)
+        page.service.log.append_sync([record])
+        for user, password, status in (
+            ("x", secret, 400),
+            ("ward", TOKEN, 400),
+            ("ward", secret, 200),
+        ):
+            form = {"username": user, "password": password}
+            assert page.client.post("/login", data=form).status_code == status
+
+        event = page.event_of("prediction_id")["id"]
+        answer = page.call(event, [record.id, "presence", "registry", False, "en"])
+
+        assert answer.status_code == 200
+        assert page.service.log.history()["sender"] == ["ward"]

@@ -1,0 +1,67 @@
+"""`python -m monitoring.withdraw SENDER`: withdraw the outcomes that a token sent to a running service."""
+
+import argparse
+import sys
+from datetime import datetime
+
+import httpx
+
+from heart.settings import SharedSettings, read
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m monitoring.withdraw",
+        description="Withdraw the outcomes that a token sent, all or those of a time. Each withdrawal is "
+        "recorded; the predictions stay. HEART_API_TOKEN must have the scope admin.",
+    )
+    parser.add_argument("sender", help="the name of the token")
+    parser.add_argument("--since", type=_time, help="the first time, such as 2026-11-27T08:00:00Z")
+    parser.add_argument("--until", type=_time, help="the last time; now, if it is not given")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the service")
+    return parser.parse_args(argv)
+
+
+def _time(text: str) -> str:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(
+            f"{text} has no time zone: add Z for UTC, or an offset such as +07:00"
+        )
+    return moment.isoformat()
+
+
+_time.__name__ = "time"
+
+
+def withdraw(client: httpx.Client, options: argparse.Namespace) -> int:
+    """The number of outcomes withdrawn. Ends the program with the reason if that failed."""
+    body = {name: getattr(options, name) for name in ("sender", "since", "until")}
+    try:
+        response = client.post("/admin/outcomes/withdraw", json=body)
+    except httpx.HTTPError as error:
+        sys.exit(f"error: no service at {client.base_url}: {error}")
+    if not response.is_success:
+        reason = response.text[:200]
+        sys.exit(
+            f"error: nothing is withdrawn, the service answers {response.status_code}: {reason}; "
+            "HEART_API_TOKEN must be a token with the scope admin"
+        )
+    return int(response.json()["withdrawn"])
+
+
+def main() -> None:
+    options = arguments()
+    token = read(SharedSettings).api_token
+    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+    with httpx.Client(base_url=options.url, headers=headers, timeout=60) as client:
+        withdrawn = withdraw(client, options)
+    print(
+        f"{withdrawn} outcomes of {options.sender} withdrawn. "
+        "make retrain FORCE=1 trains a model without them."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,5 @@
 """The tabs, and the switch of their language."""
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +12,16 @@ from heart.schema import OUTCOME
 from serve.service import Service
 from serve.ui.callbacks import OUTCOME_INPUTS, Callbacks
 from serve.ui.components import PLAIN, browser_text, heading, static, translations
-from serve.ui.form import number_fields, patient_tab
+from serve.ui.form import RANGES, number_fields, patient_tab
 from serve.ui.scores import table_help_html
 from serve.ui.templates import page_html
+from serve.ui.units import MMOL_L
 from serve.ui.uploads import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     import gradio as gr
 
+OUTCOME_TAB = 2  # its place among the tabs
 FILE_CHOSEN = "element.addEventListener('change', () => trigger('upload'))"
 
 
@@ -155,12 +156,6 @@ def _about_tab(translated: dict[str, Any]) -> Any:
         return gr.HTML()
 
 
-def browser_language() -> str:
-    """The script that chooses the language by the browser's."""
-    script = static("browser_language.js")
-    return script.replace("__TAGS__", json.dumps(LANGUAGE_TAGS)).replace("__DEFAULT__", DEFAULT)
-
-
 def _connect_language(blocks: Any, handlers: Callbacks, parts: Parts) -> None:
     """Write the server's texts in the browser's language, and all texts in that of the switch."""
     html = [parts.answer, parts.help, parts.about, parts.note, *parts.drift]
@@ -183,9 +178,11 @@ def _connect_language(blocks: Any, handlers: Callbacks, parts: Parts) -> None:
     common = {"preprocess": False, "show_progress": "hidden"} | PLAIN
     loaded = blocks.load(
         begin, [parts.language], [*html, *components, *numbers],
-        js=browser_language(), **common,
+        js=static("browser_language.js", tags=dict(LANGUAGE_TAGS), default=DEFAULT), **common,
     )  # fmt: skip
-    loaded.success(None, js=static("mark_stale.js"), **PLAIN)
+    loaded.success(None, js=static("compare_inputs.js"), **PLAIN)
+    loaded.success(None, js=static("answer_buttons.js", tab=OUTCOME_TAB), **PLAIN)
+    loaded.success(None, js=static("unit_range.js", ranges=RANGES, mmol=MMOL_L), **PLAIN)
     loaded.success(None, js=static("name_choices.js"), **PLAIN)
     parts.language.input(
         write, [parts.language, parts.state, feature], [*html, *components],

@@ -12,8 +12,10 @@ from heart.schema import MEASUREMENTS, NAMES, Measurement, SchemaError
 from heart.spreadsheet import harmless
 from serve import patient_table
 from serve.patient_table import InvalidTable, PatientTable, TableProblem
+from serve.ui.units import UNIT, entered, in_schema_unit
 
 CODING = "the coding above"
+INPUTS = (*NAMES, UNIT)  # of the form, by the ids of their elements
 BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}
 
 
@@ -31,15 +33,18 @@ class Problem:
 
 
 def read_form(values: Sequence[Any], language: Language) -> tuple[dict[str, Any], list[Problem]]:
-    """The patient of a form, None for what was not measured, and its errors.
+    """The patient of a form in the schema's units, None for what was not measured, and its errors.
 
-    `values` is what the browser sent, unchecked, in the schema's order.
+    `values` is what the browser sent, unchecked, in the order of INPUTS.
     """
     patient: dict[str, Any] = {}
     problems = []
-    for measurement, value in zip(MEASUREMENTS, values, strict=True):
+    *contents, unit = values
+    for measurement, value in zip(MEASUREMENTS, contents, strict=True):
         content = None if value in ("", None) else value
-        patient[measurement.name], problem = _read(measurement, content, language)
+        as_entered = entered(measurement, unit)
+        code, problem = _read(as_entered, content, language)
+        patient[measurement.name] = in_schema_unit(as_entered, code)
         if problem:
             problems.append(Problem(0, measurement.name, problem, content is not None))
     return patient, problems

@@ -32,7 +32,7 @@ def test_a_patient_is_filled_in_and_assessed(visit: Any, server: Running) -> Non
     assert risk == pytest.approx(risk_of(PATIENT), abs=1e-5)
     assert translate("answer.frequency", "en", count=round(100 * risk)) in visitor.text("#answer")
     assert translate("answer.entered", "en", entered=7, all=13) in visitor.text("#answer")
-    assert visitor.background("#answer p:text('Estimated risk')") == "rgba(0, 0, 0, 0)"
+    assert visitor.background("#answer p.predicted") == "rgba(0, 0, 0, 0)"
     assert server.count() == before + 1
     # What was entered is in no address.
     assert not [url for url in visitor.requests if "asymptomatic" in url or "240" in url]

@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import fields, replace
+from html import unescape
 
 import numpy as np
 import pytest
@@ -22,13 +23,13 @@ def test_every_answer_is_well_formed(language: Language) -> None:
     random = np.random.default_rng(1)
     for _ in range(10):
         assessment = assess(tiny_model(), random_patient(random))
-        html = str(answer_html(assessment, "<b>&", language))
+        html = str(answer_html(assessment, "<b>&", language, tiny_model()))
         ET.fromstring(html.replace("<br>", "<br/>"))  # noqa: S314
 
 
 def test_the_answer_holds_the_number_itself() -> None:
     assessment = assess(tiny_model(), PATIENT)
-    html = answer_html(assessment, ID, "en")
+    html = answer_html(assessment, ID, "en", tiny_model())
 
     assert f'value="{assessment.risk:.6f}"' in html
     assert translate("answer.frequency", "en", count=assessment.frequency) in html
@@ -36,15 +37,52 @@ def test_the_answer_holds_the_number_itself() -> None:
     assert ID in html
 
 
+@pytest.mark.parametrize(("risk", "quarter"), [(0.02, 1), (0.3, 2), (0.5, 3), (0.93, 4), (1.0, 4)])
+def test_the_risk_is_marked_on_the_scale_without_color(risk: float, quarter: int) -> None:
+    assessment = replace(assess(tiny_model(), PATIENT), risk=risk)
+    html = answer_html(assessment, ID, "en", tiny_model())
+
+    assert f'class="answer level-{quarter}"' in html
+    assert re.findall(r'class="quarter level-(\d) here"', html) == [str(quarter)]
+    assert re.findall(r">(\d+)%</text>", html) == ["0", "25", "50", "75", "100"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_answer_says_for_whom_it_holds_and_that_it_is_no_medical_device(
+    language: Language,
+) -> None:
+    html = unescape(answer_html(assess(tiny_model(), PATIENT), ID, language, tiny_model()))
+
+    for key in ("answer.risk", "answer.use", "answer.no_use", "answer.no_attack", "page.note"):
+        assert translate(key, language) in html
+
+
+def test_having_no_chest_pain_is_explained_only_where_it_contributes_most() -> None:
+    assessment = assess(tiny_model(), PATIENT)
+    others = {**assessment.contributions, "chest_pain_type": 0.2, "age": -0.3}
+    typical = assess(tiny_model(), {**PATIENT, "chest_pain_type": "typical_angina"})
+
+    def explains(result: Assessment) -> bool:
+        return 'class="referral"' in answer_html(result, ID, "en", tiny_model())
+
+    assert explains(replace(assessment, contributions={"chest_pain_type": 0.2, "age": 0.1}))
+    assert not explains(replace(assessment, contributions=others))
+    assert not explains(replace(assessment, contributions={"chest_pain_type": -0.2}))
+    assert not explains(replace(typical, contributions={"chest_pain_type": 0.2}))
+    assert not explains(replace(assessment, contributions={}))
+
+
 def test_as_many_circles_are_filled_as_people_are_sick() -> None:
     assessment = replace(assess(tiny_model(), PATIENT), risk=0.28)
-    html = answer_html(assessment, ID, "en")
+    html = answer_html(assessment, ID, "en", tiny_model())
 
     assert (html.count('class="filled"'), html.count('class="empty"')) == (28, 72)
 
 
 def test_drawings_are_described() -> None:
-    html = answer_html(assess(tiny_model(), PATIENT), ID, "en") + about_html(tiny_model(), "en")
+    html = answer_html(assess(tiny_model(), PATIENT), ID, "en", tiny_model()) + about_html(
+        tiny_model(), "en"
+    )
 
     assert html.count('role="img"') == 3
     assert len(re.findall(r'role="img">\s*<title>[^<]', html)) == 3

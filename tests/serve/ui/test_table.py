@@ -12,13 +12,13 @@ from heart.errors import UserError
 from heart.schema import NAMES
 from serve.settings import MAX_BATCH
 from serve.ui.scores import scored_html, table_problems_html
-from serve.ui.table import read_form, read_table, scored_csv
+from serve.ui.table import INPUTS, read_form, read_table, scored_csv
 from tests.heart.spreadsheet_reader import FORMULAS, NO_FORMULAS, formulas
 from tests.serve.ui.page_fixture import ID, a_table, an_answer
 
 
 def form(**values: Any) -> list[Any]:
-    return [values.get(name) for name in NAMES]
+    return [values.get(name) for name in INPUTS]
 
 
 def test_a_form_with_age_and_sex_is_a_patient() -> None:

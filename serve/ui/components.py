@@ -21,7 +21,7 @@ PLAIN: dict[str, Any] = {"queue": False, "api_visibility": "private"}
 # Headings with a text that explains them.
 HINTS = {"group_second_exam": "group_second_exam_how"}
 # Keys of texts that stand in an element of HTML without a heading or a paragraph.
-PLAIN_TEXTS = ("changed", "upload")
+PLAIN_TEXTS = ("changed", "scoring", "upload")
 
 
 def static(name: str, **values: Any) -> str:

@@ -79,6 +79,11 @@ def _table_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -
             js_on_load=FILE_CHOSEN,
             elem_id="upload",
         )
+        translated["scoring"] = gr.HTML(
+            form_texts(DEFAULT)["scoring"],
+            html_template=page_html("progress", DEFAULT),
+            elem_id="scoring",
+        )
         codings = [(browser_text("coding_auto"), AUTO), *((name, name) for name in CODINGS)]
         translated["coding"] = gr.Dropdown(
             codings, value=AUTO, label=browser_text("coding"), filterable=False,
@@ -86,10 +91,11 @@ def _table_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -
         )  # fmt: skip
         scored = gr.HTML(elem_id="scored", min_height=80)
     inputs = [translated["upload"], language, translated["coding"]]
-    translated["upload"].upload(
+    answered = translated["upload"].upload(
         handlers.score, inputs, [scored], preprocess=False,
-        js=static("read_file.js"), show_progress="minimal", **PLAIN,
+        js=static("read_file.js"), show_progress="hidden", **PLAIN,
     )  # fmt: skip
+    answered.then(None, js=static("end_scoring.js"), **PLAIN)
     return help_text
 
 

@@ -116,6 +116,7 @@ def an_answer(probability: float = 0.25) -> dict[str, Any]:
     return {
         "probability": probability,
         "prediction": "absence",
+        "threshold": 0.5,
         "model_version": "7",
         "prediction_id": ID,
     }

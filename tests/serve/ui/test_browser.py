@@ -105,7 +105,7 @@ def test_an_indonesian_browser_gets_indonesian(visit: Any) -> None:
     assert translate("answer.entered", "id", entered=2, all=13) in visitor.text("#answer")
     assert visitor.page.is_checked("#language input[value=id]")
     visitor.tab("Tabel pasien")
-    assert "Satu baris per pasien" in visitor.text("[role=tabpanel]:visible")
+    assert "Satu baris untuk tiap pasien" in visitor.text("[role=tabpanel]:visible")
     assert "Tabel pasien" in visitor.text("#upload")
 
 

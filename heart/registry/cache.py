@@ -33,7 +33,9 @@ from heart.registry.model_version import (
     BESIDE,
     CALIBRATION,
     CARD,
+    DECISION,
     EVALUATE,
+    ROC,
     TRAIN,
     TRAINING,
     Card,
@@ -192,8 +194,10 @@ def _card(version: Version, folder: Path, figures: Path) -> Card:
         version.tags,
         _optional_json(figures / EVALUATE),
         _optional_json(figures / TRAIN),
-        _calibration(figures / CALIBRATION),
+        _points(figures, CALIBRATION),
         training,
+        roc=_points(figures, ROC),
+        decision=_points(figures, DECISION),
     )
 
 
@@ -201,14 +205,16 @@ def _optional_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
-def _calibration(path: Path) -> list[dict[str, float]]:
+def _points(figures: Path, file: str) -> list[dict[str, float]]:
+    """The points of a plot; empty if the version has none. Raises VersionRejected."""
+    path = figures / file
     if not path.exists():
         return []
     try:
         rows = csv.DictReader(read(path).decode().splitlines(), strict=True)
         points = [{name: float(value) for name, value in row.items()} for row in rows]
     except (ValueError, TypeError, csv.Error) as error:
-        raise VersionRejected("unreadable", f"{CALIBRATION}: {error}") from error
+        raise VersionRejected("unreadable", f"{file}: {error}") from error
     return [point for point in points if all(map(math.isfinite, point.values()))]
 
 

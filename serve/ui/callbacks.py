@@ -129,7 +129,10 @@ class Callbacks:
         return about_html(model, language), note_html(model.version, language)
 
     def drift(self, language: Any, feature: Any) -> tuple[str, str]:
-        """The drift tab: the verdict, and a feature's comparison; the one with the largest ratio by default."""
+        """The drift tab: the verdict, and a feature's comparison; the one with the largest ratio by default.
+
+        It may wait for the database.
+        """
         language = language_of(language)
         try:
             snapshot = self.service.drift()
@@ -137,7 +140,8 @@ class Callbacks:
             return drift_html(None, language), ""
         names = by_ratio(snapshot)
         name = feature if feature in names else next(iter(names), "")
-        return drift_html(snapshot, language), comparison_html(snapshot, name, language)
+        points = self.service.monitor.trend() if self.service.monitor else []
+        return drift_html(snapshot, language, points), comparison_html(snapshot, name, language)
 
     async def score(self, content: Any, language: Any, coding: Any) -> str:
         """The scores of a CSV file in base64, or its errors; empty without a file."""

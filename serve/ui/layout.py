@@ -1,5 +1,6 @@
 """The tabs, and the switch of their language."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ from serve.ui.uploads import MAX_FILE_BYTES
 if TYPE_CHECKING:
     import gradio as gr
 
-OUTCOME_TAB = 2  # its place among the tabs
+# The tabs in their order, by their names in the page's address.
+TABS = ("patient", "table", "outcome", "drift", "about")
 FILE_CHOSEN = "element.addEventListener('change', () => trigger('upload'))"
 
 
@@ -174,7 +176,7 @@ def _connect_language(blocks: Any, handlers: Callbacks, parts: Parts) -> None:
         about, note = handlers.about(chosen)
         answer = await handlers.rewrite(chosen, state)
         texts = translations(parts.translated, chosen)
-        drift = handlers.drift(chosen, feature)
+        drift = await asyncio.to_thread(handlers.drift, chosen, feature)
         return [answer, table_help_html(chosen), about, note, *drift, *texts]
 
     async def begin(language: Any) -> list[Any]:
@@ -187,9 +189,10 @@ def _connect_language(blocks: Any, handlers: Callbacks, parts: Parts) -> None:
         js=static("browser_language.js", tags=dict(LANGUAGE_TAGS), default=DEFAULT), **common,
     )  # fmt: skip
     loaded.success(None, js=static("compare_inputs.js"), **PLAIN)
-    loaded.success(None, js=static("answer_buttons.js", tab=OUTCOME_TAB), **PLAIN)
+    loaded.success(None, js=static("answer_buttons.js", tab=TABS.index("outcome")), **PLAIN)
     loaded.success(None, js=static("unit_range.js", ranges=RANGES, mmol=MMOL_L), **PLAIN)
     loaded.success(None, js=static("name_choices.js"), **PLAIN)
+    loaded.success(None, js=static("keep_tab.js", tabs=TABS), **PLAIN)
     parts.language.input(
         write, [parts.language, parts.state, feature], [*html, *components],
         js=static("set_language.js"), **common,

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.messages import SAFE_METHODS
 from heart.http.request_body import read_body, replay
+from heart.locale.catalog import DEFAULT
 from heart.locale.language import LANGUAGES, browser_texts, preferred, translate_all
 from heart.web.markup import STYLE
 from serve.middleware.instrumentation import NO_TELEMETRY
@@ -163,7 +164,7 @@ def build(service: Service, token: str | None, folder: Path) -> FastAPI:
         footer_links=[],
         run_history=False,
         auth=None if token is None else _check_password(token),
-        auth_message=translate_all("page.password"),
+        auth_message=page_html("login", DEFAULT, all=translate_all),
         show_error=False,
         app_kwargs={"telemetry": NO_TELEMETRY},
         ssr_mode=False,

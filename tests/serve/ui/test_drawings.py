@@ -1,8 +1,9 @@
 """What is drawn and written as HTML: the answer, scores, and the tab about the model."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import fields, replace
+from dataclasses import astuple, fields, replace
 from html import unescape
 
 import numpy as np
@@ -11,11 +12,20 @@ import pytest
 from heart.errors import UserError
 from heart.locale.language import LANGUAGES, Language, translate
 from serve.explain import Assessment, assess
-from serve.ui.about import about_html
+from serve.ui.about import about_html, counts_of
 from serve.ui.answer import answer_html
 from serve.ui.scores import scored_html, table_problems_html, unreadable_table_html
 from serve.ui.table import read_table
-from tests.serve.ui.page_fixture import ID, PATIENT, a_table, an_answer, random_patient, tiny_model
+from tests.heart.registry.registry_fixture import ROOT
+from tests.serve.ui.page_fixture import (
+    FIGURES,
+    ID,
+    PATIENT,
+    a_table,
+    an_answer,
+    random_patient,
+    tiny_model,
+)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -84,8 +94,8 @@ def test_drawings_are_described() -> None:
         tiny_model(), "en"
     )
 
-    assert html.count('role="img"') == 3
-    assert len(re.findall(r'role="img">\s*<title>[^<]', html)) == 3
+    assert html.count('role="img"') == 5
+    assert len(re.findall(r'role="img">\s*<title>[^<]', html)) == 5
 
 
 def test_user_input_is_escaped() -> None:
@@ -110,6 +120,50 @@ def test_about_the_model_shows_figures_with_intervals() -> None:
     assert "0,93 (0,86–0,98)" in html  # noqa: RUF001 - as written there
     assert "73 pasien uji" in html
     assert re.search(r"\b32\b", html)  # of them with the disease
+
+
+def test_specificity_and_npv_follow_from_the_stored_figures() -> None:
+    figures = json.loads((ROOT / "metrics" / "evaluate.json").read_text())
+    counts = counts_of(figures)
+    assert counts is not None
+    rows = about_html(replace(tiny_model(), figures=figures), "en")
+
+    tp, fp, fn, tn = astuple(counts)
+    assert (tp + fn, tp + fp + fn + tn) == (figures["presence"], figures["rows"])
+    for name in ("accuracy", "recall", "precision"):
+        part, whole = counts.parts[name]
+        assert part / whole == pytest.approx(figures[name], abs=1e-6)
+    assert re.search(rf"Specificity</td>\s.*>{tn / (tn + fp):.2f}<", rows)
+    assert re.search(rf"Negative predictive value</td>\s.*>{tn / (tn + fn):.2f}<", rows)
+    for group in figures["groups"].values():
+        part_counts = counts_of(group)
+        assert part_counts is not None
+        assert min(astuple(part_counts)) >= 0
+        cells = rf"\D>{group['presence']}<\D+>{group['rows'] - group['presence']}<"
+        assert re.search(cells, rows)
+
+
+def test_a_stored_specificity_is_shown_with_its_interval() -> None:
+    stored = {"specificity": 0.9, "specificity_low": 0.8, "specificity_high": 0.95}
+    html = about_html(replace(tiny_model(), figures={**FIGURES, **stored}), "en")
+
+    assert re.search(r"Specificity</td>\s.*>0\.90 \(0\.80.0\.95\)<", html)
+
+
+def test_hashes_come_after_what_a_user_needs() -> None:
+    html = about_html(tiny_model(), "en")
+    keys = (
+        "model.use",
+        "model.groups",
+        "model.roc",
+        "model.decision",
+        "model.citation",
+        "model.origin",
+    )
+    places = [html.index(translate(key, "en")) for key in keys]
+
+    assert places == sorted(places)
+    assert html.index(tiny_model().sha256) > places[-1]
 
 
 def test_about_tab_reports_missing_figures() -> None:

@@ -67,6 +67,14 @@ def test_the_printout_has_the_answer_its_date_and_version_and_no_form(visit: Any
     assert not visitor.page.locator("[data-reference]").is_visible()
 
 
+def test_a_printout_of_a_stale_answer_says_so(visit: Any) -> None:
+    visitor = assessed(visit)
+    visitor.fill(age=70)
+    visitor.page.emulate_media(media="print")
+
+    assert visitor.page.locator("#answer [data-note]").is_visible()
+
+
 def test_the_reference_of_a_printout_leaves_the_window_in_no_way(visit: Any) -> None:
     visitor = assessed(visit)
     sent: list[str] = []

@@ -58,7 +58,10 @@ FIGURES = {
     "rows": 73,
     "presence": 32,
     "threshold": 0.5,
-    "groups": {"sex_female": {"roc_auc": 0.97, "rows": 24}, "source_<b>": {"rows": 49}},
+    "groups": {
+        "sex_female": {"roc_auc": 0.97, "rows": 24, "presence": 7},
+        "source_<b>": {"rows": 49},
+    },
 }
 
 

@@ -272,5 +272,5 @@ def test_the_tab_about_the_model_shows_how_good_it_is(visit: Any) -> None:
     shown = visitor.text("[role=tabpanel]:visible")
     assert "heart-disease 7" in shown
     assert re.search(r"ROC AUC.*0\.93 \(0\.86.0\.98\)", shown)
-    assert re.search(r"Women\s+24", shown)
+    assert re.search(r"Women\s+7\s+17", shown)  # ill and healthy
     assert "Model version 7" in visitor.text("#note")

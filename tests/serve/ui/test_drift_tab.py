@@ -265,7 +265,7 @@ def test_a_log_that_cannot_be_read_leaves_the_trend_out(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unavailable(*_: Any) -> Any:
-        raise LogUnavailable("the disk is full")
+        raise LogUnavailable("the disk is full", 1)
 
     assert service.monitor is not None
     service.monitor.refresh()

@@ -1,6 +1,6 @@
 () => {
   // The buttons of an answer, which is written anew each time: so the page listens, not the button.
-  let reference = "";  // for the printout: in this window only, and in no request
+  // The reference of a printout is in its field only: not stored, and in no request.
   const copy = async (button) => {
     const text = button.dataset.copy;
     try {
@@ -33,16 +33,19 @@
     if (button.dataset.record) record(button.dataset.record);
     if ("print" in button.dataset) print();
   });
-  addEventListener("input", ({ target }) => {
-    if ("reference" in (target.dataset ?? {})) reference = target.value;
-  });
   addEventListener("beforeprint", () => {
     const now = new Date().toLocaleString(document.documentElement.lang, { dateStyle: "long", timeStyle: "short" });
     for (const time of document.querySelectorAll("[data-printed]")) time.textContent = now;
   });
-  const restore = () => {
-    const input = document.querySelector("[data-reference]");
-    if (input && input.value !== reference && input !== document.activeElement) input.value = reference;
+  let answered = "";
+  const reset = () => {
+    // Gradio keeps what is alike in two answers: the reference is that of the patient before.
+    const id = document.querySelector("#answer .prediction-id")?.textContent ?? "";
+    if (id === answered) return;
+    answered = id;
+    const [input, button] = ["reference", "copy"].map((name) => document.querySelector(`#answer [data-${name}]`));
+    if (input) input.value = "";
+    if (button) button.textContent = button.dataset.label;
   };
-  new MutationObserver(restore).observe(document.body, { subtree: true, childList: true });
+  new MutationObserver(reset).observe(document.body, { subtree: true, childList: true, characterData: true });
 }

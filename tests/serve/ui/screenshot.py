@@ -48,6 +48,7 @@ def take_answer(path: Path) -> None:
                 page.fill(f"#{name} input", f"{value:g}")
         page.click("#predict")
         page.wait_for_selector("#answer .prediction-id")
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=path, animations="disabled")
 
 

@@ -29,6 +29,25 @@ def test_the_prediction_id_is_copied(visit: Any) -> None:
     assert copied == visitor.text(".prediction-id")
 
 
+def test_a_reference_is_that_of_one_patient(visit: Any) -> None:
+    visitor = assessed(visit, permissions=["clipboard-read", "clipboard-write"])
+    button = visitor.page.locator("[data-copy]")
+    before, key = button.inner_text(), visitor.text(".prediction-id")
+    visitor.page.fill("[data-reference]", CANARY)
+    button.click()
+    visitor.page.wait_for_function(
+        f"document.querySelector('[data-copy]').textContent !== {before!r}"
+    )
+    visitor.fill(age=70)
+    visitor.page.click("#predict")
+    visitor.page.wait_for_function(
+        f"(document.querySelector('#answer .prediction-id')?.textContent ?? {key!r}) !== {key!r}"
+    )
+
+    assert visitor.page.input_value("[data-reference]") == ""
+    assert button.inner_text() == before
+
+
 def test_an_outcome_is_recorded_from_the_answer(visit: Any, server: Running) -> None:
     visitor = assessed(visit)
     key = visitor.text(".prediction-id")
@@ -87,7 +106,6 @@ def test_the_reference_of_a_printout_leaves_the_window_in_no_way(visit: Any) -> 
     visitor.page.emulate_media(media="print")
     assert visitor.page.locator("[data-reference]").is_visible()
     visitor.page.emulate_media(media="screen")
-    visitor.page.click("#predict")
     with visitor.page.expect_response("**/gradio_api/run/**"):
         visitor.page.click("#predict")
     assert sent

@@ -9,6 +9,7 @@ import numpy as np
 
 from heart.drift.baseline import Policy
 from heart.drift.snapshot import DriftSnapshot, narrowed, take_snapshot
+from heart.drift.trend import TrendPoint, patients_needed, trend
 from heart.predictions.log import LogUnavailable, PredictionLog
 from heart.registry.model_version import Model
 from heart.schema import NAMES, Floats, SchemaError, encode
@@ -50,6 +51,9 @@ class DriftMonitor:
         self._log = log
         self._settings = settings
         self._stopped = threading.Event()
+        # The trend of a snapshot, computed for the first who wants it.
+        self._trend: tuple[DriftSnapshot | None, list[TrendPoint]] = (None, [])
+        self._trend_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
 
     def start(self) -> None:
@@ -73,6 +77,27 @@ class DriftMonitor:
         if model.reference is None:
             return f"version {model.version} has no drift baseline"
         return "there was no drift check yet"
+
+    def trend(self) -> list[TrendPoint]:
+        """The checks up to the newest; empty without a result. It reads the log, once for each check."""
+        snapshot = self.snapshot
+        if snapshot is None or snapshot.report.drifted is None:
+            return []
+        with self._trend_lock:
+            if self._trend[0] is not snapshot:
+                self._trend = (snapshot, self._read_trend(snapshot))
+            return self._trend[1]
+
+    def _read_trend(self, snapshot: DriftSnapshot) -> list[TrendPoint]:
+        reference = snapshot.reference
+        count, step = patients_needed(reference), reference.policy.step
+        try:
+            columns = self._log.last(count, snapshot.version, step)
+            rows = encode({name: columns[name] for name in NAMES})
+        except (LogUnavailable, SchemaError):
+            return []  # `refresh` counts and logs the failure
+        scores = np.array(columns["probability"], dtype=np.float32)
+        return trend(rows[::-1], scores[::-1], columns["created_at"][::-1], reference)
 
     def refresh(self) -> None:
         """Check once. A failure is counted and logged."""

@@ -11,6 +11,7 @@ from typing import Any
 from heart.locale.catalog import CATALOGS, DEFAULT
 from heart.schema import MEASUREMENTS, OUTCOME, Measurement
 
+MINUS = "−"  # noqa: RUF001 - as wide as the plus
 Language = str  # a key of CATALOGS
 LANGUAGES: tuple[Language, ...] = tuple(CATALOGS)
 LANGUAGE_NAMES: Mapping[Language, str] = {code: texts.name for code, texts in CATALOGS.items()}
@@ -85,8 +86,15 @@ def field_label(measurement: Measurement, language: Language) -> str:
     name = label(measurement, language)
     if measurement.choices:
         return name
+    return f"{name} ({unit(measurement, language)}, {bounds(measurement, language)})"
+
+
+def bounds(measurement: Measurement, language: Language) -> str:
+    """The range of a number; in words if a sign would stand beside the dash."""
     low, high = (number(bound, language) for bound in (measurement.low, measurement.high))
-    return f"{name} ({unit(measurement, language)}, {low}–{high})"  # noqa: RUF001 - a range
+    if measurement.low < 0:
+        return translate("answer.range", language, low=low, high=high).replace("-", MINUS)
+    return f"{low}–{high}"  # noqa: RUF001 - a range
 
 
 def expected(measurement: Measurement, language: Language, *, names: bool = False) -> str:

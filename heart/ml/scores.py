@@ -69,7 +69,7 @@ def weighted_confusion(y: Array, positive: Array, weights: Array) -> dict[str, A
         "precision": _ratio(tp, tp + fp),
         "recall": _ratio(tp, tp + fn),
         "specificity": _ratio(tn, tn + fp),
-        "negative_predictive_value": _ratio(tn, tn + fn),
+        "npv": _ratio(tn, tn + fn),
         "f1": _ratio(2 * tp, 2 * tp + fp + fn),
     }
 

@@ -35,7 +35,9 @@ from heart.registry.model_version import (
     BESIDE,
     CALIBRATION,
     CARD,
+    DECISION,
     EVALUATE,
+    ROC,
     TRAIN,
     TRAINING,
     Card,
@@ -57,6 +59,8 @@ SUMS = "SHA256SUMS"  # the hashes of all other files of a folder, in the format 
 SECONDS_KEPT = 3600.0  # a replica may be reading a folder that this one no longer needs
 
 logger = logging.getLogger(__name__)
+
+LABEL = "label"  # the column of a plot that is text
 
 
 class Cache:
@@ -225,17 +229,24 @@ def _card(version: Version, files: Files, figures: Files) -> Card:
         version.tags,
         read_json(figures, EVALUATE) if EVALUATE in figures else {},
         read_json(figures, TRAIN) if TRAIN in figures else {},
-        _calibration(figures) if CALIBRATION in figures else [],
+        _points(figures, CALIBRATION),
         training,
+        roc=_points(figures, ROC),
+        decision=_points(figures, DECISION),
     )
 
 
-def _calibration(figures: Files) -> list[dict[str, float]]:
+def _points(figures: Files, file: str) -> list[dict[str, float]]:
+    """The points of a plot, without its labels; empty if the version has none. Raises VersionRejected."""
+    if file not in figures:
+        return []
     try:
-        rows = csv.DictReader(text_of(figures, CALIBRATION).decode().splitlines(), strict=True)
-        points = [{name: float(value) for name, value in row.items()} for row in rows]
+        rows = csv.DictReader(text_of(figures, file).decode().splitlines(), strict=True)
+        points = [
+            {name: float(value) for name, value in row.items() if name != LABEL} for row in rows
+        ]
     except (ValueError, TypeError, csv.Error) as error:
-        raise VersionRejected("unreadable", f"{CALIBRATION}: {error}") from error
+        raise VersionRejected("unreadable", f"{file}: {error}") from error
     return [point for point in points if all(map(math.isfinite, point.values()))]
 
 

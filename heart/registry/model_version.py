@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ BESIDE = {file: hash_tag(file) for file in (ERROR, TRAINING, REFERENCE)}
 IDENTITY = (SHA256, SCHEMA, THRESHOLD, *BESIDE.values())
 # Files of its run.
 EVALUATE, TRAIN = "metrics/evaluate.json", "metrics/train.json"
-CALIBRATION = "plots/calibration.csv"
+CALIBRATION, ROC, DECISION = (f"plots/{name}.csv" for name in ("calibration", "roc", "decision"))
+FIGURES = (EVALUATE, TRAIN, CALIBRATION, ROC, DECISION)
 # The card, in the cache.
 CARD = "model.json"
 
@@ -47,8 +48,8 @@ class Card:
     """The description of a version; model.json in the cache.
 
     `tags` are those of the version, among them hashes of data and the commit. `figures` are from stage
-    evaluate, `train_figures` from stage train, `calibration` has the points of the calibration plot,
-    `training` ranges and quantiles of the training patients; each may be empty.
+    evaluate, `train_figures` from stage train, `calibration`, `roc` and `decision` have the points of the
+    plots of these names, `training` ranges and quantiles of the training patients; each may be empty.
     """
 
     name: str
@@ -61,6 +62,8 @@ class Card:
     train_figures: Mapping[str, Any]
     calibration: Sequence[Mapping[str, float]]
     training: Mapping[str, Any]
+    roc: Sequence[Mapping[str, float]] = field(default=(), kw_only=True)
+    decision: Sequence[Mapping[str, float]] = field(default=(), kw_only=True)
 
     @property
     def threshold(self) -> float:
@@ -105,7 +108,7 @@ def load(files: Files, *, from_cache: bool = False) -> Model:
         if not np.all(np.nan_to_num(error_network.try_out(extreme_rows())) >= 0):
             raise VersionRejected("self_test", "a standard error is negative")
     return Model(
-        **{field.name: getattr(card, field.name) for field in fields(Card)},
+        **{part.name: getattr(card, part.name) for part in fields(Card)},
         network=network,
         error_network=error_network,
         loaded_at=datetime.now(UTC),

@@ -28,13 +28,11 @@ from heart.registry.aliases import (
 from heart.registry.errors import RegistryUnavailable, Rejection, VersionRejected
 from heart.registry.model_version import (
     BESIDE,
-    CALIBRATION,
-    EVALUATE,
+    FIGURES,
     IDENTITY,
     MAX_BYTES,
     ONNX,
     SELF_TEST,
-    TRAIN,
     Card,
 )
 from heart.settings import MODEL
@@ -141,7 +139,7 @@ class Registry:
         if version.run_id:
             with self._connected() as client:
                 uri = client.get_run(version.run_id).info.artifact_uri
-                self._download(uri, ("metrics", "plots"), (EVALUATE, TRAIN, CALIBRATION), folder)
+                self._download(uri, ("metrics", "plots"), FIGURES, folder)
 
     def _download(
         self, uri: str, folders: Sequence[str], names: Sequence[str], target: Path

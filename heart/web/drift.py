@@ -1,6 +1,8 @@
 """The drift tab and the drift report, as HTML: the last patients compared with the training patients."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -9,6 +11,7 @@ from markupsafe import Markup
 
 from heart.drift.baseline import COLUMNS, Column
 from heart.drift.snapshot import DriftSnapshot
+from heart.drift.trend import TrendPoint, start_of_drift
 from heart.locale.language import Language, category_labels, label, number, translate, unit
 from heart.schema import MEASUREMENTS
 from heart.web.templates import environment, render
@@ -66,6 +69,25 @@ class Bucket:
     text: str
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A check in the drawing of a trend."""
+
+    x: float
+    y: float
+    drifted: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """The drawing of a trend: its checks, the height of the threshold, and the times of both ends."""
+
+    marks: list[Mark]
+    threshold: float
+    first: str
+    last: str
+
+
 def comparison(snapshot: DriftSnapshot, name: str) -> Comparison:
     """The counts of a feature; the check must have a result."""
     columns = snapshot.reference.columns
@@ -90,8 +112,10 @@ def by_ratio(snapshot: DriftSnapshot) -> list[str]:
     return sorted(features, key=lambda name: (-features[name].ratio, COLUMNS.index(name)))
 
 
-def drift_html(snapshot: DriftSnapshot | None, language: Language) -> Markup:
-    """The verdict, and each feature with its ratio."""
+def drift_html(
+    snapshot: DriftSnapshot | None, language: Language, points: Sequence[TrendPoint] = ()
+) -> Markup:
+    """The verdict with what to do, the checks before it, and each feature with its ratio."""
     if snapshot is None:
         return render(_TEMPLATES, "drift.html", language, text="")
     policy = snapshot.reference.policy
@@ -105,9 +129,40 @@ def drift_html(snapshot: DriftSnapshot | None, language: Language) -> Markup:
         text=text,
         kind=kind,
         how=translate("drift.how", language, share=share, stream=stream),
+        drifted=bool(snapshot.report.drifted),
+        since=_since(points, language),
+        trend=_line(points) if len(points) > 1 else None,
         ratios=ratios,
         scale=max([1.5, *(ratio.value for ratio in ratios)]),
     )
+
+
+def _since(points: Sequence[TrendPoint], language: Language) -> str:
+    """When the drift began, as a sentence; empty without drift, or without earlier checks."""
+    start = start_of_drift(points)
+    if start is None or len(points) < 2:
+        return ""
+    key = "drift.since" if start else "drift.since_before"
+    return translate(key, language, time=_time(points[start]))
+
+
+def _time(point: TrendPoint) -> str:
+    return point.time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _line(points: Sequence[TrendPoint]) -> Line:
+    """The checks from left to right, as far apart as they are in number."""
+    scale = max([1.5, *(point.ratio for point in points)])
+    marks = [
+        Mark(8 + 384 * number / (len(points) - 1), _height(point.ratio, scale), point.drifted)
+        for number, point in enumerate(points)
+    ]
+    ends = (_time(points[0]), _time(points[-1]))
+    return Line(marks, _height(1, scale), *ends)
+
+
+def _height(ratio: float, scale: float) -> float:
+    return 112 - 104 * ratio / scale
 
 
 def _verdict(snapshot: DriftSnapshot, language: Language) -> tuple[str, str]:

@@ -21,18 +21,26 @@ def message_html(text: str, language: Language, kind: str = "info") -> Markup:
     return render(_TEMPLATES, "message.html", language, text=text, kind=kind)
 
 
-def answer_to(inputs: Mapping[str, Any], answer: str, note: str, language: Language) -> Markup:
+def answer_to(
+    inputs: Mapping[str, Any], answer: str, note: str, language: Language, token: str = ""
+) -> Markup:
     """An answer with its inputs, by the ids of their elements.
 
     The browser compares them with the inputs on the page and marks the answer with the note while they
-    differ (static/mark_stale.js). Inputs come from a browser and are not trusted.
+    differ (static/compare_inputs.js). An answer with a `token`, which is different for each, is brought
+    into view. Inputs come from a browser and are not trusted.
     """
-    content = json.dumps({name: _plain(value) for name, value in inputs.items()})
-    return render(_TEMPLATES, "answer_to.html", language, inputs=content, note=note, answer=answer)
+    content = json.dumps(plain(inputs))
+    values = {"inputs": content, "note": note, "answer": answer, "token": token}
+    return render(_TEMPLATES, "answer_to.html", language, **values)
+
+
+def plain(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs as the page's fields have them; None, like an empty field, for what no field can have."""
+    return {name: _plain(value) for name, value in inputs.items()}
 
 
 def _plain(value: Any) -> Any:
-    """A value as the page's fields have it; None, like an empty field, for any other."""
     if isinstance(value, str):
         return value[:MAX_LENGTH]
     return value if isinstance(value, int | float) and abs(value) < 1e300 else None

@@ -6,7 +6,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from heart.locale.language import Language, label, number, percent, translate, unit, value_of
+from heart.locale.language import MINUS, Language, label, number, percent, translate, unit, value_of
+from heart.registry.model_version import Card
 from heart.schema import NAMES
 from serve.explain import BY_NAME, Assessment, OutOfRangeValue
 from serve.ui.templates import page_html
@@ -24,8 +25,9 @@ class Bar:
     width: float
 
 
-def answer_html(answer: Assessment, prediction_id: str, language: Language) -> Markup:
-    """The answer: risk and interval, gauge, natural frequency, contributions, missing measurements."""
+def answer_html(answer: Assessment, prediction_id: str, language: Language, model: Card) -> Markup:
+    """The answer: what is predicted and for whom, contributions, missing measurements, its record."""
+    bars = _bars(answer, language)
     return page_html(
         "answer",
         language,
@@ -34,7 +36,9 @@ def answer_html(answer: Assessment, prediction_id: str, language: Language) -> M
         verdict=_verdict(answer, language),
         sentence=sentence(answer, language),
         warnings=[_warning(warning, language) for warning in answer.warnings],
-        bars=_bars(answer, language),
+        level=level(answer.risk),
+        bars=bars,
+        referral=_referral(answer, language),
         ranges=[
             (label(BY_NAME[name], language), low, high)
             for name, (low, high) in answer.risk_ranges.items()
@@ -42,7 +46,22 @@ def answer_html(answer: Assessment, prediction_id: str, language: Language) -> M
         entered=answer.measurement_count,
         total=len(NAMES),
         prediction_id=prediction_id,
+        model=model,
     )
+
+
+def level(risk: float) -> int:
+    """The quarter of the scale in which a risk is, 1 to 4; it decides the color."""
+    return min(int(4 * risk), 3) + 1
+
+
+def _referral(answer: Assessment, language: Language) -> str:
+    """Why having no chest pain raises the risk most, where it does; empty otherwise."""
+    name = max(answer.contributions, key=lambda name: abs(answer.contributions[name]), default="")
+    raises = answer.contributions.get(name, 0) > 0
+    if (name, answer.patient.get(name), raises) != ("chest_pain_type", "asymptomatic", True):
+        return ""
+    return translate("answer.referral", language)
 
 
 def _interval(answer: Assessment, language: Language) -> str:
@@ -107,7 +126,7 @@ def _bars(answer: Assessment, language: Language) -> list[Bar]:
 
 def _bar(name: str, value: Any, contribution: float, longest: float, language: Language) -> Bar:
     measurement, length = BY_NAME[name], contribution / longest
-    sign = "+" if contribution >= 0 else "−"  # noqa: RUF001 - a minus sign, as wide as the plus
+    sign = "+" if contribution >= 0 else MINUS
     return Bar(
         label=label(measurement, language),
         value=value_of(measurement, value, language),

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +23,9 @@ from heart.predictions.log import (
 )
 from heart.predictions.tables import SOURCES
 from heart.registry.model_version import Model
-from heart.schema import NAMES, OUTCOME
+from heart.schema import OUTCOME
 from heart.web.drift import by_ratio, comparison_html, drift_html
-from heart.web.markup import answer_to, message_html, note_html
+from heart.web.markup import answer_to, message_html, note_html, plain
 from serve.api.models import Feedback
 from serve.explain import assess
 from serve.service import DriftUnavailable, NoModel, Service
@@ -36,14 +37,14 @@ from serve.ui.scores import (
     table_problems_html,
     unreadable_table_html,
 )
-from serve.ui.table import Problem, read_form, read_table
+from serve.ui.table import INPUTS, Problem, read_form, read_table
 from serve.ui.uploads import TooLong, file_bytes
 
 # Tables scored at once, each with tens of megabytes, and tables that may wait.
 TABLES, WAITING_TABLES = 2, 8
 MAX_STATE = 10_000  # characters of a result's state; a valid one has some hundreds
 NOT_MEASURED = "not_measured"
-STATE_KEYS = ("patient", "prediction_id", "model_version")
+STATE_KEYS = ("inputs", "prediction_id", "model_version")
 OUTCOME_INPUTS = ("prediction_id", "outcome", "source", "replace")  # ids of their elements
 
 # What the log did with an outcome, and the message that says so.
@@ -69,22 +70,33 @@ class Callbacks:
     tables: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(TABLES))
 
     async def predict(self, language: Any, *fields: Any) -> tuple[str, str | None]:
-        """The result for a form, and its state, from which `rewrite` writes it in another language."""
+        """The result for a form, and its state, from which `rewrite` writes it in another language.
+
+        `fields` are in the order of INPUTS.
+        """
         language = language_of(language)
-        measured = [None if value == NOT_MEASURED else value for value in fields]
-        patient, problems = read_form(measured, language)
-        inputs, note = dict(zip(NAMES, measured, strict=True)), translate("answer.stale", language)
+        contents = [None if value == NOT_MEASURED else value for value in fields]
+        inputs = plain(dict(zip(INPUTS, contents, strict=True)))
+        patient, problems = read_form(contents, language)
         if problems:
             self._count(problems)
-            return answer_to(inputs, problems_html(problems, language), note, language), None
+            return self._answer(inputs, problems_html(problems, language), language), None
         try:
             (answer,) = await self.service.predict([patient])
         except (NoModel, LogUnavailable):
             message = message_html(translate("page.unavailable", language), language, "bad")
-            return answer_to(inputs, message, note, language), None
-        values = (patient, answer["prediction_id"], answer["model_version"])
-        state = json.dumps(dict(zip(STATE_KEYS, values, strict=True)))
-        return await self.rewrite(language, state), state
+            return self._answer(inputs, message, language), None
+        values = (inputs, answer["prediction_id"], answer["model_version"])
+        state = dict(zip(STATE_KEYS, values, strict=True))
+        return await self._written(language, state, new=True), json.dumps(state)
+
+    def _answer(
+        self, inputs: Mapping[str, Any], answer: str, language: Language, *, new: bool = True
+    ) -> str:
+        """An answer to the form; the browser brings a new one into view."""
+        # Of two equal answers, Gradio would write only the first.
+        token = secrets.token_hex(4) if new else ""
+        return answer_to(inputs, answer, translate("answer.stale", language), language, token)
 
     def _count(self, problems: Sequence[Problem]) -> None:
         """Count the measurements with a value that the schema does not allow, by patient."""
@@ -99,15 +111,20 @@ class Callbacks:
         content = _object(state)
         if set(content) != set(STATE_KEYS):
             return message_html(translate("answer.empty", language), language)
-        values = content["patient"] if isinstance(content["patient"], dict) else {}
-        patient, problems = read_form([values.get(name) for name in NAMES], language)
+        return await self._written(language, content, new=False)
+
+    async def _written(self, language: Language, content: Mapping[str, Any], *, new: bool) -> str:
+        """The result with a state, whose values may come from a browser."""
+        values = content["inputs"] if isinstance(content["inputs"], dict) else {}
+        inputs = {name: values.get(name) for name in INPUTS}
+        patient, problems = read_form(list(inputs.values()), language)
         model = self._model_of(content["model_version"])
         if problems or model is None:
             return message_html(translate("answer.model_changed", language), language)
         # With all measurements, the contributions need 8192 predictions: not on the API's event loop.
         assessment = await asyncio.to_thread(assess, model, patient)
-        answer = answer_html(assessment, str(content["prediction_id"])[:32], language)
-        return answer_to(patient, answer, translate("answer.stale", language), language)
+        answer = answer_html(assessment, str(content["prediction_id"])[:32], language, model)
+        return self._answer(inputs, answer, language, new=new)
 
     def _model_of(self, version: Any) -> Model | None:
         """The model of a version: the current one, or the one before if it was just replaced."""
@@ -126,7 +143,10 @@ class Callbacks:
         return about_html(model, language), note_html(model.version, language)
 
     def drift(self, language: Any, feature: Any) -> tuple[str, str]:
-        """The drift tab: the verdict, and a feature's comparison; the one with the largest ratio by default."""
+        """The drift tab: the verdict, and a feature's comparison; the one with the largest ratio by default.
+
+        It may wait for the database.
+        """
         language = language_of(language)
         try:
             snapshot = self.service.drift()
@@ -134,7 +154,8 @@ class Callbacks:
             return drift_html(None, language), ""
         names = by_ratio(snapshot)
         name = feature if feature in names else next(iter(names), "")
-        return drift_html(snapshot, language), comparison_html(snapshot, name, language)
+        points = self.service.monitor.trend() if self.service.monitor else []
+        return drift_html(snapshot, language, points), comparison_html(snapshot, name, language)
 
     async def score(self, content: Any, language: Any, coding: Any) -> str:
         """The scores of a CSV file in base64, or its errors; empty without a file."""

@@ -1,5 +1,6 @@
 """Parts of the tabs: texts that the browser chooses, headings, fields, and scripts of `static/`."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,22 @@ from heart.schema import MEASUREMENTS, OUTCOME, Measurement
 from heart.web.drift import feature_label
 from serve.ui.callbacks import NOT_MEASURED
 from serve.ui.templates import page_html
+from serve.ui.units import cholesterol_label
 
 # Options of an event: no queue, which would be state of one process, and not in Gradio's API.
 PLAIN: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+# Headings with a text that explains them.
+HINTS = {"group_second_exam": "group_second_exam_how"}
+# Keys of texts that stand in an element of HTML without a heading or a paragraph.
+PLAIN_TEXTS = ("changed", "scoring", "upload")
 
 
-def static(name: str) -> str:
-    """The content of a script."""
-    return (Path(__file__).parent / "static" / name).read_text(encoding="utf-8")
+def static(name: str, **values: Any) -> str:
+    """The content of a script, with `__NAME__` replaced by the value of that name as JSON."""
+    script = (Path(__file__).parent / "static" / name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        script = script.replace(f"__{key.upper()}__", json.dumps(value))
+    return script
 
 
 def browser_text(name: str) -> Any:
@@ -31,8 +40,10 @@ def browser_text(name: str) -> Any:
 
 
 def heading(key: str, language: Language, level: int) -> str:
-    """A text of the form as a heading."""
-    return page_html("heading", language, text=form_texts(language)[key], level=level)
+    """A text of the form as a heading, with the text that explains it, if there is one."""
+    texts = form_texts(language)
+    hint = texts[HINTS[key]] if key in HINTS else ""
+    return page_html("heading", language, text=texts[key], level=level, hint=hint)
 
 
 def translations(translated: Mapping[str, Any], language: Language) -> list[Any]:
@@ -56,7 +67,7 @@ def translations(translated: Mapping[str, Any], language: Language) -> list[Any]
 
 def _html(key: str, language: Language) -> str:
     text = form_texts(language)[key]
-    if key == "upload":
+    if key in PLAIN_TEXTS:
         return text
     if key == "outcome_intro":
         return page_html("paragraph", language, text=text)
@@ -64,7 +75,10 @@ def _html(key: str, language: Language) -> str:
 
 
 def _field_texts(measurement: Measurement, language: Language) -> dict[str, Any]:
-    texts: dict[str, Any] = {"label": field_label(measurement, language)}
+    text = field_label(measurement, language)
+    if measurement.name == "cholesterol":
+        text = cholesterol_label(language)
+    texts: dict[str, Any] = {"label": text}
     if measurement.choices:
         texts["choices"] = _choices(measurement, language)
         if not measurement.required:

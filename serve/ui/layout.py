@@ -1,6 +1,6 @@
 """The tabs, and the switch of their language."""
 
-import json
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,17 @@ from heart.schema import OUTCOME
 from serve.service import Service
 from serve.ui.callbacks import OUTCOME_INPUTS, Callbacks
 from serve.ui.components import PLAIN, browser_text, heading, static, translations
-from serve.ui.form import number_fields, patient_tab
+from serve.ui.form import RANGES, number_fields, patient_tab
 from serve.ui.scores import table_help_html
 from serve.ui.templates import page_html
+from serve.ui.units import MMOL_L
 from serve.ui.uploads import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     import gradio as gr
 
+# The tabs in their order, by their names in the page's address.
+TABS = ("patient", "table", "outcome", "drift", "about")
 FILE_CHOSEN = "element.addEventListener('change', () => trigger('upload'))"
 
 
@@ -79,6 +82,11 @@ def _table_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -
             js_on_load=FILE_CHOSEN,
             elem_id="upload",
         )
+        translated["scoring"] = gr.HTML(
+            form_texts(DEFAULT)["scoring"],
+            html_template=page_html("progress", DEFAULT),
+            elem_id="scoring",
+        )
         codings = [(browser_text("coding_auto"), AUTO), *((name, name) for name in CODINGS)]
         translated["coding"] = gr.Dropdown(
             codings, value=AUTO, label=browser_text("coding"), filterable=False,
@@ -86,10 +94,11 @@ def _table_tab(handlers: Callbacks, translated: dict[str, Any], language: Any) -
         )  # fmt: skip
         scored = gr.HTML(elem_id="scored", min_height=80)
     inputs = [translated["upload"], language, translated["coding"]]
-    translated["upload"].upload(
+    answered = translated["upload"].upload(
         handlers.score, inputs, [scored], preprocess=False,
-        js=static("read_file.js"), show_progress="minimal", **PLAIN,
+        js=static("read_file.js"), show_progress="hidden", **PLAIN,
     )  # fmt: skip
+    answered.then(None, js=static("end_scoring.js"), **PLAIN)
     return help_text
 
 
@@ -162,12 +171,6 @@ def _about_tab(translated: dict[str, Any]) -> Any:
         return gr.HTML()
 
 
-def browser_language() -> str:
-    """The script that chooses the language by the browser's."""
-    script = static("browser_language.js")
-    return script.replace("__TAGS__", json.dumps(LANGUAGE_TAGS)).replace("__DEFAULT__", DEFAULT)
-
-
 def _connect_language(blocks: Any, handlers: Callbacks, parts: Parts) -> None:
     """Write the server's texts in the browser's language, and all texts in that of the switch."""
     html = [parts.answer, parts.help, parts.about, parts.note, *parts.drift]
@@ -180,7 +183,7 @@ def _connect_language(blocks: Any, handlers: Callbacks, parts: Parts) -> None:
         about, note = handlers.about(chosen)
         answer = await handlers.rewrite(chosen, state)
         texts = translations(parts.translated, chosen)
-        drift = handlers.drift(chosen, feature)
+        drift = await asyncio.to_thread(handlers.drift, chosen, feature)
         return [answer, table_help_html(chosen), about, note, *drift, *texts]
 
     async def begin(language: Any) -> list[Any]:
@@ -190,10 +193,13 @@ def _connect_language(blocks: Any, handlers: Callbacks, parts: Parts) -> None:
     common = {"preprocess": False, "show_progress": "hidden"} | PLAIN
     loaded = blocks.load(
         begin, [parts.language], [*html, *components, *numbers],
-        js=browser_language(), **common,
+        js=static("browser_language.js", tags=dict(LANGUAGE_TAGS), default=DEFAULT), **common,
     )  # fmt: skip
-    loaded.success(None, js=static("mark_stale.js"), **PLAIN)
+    loaded.success(None, js=static("compare_inputs.js"), **PLAIN)
+    loaded.success(None, js=static("answer_buttons.js", tab=TABS.index("outcome")), **PLAIN)
+    loaded.success(None, js=static("unit_range.js", ranges=RANGES, mmol=MMOL_L), **PLAIN)
     loaded.success(None, js=static("name_choices.js"), **PLAIN)
+    loaded.success(None, js=static("keep_tab.js", tabs=TABS), **PLAIN)
     parts.language.input(
         write, [parts.language, parts.state, feature], [*html, *components],
         js=static("set_language.js"), **common,

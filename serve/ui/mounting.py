@@ -17,6 +17,7 @@ from heart.http.messages import SAFE_METHODS, header, route_path
 from heart.http.quotas import QuotaExceeded
 from heart.http.request_body import read_body, replay
 from heart.http.tokens import Tokens
+from heart.locale.catalog import DEFAULT
 from heart.locale.language import LANGUAGES, browser_texts, preferred, translate_all
 from heart.temporary import temporary_folder
 from heart.web.markup import STYLE
@@ -194,7 +195,7 @@ def build(service: Service, tokens: Tokens, folder: Path) -> FastAPI:
         footer_links=[],
         run_history=False,
         auth=_check_login(tokens) if tokens else None,
-        auth_message=translate_all("page.password"),
+        auth_message=page_html("login", DEFAULT, all=translate_all),
         show_error=False,
         app_kwargs={"telemetry": NO_TELEMETRY},
         ssr_mode=False,

@@ -11,10 +11,14 @@ from heart.schema import MEASUREMENTS, OUTCOME
 from serve.explain import BY_NAME
 from serve.patient_table import ECHOED, PatientTable
 from serve.settings import MAX_BATCH
-from serve.ui.table import Problem, scored_csv
+from serve.ui.table import Problem, scored_csv, template_csv
 from serve.ui.templates import page_html
 
 MAX_ROWS = 20  # of a table on the page
+# A prediction compares the risk with the threshold; it is no diagnosis.
+PREDICTIONS = dict(
+    zip((c.name for c in OUTCOME.choices), ("table.below", "table.above"), strict=True)
+)
 
 
 def problems_html(problems: Sequence[Problem], language: Language) -> Markup:
@@ -29,6 +33,7 @@ def table_help_html(language: Language) -> Markup:
         "table_help",
         language,
         intro=translate("table.intro", language, rows=rows, echoed=echoed),
+        template=b64encode(template_csv().encode()).decode(),
         rows=[
             [m.name, label(m, language), expected(m, language, names=True)] for m in MEASUREMENTS
         ],
@@ -55,8 +60,8 @@ def scored_html(
         *table.echoed,
         label(BY_NAME["age"], language),
         label(BY_NAME["sex"], language),
-        translate("answer.risk", language),
-        translate("table.prediction", language),
+        translate("table.risk", language),
+        translate("table.prediction", language, threshold=percent(answers[0]["threshold"])),
     ]
     return page_html(
         "scored",
@@ -81,5 +86,5 @@ def _scored_row(
         *(column[row] for column in table.echoed.values()),
         *(value_of(BY_NAME[name], patient[name], language) for name in ("age", "sex")),
         percent(answer["probability"]),
-        value_of(OUTCOME, answer["prediction"], language),
+        translate(PREDICTIONS[answer["prediction"]], language),
     ]

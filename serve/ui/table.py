@@ -12,8 +12,11 @@ from heart.schema import MEASUREMENTS, NAMES, Measurement, SchemaError
 from heart.spreadsheet import harmless
 from serve import patient_table
 from serve.patient_table import InvalidTable, PatientTable, TableProblem
+from serve.ui.examples import EXAMPLES
+from serve.ui.units import UNIT, entered, in_schema_unit
 
 CODING = "the coding above"
+INPUTS = (*NAMES, UNIT)  # of the form, by the ids of their elements
 BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}
 
 
@@ -31,15 +34,18 @@ class Problem:
 
 
 def read_form(values: Sequence[Any], language: Language) -> tuple[dict[str, Any], list[Problem]]:
-    """The patient of a form, None for what was not measured, and its errors.
+    """The patient of a form in the schema's units, None for what was not measured, and its errors.
 
-    `values` is what the browser sent, unchecked, in the schema's order.
+    `values` is what the browser sent, unchecked, in the order of INPUTS.
     """
     patient: dict[str, Any] = {}
     problems = []
-    for measurement, value in zip(MEASUREMENTS, values, strict=True):
+    *contents, unit = values
+    for measurement, value in zip(MEASUREMENTS, contents, strict=True):
         content = None if value in ("", None) else value
-        patient[measurement.name], problem = _read(measurement, content, language)
+        as_entered = entered(measurement, unit)
+        code, problem = _read(as_entered, content, language)
+        patient[measurement.name] = in_schema_unit(as_entered, code)
         if problem:
             problems.append(Problem(0, measurement.name, problem, content is not None))
     return patient, problems
@@ -95,19 +101,31 @@ def _read(measurement: Measurement, value: Any, language: Language) -> tuple[Any
     return (measurement.choices[int(code)].name if measurement.choices else code), ""
 
 
+def template_csv() -> str:
+    """A table to fill in: all columns, and the example patients as rows to replace."""
+    file = io.StringIO()
+    out = csv.writer(file, lineterminator="\n")
+    out.writerow(["patient_id", *NAMES])
+    for name, patient in EXAMPLES.items():
+        out.writerow([name, *(patient.get(column, "") for column in NAMES)])
+    return file.getvalue()
+
+
 def scored_csv(table: PatientTable, answers: Sequence[Mapping[str, Any]]) -> str:
     """The table with the answers behind the measurements, in the order of the lines."""
     file = io.StringIO()
     out = csv.writer(file, lineterminator="\n")
     added = ("probability", "prediction", "model_version", "prediction_id")
-    out.writerow([*table.echoed, *NAMES, *added])
+    threshold = f"{100 * answers[0]['threshold']:g} %"
+    heading = {"prediction": f"prediction (threshold {threshold})"}
+    out.writerow([*table.echoed, *NAMES, *(heading.get(name, name) for name in added)])
     for row, (patient, answer) in enumerate(zip(table.patients, answers, strict=True)):
         out.writerow(
             [
                 *(harmless(column[row]) for column in table.echoed.values()),
                 *(_cell(patient[name]) for name in NAMES),
                 f"{answer['probability']:.6f}",
-                *(answer[name] for name in added[1:]),
+                *(harmless(answer[name]) for name in added[1:]),
             ]
         )
     return file.getvalue()

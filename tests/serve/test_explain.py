@@ -89,7 +89,7 @@ def test_value_outside_the_training_range_is_warned_of() -> None:
     result = assess(tiny_model(), PATIENT | {"cholesterol": 690})
 
     assert [(w.name, w.value, w.high) for w in result.warnings] == [("cholesterol", 690, 564)]
-    assert "564 mg/dl" in answer_html(result, ID, "en")
+    assert "564 mg/dl" in answer_html(result, ID, "en", tiny_model())
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,11 @@ def test_champion_has_all_its_metadata(shelf: Shelf) -> None:
         {"predicted": 0.1, "observed": 0, "patients": 10},
         {"predicted": 0.9, "observed": 1, "patients": 9},
     ]
+    assert model.roc == [
+        {"false_positive_rate": 0, "true_positive_rate": 0.5},
+        {"false_positive_rate": 1, "true_positive_rate": 1},
+    ]
+    assert model.decision == [{"threshold": 0.05, "model": 0.4, "treat_all": 0.3, "treat_none": 0}]
     assert model.training == TRAINING
     assert datetime.now(UTC) - model.loaded_at < timedelta(minutes=1)
     assert not model.from_cache
@@ -93,6 +98,7 @@ def test_a_version_without_figures_is_served_too_with_its_own_threshold(shelf: S
     assert (model.figures, model.train_figures, model.calibration, model.training) == (
         {}, {}, [], {},
     )  # fmt: skip
+    assert (model.roc, model.decision) == ([], [])
     assert model.threshold == 0.4
     assert model.standard_error(ROWS) is None
 

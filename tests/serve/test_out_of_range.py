@@ -14,6 +14,7 @@ from heart.schema import MEASUREMENTS, NAMES
 from serve.api.models import EXAMPLE
 from serve.app import create_app
 from serve.ui.callbacks import Callbacks
+from serve.ui.table import INPUTS
 from tests.serve.small_service import parts
 
 
@@ -73,8 +74,8 @@ def test_the_page_counts_them_too(client: TestClient) -> None:
     handlers = Callbacks(client.app.state.service)  # type: ignore[attr-defined]
     rows = ["57,male,5.2", ",male,", *["61,x,6.1"] * 9]
     table = b64encode("\n".join(["age,sex,cholesterol", *rows, ""]).encode()).decode()
-    form = [{**EXAMPLE, "age": 300}.get(name) for name in NAMES]
-    empty = [None] * len(NAMES)
+    form = [{**EXAMPLE, "age": 300}.get(name) for name in INPUTS]
+    empty = [None] * len(INPUTS)
     portal = client.portal
     assert portal is not None
 

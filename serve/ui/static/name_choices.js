@@ -5,6 +5,7 @@
     for (const group of document.querySelectorAll("fieldset[id]")) {
       const label = group.querySelector("[data-testid=block-info]")?.innerText ?? "";
       if (group.getAttribute("aria-label") !== label) group.setAttribute("aria-label", label);
+      group.role = "radiogroup";  // only this role can be invalid
       for (const choice of group.querySelectorAll("input[type=radio]"))
         if (choice.name !== group.id) choice.name = group.id;
     }

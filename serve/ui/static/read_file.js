@@ -3,6 +3,8 @@ async (_label, language, coding) => {
   const input = document.querySelector("#upload input[type=file]");
   const file = input.files[0];
   if (!file) return [null, language, coding];
+  document.documentElement.dataset.scoring = "";
+  document.querySelector("#upload [data-file]").textContent = file.name;
   const url = await new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result);

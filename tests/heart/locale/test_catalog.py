@@ -15,6 +15,7 @@ from heart.locale.language import LANGUAGES, browser_texts
 from heart.predictions.tables import SOURCES
 from heart.schema import MEASUREMENTS, OUTCOME
 from serve.ui.examples import EXAMPLES
+from serve.ui.units import CHOLESTEROL
 from tests.heart.registry.registry_fixture import ROOT
 
 COLUMNS = (*MEASUREMENTS, OUTCOME)
@@ -63,7 +64,8 @@ def test_names_are_those_of_the_schema(language: str) -> None:
     assert {name: list(labels) for name, labels in catalog.categories.items()} == {
         m.name: [choice.name for choice in m.choices] for m in COLUMNS if m.choices
     }
-    assert set(catalog.units) == {m.unit for m in MEASUREMENTS if m.unit}
+    entered = (*MEASUREMENTS, *CHOLESTEROL.values())
+    assert set(catalog.units) == {m.unit for m in entered if m.unit}
     assert set(catalog.measurement_groups) == {m.group for m in MEASUREMENTS}
     assert set(catalog.sources) == set(SOURCES)
     for labels in (catalog.measurements, *catalog.categories.values()):

@@ -118,6 +118,8 @@ def publish(client: Any, folder: Path, strength: float, **beside: bytes) -> None
         "metrics/evaluate.json": json.dumps({"roc_auc": 0.93, "threshold": 0.4}),
         "metrics/train.json": json.dumps({"cv_roc_auc": 0.91, "unknown": float("nan")}),
         "plots/calibration.csv": "predicted,observed,patients\n0.1,0.0,10\n0.9,1.0,9\nnan,nan,0\n",
+        "plots/roc.csv": "false_positive_rate,true_positive_rate\n0.0,0.5\n1.0,1.0\n",
+        "plots/decision.csv": "threshold,model,treat_all,treat_none\n0.05,0.4,0.3,0.0\n",
     }
     for name, text in artifacts.items():
         (folder / name).parent.mkdir(exist_ok=True)

@@ -60,7 +60,10 @@ FIGURES = {
     "rows": 73,
     "presence": 32,
     "threshold": 0.5,
-    "groups": {"sex_female": {"roc_auc": 0.97, "rows": 24}, "source_<b>": {"rows": 49}},
+    "groups": {
+        "sex_female": {"roc_auc": 0.97, "rows": 24, "presence": 7},
+        "source_<b>": {"rows": 49},
+    },
 }
 
 
@@ -89,6 +92,11 @@ def tiny_model(version: str = "7") -> Model:
         train_figures={},
         calibration=[{"predicted": p, "observed": p / 2, "patients": 9} for p in (0.1, 0.6, 0.9)],
         training={"numbers": numbers},
+        roc=[{"false_positive_rate": x, "true_positive_rate": x**0.3} for x in (0.0, 0.2, 1.0)],
+        decision=[
+            {"threshold": t, "model": 0.4 - t / 4, "treat_all": 0.4 - t, "treat_none": 0.0}
+            for t in (0.05, 0.5, 0.95)
+        ],
         network=OnnxModel(export(estimator).SerializeToString()),
         error_network=OnnxModel(export_error(estimator).SerializeToString()),
         loaded_at=datetime.now(UTC),
@@ -118,6 +126,7 @@ def an_answer(probability: float = 0.25) -> dict[str, Any]:
     return {
         "probability": probability,
         "prediction": "absence",
+        "threshold": 0.5,
         "model_version": "7",
         "prediction_id": ID,
     }

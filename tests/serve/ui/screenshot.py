@@ -48,6 +48,8 @@ def take_answer(path: Path) -> None:
                 page.fill(f"#{name} input", f"{value:g}")
         page.click("#predict")
         page.wait_for_selector("#answer .prediction-id")
+        page.mouse.move(0, 0)  # no field looks as if it were pointed at
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=path, animations="disabled")
 
 

@@ -32,7 +32,7 @@ def test_a_patient_is_filled_in_and_assessed(visit: Any, server: Running) -> Non
     assert risk == pytest.approx(risk_of(PATIENT), abs=1e-5)
     assert translate("answer.frequency", "en", count=round(100 * risk)) in visitor.text("#answer")
     assert translate("answer.entered", "en", entered=7, all=13) in visitor.text("#answer")
-    assert visitor.background("#answer p:text('Estimated risk')") == "rgba(0, 0, 0, 0)"
+    assert visitor.background("#answer p.predicted") == "rgba(0, 0, 0, 0)"
     assert server.count() == before + 1
     # What was entered is in no address.
     assert not [url for url in visitor.requests if "asymptomatic" in url or "240" in url]
@@ -105,7 +105,7 @@ def test_an_indonesian_browser_gets_indonesian(visit: Any) -> None:
     assert translate("answer.entered", "id", entered=2, all=13) in visitor.text("#answer")
     assert visitor.page.is_checked("#language input[value=id]")
     visitor.tab("Tabel pasien")
-    assert "Satu baris per pasien" in visitor.text("[role=tabpanel]:visible")
+    assert "Satu baris untuk tiap pasien" in visitor.text("[role=tabpanel]:visible")
     assert "Tabel pasien" in visitor.text("#upload")
 
 
@@ -272,5 +272,5 @@ def test_the_tab_about_the_model_shows_how_good_it_is(visit: Any) -> None:
     shown = visitor.text("[role=tabpanel]:visible")
     assert "heart-disease 7" in shown
     assert re.search(r"ROC AUC.*0\.93 \(0\.86.0\.98\)", shown)
-    assert re.search(r"Women\s+24", shown)
+    assert re.search(r"Women\s+7\s+17", shown)  # ill and healthy
     assert "Model version 7" in visitor.text("#note")

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from heart.locale.language import translate
-from heart.schema import NAMES
 from serve.service import Service
 from serve.ui.callbacks import WAITING_TABLES, Callbacks
 from serve.ui.examples import EXAMPLES
+from serve.ui.table import INPUTS
 from serve.ui.uploads import MAX_ENCODED, MAX_FILE_BYTES
 from tests.serve.ui.page_fixture import PATIENT, OneModel, a_service, tiny_model
 
@@ -29,7 +29,7 @@ def handlers(service: Service) -> Callbacks:
 
 def values(**changes: Any) -> list[Any]:
     patient = {**PATIENT, **changes}
-    return [patient.get(name) for name in NAMES]
+    return [patient.get(name) for name in INPUTS]
 
 
 def content_of(state: str | None) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_an_answer_carries_its_inputs_as_data(handlers: Callbacks, sent: Any, kn
     html, _ = asyncio.run(handlers.predict("en", *values(age=sent)))
 
     (inputs,) = re.findall(r'data-inputs="([^"]*)"', html)
-    assert json.loads(unescape(inputs)) == {name: PATIENT.get(name) for name in NAMES} | {
+    assert json.loads(unescape(inputs)) == {name: PATIENT.get(name) for name in INPUTS} | {
         "age": known
     }
     assert "><b>" not in html
@@ -71,7 +71,7 @@ def test_an_answer_carries_its_inputs_as_data(handlers: Callbacks, sent: Any, kn
 def test_the_choice_not_measured_is_a_missing_value(handlers: Callbacks) -> None:
     _, state = asyncio.run(handlers.predict("en", *values(thallium="not_measured")))
 
-    assert content_of(state)["patient"]["thallium"] is None
+    assert content_of(state)["inputs"]["thallium"] is None
 
 
 def test_a_patient_that_is_not_valid_is_not_logged(service: Service, handlers: Callbacks) -> None:
@@ -116,10 +116,10 @@ def test_the_model_before_a_swap_still_explains_its_answers(tmp_path: Path) -> N
         57,
         "[1]",
         "[" * 9_000,
-        '{"patient": {}, "prediction_id": "x", "model_version": "7"}' + " " * 10_000,
-        '{"patient": {}, "prediction_id": "x"}',
-        '{"patient": 1, "prediction_id": 2, "model_version": "7"}',
-        '{"patient": {"age": "<b>"}, "prediction_id": 2, "model_version": []}',
+        '{"inputs": {}, "prediction_id": "x", "model_version": "7"}' + " " * 10_000,
+        '{"inputs": {}, "prediction_id": "x"}',
+        '{"inputs": 1, "prediction_id": 2, "model_version": "7"}',
+        '{"inputs": {"age": "<b>"}, "prediction_id": 2, "model_version": []}',
     ],
 )
 def test_state_from_a_browser_is_not_trusted(handlers: Callbacks, state: Any) -> None:
@@ -146,7 +146,7 @@ def test_without_a_log_the_page_gives_no_answer(service: Service, handlers: Call
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_a_valid_patient(handlers: Callbacks, name: str) -> None:
-    html, _ = asyncio.run(handlers.predict("en", *[EXAMPLES[name].get(n) for n in NAMES]))
+    html, _ = asyncio.run(handlers.predict("en", *[EXAMPLES[name].get(n) for n in INPUTS]))
 
     assert ANSWER in html
 

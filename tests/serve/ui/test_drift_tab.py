@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 from heart.drift.baseline import COLUMNS
 from heart.drift.detector import buckets
 from heart.drift.snapshot import DriftSnapshot, take_snapshot
+from heart.drift.trend import TrendPoint
 from heart.locale.language import label, translate
+from heart.predictions.log import LogUnavailable
 from heart.schema import MEASUREMENTS, NAMES
 from heart.web.drift import (
     bucket_labels,
@@ -35,6 +39,8 @@ from tests.heart.drift.snapshots import (
     watched_model,
 )
 from tests.serve.ui.page_fixture import a_service
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @cache
@@ -218,3 +224,52 @@ def test_the_largest_ratio_is_compared_if_no_feature_is_chosen(service: Service)
     assert by_ratio(service.monitor.snapshot)[0] == "thallium"
     for nonsense in (None, "<script>", ["age"], {"a": 1}):
         assert handlers.drift("en", nonsense)[1] == worst
+
+
+def test_the_tab_shows_when_drift_began_and_what_to_do(service: Service) -> None:
+    log_patients(service.log, 40, thallium=None)
+    assert service.monitor is not None
+    service.monitor.refresh()
+    points = service.monitor.trend()
+
+    html, _ = Callbacks(service).drift("en", "")
+
+    assert len(points) > 1
+    assert html.count('class="over" d=') == sum(point.drifted for point in points)
+    assert 'class="since"' in html
+    for key in ("drift.next_cause", "drift.next_outcomes", "drift.next_retrain"):
+        assert translate(key, "en") in unescape(html)
+    assert service.monitor.trend() is points  # the log is read once for each check
+
+
+def test_without_drift_there_is_nothing_to_do() -> None:
+    html = drift_html(snapshot(), "en", [TrendPoint(START, 0.5), TrendPoint(START, 0.7)])
+
+    assert 'class="trend"' in html
+    assert 'class="since"' not in html
+    assert 'class="step"' not in html
+
+
+@pytest.mark.parametrize(("ratios", "key"), [((0.5, 2), "since"), ((2, 3), "since_before")])
+def test_a_drift_that_is_older_than_all_checks_is_said_to_be(
+    ratios: tuple[float, ...], key: str
+) -> None:
+    points = [TrendPoint(START + timedelta(hours=n), ratio) for n, ratio in enumerate(ratios)]
+    html = drift_html(snapshot(thallium=None), "en", points)
+
+    time = "2026-01-01 01:00 UTC" if key == "since" else "2026-01-01 00:00 UTC"
+    assert translate(f"drift.{key}", "en", time=time) in html
+
+
+def test_a_log_that_cannot_be_read_leaves_the_trend_out(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: Any) -> Any:
+        raise LogUnavailable("the disk is full", 1)
+
+    assert service.monitor is not None
+    service.monitor.refresh()
+    monkeypatch.setattr(service.log, "last", unavailable)
+
+    assert service.monitor.trend() == []
+    assert 'class="trend"' not in Callbacks(service).drift("en", "")[0]

@@ -196,3 +196,31 @@ def test_message_about_an_outcome_is_marked_beside_other_entries(visit: Any) -> 
         assert is_marked(visitor, "#recorded")
         change(False)
         assert not is_marked(visitor, "#recorded")
+
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desktop", "phone"])
+def test_a_changed_input_is_said_beside_the_button_and_the_next_answer_comes_into_view(
+    visit: Any, options: dict[str, Any]
+) -> None:
+    visitor = assessed(visit, PATIENT, **options)
+    note, button = visitor.page.locator("#changed"), visitor.page.locator("#predict")
+    assert not note.is_visible()
+
+    visitor.fill(age=70)
+    assert note.is_visible()
+    assert note.get_attribute("id") == button.get_attribute("aria-describedby")
+    places = [box.bounding_box() for box in (note, button)]
+    assert abs(places[0]["y"] - places[1]["y"]) < 100
+
+    button.focus()
+    visitor.page.keyboard.press("Enter")
+    visitor.page.wait_for_selector(FRESH)
+    visitor.page.wait_for_function(
+        "(() => { const { top } = document.querySelector('data.risk').getBoundingClientRect();"
+        " return top >= 0 && top < innerHeight; })()"
+    )
+    assert not note.is_visible()
+    assert visitor.page.evaluate("document.activeElement.id") == "predict"

@@ -3,22 +3,25 @@
 import csv
 import io
 import re
+from base64 import b64decode
 from html import unescape
 from typing import Any
 
 import pytest
 
 from heart.errors import UserError
-from heart.schema import NAMES
+from heart.locale.language import category_labels, translate
+from heart.schema import NAMES, OUTCOME
 from serve.settings import MAX_BATCH
-from serve.ui.scores import scored_html, table_problems_html
-from serve.ui.table import read_form, read_table, scored_csv
+from serve.ui.examples import EXAMPLES
+from serve.ui.scores import scored_html, table_help_html, table_problems_html
+from serve.ui.table import INPUTS, read_form, read_table, scored_csv
 from tests.heart.spreadsheet_reader import FORMULAS, NO_FORMULAS, formulas
 from tests.serve.ui.page_fixture import ID, a_table, an_answer
 
 
 def form(**values: Any) -> list[Any]:
-    return [values.get(name) for name in NAMES]
+    return [values.get(name) for name in INPUTS]
 
 
 def test_a_form_with_age_and_sex_is_a_patient() -> None:
@@ -136,6 +139,32 @@ def test_the_scored_table_can_be_read_again() -> None:
     )
     assert (row["probability"], row["prediction_id"]) == ("0.250000", ID)
     assert row["patient_id"] == "'=1+1"  # no formula for whoever opens it
+
+
+def test_the_scored_table_says_that_a_prediction_is_a_comparison_with_the_threshold() -> None:
+    table, _ = a_table("age,sex\n57,male\n61,female\n")
+    answers = [an_answer(0.25), {**an_answer(0.75), "prediction": "presence"}]
+    (heading, *_) = csv.reader(io.StringIO(scored_csv(table, answers)))
+    html = scored_html(table, answers, "en")
+
+    assert [name for name in heading if "prediction" in name] == [
+        "prediction (threshold 50 %)",
+        "prediction_id",
+    ]
+    assert re.findall(r">((?:At or above|Below))<", html) == ["Below", "At or above"]
+    assert translate("table.prediction", "en", threshold="50%") in html
+    for category in category_labels(OUTCOME, "en").values():
+        assert f">{category}<" not in html
+
+
+def test_the_template_is_a_table_that_can_be_scored() -> None:
+    (content,) = re.findall(r"base64,([^\"]+)", table_help_html("en"))
+    table, problems = read_table(b64decode(content), "auto", "en")
+
+    assert problems == []
+    assert table.patients == [dict.fromkeys(NAMES) | patient for patient in EXAMPLES.values()]
+    assert list(table.echoed) == ["patient_id"]
+    assert table.ignored == []
 
 
 def test_texts_of_a_table_are_no_formulas_when_downloaded_or_copied() -> None:

@@ -1,0 +1,3 @@
+() => {
+  delete document.documentElement.dataset.scoring;
+}

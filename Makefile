@@ -55,7 +55,7 @@ compare: .venv/pipeline ## is B better than A, on the same patients? A, B: revis
 
 # Without the second option, artifacts of experiments that the page creates would lie in ./mlartifacts.
 mlflow: .venv/pipeline ## the registry's page on http://127.0.0.1:5000/#/models/heart-disease
-	mlflow ui --backend-store-uri sqlite:///registry/mlflow.db --default-artifact-root "file://$$PWD/registry/artifacts"
+	mlflow ui --backend-store-uri sqlite:///registry/mlflow.db --default-artifact-root "file://$(CURDIR)/registry/artifacts"
 
 collect: .venv/pipeline .venv/serve ## write the recorded outcomes to data/production/labelled.csv
 	@python -m monitoring.retraining.collect

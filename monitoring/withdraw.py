@@ -6,6 +6,7 @@ from datetime import datetime
 
 import httpx
 
+from heart.errors import run_main
 from heart.settings import SharedSettings, read
 
 
@@ -64,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

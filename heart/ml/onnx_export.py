@@ -30,6 +30,7 @@ from heart.ml.estimators import (
     CalibratedTrees,
     ChainedLogisticRegression,
 )
+from heart.runtime import onnx_runtime
 from heart.schema import NAMES
 
 INPUT, OUTPUT, ERROR = "measurements", "probability", "standard_error"
@@ -221,7 +222,7 @@ def _export_trees(estimator: CalibratedTrees) -> ModelProto:
 
 def session(model: bytes) -> Any:
     """A single-threaded ONNX Runtime session."""
-    import onnxruntime
+    onnxruntime = onnx_runtime()
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -10,6 +10,7 @@ import numpy as np
 
 from heart.errors import first_line
 from heart.registry.errors import Kind, VersionRejected
+from heart.runtime import onnx_runtime
 from heart.schema import NAMES, Floats
 
 
@@ -50,7 +51,7 @@ class OnnxModel:
 
 
 def _session(data: bytes) -> Any:
-    import onnxruntime
+    onnxruntime = onnx_runtime()
 
     options = onnxruntime.SessionOptions()
     # One row takes 6 us: more threads would only add overhead.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import onnxruntime  # noqa: F401  # after `_restrict` nothing can be imported
 
 from heart.registry.errors import VersionRejected
 from heart.registry.model_version import (
@@ -31,6 +30,7 @@ from heart.registry.model_version import (
     read_json,
 )
 from heart.registry.onnx_graph import check_graph
+from heart.runtime import onnx_runtime
 from heart.schema import Floats
 
 MANY_ROWS = 10_000  # the largest batch of the service
@@ -45,6 +45,7 @@ def main() -> None:
     parent, cpu_seconds, memory_bytes = map(int, sys.argv[1:])
     _end_with(parent)
     files = _received(sys.stdin.buffer)
+    onnx_runtime()  # after `_restrict` nothing can be imported
     _restrict(cpu_seconds, memory_bytes)
     print("ready", flush=True)
     print(json.dumps(verdict(files)))

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -219,8 +220,13 @@ class GradioPage:
 
 @contextlib.contextmanager
 def gradio_page(folder: Path, **settings: Any) -> Iterator[GradioPage]:
-    """The page in this process, without a server."""
-    with a_service(folder) as service:
+    """The page in this process, without a server.
+
+    All its visitors have one address, and tests share it: the failed log-ins of one must not close it to others.
+    """
+    with a_service(folder) as service, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.ui.visitors.LOGINS_EACH", 10_000)
+        patch.setattr("serve.ui.visitors.LOGINS_TOTAL", 10_000)
         app, page = an_app(service, **settings)
         with TestClient(app) as client:
             assert client.portal is not None

@@ -124,6 +124,8 @@ def test_about_the_model_shows_figures_with_intervals() -> None:
 
 def test_specificity_and_npv_follow_from_the_stored_figures() -> None:
     figures = json.loads((ROOT / "metrics" / "evaluate.json").read_text())
+    for name in ("specificity", "npv"):  # as of a version that was registered without them
+        del figures[name], figures[f"{name}_low"], figures[f"{name}_high"]
     counts = counts_of(figures)
     assert counts is not None
     rows = about_html(replace(tiny_model(), figures=figures), "en")

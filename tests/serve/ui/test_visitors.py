@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.quotas import Attempts, Quota, QuotaExceeded, Reservations, client_of
-from serve.page_paths import CALL, LOGIN
+from serve.page_paths import CALL, LOGIN, POSTED
 from serve.ui import LazyPage
 from serve.ui.visitors import EACH, LOGINS_EACH, MAX_CALL_BYTES, MAX_LOGIN_BYTES, TOTAL
 from tests.fixtures.security import SecurityFigure
@@ -53,7 +53,10 @@ class Waiting:
 
         scope = {
             "type": "http", "method": "POST", "path": path, "query_string": b"",
-            "headers": [(b"content-length", b"%d" % length)], "client": (client, 1),
+            "headers": [
+                (b"content-length", b"%d" % length), (b"content-type", POSTED[path][0].encode()),
+            ],
+            "client": (client, 1),
             "http_version": "1.1", "scheme": "http", "server": ("a", 80), "root_path": "",
         }  # fmt: skip
         await self.page(scope, receive, send)

@@ -17,7 +17,8 @@ from heart.errors import run_main
 from heart.settings import SharedSettings, read
 from monitoring.simulated_patients import SHIFTS, NoPatients, draw, load
 
-ATTEMPTS = 5  # at a service that answers 503
+ATTEMPTS = 5  # at a service that answers one of these, with the seconds to wait
+WAIT = (httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS)
 
 
 class SimulationError(Exception):
@@ -59,7 +60,7 @@ class Sender:
                 response = self.client.post(route, json=body)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise SimulationError(f"no service at {self.client.base_url}: {error}") from error
-            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            if response.status_code not in WAIT:
                 break
             time.sleep(float(response.headers.get("Retry-After", 1)))
         if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY:

@@ -5,15 +5,19 @@ same holds for the texts of warnings.
 """
 
 import asyncio
+import json
 import logging
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, TextIO
+from contextvars import ContextVar
+from typing import Any, Literal, TextIO
 
-FORMAT = "%(levelname)s %(name)s: %(message)s"
+Form = Literal["text", "json"]
+# The id of the request in progress; empty outside of one.
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 # These log bytes of requests.
 SILENCED = ("python_multipart",)
 
@@ -38,20 +42,39 @@ def _describe_one(error: BaseException) -> str:
 
 
 class ErrorFormatter(logging.Formatter):
-    """Formats the error of a log record without its message."""
+    """Lines of text, or of JSON: time in UTC, level, logger, id of the request, message, error without its message.
 
-    def formatException(  # noqa: N802 - the name in logging
-        self,
-        ei: tuple[type[BaseException], BaseException, TracebackType | None]
-        | tuple[None, None, None],
-    ) -> str:
-        return "" if ei[1] is None else describe(ei[1])
+    2026-11-27T03:12:45.120Z INFO serve.app: a message [request 5f2c9ab01d7e4c33]
+    {"time": "2026-11-27T03:12:45.120Z", "level": "INFO", "logger": "serve.app", "message": ...}
+    """
+
+    def __init__(self, form: Form = "text") -> None:
+        super().__init__()
+        self._form = form
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        stamp = f"{moment}.{int(record.msecs):03d}Z"
+        message, request = record.getMessage(), REQUEST_ID.get()
+        error = describe(record.exc_info[1]) if record.exc_info and record.exc_info[1] else ""
+        if self._form == "text":
+            suffix = f" [request {request}]" if request else ""
+            line = f"{stamp} {record.levelname} {record.name}: {message}{suffix}"
+            return f"{line}\n{error}" if error else line
+        fields = {
+            "time": stamp,
+            "level": record.levelname,
+            "logger": record.name,
+            "message": message,
+        }
+        optional = {"request_id": request, "error": error}
+        return json.dumps(fields | {key: value for key, value in optional.items() if value})
 
 
-def configure() -> None:
+def configure(form: Form = "text") -> None:
     """Log to standard error from level INFO on, warnings included. To be called by `main` only."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(ErrorFormatter(FORMAT))
+    handler.setFormatter(ErrorFormatter(form))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for name in SILENCED:
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -101,6 +101,8 @@ class SharedSettings(Variables):
             "log_queue_max_rows",
             "max_body_bytes",
             "max_concurrent",
+            "log_format",
+            "access_log",
             "guard_labels",
             "guard_confidence",
             "guard_rollback",

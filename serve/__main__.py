@@ -41,7 +41,7 @@ def _log(settings: Settings, metrics: Metrics) -> PredictionLog:
 
 def main() -> None:
     settings, drift = read(Settings), read(DriftSettings)
-    configure()
+    configure(settings.log_format)
     raise_file_limit()
     require_free(settings.host, settings.port, "HEART_")
     metrics = Metrics()

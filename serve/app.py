@@ -80,7 +80,9 @@ def create_app(
         settings.root_path,
     )
     hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
-    add_middleware(app, hosts, authentication, limiter, metrics, sub_path)
+    add_middleware(
+        app, hosts, authentication, limiter, metrics, sub_path, access_log=settings.access_log
+    )
     # For the server, which rejects requests beyond the limit before they reach the application.
     app.state.gate = Gate(
         limiter, authentication.takes_slot, metrics.count_shed, encoded_rejection()

@@ -10,6 +10,7 @@ from heart.drift.baseline import MIN_CELL_COUNT
 from heart.http.hosts import HostNames
 from heart.http.sub_path import RootPath
 from heart.http.tokens import DEFAULT, SCOPES, Token, Tokens, check, parse
+from heart.log_format import Form
 from heart.settings import SharedSettings
 
 MAX_BATCH = 10_000  # patients in one request
@@ -86,6 +87,17 @@ class Settings(SharedSettings):
     )
     max_concurrent: Count = Field(
         128, description="Requests in progress at which further ones are rejected with 503."
+    )
+
+    log_format: Form = Field(
+        "text",
+        description="Lines of the service's log: text, or json with one object a line. Either has the time in "
+        "UTC, the level and the id of the request.",
+    )
+    access_log: bool = Field(
+        False,
+        description="true: a line for each response, with method, route, status and time; never a path, an "
+        "address or a value.",
     )
 
     guard_labels: int = Field(

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heart.http.messages import error_body, send_json
 from heart.log_format import describe
-from serve.metrics import Metrics
+from serve.metrics import Metrics, method_label
 
 # OpenTelemetry would record rejected values, and they describe patients.
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
@@ -16,6 +16,7 @@ INTERNAL_ERROR = error_body("internal server error")
 PAGE_ROUTE = "page"  # of requests that no route of the API matches
 
 logger = logging.getLogger(__name__)
+access = logging.getLogger("serve.access")
 
 
 class InstrumentationMiddleware:
@@ -24,9 +25,11 @@ class InstrumentationMiddleware:
     It catches such exceptions itself since Starlette and uvicorn would log their messages.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, access_log: bool = False) -> None:
+        """With `access_log`, each response is a line of the log: method, route, status, milliseconds."""
         self.app = app
         self.metrics = metrics
+        self.access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,6 +54,9 @@ class InstrumentationMiddleware:
             route = getattr(scope.get("route"), "path", PAGE_ROUTE)
             seconds = time.perf_counter() - start
             self.metrics.observe_response(scope["method"], route, status or 500, seconds)
+            if self.access_log:
+                method, milliseconds = method_label(scope["method"]), 1000 * seconds
+                access.info("%s %s %d %.1f ms", method, route, status or 500, milliseconds)
 
 
 def report_error(error: Exception) -> None:

@@ -1,6 +1,6 @@
 """The order of the middleware around the application, in one place.
 
-From the outside in: security headers, client deadline, sub-path, origin check, authentication, HEAD, admission
+From the outside in: request id, security headers, client deadline, sub-path, origin check, authentication, HEAD, admission
 control, instrumentation. Rejections of an outer middleware never reach an inner one, so shed requests have no
 latency, but do have a deadline and security headers.
 """
@@ -20,6 +20,7 @@ from serve.middleware.admission import AdmissionControlMiddleware
 from serve.middleware.authentication import Authentication, AuthenticationMiddleware
 from serve.middleware.deadlines import ClientDeadlineMiddleware
 from serve.middleware.instrumentation import InstrumentationMiddleware
+from serve.middleware.request_id import RequestIdMiddleware
 
 
 def add_middleware(
@@ -29,6 +30,8 @@ def add_middleware(
     limiter: ConcurrencyLimiter,
     metrics: Metrics,
     sub_path: SubPath = SubPath(),  # noqa: B008  # it cannot be changed
+    *,
+    access_log: bool = False,
 ) -> None:
     """Wrap an application in all middleware. The caller runs `limiter.deadline.enforce()`."""
 
@@ -37,7 +40,7 @@ def add_middleware(
         return unavailable("too many requests in progress", retry_after=1)
 
     app.add_exception_handler(Overloaded, reject)
-    app.add_middleware(InstrumentationMiddleware, metrics=metrics)
+    app.add_middleware(InstrumentationMiddleware, metrics=metrics, access_log=access_log)
     app.add_middleware(AdmissionControlMiddleware, limiter=limiter, on_shed=metrics.count_shed)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(
@@ -52,3 +55,4 @@ def add_middleware(
     app.add_middleware(SubPathMiddleware, sub_path=sub_path)
     app.add_middleware(ClientDeadlineMiddleware, deadline=limiter.deadline)
     app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(RequestIdMiddleware)

@@ -1,0 +1,39 @@
+"""An id for each request: the client's X-Request-ID, or a random one. It is returned, and in every line of the log.
+
+A client's id is taken if it is 1 to 64 letters, digits and `-_.`; an id of another form is replaced, since it could
+forge lines of the log. Clients must not put anything of a patient into it.
+"""
+
+import re
+import secrets
+from collections.abc import Awaitable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from heart.http.messages import header
+from heart.log_format import REQUEST_ID
+
+NAME = b"x-request-id"
+VALID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestIdMiddleware:
+    """Gives each request its id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine: one for each middleware would add up.
+        if scope["type"] != "http":
+            return self.app(scope, receive, send)
+        sent = header(scope, NAME)
+        request_id = sent if VALID.fullmatch(sent) else secrets.token_hex(8).encode()
+        REQUEST_ID.set(request_id.decode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (NAME, request_id)]
+            await send(message)
+
+        return self.app(scope, receive, send_with_id)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -142,16 +143,27 @@ class Feedback(BaseModel):
     replace: Annotated[bool, Field(description="Overwrite a different outcome")] = False
 
 
+def _not_a_number(value: object) -> object:
+    """A number would be read as seconds since 1970."""
+    if isinstance(value, int | float):
+        raise ValueError("expected a time such as 2026-11-27T08:00:00Z")  # noqa: TRY004 - pydantic's
+    return value
+
+
 class Withdrawal(BaseModel):
     """Which outcomes are withdrawn: all those of a sender, or those that it sent within a time."""
 
     model_config = ConfigDict(extra="forbid")
     sender: Annotated[str, Field(description="The name of the token", min_length=1, max_length=40)]
     since: Annotated[
-        AwareDatetime | None, Field(description="The first time, such as 2026-11-27T08:00:00Z")
+        AwareDatetime | None,
+        BeforeValidator(_not_a_number),
+        Field(description="The first time, such as 2026-11-27T08:00:00Z"),
     ] = None
     until: Annotated[
-        AwareDatetime | None, Field(description="The last time; now, if it is not given")
+        AwareDatetime | None,
+        BeforeValidator(_not_a_number),
+        Field(description="The last time; now, if it is not given"),
     ] = None
 
 

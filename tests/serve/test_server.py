@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -370,6 +371,8 @@ def test_request_that_arrives_during_shutdown_is_answered(accepted: bool) -> Non
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"answered"})
+
+    app.state = SimpleNamespace(gate=None)  # type: ignore[attr-defined]  # it admits every request
 
     def ask() -> None:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")

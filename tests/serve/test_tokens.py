@@ -129,3 +129,12 @@ def test_a_token_that_sends_too_many_outcomes_has_to_wait(
     security_figure(
         "20 outcomes at once from a token that may send 5 in a minute", "5 taken", "5 taken"
     )
+
+
+def test_a_time_of_a_withdrawal_is_text_with_a_zone(client: TestClient) -> None:
+    head = bearer(SECRETS["head"])
+
+    for time in (0, 1e9, "2026-11-27T08:00:00"):
+        body = {"sender": "lab", "until": time}
+        answer = client.post("/admin/outcomes/withdraw", json=body, headers=head)
+        assert answer.status_code == 422

@@ -224,10 +224,11 @@ def gradio_page(folder: Path, **settings: Any) -> Iterator[GradioPage]:
 
     All its visitors have one address, and tests share it: the failed log-ins of one must not close it to others.
     """
-    with a_service(folder) as service, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("serve.ui.visitors.LOGINS_EACH", 10_000)
-        patch.setattr("serve.ui.visitors.LOGINS_TOTAL", 10_000)
-        app, page = an_app(service, **settings)
+    with a_service(folder) as service:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("serve.ui.visitors.LOGINS_EACH", 10_000)
+            patch.setattr("serve.ui.visitors.LOGINS_TOTAL", 10_000)
+            app, page = an_app(service, **settings)
         with TestClient(app) as client:
             assert client.portal is not None
             assert client.portal.call(page.ready)

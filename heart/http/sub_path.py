@@ -1,4 +1,4 @@
-"""A service below a path of its proxy, such as https://example.org/heart/.
+"""A service below a path of its proxy, such as https://example.org/heart/::
 
     browser            proxy                          application
     /heart/predict     passes the path on or          path /heart/predict, root_path /heart

@@ -2,7 +2,7 @@
 
 ONNX Runtime is native code in the service's process. A graph of some hundred bytes can compute without end,
 allocate gigabytes or crash it, and the service would end with it. `run` therefore starts
-`python -m heart.registry.trial_process`, which does with the version what the service will do:
+`python -m heart.registry.trial_process`, which does with the version what the service will do::
 
     service                                   subprocess
     files of the version      --- stdin -->   imports its libraries, then gives up all else: no new file,
@@ -11,8 +11,8 @@ allocate gigabytes or crash it, and the service would end with it. `run` therefo
     load(files)               <-- verdict     predicts 1 row and 10,000 rows
 
 It inherits no variable of the environment and no open file, has a lower priority than requests, is the first
-to be killed if memory runs out, and the kernel ends it with its parent (prctl(2), PR_SET_PDEATHSIG). A trial that exceeds a limit or crashes is a
-verdict like any other. The same bytes that were tried are then loaded. Limits: setrlimit(2); on systems other
+to be killed if memory runs out, and the kernel ends it with its parent (prctl(2), PR_SET_PDEATHSIG). A trial that
+exceeds a limit or crashes is a verdict like any other. The same bytes that were tried are then loaded. Limits: setrlimit(2); on systems other
 than Linux the kernel enforces fewer of them, and the time limit here remains.
 """
 

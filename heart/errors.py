@@ -17,6 +17,12 @@ from heart.schema import SchemaError
 DEBUG = "HEART_DEBUG"
 INTERRUPTED = 130  # 128 + SIGINT, as of shells
 
+OUTPUTS = (
+    ("data",),
+    ("models",),
+    ("metrics",),
+    ("plots",),
+)  # folders of the stages, as they name them
 FREE_SPACE = "free some space, then run the command again; nothing is left half written"
 # The way out of an error of a database or of MLflow, by a part of its message.
 WAYS_OUT = (
@@ -96,7 +102,7 @@ def os_reason(error: OSError) -> str:
         return f"{reason}: raise the limit of the size of files (ulimit -f)"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{reason}: make it readable and writable, or run the command in a copy"
-    if error.errno == errno.ENOENT:
+    if error.errno == errno.ENOENT and Path(str(error.filename)).parts[:1] in OUTPUTS:
         return f"{reason}: run `make repro`, which creates what the stages write"
     return reason
 

@@ -112,9 +112,8 @@ def _trained_on(rows: Floats) -> Any:
     return np.array([row.tobytes() in seen for row in rows], dtype=bool)
 
 
-def report_on(path: Path, patients: Patients, model: Model) -> Report:
-    """The figures of a version on labelled patients."""
-    risks = model.predict(patients.rows).astype(float)
+def report_on(path: Path, patients: Patients, model: Model, risks: Any) -> Report:
+    """The figures of a version with these risks [n] of labelled patients."""
     drift, drifted = _drift(patients.rows, model)
     return Report(
         file=path.name,
@@ -247,8 +246,8 @@ def main(arguments: list[str] | None = None) -> None:
         model, _ = load(of_version(settings, given.version) if given.version else settings)
     except (VersionRejected, RegistryUnavailable) as error:
         raise UserError(str(error)) from None
-    report = report_on(given.file, patients, model)
     risks = model.predict(patients.rows).astype(float)
+    report = report_on(given.file, patients, model, risks)
     document = json.dumps(asdict(report), indent=2) + "\n"
     for path, text in ((HTML, html(report, patients, risks)), (JSON, document)):
         with files.replacing(path) as part:

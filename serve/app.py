@@ -87,13 +87,7 @@ def create_app(
     app.state.gate = Gate(
         limiter, authentication.takes_slot, metrics.count_shed, encoded_rejection()
     )
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(InvalidBody, invalid)
-    app.add_exception_handler(LogUnavailable, _log_unavailable)
-    app.add_exception_handler(LogQueueFull, _log_queue_full)
-    app.add_exception_handler(RateExceeded, _rate_exceeded)
-    app.add_exception_handler(NoModel, _no_model)
-    app.add_exception_handler(DriftUnavailable, _drift_unavailable)
+    _handle_errors(app)
     _add_routes(app, service, guard, limiter, settings)
     app.state.service, app.state.limiter, app.state.guard = service, limiter, guard
     metrics.registry.register(ServiceCollector(service))
@@ -139,6 +133,17 @@ async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
         await asyncio.to_thread(service.shadow.stop)
         await asyncio.to_thread(service.champion.stop)
         await asyncio.to_thread(service.log.close)
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Answer each error that a route may raise."""
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(InvalidBody, invalid)
+    app.add_exception_handler(LogUnavailable, _log_unavailable)
+    app.add_exception_handler(LogQueueFull, _log_queue_full)
+    app.add_exception_handler(RateExceeded, _rate_exceeded)
+    app.add_exception_handler(NoModel, _no_model)
+    app.add_exception_handler(DriftUnavailable, _drift_unavailable)
 
 
 def _add_routes(

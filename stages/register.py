@@ -154,12 +154,10 @@ def evaluate_gate(
     checks = floors(figures, options.floors)
     against: dict[str, Any] = {}
     if champion is not None:
-        rows, _ = files.encoded(test)
-        against = compare(test, predict(model, rows), predict(champion, rows), options)
+        against = _against(model, champion, test, options)
         checks += not_worse(against, options)
     if approved is not None:
-        rows, _ = files.encoded(test)
-        far = compare(test, predict(model, rows), predict(approved, rows), options)
+        far = against if approved == champion else _against(model, approved, test, options)
         checks += not_far(far, options)
     failed = [check for check in checks if not check.passed]
     return {
@@ -168,6 +166,13 @@ def evaluate_gate(
         "checks": [asdict(check) for check in checks],
         "against_champion": against,
     }
+
+
+def _against(
+    model: bytes, other: bytes, test: pd.DataFrame, options: params.Register
+) -> dict[str, Any]:
+    rows, _ = files.encoded(test)
+    return compare(test, predict(model, rows), predict(other, rows), options)
 
 
 def package(
@@ -273,8 +278,7 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
             version = registry.publish(client, name, experiment, package, text)
         verdict |= {"model": name, "version": int(version.version)}
         verdict["rival"] = int(champion.version) if champion is not None and model else None
-        comparable = approved is not None and approved_model
-        verdict["approved"] = int(approved.version) if approved and comparable else None
+        verdict["approved"] = int(approved.version) if approved and approved_model else None
         if verdict["verdict"] == PASSED:
             set_champion(client, name, version.version)
         client.set_tag(version.run_id, "verdict", verdict["verdict"])
@@ -290,11 +294,11 @@ def _comparison(
     champion: tuple["ModelVersion", bytes],
     challenger: tuple["ModelVersion", registry.Package],
 ) -> str:
-    """The comparison with the champion on the held-out patients as Markdown; empty for too few patients."""
+    """The comparison with the champion on the held-out patients as Markdown."""
     (old, model), (new, package) = champion, challenger
     part = evaluate(test, (model, float(old.tags[THRESHOLD])), (package.model, package.threshold))
     if part is None:
-        return ""
+        return "Too few held-out patients of one outcome to compare with the champion."
     return as_markdown(Comparison(f"version {old.version}", f"version {new.version}", part, None))
 
 

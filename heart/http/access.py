@@ -1,6 +1,5 @@
-"""Authentication by bearer token, the content type of requests, and the response 503."""
+"""The content type of requests, and the response 503."""
 
-import hmac
 import re
 
 from fastapi import HTTPException
@@ -8,18 +7,6 @@ from fastapi.responses import JSONResponse
 from starlette.types import Scope
 
 from heart.http.messages import header
-
-
-def authenticate(scope: Scope, token: str | None) -> None:
-    """Raise 401 unless the request has the bearer token. Without a token every request is allowed."""
-    if token is None:
-        return
-    if not hmac.compare_digest(header(scope, b"authorization"), f"Bearer {token}".encode()):
-        raise HTTPException(
-            401,
-            "the header Authorization must be Bearer and the token of this service",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
 
 
 def media_type(scope: Scope) -> str:

@@ -11,6 +11,7 @@ Example: the last purge was on May 1. A service that starts on May 5 purges. One
 2036, deletes nothing until `confirmed` is May 20.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +20,8 @@ from datetime import time as time_of_day
 from sqlalchemy import Connection, insert, select, update
 
 from heart.predictions.tables import LogError, predictions, state
+
+logger = logging.getLogger(__name__)
 
 SEEN = "clock_seen"  # a row of `log_state`: seconds since 1970 at the last purge
 RUNNING = timedelta(hours=1)
@@ -78,6 +81,34 @@ class RetentionClock:
         if seen is None or self._confirmed is None:
             return seen
         return max(seen, datetime.combine(self._confirmed, time_of_day.max, UTC))
+
+
+class Retention:
+    """The age at which predictions are deleted, and whether the clock allows it."""
+
+    def __init__(self, days: float | None, clock: RetentionClock) -> None:
+        self._age = None if days is None else timedelta(days=days)
+        self._clock = clock
+        self.refusal: str | None = None  # why the last purge deleted nothing
+
+    def limit(
+        self, change: Callable[[Callable[[Connection], datetime]], datetime], now: datetime | None
+    ) -> datetime | None:
+        """Predictions before this time are to be deleted; None for none. A given `now` is trusted.
+
+        `change` runs a transaction.
+        """
+        if self._age is None:
+            return None
+        try:
+            limit = (now or change(self._clock.now)) - self._age
+        except ClockNotTrusted as error:
+            if not self.refusal:
+                logger.warning("The prediction log: %s", error)
+            self.refusal = str(error)
+            return None
+        self.refusal = None
+        return limit
 
 
 def _require(now: datetime, expected: datetime, tolerance: timedelta, way_out: str) -> None:

@@ -7,23 +7,23 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from heart.predictions import changes, labeled
+from heart.predictions.access import Access, Columns
 from heart.predictions.changes import Recorded
-from heart.predictions.clock import ClockNotTrusted, RetentionClock
+from heart.predictions.clock import Retention, RetentionClock, running_seconds
 from heart.predictions.inspection import INSPECTION_SECONDS, Inspection
-from heart.predictions.queries import entries, newest
+from heart.predictions.queries import entries, newest, one, with_outcome
 from heart.predictions.shadow import Side, differences, scores
 from heart.predictions.sources import UNKNOWN
 from heart.predictions.stores import store_of
 from heart.predictions.tables import (
-    KEPT,
     OUTCOMES,
     SOURCES,
     LogConfigurationError,
@@ -39,7 +39,6 @@ from heart.predictions.tables import (
     check,
     is_id,
     new_ids,
-    outcomes,
     predictions,
     state,
 )
@@ -64,9 +63,6 @@ __all__ = [
     "new_ids",
 ]
 
-T = TypeVar("T")
-Columns = dict[str, list[Any]]
-
 logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 5.0  # limit of the wait of readiness for the database
@@ -75,15 +71,15 @@ ANSWER_SECONDS = 5.0  # limit of the wait of readiness for the database
 ROWS_AFTER_FAILURE = 500
 
 
-class PredictionLog:
+class PredictionLog(Access):
     """Predictions and their outcomes, in SQLite (`sqlite:///path`) or PostgreSQL, as `url` says.
 
     `retention_days` is the age at which `purge` deletes, None for never; `clock_confirmed` is a date that
-    has come, for `RetentionClock`. `queue_limit` is the maximum
-    number of rows that wait or are being written, at least the size of the largest batch. While the
-    database is unavailable, `append` raises at once; the next attempt is `retry_after` seconds later.
-    `on_commit(rows, seconds)` is called by the writing thread. All methods but `append` wait for the
-    database in the calling thread, which must not be that of an event loop.
+    has come, for `RetentionClock`. `queue_limit` is the maximum number of rows that wait or are being
+    written, at least the size of the largest batch. While the database is unavailable, `append` raises at
+    once; the next attempt is `retry_after` seconds later. `on_commit(rows, seconds)` is called by the writing
+    thread. All methods but `append` wait for the database in the calling thread, which must not be that of an
+    event loop.
     """
 
     def __init__(
@@ -95,17 +91,21 @@ class PredictionLog:
         queue_limit: int = 50_000,
         retry_after: float = 1.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        running: Callable[[], float] = running_seconds,
         on_commit: Callable[[int, float], None] = lambda _rows, _seconds: None,
     ) -> None:
-        self._store = store_of(url)
-        self._writer = GroupCommitWriter(self._store, queue_limit, retry_after, clock, on_commit)
-        self._retention = None if retention_days is None else timedelta(days=retention_days)
-        self._retry_after = retry_after
+        store = store_of(url)
+        writer = GroupCommitWriter(store, queue_limit, retry_after, clock, on_commit)
+        super().__init__(store, writer, retry_after)
+        self._retention = Retention(retention_days, RetentionClock(clock, clock_confirmed, running))
         self._clock = clock
-        self._retention_clock = RetentionClock(clock, clock_confirmed)
         self.inspection: Inspection | None = None  # the last result of `inspect`
         self._scrubbed = True  # whether no file contains erased rows
-        self.purge_refusal: str | None = None  # why the last purge deleted nothing
+
+    @property
+    def purge_refusal(self) -> str | None:
+        """Why the last purge deleted nothing; None if it may delete."""
+        return self._retention.refusal
 
     @property
     def stats(self) -> Stats:
@@ -289,16 +289,9 @@ class PredictionLog:
         """
         if not self._scrubbed:
             self._scrub()
-        if self._retention is None:
+        limit = self._retention.limit(self._change, now)
+        if limit is None:
             return 0
-        try:
-            limit = (now or self._change(self._retention_clock.now)) - self._retention
-        except ClockNotTrusted as error:
-            if not self.purge_refusal:
-                logger.warning("The prediction log: %s", error)
-            self.purge_refusal = str(error)
-            return 0
-        self.purge_refusal = None
         purged, last = 0, 0
         work = partial(changes.purge, limit=limit)
         while (step := self._change(partial(work, after=last))) is not None:
@@ -322,19 +315,13 @@ class PredictionLog:
 
         Names are columns of `predictions` and `outcomes`. Raises LogUnavailable.
         """
-        columns = {column.name: column for column in (*KEPT, *outcomes.columns)}
-        query = select(*(columns[name] for name in names)).join_from(predictions, outcomes)
-        if model_version is not None:
-            query = query.where(predictions.c.model_version == model_version)
-        return self._columns(query.order_by(predictions.c.seq))
+        return self._columns(with_outcome(model_version, names))
 
     def get(self, prediction_id: str) -> dict[str, Any] | None:
         """A prediction and its outcome with source and time (each None if absent). Raises LogUnavailable."""
         if not is_id(prediction_id):
             return None
-        label = (outcomes.c.outcome, outcomes.c.source, outcomes.c.recorded_at)
-        query = select(*KEPT, *label).join_from(predictions, outcomes, isouter=True)
-        columns = self._columns(query.where(predictions.c.id == prediction_id))
+        columns = self._columns(one(prediction_id))
         return {name: values[0] for name, values in columns.items()} if columns["id"] else None
 
     def count(self) -> int:
@@ -350,31 +337,6 @@ class PredictionLog:
         columns = self._columns(select(state.c.name, state.c.value))
         counts = dict(zip(columns["name"], columns["value"], strict=True))
         return {name: counts[name] for name in ("erased", "purged", "withdrawn")}
-
-    def _change(self, work: Callable[[Connection], T], timeout: float | None = None) -> T:
-        def job() -> T:
-            with self._store.transaction() as connection:
-                return work(connection)
-
-        return self._on_writer(job, timeout)
-
-    def _on_writer(self, job: Callable[[], T], timeout: float | None = None) -> T:
-        try:
-            return self._writer.run_on_writer(job, timeout)
-        except LogConfigurationError as error:  # the database was replaced since the start
-            raise LogUnavailable(str(error), self._retry_after) from error
-
-    def _columns(self, query: Select[Any]) -> Columns:
-        try:
-            with self._store.reading() as connection:
-                result = connection.execute(query)
-                names, rows = list(result.keys()), result.all()
-        except (SQLAlchemyError, OSError) as error:
-            reason = self._store.reason(error)
-        else:
-            columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in names)
-            return dict(zip(names, columns, strict=True))
-        raise LogUnavailable(reason, self._retry_after)
 
 
 def _require_id(text: str) -> None:

@@ -1,10 +1,11 @@
 """Queries of the prediction log."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from heart.predictions.tables import KEPT, history, predictions
+from heart.predictions.tables import KEPT, history, outcomes, predictions
 
 
 def newest(n: int, model_version: str | None, step: int = 1) -> Select[Any]:
@@ -26,3 +27,19 @@ def entries(prediction_id: str | None) -> Select[Any]:
     """The entries of all outcomes (of one prediction), oldest first."""
     query = select(history).order_by(history.c.seq)
     return query if prediction_id is None else query.where(history.c.prediction_id == prediction_id)
+
+
+def with_outcome(model_version: str | None, names: Sequence[str]) -> Select[Any]:
+    """The columns `names` of all predictions (of one version) with an outcome, oldest first."""
+    columns = {column.name: column for column in (*KEPT, *outcomes.columns)}
+    query = select(*(columns[name] for name in names)).join_from(predictions, outcomes)
+    if model_version is not None:
+        query = query.where(predictions.c.model_version == model_version)
+    return query.order_by(predictions.c.seq)
+
+
+def one(prediction_id: str) -> Select[Any]:
+    """A prediction and its outcome, if it has one."""
+    label = (outcomes.c.outcome, outcomes.c.source, outcomes.c.recorded_at)
+    query = select(*KEPT, *label).join_from(predictions, outcomes, isouter=True)
+    return query.where(predictions.c.id == prediction_id)

@@ -1,5 +1,6 @@
 """Authentication, limits and validation of a request to a route of the API, before FastAPI handles it."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,21 @@ class Protection:
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         return await self.offload.run(validate_table, body, query.get("coding", [AUTO])[-1])
 
+    async def respond(
+        self, scope: Scope, model: Any, body: bytes, endpoint: Callable[..., Any], direct: bool
+    ) -> Response | None:
+        """Validate a body; the response of `endpoint` to a table, and if `direct` to any other body."""
+        long, is_table = len(body) > LARGE_BATCH_BYTES, media_type(scope) == CSV
+        with self.limiter.long_body() if long else nullcontext():
+            if is_table:
+                value = await self.validate_table(scope, body)
+            else:
+                value = await self.validate(model, body)
+            if not is_table and not direct:
+                return None
+            response: Response = await endpoint(value)
+            return response
+
     def route_class(self, required: str, *, direct: bool = False) -> type[APIRoute]:
         """A class of routes that require a scope, authenticated and limited before FastAPI handles them.
 
@@ -84,17 +100,9 @@ class Protection:
             async def _response(self, scope: Scope, model: Any, body: bytes) -> Response | None:
                 """The endpoint's response to a valid body; None if FastAPI has to call it."""
                 require_json(scope, *([CSV] if model is Batch else []))
-                long, is_table = len(body) > LARGE_BATCH_BYTES, media_type(scope) == CSV
-                with protection.limiter.long_body() if long else nullcontext():
-                    if is_table:
-                        value = await protection.validate_table(scope, body)
-                    else:
-                        value = await protection.validate(model, body)
-                    has_query = scope["query_string"] and self.dependant.query_params
-                    if not is_table and (not direct or has_query):
-                        return None
-                    response: Response = await self.endpoint(value)
-                    return response
+                has_query = scope["query_string"] and self.dependant.query_params
+                passes = direct and not has_query
+                return await protection.respond(scope, model, body, self.endpoint, passes)
 
         return ProtectedRoute
 

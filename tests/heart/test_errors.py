@@ -55,7 +55,10 @@ def largest_file(size: int) -> Iterator[None]:
         (OSError(errno.ENOSPC, "No space left on device", "data/x.csv"), ["data/x.csv", "free"]),
         (PermissionError(errno.EACCES, "Permission denied", "data"), ["data: ", "writable"]),
         (OSError(errno.EROFS, "Read-only file system", "metrics"), ["metrics: ", "copy"]),
-        (FileNotFoundError(errno.ENOENT, "No such file", "a.csv"), ["a.csv", "make repro"]),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "data/a.csv"),
+            ["data/a.csv", "make repro"],
+        ),
         (sqlite3.OperationalError("database or disk is full"), ["free some space"]),
         (sqlite3.OperationalError("attempt to write a readonly database"), ["writable"]),
         (sqlite3.OperationalError("database is locked"), ["again"]),
@@ -195,6 +198,12 @@ def programs() -> list[str]:
 @pytest.mark.parametrize("path", programs())
 def test_every_program_ends_with_one_line(path: str) -> None:
     assert "run_main(" in (ROOT / path).read_text().partition('__name__ == "__main__"')[2]
+
+
+def test_a_missing_file_of_the_user_is_not_blamed_on_the_pipeline() -> None:
+    for name in ("ids.txt", "/data/ids.txt"):
+        text = explain(FileNotFoundError(errno.ENOENT, "No such file", name))
+        assert text == f"{name}: No such file"
 
 
 def test_an_unexpected_error_names_its_place_in_the_project() -> None:

@@ -201,12 +201,12 @@ def test_result_is_in_the_model_route_and_the_metrics(tmp_path: Path) -> None:
 
         app.state.guard.evaluate()
 
-        told = client.get("/model").json()["guard"]
+        shown = client.get("/model").json()["guard"]
         text = client.get("/metrics").text
-    assert (told["fallback"], told["labels"], told["alarm"]) == ("1", 60, True)
+    assert (shown["fallback"], shown["labels"], shown["alarm"]) == ("1", 60, True)
     assert 'heart_guard_alarm{model_version="2"} 1.0' in text
     assert 'heart_guard_labels{model_version="2"} 60.0' in text
-    assert f'heart_guard_evidence_ratio{{model_version="2"}} {told["evidence_ratio"]}' in text
+    assert f'heart_guard_evidence_ratio{{model_version="2"}} {shown["evidence_ratio"]}' in text
 
 
 # With a registry

@@ -58,7 +58,7 @@ def ids(server: Server) -> list[str]:
     client = server.client
     single = client.post("/predict?explain=true", json=CANARY).json()["prediction_id"]
     batch = client.post("/predict/batch", json={"patients": [CANARY, CANARY]}).json()
-    found = [single, *(answer["prediction_id"] for answer in batch["predictions"])]
+    answers = [single, *(answer["prediction_id"] for answer in batch["predictions"])]
     for body in (WRONG, {**CANARY, "age": None}, "canary_text", [CANARY]):
         assert client.post("/predict", json=body).status_code == 422
     assert client.post("/predict/batch", json={"patients": [CANARY, WRONG]}).status_code == 422
@@ -67,15 +67,15 @@ def ids(server: Server) -> list[str]:
     other = {"content-type": "text/plain"}
     assert client.post("/predict", content=b'{"canary": 647', headers=other).status_code == 415
     assert client.get("/canary/647?canary=7.123456").status_code == 404
-    found.append(by_the_page(server))
+    answers.append(by_the_page(server))
     wrong_by_the_page(server)
     more = {"patients": [CANARY] * MIN_CELL_COUNT}  # or nothing of them would be in the metrics
     client.post("/predict/batch", json=more).raise_for_status()
     for outcome in ("presence", "absence"):
         given = {"prediction_id": single, "outcome": outcome, "source": "registry"}
         client.post("/feedback", json=given)
-    assert client.delete(f"/predictions/{found[1]}").status_code == 204
-    return found
+    assert client.delete(f"/predictions/{answers[1]}").status_code == 204
+    return answers
 
 
 def by_the_page(server: Server) -> str:

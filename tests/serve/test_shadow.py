@@ -176,7 +176,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClie
         yield client
 
 
-def told(client: TestClient, rows: int) -> Any:
+def figures_of(client: TestClient, rows: int) -> Any:
     """What /model says of the challenger, once so many rows are logged."""
     until(lambda: client.get("/model").json()["challenger"]["rows"] == rows)
     return client.get("/model").json()["challenger"]
@@ -189,28 +189,28 @@ def patients(count: int) -> list[dict[str, Any]]:
 def test_the_service_compares_from_the_eleventh_patient_on(client: TestClient) -> None:
     for patient in patients(10):
         assert client.post("/predict", json=patient).json()["model_version"] == "1"
-    few = told(client, 10)
-    assert (few["difference_mean"], few["disagreement_ratio"]) == (None, None)
+    early = figures_of(client, 10)
+    assert (early["difference_mean"], early["disagreement_ratio"]) == (None, None)
     assert "heart_shadow_difference_mean" not in client.get("/metrics").text
 
     client.post("/predict/batch", json={"patients": [{**EXAMPLE, "age": 40}]})
 
-    found = told(client, 11)
+    figures = figures_of(client, 11)
     rows = rows_of([*patients(10), {**EXAMPLE, "age": 40}])
     own, other = model().predict(rows), model(*CHALLENGER).predict(rows)
-    assert found["difference_mean"] == pytest.approx(float((other - own).mean()), abs=1e-6)
-    assert found["disagreement_ratio"] == ((own >= 0.5) != (other >= 0.5)).mean()
+    assert figures["difference_mean"] == pytest.approx(float((other - own).mean()), abs=1e-6)
+    assert figures["disagreement_ratio"] == ((own >= 0.5) != (other >= 0.5)).mean()
     counted = 'heart_shadow_rows_total{model_version="2"} 11.0'
     until(lambda: counted in client.get("/metrics").text)  # just after they are logged
     text = client.get("/metrics").text
     assert "heart_shadow_dropped_total 0.0" in text
-    assert f'heart_shadow_difference_mean{{model_version="2"}} {found["difference_mean"]}' in text
+    assert f'heart_shadow_difference_mean{{model_version="2"}} {figures["difference_mean"]}' in text
     assert 'heart_shadow_disagreement_ratio{model_version="2"}' in text
 
 
 def test_labeled_comparison_starts_at_the_eleventh_outcome(client: TestClient) -> None:
     answers = client.post("/predict/batch", json={"patients": patients(12)}).json()["predictions"]
-    told(client, 12)
+    figures_of(client, 12)
     for number, answer in enumerate(answers[:11]):
         result = client.get("/model").json()["challenger"]
         assert (result["labels"], result["champion_brier"]) == (number, None)
@@ -256,7 +256,7 @@ def test_no_response_waits_for_the_challenger(
         assert not released.is_set()
         released.set()
         assert answers == [200] * 3
-        told(client, 4)
+        figures_of(client, 4)
 
 
 def test_a_prediction_that_is_erased_before_it_is_scored_leaves_no_shadow(

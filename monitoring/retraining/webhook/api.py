@@ -13,13 +13,14 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
 
-from heart.http.access import authenticate, require_json, unavailable
+from heart.http.access import require_json, unavailable
 from heart.http.concurrency import ConcurrencyLimiter, Overloaded
 from heart.http.head import HeadMiddleware
 from heart.http.hosts import AllowedHosts
 from heart.http.origin import SameOriginMiddleware
 from heart.http.request_body import read_body
 from heart.http.security_headers import SecurityHeadersMiddleware
+from heart.http.tokens import DEFAULT, Token, Tokens
 from monitoring.retraining.webhook.metrics import Metrics
 from monitoring.retraining.webhook.notification import Notification, signed, validation_failure
 from monitoring.retraining.webhook.retrainer import Retrainer
@@ -58,7 +59,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
 
     @app.get("/status")
     async def status(request: Request) -> dict[str, Any]:
-        authenticate(request.scope, settings.token.get_secret_value())
+        _tokens(settings).authenticate(request.scope)
         return {
             "running": retrainer.running,
             "cooldown_seconds_left": round(retrainer.cooldown_left()),
@@ -74,6 +75,11 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _tokens(settings: RetrainerSettings) -> Tokens:
+    """The receiver has one token, without scopes."""
+    return Tokens((Token(DEFAULT, frozenset(), settings.token.get_secret_value()),))
 
 
 def _add_middleware(app: FastAPI, settings: RetrainerSettings) -> None:
@@ -99,7 +105,7 @@ async def _notification(
     request: Request, settings: RetrainerSettings, admission: ConcurrencyLimiter
 ) -> Notification:
     """The notification of a request. Raises 401, 413, 408, 401, 415, 400 or 422 in this order."""
-    authenticate(request.scope, settings.token.get_secret_value())
+    _tokens(settings).authenticate(request.scope)
     limit = settings.max_body_bytes
     with admission:
         body = await read_body(request.scope, request.receive, limit, admission)

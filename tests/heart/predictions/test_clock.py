@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from heart.predictions.clock import RetentionClock
 from heart.predictions.log import PredictionLog
 from tests.fixtures.security import SecurityFigure
 from tests.heart.predictions.logs import opened, records
@@ -45,8 +44,10 @@ def start(url: str, machine: Machine) -> Callable[..., Any]:
 
     @contextmanager
     def started(confirmed: date | None = None) -> Iterator[PredictionLog]:
-        with opened(url, retention_days=30, clock=machine.read) as log:
-            log._retention_clock = RetentionClock(machine.read, confirmed, lambda: machine.running)
+        with opened(
+            url, retention_days=30, clock=machine.read, clock_confirmed=confirmed,
+            running=lambda: machine.running,
+        ) as log:  # fmt: skip
             yield log
 
     return started

@@ -198,15 +198,15 @@ trial.run(hostile.files_of(hostile.endless_loop()), limits, "tests.heart.registr
 
 def processes(*words: str) -> list[int]:
     """The processes that have these words in their command line."""
-    found = []
+    numbers = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words_of_process = path.read_bytes().split(b"\0")
         except OSError:
             continue
         if all(word.encode() in words_of_process for word in words):
-            found.append(int(path.parent.name))
-    return found
+            numbers.append(int(path.parent.name))
+    return numbers
 
 
 def first_to_be_killed(pids: list[int]) -> bool:

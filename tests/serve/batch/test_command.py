@@ -113,18 +113,19 @@ def test_drift_alone_is_not_for_spark(
 
 
 @pytest.mark.parametrize(
-    ("output", "said"), [(["out"], "the same command goes on"), ([], "nothing is kept of a count")]
+    ("output", "message"),
+    [(["out"], "the same command goes on"), ([], "nothing is kept of a count")],
 )
 @pytest.mark.usefixtures("watched")
 def test_only_what_goes_on_says_so_when_it_is_stopped(
-    output: list[str], said: str, source: Path, monkeypatch: pytest.MonkeyPatch
+    output: list[str], message: str, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(local, "each", stopped)
 
-    with pytest.raises(SystemExit, match=f"^stopped; {said}$"):
+    with pytest.raises(SystemExit, match=f"^stopped; {message}$"):
         main([str(source), *output, "--drift"])
 
 

@@ -126,7 +126,10 @@ async def limited(**limits: Any) -> AsyncIterator[Running]:
     app = App()
     config = uvicorn.Config(app, port=0, lifespan="off", log_level="critical")
     server = LimitedServer(config, HttpLimits(**limits))
-    task = asyncio.create_task(server.serve())
+    listener = socket.create_server(("127.0.0.1", 0))
+    # Connections inherit it. Without it the kernel's send buffer grows until it holds a whole response.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
+    task = asyncio.create_task(server.serve([listener]))
     await until(lambda: server.started)
     running = Running(server, app)
     try:

@@ -211,3 +211,17 @@ def test_an_unexpected_error_names_its_place_in_the_project() -> None:
         files.md5(None)  # type: ignore[arg-type]
 
     assert "heart/files.py:" in explain(error.value)
+
+
+@pytest.mark.parametrize(("version", "older"), [("0584bdc529eb", True), ("ffffffffffff", False)])
+def test_a_store_of_another_mlflow_is_upgraded_only_if_it_is_older(
+    version: str, older: bool
+) -> None:
+    message = (
+        f"Detected out-of-date database schema (found version {version}, but expected 1bd49d398cd2)"
+    )
+
+    text = explain(sqlite3.OperationalError(message))
+
+    assert version in text
+    assert ("mlflow db upgrade" in text) == older

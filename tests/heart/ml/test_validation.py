@@ -64,6 +64,16 @@ def test_the_verdict_is_that_of_the_simulated_truth(
     assert result.reasons
 
 
+def test_a_deviation_that_recalibration_does_not_improve_is_no_reason_to_recalibrate() -> None:
+    # The test says p < 0.05 by chance, and every cross-validated recalibration is worse.
+    result = validate(outcomes(0, 1, seed=89), RISKS, 0.5, draws=200)
+
+    assert result.miscalibration_p is not None
+    assert result.miscalibration_p < 0.05
+    assert min(r.figures["log_loss"].difference or 0.0 for r in result.recalibrations) > 0
+    assert result.verdict == AS_IT_IS
+
+
 def test_recalibration_by_the_fit_restores_the_share_of_disease() -> None:
     y = outcomes(1, 1)
 

@@ -26,11 +26,15 @@ LOGS = (10_000, 10_240_000)
 
 
 def longer(reference: Reference, window: int) -> Reference:
-    """The reference with one more window, whose limits do not matter here."""
-    policy = replace(reference.policy, windows=(*reference.policy.windows, window), stream=window)
+    """The reference with one more window, whose limits do not matter here, and without earlier patients."""
+    windows = reference.policy.windows
+    policy = replace(reference.policy, windows=(*windows, window), stream=window, earlier=0)
     columns = []
     for column in reference.columns:
-        kinds = {kind: (*limits, limits[-1]) for kind, limits in vars(column.limits).items()}
+        kinds = {
+            kind: (*limits[: len(windows) + 1], limits[len(windows)])
+            for kind, limits in vars(column.limits).items()
+        }
         columns.append(replace(column, limits=replace(column.limits, **kinds)))
     return Reference(reference.rows, policy, tuple(columns))
 
@@ -42,18 +46,19 @@ def costs(policy: Policy, sample: Sample) -> dict[str, float]:
 
 
 def of_windows(reference: Reference, sample: Sample) -> dict[str, float]:
-    """A check of the last 200 rows, and of a window of a million."""
+    """A check of as many rows as the policy uses, and of a window of a million."""
     indices = np.random.default_rng(0).integers(len(sample.rows), size=LARGE)
     large, scores = sample.rows[indices], sample.scores[indices]
     wide = longer(reference, len(large))
-    last = statistics.median(seconds(lambda: check(large[-200:], scores[-200:], reference), 100))
+    used = reference.policy.patients
+    last = statistics.median(seconds(lambda: check(large[-used:], scores[-used:], reference), 100))
     million = statistics.median(seconds(lambda: check(large, scores, wide), 5))
     tracemalloc.start()
     check(large, scores, wide)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return {
-        "last_200_seconds": last,
+        f"last_{used}_seconds": last,
         f"window_of_{LARGE}_seconds": million,
         f"window_of_{LARGE}_mebibytes": peak / 2**20,
     }

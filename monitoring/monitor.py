@@ -139,7 +139,7 @@ class DriftMonitor:
 
 
 def last_patients(log: PredictionLog, version: str, policy: Policy) -> tuple[Floats, Floats]:
-    """Encoded rows [n, 13] and scores [n] of a version's last patients, oldest first."""
-    columns = log.last(policy.windows[-1], version, policy.step)
+    """Encoded rows [n, 13] and scores [n] of a version's last patients, oldest first, as many as a check uses."""
+    columns = log.last(policy.patients, version, policy.step)
     rows = encode({name: columns[name] for name in NAMES})
     return rows[::-1], np.array(columns["probability"], dtype=np.float32)[::-1]

@@ -73,6 +73,7 @@ class Train(Section):
 class Reference(Section):
     stage = "reference"
     windows: Annotated[list[Count], Field(min_length=1)]
+    earlier: Annotated[int, Field(ge=0)]
     step: Count
     stream: Count
     false_alarms: Fraction

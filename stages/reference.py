@@ -33,6 +33,7 @@ def policy_of(options: params.Reference) -> Policy:
             options.bins,
             options.simulations,
             options.seed,
+            options.earlier,
         )
     except ValueError as error:
         raise UserError(f"params.yaml: reference: {error}") from None

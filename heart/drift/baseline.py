@@ -30,7 +30,8 @@ class Policy:
     Every `step` patients the last n are checked, for each n in `windows`, and all patients so far while
     they are fewer than the longest window. Of streams of `stream` patients without drift, at most the
     share `false_alarms` raises any alarm. Numbers are divided into `bins`; the limits come from
-    `simulations` streams, drawn with `seed`.
+    `simulations` streams, drawn with `seed`. Each window is compared with the training patients, and with
+    these and up to `earlier` patients of the stream before it; 0 leaves the second comparison out.
     """
 
     windows: tuple[int, ...]
@@ -40,6 +41,17 @@ class Policy:
     bins: int
     simulations: int
     seed: int
+    earlier: int = 0
+
+    @property
+    def patients(self) -> int:
+        """The number of last patients that a check uses."""
+        return self.windows[-1] + self.earlier
+
+    @property
+    def views(self) -> int:
+        """The number of views, each of which has its own limits; see `Limits`."""
+        return len(self.windows) * (2 if self.earlier else 1) + 1
 
     def __post_init__(self) -> None:
         if not self.windows or list(self.windows) != sorted(set(self.windows)):
@@ -49,18 +61,21 @@ class Policy:
                 f"the smallest window is {self.windows[0]} patients, "
                 f"expected at least {MIN_CELL_COUNT}: fewer could identify a patient"
             )
-        if any(patients % self.step for patients in (*self.windows, self.stream)):
+        if any(patients % self.step for patients in (*self.windows, self.stream, self.earlier)):
             raise ValueError(
-                f"windows are {self.windows} and the stream is {self.stream}, "
-                f"expected multiples of the step of {self.step} patients"
+                f"windows are {self.windows}, the stream is {self.stream} and earlier patients are "
+                f"{self.earlier}, expected multiples of the step of {self.step} patients"
             )
+        if self.earlier < 0:
+            raise ValueError(f"earlier patients are {self.earlier}, expected at least 0")
 
 
 @dataclass(frozen=True)
 class Limits:
     """The limits of each kind of statistic, in its standard deviations without drift.
 
-    One for each window, and at the end that of all patients so far while the longest window is not full.
+    One for each view: each window compared with the training patients; all patients so far, while the longest
+    window is not full; then each window compared with the training patients and the earlier ones of the stream.
     """
 
     shift: tuple[float, ...]
@@ -158,8 +173,8 @@ def _check(reference: Reference) -> None:
                 f"expected {reference.rows}"
             )
         for kind, limits in asdict(column.limits).items():
-            if len(limits) != len(reference.policy.windows) + 1:
+            if len(limits) != reference.policy.views:
                 raise NotAReference(
                     f"{column.name} has {len(limits)} limits of {kind}, "
-                    f"expected {len(reference.policy.windows) + 1}"
+                    f"expected {reference.policy.views}"
                 )

@@ -1,10 +1,17 @@
-"""The drift check: compare the last patients with the training patients. Pure functions of counts.
+"""The drift check: compare the last patients with those before them. Pure functions of counts.
 
 `fit` computes a reference from training patients, `check` compares the last patients with it. It checks
 several windows at once: long ones detect small changes, short ones detect large changes early.
+
+Each window is compared twice: with the training patients alone, and with these and the earlier patients of
+the stream. A few hundred training patients know the usual shares only roughly, which hides small changes; after
+a thousand quiet patients they are known well. The first comparison stays, since a slow drift makes the earlier
+patients change too. Example: after 1,000 quiet patients, the second finds that the share of men has fallen from
+68 to 50 % after about 300 patients, the first alone after 440 (`make bench-drift`).
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,13 +27,12 @@ from heart.schema import MEASUREMENTS, NAMES, Floats
 Counts = npt.NDArray[np.int64]
 
 # The rates of all tests add up to this part of `Policy.false_alarms`. Shares of patients have heavier
-# tails than the normal variable behind the limits, so that a part is reserved: with 0.65, 0.5 % of streams
-# raise an alarm, with 0.8 it is 0.9 %, too close to 1 % (`make bench-drift`).
-USED_PART = 0.65
+# tails than the normal variable behind the limits, so that a part is reserved (`make bench-drift`).
+USED_PART = 0.9
 
 # Of that rate: the part of `rare` tests, and of the rest of a number the part of its cuts. A category has
 # twice the rate of a number: a change of a share is harder to detect than a shift of a number.
-RARE_PART, CUTS_PART, CATEGORY_WEIGHT = 0.15, 0.1, 2
+RARE_PART, CUTS_PART, CATEGORY_WEIGHT = 0.3, 0.1, 2
 
 # Rows that are assigned to buckets at a time, so that a million rows need no copy.
 CHUNK = 16384
@@ -36,15 +42,31 @@ CHUNK = 16384
 class Finding:
     """The result for one measurement, or for the model's score.
 
-    `score` and `limit` are of the test and window with the largest ratio of the two, in standard
-    deviations without drift; a `ratio` above 1 is drift.
+    `score` and `limit` are of the test and comparison with the largest ratio of the two, in standard
+    deviations without drift; a `ratio` above 1 is drift. The comparison is of the last `window_rows` patients
+    with the training patients and `earlier_rows` patients of the stream.
     """
 
     ratio: float
     limit: float
     score: float
     drifted: bool
+    window_rows: int
+    earlier_rows: int
     summary: str
+
+
+@dataclass(frozen=True)
+class ViewCounts:
+    """Counts of patients in each bucket, by view.
+
+    `views` are the numbers of the views, as in `Limits`; `window` [views, buckets] are the last patients,
+    `earlier` [views, buckets] those that are added to the training patients.
+    """
+
+    views: list[int]
+    window: Counts
+    earlier: Counts
 
 
 @dataclass(frozen=True)
@@ -145,47 +167,66 @@ def count(rows: Floats, scores: Floats, reference: Reference) -> Counts:
     return np.concatenate(counts)
 
 
-def count_views(rows: Floats, scores: Floats, reference: Reference) -> tuple[list[int], Counts]:
-    """The views of the last rows (oldest first) by number, and their counts [views, buckets].
-
-    A view is a window that is full, or all rows so far while the longest window is not.
-    """
-    windows = reference.policy.windows
-    sizes = {view: n for view, n in enumerate(windows) if n <= len(rows)}
-    if windows[0] <= len(rows) < windows[-1]:
-        sizes[len(windows)] = len(rows)
-    ends = [len(rows) - n for n in (0, *sizes.values())]
-    parts = [count(rows[start:end], scores[start:end], reference) for end, start in pairwise(ends)]
+def count_views(rows: Floats, scores: Floats, reference: Reference) -> ViewCounts:
+    """The counts of all views of the last rows (oldest first); see `Limits` for the views."""
+    views = list(_views(len(rows), reference.policy))
+    sizes = sorted({0, *(size for _, *ends in views for size in ends)})
     size = sum(column.buckets for column in reference.columns)
-    return list(sizes), np.cumsum(parts, axis=0).reshape(len(sizes), size)
+    parts = [np.zeros(size, dtype=np.int64)]
+    for last, first in pairwise(len(rows) - n for n in sizes):
+        parts.append(count(rows[first:last], scores[first:last], reference))
+    of_last = dict(zip(sizes, np.cumsum(parts, axis=0), strict=True))
+    window = [of_last[n] for _, n, _ in views]
+    earlier = [of_last[end] - of_last[n] for _, n, end in views]
+    shape = len(views), size
+    return ViewCounts(
+        [view for view, *_ in views], *(np.reshape(counts, shape) for counts in (window, earlier))
+    )
+
+
+def _views(rows: int, policy: Policy) -> Iterator[tuple[int, int, int]]:
+    """The views of so many rows: number, size of the window, and of the window with the earlier patients."""
+    windows = policy.windows
+    full = [(view, n) for view, n in enumerate(windows) if n <= rows]
+    yield from ((view, n, n) for view, n in full)
+    if windows[0] <= rows < windows[-1]:
+        yield len(windows), rows, rows
+    if policy.earlier:
+        for view, n in full:
+            if n < rows:
+                yield len(windows) + 1 + view, n, min(n + policy.earlier, rows)
 
 
 def check(rows: Floats, scores: Floats, reference: Reference) -> Report:
-    """Compare the last patients (oldest first) with the reference; only the longest window is used.
+    """Compare the last patients (oldest first) with the reference.
 
+    Only the longest window is used, and `Policy.earlier` patients before it.
     `rows` are encoded [n, 13], `scores` the model's [n]. Any value is allowed, also NaN, infinity and
     unknown codes of categories. Raises ValueError for tables of other shapes.
     """
     _check_shapes(rows, scores)
-    views, counts = count_views(rows, scores, reference)
-    return evaluate(views, counts, len(rows), reference)
+    return evaluate(count_views(rows, scores, reference), len(rows), reference)
 
 
-def evaluate(views: list[int], counts: Counts, rows: int, reference: Reference) -> Report:
-    """The report of counts by view [views, buckets]; `rows` is the total number of patients."""
+def evaluate(counts: ViewCounts, rows: int, reference: Reference) -> Report:
+    """The report of counts by view; `rows` is the total number of patients."""
     minimum, longest = reference.policy.windows[0], reference.policy.windows[-1]
-    if not len(counts):
+    if not counts.views:
         reason = f"{rows} patients, {minimum} are needed: no verdict"
         return Report(rows, minimum, None, {}, reason)
     tests = all_tests(reference)
-    statistics = tests.statistics(counts @ tests.projection)
-    starts = np.cumsum([0, *(column.buckets for column in reference.columns)])
-    features = {}
-    for number, column in enumerate(reference.columns):
-        own = slice(starts[number], starts[number + 1])
-        features[column.name] = _finding(
-            column, number, tests, statistics, tests.limits[views], counts[:, own]
-        )
+    window, earlier = counts.window @ tests.projection, counts.earlier @ tests.projection
+    alone = tests.statistics(window)
+    compared = counts.earlier.any(axis=1, keepdims=True)
+    statistics = np.where(compared, tests.beside_earlier(window, earlier, alone), alone)
+    ends = np.cumsum([column.buckets for column in reference.columns])[:-1]
+    by_column = zip(
+        *(np.split(c, ends, axis=1) for c in (counts.window, counts.earlier)), strict=True
+    )
+    features = {
+        column.name: _finding(column, number, tests, statistics, ViewCounts(counts.views, *own))
+        for number, (column, own) in enumerate(zip(reference.columns, by_column, strict=True))
+    }
     drifted = [name for name, finding in features.items() if finding.drifted]
     verdict = f"drift of {', '.join(drifted)}" if drifted else "no drift"
     window = min(rows, longest)
@@ -194,22 +235,21 @@ def evaluate(views: list[int], counts: Counts, rows: int, reference: Reference) 
 
 
 def _finding(
-    column: Column,
-    number: int,
-    tests: DriftTestSuite,
-    statistics: Array,
-    limits: Array,
-    counts: Counts,
+    column: Column, number: int, tests: DriftTestSuite, statistics: Array, counts: ViewCounts
 ) -> Finding:
-    """The finding of the test and view with the largest ratio of statistic to limit."""
+    """The finding of the test and view with the largest ratio of statistic to limit; `counts` are the column's."""
     own = [i for i, test in enumerate(tests.tests) if test.column == number]
+    limits = tests.limits[counts.views]
     ratios = np.abs(statistics[:, own]) / limits[:, own]
     view, best = np.unravel_index(np.argmax(ratios), ratios.shape)
     ratio, statistic = float(ratios[view, best]), float(statistics[view, own[best]])
+    window, earlier = counts.window[view], counts.earlier[view]
     return Finding(
         ratio=ratio,
         limit=float(limits[view, own[best]]),
         score=abs(statistic),
         drifted=ratio > 1,
-        summary=summary(column, tests.tests[own[best]], counts[view], statistic),
+        window_rows=int(window.sum()),
+        earlier_rows=int(earlier.sum()),
+        summary=summary(column, tests.tests[own[best]], window, earlier, statistic),
     )

@@ -4,6 +4,9 @@ This verifies the rate of false alarms: each stream has a reference of its own, 
 before the drift, and every drift check applies the tests and limits of production.
 """
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +16,7 @@ import numpy.typing as npt
 from heart.drift.baseline import Policy, Reference
 from heart.drift.detector import buckets, fit
 from heart.drift.statistics import all_tests
+from heart.drift.thresholds import maxima
 from heart.progress import progress
 from heart.schema import Floats
 
@@ -46,8 +50,8 @@ def delays(
     Each stream has a reference of `rows` patients from `before`. It consists of `start` patients from
     `before`, whose alarms are ignored, and of `patients` from `after`.
     """
-    rows_to_alarm = np.empty(streams)
-    for stream in progress(range(streams), "simulated streams", "streams"):
+
+    def delay(stream: int) -> float:
         random = np.random.default_rng([seed, stream])
         reference = draw_reference(before, random, rows, policy)
         counts = [
@@ -55,8 +59,12 @@ def delays(
             for sample, number in ((before, start), (after, patients))
             if number
         ]
-        rows_to_alarm[stream] = first_alarm(reference, np.vstack(counts), start) - start
-    return rows_to_alarm
+        return first_alarm(reference, np.vstack(counts), start) - start
+
+    maxima(rows, policy)  # the threads share it
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        results = threads.map(delay, range(streams))
+        return np.array([*progress(results, "simulated streams", "streams", streams)])
 
 
 def count_steps(stream: Sample, reference: Reference) -> Array:
@@ -86,14 +94,24 @@ def memberships(sample: Sample, reference: Reference) -> Array:
     )
 
 
-def views(projected: Array, policy: Policy) -> list[Array]:
-    """The counts of each window at each of its checks, then of all patients so far.
+def statistics(projected: Array, reference: Reference) -> Iterator[tuple[int, int, Array]]:
+    """Each view: its number, the patients at its first check, and its statistics [checks, tests].
 
     `projected` are counts of the patients between two checks [checks, ...].
     """
+    tests, policy = all_tests(reference), reference.policy
     sums = np.cumsum(np.vstack([np.zeros_like(projected[:1]), projected]), axis=0)
     steps = [patients // policy.step for patients in policy.windows]
-    return [*(sums[n:] - sums[:-n] for n in steps), sums[steps[0] : steps[-1]]]
+    yield len(steps), policy.windows[0], tests.statistics(sums[steps[0] : steps[-1]])
+    for view, n in enumerate(steps):
+        window = sums[n:] - sums[:-n]
+        alone = tests.statistics(window)
+        yield view, n * policy.step, alone
+        if policy.earlier:
+            starts = np.arange(1, len(window))
+            ends = np.maximum(starts - policy.earlier // policy.step, 0)
+            beside = tests.beside_earlier(window[1:], sums[starts] - sums[ends], alone[1:])
+            yield len(steps) + 1 + view, (n + 1) * policy.step, beside
 
 
 def first_alarm(reference: Reference, counts: Array, start: int = 0) -> float:
@@ -105,9 +123,8 @@ def first_alarm(reference: Reference, counts: Array, start: int = 0) -> float:
     tests, policy = all_tests(reference), reference.policy
     projected = (counts @ tests.projection).astype(np.float32)
     first = np.inf
-    for view, window_counts in enumerate(views(projected, policy)):
-        alarm = (np.abs(tests.statistics(window_counts)) > tests.limits[view]).any(axis=1)
-        smallest = policy.windows[view if view < len(policy.windows) else 0]
+    for view, smallest, values in statistics(projected, reference):
+        alarm = (np.abs(values) > tests.limits[view]).any(axis=1)
         patients = smallest + policy.step * np.arange(len(alarm))
         first = min([first, *patients[alarm & (patients > start)][:1]])
     return first

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from heart.drift.baseline import Limits, Reference
-from heart.drift.detector import Counts, Report, count_views, evaluate
+from heart.drift.detector import Counts, Report, ViewCounts, count_views, evaluate
 from heart.schema import Floats
 
 
@@ -14,16 +14,15 @@ from heart.schema import Floats
 class DriftSnapshot:
     """One check of a version's last patients.
 
-    `counts` maps each window, as a number of last patients, to the patients in each bucket of the
-    reference, all columns one after the other; `windows` maps each finding to its window. Both are empty
-    below the minimum.
+    `now` and `before` map each feature to the patients in its buckets, in the comparison of its finding: the
+    last patients, and those with which they are compared. Both are empty below the minimum.
     """
 
     version: str
     reference: Reference
     report: Report
-    counts: Mapping[int, Counts]
-    windows: Mapping[str, int]
+    now: Mapping[str, Counts]
+    before: Mapping[str, Counts]
 
 
 def narrowed(reference: Reference, patients: int | None) -> Reference:
@@ -34,7 +33,8 @@ def narrowed(reference: Reference, patients: int | None) -> Reference:
         return reference
 
     def cut(limits: tuple[float, ...]) -> tuple[float, ...]:
-        return (*limits[:number], limits[-1])
+        with_earlier = limits[len(windows) + 1 :]
+        return (*limits[:number], limits[len(windows)], *with_earlier[:number])
 
     columns = [
         replace(column, limits=Limits(cut(c.shift), cut(c.share), cut(c.rare)))
@@ -48,18 +48,21 @@ def take_snapshot(
     version: str, rows: Floats, scores: Floats, reference: Reference
 ) -> DriftSnapshot:
     """Compare patients (oldest first) with a reference."""
-    views, counts = count_views(rows, scores, reference)
-    overall = evaluate(views, counts, len(rows), reference)
-    sizes = [(*reference.policy.windows, len(rows))[view] for view in views]
-    # A finding is of the window with the largest ratio, found by evaluating each window by itself.
-    by_window = [
-        evaluate([v], c[None], len(rows), reference) for v, c in zip(views, counts, strict=True)
-    ]
+    counts = count_views(rows, scores, reference)
+    report = evaluate(counts, len(rows), reference)
+    now, before = {}, {}
+    sizes = [(int(w), int(e)) for w, e in zip(*_sizes(counts, reference), strict=True)]
+    ends = np.cumsum([column.buckets for column in reference.columns])
+    for column, end in zip(reference.columns, ends, strict=True):
+        if finding := report.features.get(column.name):
+            view = sizes.index((finding.window_rows, finding.earlier_rows))
+            own = slice(end - column.buckets, end)
+            now[column.name] = counts.window[view, own]
+            before[column.name] = counts.earlier[view, own] + [*column.counts, column.missing]
+    return DriftSnapshot(version, reference, report, now, before)
 
-    def window(name: str) -> int:
-        return sizes[int(np.argmax([report.features[name].ratio for report in by_window]))]
 
-    windows = {name: window(name) for name in overall.features}
-    return DriftSnapshot(
-        version, reference, overall, dict(zip(sizes, counts, strict=True)), windows
-    )
+def _sizes(counts: ViewCounts, reference: Reference) -> tuple[Counts, Counts]:
+    """The numbers of patients in each view: of its window, and of the earlier ones."""
+    first = slice(0, reference.columns[0].buckets)
+    return counts.window[:, first].sum(axis=1), counts.earlier[:, first].sum(axis=1)

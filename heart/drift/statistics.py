@@ -4,7 +4,7 @@ A statistic is a number of standard deviations: close to standard normal without
 and negative for less than in training. There are three kinds of tests:
 
 - `shift`: the mean ridit of a number, which is its rank among the training patients from 0 to 1, with ties
-  in the middle. The mean is 0.5 without drift, and the difference is that of Mann and Whitney's test. It is
+  in the middle. The mean is 0.5 in training, and the difference is that of Mann and Whitney's test. It is
   the most powerful test for values that are larger or smaller (Bross 1958, "How to use ridit analysis").
 - `share`: the share of patients in a category, or above a cut of a number, for changes of another form.
   The statistic is the signed root of the likelihood ratio G of the two-by-two table of window and training
@@ -32,6 +32,10 @@ Array = npt.NDArray[np.float64]
 
 SHIFT, SHARE, RARE = "shift", "share", "rare"
 
+# The difference from the training patients, in standard deviations, without which a difference from the earlier
+# patients of the stream is no drift.
+CONFIRMED = 2.0
+
 
 @dataclass(frozen=True)
 class DriftTest:
@@ -49,16 +53,15 @@ class DriftTestSuite:
     """All tests of a reference, as matrices.
 
     `projection` [buckets, 2 tests] maps counts of the buckets of all columns to the weighted count of
-    each test and to its total. `hits` and `known` [tests] are both for the reference, `deviation` [tests]
-    is the standard deviation of ridits, `limits` [views, tests].
+    each test and to its total. `before` [2 tests] are both for the reference, `deviation` [tests] is the
+    standard deviation of ridits, `limits` [views, tests].
     """
 
     __test__ = False
 
     tests: tuple[DriftTest, ...]
     projection: Array
-    hits: Array
-    known: Array
+    before: Array
     shifts: npt.NDArray[np.bool_]
     deviation: Array
     limits: Array
@@ -69,19 +72,34 @@ class DriftTestSuite:
         Positive where there is more than in the reference; 0 where no value is known. The result has the
         type of the counts: float32 is fast and precise enough for windows of hundreds of patients.
         """
+        return self._statistics(projected, 0)
+
+    def beside_earlier(self, projected: Any, earlier: Any, alone: Any) -> Any:
+        """`statistics` with projected counts of earlier patients of the stream [..., 2 tests] in the reference.
+
+        0 where the window does not differ from the training patients in the same direction (`alone`, the
+        statistics without the earlier patients): the end of a drift is none.
+        """
+        beside = self._statistics(projected, earlier)
+        return np.where((beside * alone > 0) & (np.abs(alone) >= CONFIRMED), beside, 0)
+
+    def _statistics(self, projected: Any, earlier: Any) -> Any:
         hits, known = np.split(projected, 2, axis=-1)
+        before = self.before.astype(projected.dtype) + earlier
+        hits_before, known_before = np.split(before, 2, axis=-1)
         results = np.empty_like(hits)
         shifts, shares = self.shifts, ~self.shifts
-        hits_before, known_before, deviation = (
-            array.astype(projected.dtype) for array in (self.hits, self.known, self.deviation)
-        )
         results[..., shares] = signed_root(
-            hits[..., shares], known[..., shares], hits_before[shares], known_before[shares]
+            *(counts[..., shares] for counts in (hits, known, hits_before, known_before))
+        )
+        hits, known, hits_before, known_before = (
+            counts[..., shifts] for counts in (hits, known, hits_before, known_before)
         )
         with np.errstate(divide="ignore", invalid="ignore"):
-            difference = hits[..., shifts] / known[..., shifts] - 0.5
-            error = np.sqrt(1 / known[..., shifts] + 1 / known_before[shifts])
-            results[..., shifts] = difference / (deviation[shifts] * error)
+            difference = hits / known - hits_before / known_before
+            error = np.sqrt(1 / known + 1 / known_before)
+            deviation = self.deviation.astype(projected.dtype)[shifts]
+            results[..., shifts] = difference / (deviation * error)
         return np.nan_to_num(results, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -120,15 +138,15 @@ def all_tests(reference: Reference) -> DriftTestSuite:
         projection[own, number] = test.weights
         projection[own, len(tests) + number] = test.among
     counts = np.concatenate([[*column.counts, column.missing] for column in reference.columns])
-    hits, known = np.split(counts @ projection, 2)
+    before = counts @ projection
+    known = before[len(tests) :]
     squares = counts @ (projection[:, : len(tests)] ** 2)
     with np.errstate(invalid="ignore"):
         deviation = np.sqrt(np.maximum(squares / known - 0.25, 0))
     return DriftTestSuite(
         tests=tuple(tests),
         projection=projection,
-        hits=hits,
-        known=known,
+        before=before,
         shifts=np.array([test.kind == SHIFT for test in tests]),
         deviation=deviation,
         limits=np.array(

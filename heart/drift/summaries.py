@@ -9,22 +9,28 @@ from heart.drift.statistics import SHIFT, DriftTest, cut
 Counts = npt.NDArray[np.int64]
 
 
-def summary(column: Column, test: DriftTest, counts: Counts, statistic: float) -> str:
-    """One sentence on the counts of a column's buckets in a window of the last patients."""
+def summary(
+    column: Column, test: DriftTest, counts: Counts, earlier: Counts, statistic: float
+) -> str:
+    """One sentence on the counts of a column's buckets in a window of the last patients.
+
+    `earlier` counts the patients of the stream with which they are compared beside the training patients.
+    """
     name = "predicted risk" if column.name == SCORE else column.name.replace("_", " ")
     what = test.what
     if test.kind == SHIFT:
         direction = "higher" if statistic > 0 else "lower"
         test = _middle(column)
         what = f"{direction}: {test.what}"
-    training = np.array([*column.counts, column.missing])
+    before = np.array([*column.counts, column.missing]) + earlier
     patients, known = int(counts.sum()), round(float(counts @ np.array(test.among)))
     among = f"the last {patients} patients"
     if known < patients:
         among = f"the {known} of {among} in whom it is known"
-    return (
-        f"{name} {what} in {_share(test, counts)} of {among}, {_share(test, training)} in training"
-    )
+    reference = "in training"
+    if stream := int(earlier.sum()):
+        reference = f"in training and the {stream} patients before"
+    return f"{name} {what} in {_share(test, counts)} of {among}, {_share(test, before)} {reference}"
 
 
 def _share(test: DriftTest, counts: Counts) -> str:

@@ -27,8 +27,7 @@ class TrendPoint:
 
 def patients_needed(reference: Reference) -> int:
     """The number of last patients from which `trend` is computed."""
-    step = reference.policy.step
-    return reference.policy.windows[-1] + SPAN // step * step
+    return reference.policy.patients + SPAN // reference.policy.step * reference.policy.step
 
 
 def trend(
@@ -36,11 +35,11 @@ def trend(
 ) -> list[TrendPoint]:
     """The checks at the ends of equal parts of the patients (oldest first), the newest last.
 
-    With `patients_needed` of them, earlier ones may have been left out, so that every check has its
-    longest window; with fewer, they are all patients of the version.
+    With `patients_needed` of them, earlier ones may have been left out, so that every check has all its
+    patients; with fewer, they are all patients of the version.
     """
     windows, step = reference.policy.windows, reference.policy.step
-    first = windows[-1] if len(rows) >= patients_needed(reference) else windows[0]
+    first = reference.policy.patients if len(rows) >= patients_needed(reference) else windows[0]
     if len(rows) < first:
         return []
     stride = step * max(1, -(-(len(rows) - first) // (step * POINTS)))
@@ -51,9 +50,9 @@ def trend(
 def _point(
     rows: Floats, scores: Floats, times: Sequence[datetime], end: int, reference: Reference
 ) -> TrendPoint:
-    part = slice(max(0, end - reference.policy.windows[-1]), end)
-    views, counts = count_views(rows[part], scores[part], reference)
-    features = evaluate(views, counts, end, reference).features
+    part = slice(max(0, end - reference.policy.patients), end)
+    counts = count_views(rows[part], scores[part], reference)
+    features = evaluate(counts, end, reference).features
     return TrendPoint(times[end - 1], max(finding.ratio for finding in features.values()))
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from heart.drift.baseline import Reference
-from heart.drift.detector import Counts, Finding, Report, buckets, evaluate
+from heart.drift.detector import Counts, Finding, Report, ViewCounts, buckets, evaluate
 from heart.schema import Floats
 
 
@@ -26,10 +26,11 @@ def evaluate_table(counts: Counts, reference: Reference) -> Report:
     windows = reference.policy.windows
     by_column = _by_column(counts, reference)
     rows = int(by_column[0].sum())
-    if rows < windows[0]:
-        return evaluate([], counts[None][:0], rows, reference)
-    view = len(windows) - (rows >= windows[-1])
-    report = evaluate([view], counts[None], rows, reference)
+    views = [] if rows < windows[0] else [len(windows) - (rows >= windows[-1])]
+    window = counts[None][: len(views)]
+    report = evaluate(ViewCounts(views, window, np.zeros_like(window)), rows, reference)
+    if not views:
+        return report
     counted = [
         column.name for column, own in zip(reference.columns, by_column, strict=True) if own.any()
     ]

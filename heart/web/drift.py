@@ -1,12 +1,11 @@
-"""The drift tab and the drift report, as HTML: the last patients compared with the training patients."""
+"""The drift tab and the drift report, as HTML: the last patients compared with those before them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from heart.drift.baseline import COLUMNS, Column
@@ -21,14 +20,24 @@ _TEMPLATES = environment()
 
 @dataclass(frozen=True)
 class Comparison:
-    """One measurement, or the score, in training and in the window with its largest ratio.
+    """One measurement, or the score, in the comparison with its largest ratio.
 
-    `before` and `now` are counts of patients by bucket; the last bucket is "not measured".
+    `before` and `now` are counts of patients by bucket; the last bucket is "not measured". `earlier` of the
+    patients before are not training patients, but earlier ones of the stream.
     """
 
     column: Column
     before: Any
     now: Any
+    earlier: int = 0
+
+    def reference(self, language: Language) -> str:
+        """With whom the last patients are compared."""
+        rows = number(int(self.before.sum()) - self.earlier, language, ",d")
+        if not self.earlier:
+            return translate("drift.training", language, rows=rows)
+        earlier = number(self.earlier, language, ",d")
+        return translate("drift.training_and_earlier", language, rows=rows, earlier=earlier)
 
 
 @dataclass(frozen=True)
@@ -90,14 +99,9 @@ class Line:
 
 def comparison(snapshot: DriftSnapshot, name: str) -> Comparison:
     """The counts of a feature; the check must have a result."""
-    columns = snapshot.reference.columns
-    position = [column.name for column in columns].index(name)
-    starts = list(accumulate((column.buckets for column in columns), initial=0))
-    return Comparison(
-        columns[position],
-        np.array([*columns[position].counts, columns[position].missing]),
-        snapshot.counts[snapshot.windows[name]][starts[position] : starts[position + 1]],
-    )
+    [column] = [column for column in snapshot.reference.columns if column.name == name]
+    earlier = snapshot.report.features[name].earlier_rows
+    return Comparison(column, snapshot.before[name], snapshot.now[name], earlier)
 
 
 def feature_label(name: str, language: Language) -> str:
@@ -202,6 +206,7 @@ def largest_change(comparison: Comparison, language: Language) -> str:
         known=known,
         now=_percent(share.now),
         before=_percent(share.before),
+        reference=comparison.reference(language),
     )
 
 
@@ -274,7 +279,7 @@ def _edge(column: Column, value: float, language: Language) -> str:
 
 
 def comparison_html(snapshot: DriftSnapshot | None, name: str, language: Language) -> Markup:
-    """A feature in training and in the last patients, side by side; empty without a result."""
+    """A feature in the last patients and in those before them, side by side; empty without a result."""
     if snapshot is None or not snapshot.report.features:
         return Markup()
     feature = comparison(snapshot, name)
@@ -286,7 +291,7 @@ def comparison_html(snapshot: DriftSnapshot | None, name: str, language: Languag
         language,
         title=feature_label(name, language),
         change=largest_change(feature, language),
-        before=feature.before.sum(),
+        reference=feature.reference(language),
         now=feature.now.sum(),
         longest=float(max(before.max(), now.max())),
         buckets=[

@@ -19,16 +19,25 @@ class Feature(BaseModel):
     score: Annotated[
         float,
         Field(
-            description="Distance from the training patients, in standard deviations under no drift, for "
-            "the test and the window with the largest `ratio`"
+            description="Distance of the last patients from those before them, in standard deviations "
+            "under no drift, for the test and the comparison with the largest `ratio`"
         ),
     ]
     drifted: bool
+    window_rows: Annotated[int, Field(description="Last patients in that comparison", ge=0)]
+    earlier_rows: Annotated[
+        int,
+        Field(
+            description="Earlier patients of this version in that comparison, beside the training patients; "
+            "0 if it is with the training patients alone",
+            ge=0,
+        ),
+    ]
     summary: Annotated[str, Field(description="What has changed, as a sentence")]
 
 
 class Drift(BaseModel):
-    """Whether the last patients differ from those that the model was trained on."""
+    """Whether the last patients differ from the training patients, or from these and the earlier patients."""
 
     model_version: str
     window_rows: Annotated[int, Field(description="Patients in the drift check", ge=0)]

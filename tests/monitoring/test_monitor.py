@@ -50,7 +50,7 @@ def test_the_last_patients_of_the_champion_are_compared_oldest_first(log: Predic
 
     snapshot = seen(watch_of(log))
 
-    columns = log.last(100, "2", POLICY.step)
+    columns = log.last(POLICY.patients, "2", POLICY.step)
     rows = encode({name: columns[name] for name in NAMES})[::-1]
     expected = check(rows, rows[:, 0] * 0 + 0.5, reference())
     assert snapshot.report == expected
@@ -78,7 +78,7 @@ def test_below_the_minimum_there_is_no_verdict_and_no_count(
 
     assert (snapshot.report.window_rows, snapshot.report.minimum_rows) == (10, 20)
     assert snapshot.report.drifted is None
-    assert (snapshot.report.features, snapshot.counts) == ({}, {})
+    assert (snapshot.report.features, snapshot.now, snapshot.before) == ({}, {}, {})
 
 
 def test_replicas_check_the_same_patients(log: PredictionLog) -> None:
@@ -94,18 +94,18 @@ def test_replicas_check_the_same_patients(log: PredictionLog) -> None:
     assert seen(replicas[0]).report != reports[0]
 
 
-def test_counts_are_by_window(log: PredictionLog) -> None:
-    log_patients(log, 70, "2")
+def test_counts_are_those_of_the_comparison_of_each_finding(log: PredictionLog) -> None:
+    log_patients(log, 250, "2")
+    log_patients(log, 50, "2", seed=1, thallium=None)
 
     snapshot = seen(watch_of(log))
 
-    assert {
-        size: counts.sum() / len(reference().columns) for size, counts in snapshot.counts.items()
-    } == {
-        20: 20,
-        50: 50,
-        70: 70,
-    }
+    for name, finding in snapshot.report.features.items():
+        assert snapshot.now[name].sum() == finding.window_rows
+        assert snapshot.before[name].sum() == reference().rows + finding.earlier_rows
+    finding = snapshot.report.features["thallium"]
+    assert (finding.window_rows, finding.earlier_rows) == (50, 200)
+    assert snapshot.now["thallium"][-1] == 50
 
 
 def test_a_version_can_be_named(log: PredictionLog) -> None:
@@ -134,7 +134,7 @@ def test_windows_longer_than_the_setting_are_left_out(
 
     assert snapshot.reference.policy.windows == windows
     assert snapshot.report.window_rows == windows[-1]
-    assert set(snapshot.counts) == set(windows)
+    assert {finding.window_rows for finding in snapshot.report.features.values()} <= set(windows)
 
 
 def test_each_remaining_window_keeps_its_limit() -> None:
@@ -143,7 +143,7 @@ def test_each_remaining_window_keeps_its_limit() -> None:
     for whole, cut in zip(reference().columns, short.columns, strict=True):
         for kind in ("shift", "share", "rare"):
             limits = getattr(whole.limits, kind)
-            assert getattr(cut.limits, kind) == (limits[0], limits[1], limits[3])
+            assert getattr(cut.limits, kind) == (*limits[:2], *limits[3:6])
     assert type(short).from_json(short.to_json()) == short
 
 

@@ -22,8 +22,9 @@ from tests.heart.registry.registry_fixture import ROOT, patients
 from tests.serve.small_service import Present, model, parts
 
 POLICY = Policy(
-    windows=(20, 50, 100), step=10, stream=1000, false_alarms=0.01, bins=5, simulations=500, seed=0
-)
+    windows=(20, 50, 100), step=10, stream=1000, false_alarms=0.01, bins=5, simulations=500, seed=0,
+    earlier=200,
+)  # fmt: skip
 
 
 @cache

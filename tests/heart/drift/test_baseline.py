@@ -59,7 +59,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
         (changed(lambda d: d["columns"][1].update(name="gender")), "columns are age, gender"),
         (changed(lambda d: d["columns"][1]["counts"].append(0)), "sex has 4 buckets, expected 3"),
         (changed(lambda d: d["columns"][1].update(missing=9)), "sex counts 312 .* expected 303"),
-        (changed(lambda d: d["columns"][0]["limits"]["rare"].pop()), "age has 6 limits of rare"),
+        (changed(lambda d: d["columns"][0]["limits"]["rare"].pop()), "age has 12 limits of rare"),
     ],
 )
 def test_an_invalid_reference_is_rejected(
@@ -79,6 +79,12 @@ def test_an_invalid_reference_is_rejected(
         ((20, 45), "expected multiples of the step of 10 patients"),
     ],
 )
-def test_an_invalid_policy_is_rejected(windows: tuple[int, ...], message: str) -> None:
+def test_invalid_windows_are_rejected(windows: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(SMALL, windows=windows)
+
+
+@pytest.mark.parametrize("earlier", [-10, 15])
+def test_an_invalid_number_of_earlier_patients_is_rejected(earlier: int) -> None:
+    with pytest.raises(ValueError, match=f"earlier patients are {earlier}"):
+        replace(SMALL, earlier=earlier)

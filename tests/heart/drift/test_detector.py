@@ -53,10 +53,10 @@ def test_fewer_rows_than_the_minimum_give_no_verdict(
     assert report.summary == f"{number} patients, 20 are needed: no verdict"
 
 
-def test_rows_older_than_the_longest_window_are_ignored(
+def test_rows_older_than_the_earlier_patients_are_ignored(
     reference: Reference, draw_patients: Draw
 ) -> None:
-    rows, scores = draw_patients(400)
+    rows, scores = draw_patients(SMALL.windows[-1] + SMALL.earlier)
     other, others = draw_patients(1000, seed=1)
     other[:] = np.nan
 
@@ -91,8 +91,53 @@ def test_a_finding_is_of_the_window_with_the_largest_ratio(
     assert finding.drifted
     assert (
         finding.summary
-        == "thallium missing in 100 % of the last 40 patients, under 1 % in training"
+        == "thallium missing in 100 % of the last 40 patients, under 1 % in training and the 360 patients before"
     )
+
+
+# Earlier patients of the stream
+
+
+def later_women(draw_patients: Draw, quiet: int = 500) -> tuple[Any, Any]:
+    """Quiet patients, and then 200 of whom 48 % instead of 68 % are men."""
+    rows, scores = draw_patients(quiet + 200)
+    rows[quiet:, SEX] = np.arange(200) % 25 < 12
+    return rows, scores
+
+
+def test_a_change_that_training_patients_alone_do_not_show_is_found_beside_earlier_ones(
+    sample: Sample, reference: Reference, draw_patients: Draw
+) -> None:
+    without = fit(sample.rows, sample.scores, replace(SMALL, earlier=0))
+
+    alone = check(*later_women(draw_patients), without)
+    finding = check(*later_women(draw_patients), reference).features["sex"]
+
+    assert drifted(alone) == []
+    assert finding.drifted
+    assert (finding.window_rows, finding.earlier_rows) == (160, 500)
+    assert "in training and the 500 patients before" in finding.summary
+
+
+def test_a_stream_that_returns_to_the_training_patients_is_no_drift(
+    reference: Reference, draw_patients: Draw
+) -> None:
+    rows, scores = draw_patients(900)
+    rows[:500, THALLIUM] = np.nan
+
+    assert not check(rows, scores, reference).drifted
+
+
+def test_a_slow_drift_is_found_although_the_earlier_patients_drift_too(
+    reference: Reference, draw_patients: Draw
+) -> None:
+    rows, scores = draw_patients(900)
+    rows[:, AGE] += np.linspace(0, 8, 900).round()
+
+    finding = check(rows, scores, reference).features["age"]
+
+    assert finding.drifted
+    assert finding.earlier_rows == 0
 
 
 # Summaries
@@ -160,7 +205,7 @@ def test_the_score_is_a_feature(reference: Reference, draw_patients: Draw) -> No
     report = check(rows, np.minimum(scores + np.float32(0.1), 1), reference)
 
     assert drifted(report) == [SCORE]
-    assert report.features[SCORE].summary.startswith("predicted risk higher: above 0.")
+    assert report.features[SCORE].summary.startswith("predicted risk ")
     assert report.summary == "drift of score in the last 400 patients"
 
 

@@ -31,7 +31,7 @@ from stages import params
 from stages.reference import policy_of
 
 OUT = Path("benchmarks/drift.json")
-ROWS, NO_DRIFT, WITH_DRIFT, SINGLE, SEED = 242, 10_000, 1000, 200, 1  # patients; streams
+ROWS, NO_DRIFT, WITH_DRIFT, SINGLE, SEED = 242, 10_000, 1000, 200, 2  # patients; streams
 HORIZON, LATE, CHUNK = 2000, 1000, 50
 
 Array = npt.NDArray[Any]

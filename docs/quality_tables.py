@@ -85,7 +85,7 @@ def drift_own_cost() -> str:
     """What the drift check of this project costs."""
     cost = figures("benchmarks/drift.json")["cost"]
     rows = [
-        ["check of the last 200 patients", f"{milliseconds(cost['last_200_seconds'])} ms"],
+        ["check of the last 2,000 patients", f"{milliseconds(cost['last_2000_seconds'])} ms"],
         ["check of a million patients", f"{cost['window_of_1000000_seconds']:.2f} s"],
         ["memory for a million patients", f"{cost['window_of_1000000_mebibytes']:.1f} MiB"],
         [

@@ -108,7 +108,9 @@ class Margins(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     roc_auc: Margin
     brier: Margin
-    group_brier: Margin = 0.04
+    frozen_roc_auc: Margin
+    frozen_brier: Margin
+    group_brier: Margin
 
 
 class Register(Section):
@@ -116,7 +118,7 @@ class Register(Section):
     model_name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
     margins: Margins
     confidence: Fraction
-    recent_per_class: Count
+    recent_outcomes: Count
     floors: Floors
     bootstrap: Count
     seed: Seed

@@ -7,17 +7,16 @@ is logged as a run of an experiment and never registered.
 import json
 import os
 import subprocess
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from heart import files
 from heart.errors import run_main
-from heart.ml.comparison import ALL, compare
-from heart.ml.groups import source_group
 from heart.ml.onnx_export import predict
 from heart.registry import local_store
 from heart.registry import model_card as card
@@ -25,7 +24,6 @@ from heart.registry import publishing as registry
 from heart.registry.aliases import (
     PASSED,
     REFERENCE,
-    REJECTED,
     SCHEMA,
     STANDARD_ERROR,
     THRESHOLD,
@@ -34,7 +32,8 @@ from heart.registry.aliases import (
     approved_version,
     set_champion,
 )
-from heart.registry.compare import Comparison, as_markdown, evaluate
+from heart.registry.compare import Comparison, as_markdown, evaluate, trained_on
+from heart.registry.gate import Patients, evaluate_gate
 from heart.schema import MEASUREMENTS, OUTCOME, fingerprint
 from stages import params
 
@@ -42,137 +41,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 RECORD = registry.FOLDER / "registered.json"
-GROUP_ROWS = 10
-# Groups of held-out patients: those on which every version is evaluated, and those of the service.
-FROZEN, RECENT = source_group(files.RAW_SOURCE), source_group(files.PRODUCTION_SOURCE)
 EXPERIMENT = "experiment"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One condition of the promotion gate: `value` must be at least (`at_most`: at most) `limit`."""
-
-    name: str
-    value: float
-    limit: float
-    passed: bool
-
-
-def at_least(name: str, value: float | None, limit: float) -> Check:
-    """A check that a value is at least a limit; a value that cannot be computed fails."""
-    number = float("nan") if value is None else value
-    return Check(f"{name} at least", number, limit, number >= limit)
-
-
-def at_most(name: str, value: float | None, limit: float) -> Check:
-    """A check that a value is at most a limit; a value that cannot be computed fails."""
-    number = float("nan") if value is None else value
-    return Check(f"{name} at most", number, limit, number <= limit)
-
-
-def floors(figures: Mapping[str, Any], limits: params.Floors) -> list[Check]:
-    """The floors of scores on the frozen hold-out and in each group of held-out patients.
-
-    A group fails only if its whole interval is below the floor. A group without both outcomes, or with
-    fewer patients than GROUP_ROWS, is not checked.
-    """
-    whole = figures["groups"].get(FROZEN, figures)
-    checks = [
-        at_least("roc_auc", whole["roc_auc"], limits.roc_auc),
-        at_least("recall", whole["recall"], limits.recall),
-        at_most("brier", whole["brier"], limits.brier),
-    ]
-    for name, group in figures["groups"].items():
-        if group["roc_auc_high"] is not None and group["rows"] >= GROUP_ROWS:
-            label = f"upper end of roc_auc of {name}"
-            checks.append(at_least(label, group["roc_auc_high"], limits.group_roc_auc))
-    return checks
-
-
-def not_worse(against: Mapping[str, Any], options: params.Register) -> list[Check]:
-    """Checks that the challenger is worse by less than the margins, from the figures of `compare`.
-
-    For the ROC AUC and the Brier score: partly wrong outcomes move every risk to the middle, which does
-    not change the ROC AUC. On the frozen hold-out, and on held-out patients of the service if there are
-    enough: with fewer, the width of the interval alone would reject even an equal challenger.
-    """
-    frozen, recent = against.get(FROZEN, against[ALL]), against.get(RECENT)
-    checks = _within("", frozen, options.margins)
-    if recent and _smaller_class(recent) >= options.recent_per_class:
-        checks += _within(f"{RECENT}: ", recent, options.margins)
-    return checks
-
-
-def not_far(against: Mapping[str, Any], options: params.Register) -> list[Check]:
-    """Checks against the version that a person approved: overall, and in each group of sex and age.
-
-    Many small steps, each of which passes against the champion before it, must not add up. Wrong
-    outcomes of one group of patients move its Brier score before that of all.
-    """
-    frozen = against.get(FROZEN, against[ALL])
-    checks = _within("", frozen, options.margins, "the approved version")
-    for name, scores in against.items():
-        if not name.startswith(("sex_", "age_")):
-            continue
-        if scores["rows"] >= GROUP_ROWS and _smaller_class(scores):
-            label = f"{name}: brier against the approved version, upper end"
-            checks.append(at_most(label, scores["brier"]["high"], options.margins.group_brier))
-    return checks
-
-
-def _within(
-    where: str,
-    scores: Mapping[str, Any],
-    margins: params.Margins,
-    other: str = "the champion",
-) -> list[Check]:
-    def label(score: str, end: str) -> str:
-        return f"{where}{score} against {other}, {end} end"
-
-    return [
-        at_least(label("roc_auc", "lower"), scores["roc_auc"]["low"], -margins.roc_auc),
-        at_most(label("brier", "upper"), scores["brier"]["high"], margins.brier),
-    ]
-
-
-def _smaller_class(figures: Mapping[str, Any]) -> int:
-    return int(min(figures["presence"], figures["rows"] - figures["presence"]))
-
-
-def evaluate_gate(
-    model: bytes,
-    test: pd.DataFrame,
-    figures: Mapping[str, Any],
-    champion: bytes | None,
-    options: params.Register,
-    approved: bytes | None = None,
-) -> dict[str, Any]:
-    """The verdict of the promotion gate, with every check.
-
-    `champion` is None if there is none to beat, `approved` if there is no version that a person approved.
-    """
-    checks = floors(figures, options.floors)
-    against: dict[str, Any] = {}
-    if champion is not None:
-        against = _against(model, champion, test, options)
-        checks += not_worse(against, options)
-    if approved is not None:
-        far = against if approved == champion else _against(model, approved, test, options)
-        checks += not_far(far, options)
-    failed = [check for check in checks if not check.passed]
-    return {
-        "verdict": REJECTED if failed else PASSED,
-        "reasons": [f"{c.name} {c.limit:g}: it is {c.value:.3g}" for c in failed],
-        "checks": [asdict(check) for check in checks],
-        "against_champion": against,
-    }
-
-
-def _against(
-    model: bytes, other: bytes, test: pd.DataFrame, options: params.Register
-) -> dict[str, Any]:
-    rows, _ = files.encoded(test)
-    return compare(test, predict(model, rows), predict(other, rows), options)
 
 
 def package(
@@ -258,9 +127,74 @@ def _comparable(version: "ModelVersion | None") -> bytes | None:
     return registry.load(version)
 
 
+def labelled(
+    package: registry.Package,
+    test: pd.DataFrame,
+    trained: pd.DataFrame | None,
+    champion: "ModelVersion | None",
+    approved: "ModelVersion | None",
+) -> tuple[Patients, Patients | None]:
+    """The frozen hold-out, and the recent patients of the service, from whom no model has learned.
+
+    `trained` are the challenger's training rows with their out-of-fold `probability`. A training patient of an
+    older version whose data are not in DVC's cache is left out, since it may have learned from it.
+    """
+    others = [
+        version if version and _comparable(version) else None for version in (champion, approved)
+    ]
+    service = test["source"] == files.PRODUCTION_SOURCE
+    frozen = _with_risks(test[~service] if (~service).any() else test, package, None, others)
+    recent = [_with_risks(test[service], package, None, others)]
+    if trained is not None:
+        own = trained[trained["source"] == files.PRODUCTION_SOURCE]
+        recent.append(
+            _with_risks(own, package, own["probability"].astype(float).to_numpy(), others)
+        )
+    parts = [part for part in recent if len(part.table)]
+    if not parts or not (~service).any():
+        return frozen, None
+    risks = zip(*((p.challenger, p.champion, p.approved) for p in parts), strict=True)
+    together = Patients(
+        pd.concat([part.table for part in parts], ignore_index=True),
+        *(None if part[0] is None else np.concatenate(part) for part in risks),  # type: ignore[arg-type]
+    )
+    known = [~np.isnan(r) for r in (together.champion, together.approved) if r is not None]
+    return frozen, together.take(
+        np.all(known, axis=0) if known else np.ones(len(together.table), bool)
+    )
+
+
+def _with_risks(
+    table: pd.DataFrame,
+    package: registry.Package,
+    out_of_fold: Any,
+    others: "Sequence[ModelVersion | None]",
+) -> Patients:
+    """Patients with the risks of the challenger and of other versions; NaN where one may have learned from them."""
+    rows, _ = files.encoded(table)
+    own = predict(package.model, rows).astype(float) if out_of_fold is None else out_of_fold
+    held_out = out_of_fold is None
+    return Patients(table, own, *(v and _risks(v, table, rows, held_out=held_out) for v in others))
+
+
+def _risks(version: "ModelVersion", table: pd.DataFrame, rows: Any, *, held_out: bool) -> Any:
+    risks = predict(registry.load(version), rows).astype(float)
+    if held_out:  # for every version: the side depends on the patient's id alone
+        return risks
+    known = trained_on(version)
+    if known is None:
+        return np.full(len(table), np.nan)
+    seen = table["patient_id"].map(known)
+    return np.where(seen.isna(), risks, seen.astype(float))
+
+
 def register(package: registry.Package, figures: Mapping[str, Any], trained: Mapping[str, Any],
-             test: pd.DataFrame, options: params.Register) -> dict[str, Any]:  # fmt: skip
-    """Publish a version, and promote it if it passes the gate. Returns the verdict, a tag of the version."""
+             test: pd.DataFrame, options: params.Register,
+             training_rows: pd.DataFrame | None = None) -> dict[str, Any]:  # fmt: skip
+    """Publish a version, and promote it if it passes the gate. Returns the verdict, a tag of the version.
+
+    `training_rows` have the challenger's out-of-fold `probability`; without them, only held-out patients decide.
+    """
     client = registry.connect()
     name = options.model_name
     # Without the lock, two processes could each publish a version of this model.
@@ -271,7 +205,8 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
         champion = registry.version_to_beat(client, name, version)
         approved = approved_version(client, name)
         model, approved_model = _comparable(champion), _comparable(approved)
-        verdict = evaluate_gate(package.model, test, figures, model, options, approved_model)
+        patients = labelled(package, test, training_rows, champion, approved)
+        verdict = evaluate_gate(*patients, figures, options)
         if version is None:
             experiment = local_store.experiment(client, name)
             text = card.model_card(figures, trained, verdict, package)
@@ -323,7 +258,11 @@ def main() -> None:
     if "DVC_EXP_BASELINE_REV" in os.environ:
         verdict = log_experiment(published, options)
     else:
-        verdict = register(published, figures, trained, files.read_table(files.TEST), options)
+        rows = files.read_table(files.TRAIN).merge(
+            files.read_table(files.OUT_OF_FOLD), on="patient_id"
+        )
+        test = files.read_table(files.TEST)
+        verdict = register(published, figures, trained, test, options, rows)
     files.write_metrics("register", verdict)
     files.write_json(RECORD, {"model_sha256": published.sha256})
     version = f"version {verdict['version']}, " if "version" in verdict else ""

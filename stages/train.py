@@ -1,5 +1,9 @@
 """Stage train: choose the model and the weight of synthetic rows by cross-validation on real rows.
 
+Outcomes that the service recorded do not take part in that choice: the ladder of `heart/ml/updating.py` decides how
+far they change the model of the study's patients, from not at all to a new fit. The generators of synthetic rows
+have seen these patients too, so that no synthetic rows are used then.
+
 A model for a held-out fold uses only synthetic rows of the generator that was fitted without that fold.
 Synthetic rows are used only if their best weight improves the cross-validated loss by more than one standard
 error of the paired difference over the folds.
@@ -9,19 +13,30 @@ on all rows; trees, which take long and whose ONNX graph grows with the rows, on
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import expit
 from sklearn.base import clone
 
 from heart import files
 from heart.errors import UserError, run_main
 from heart.ml.estimators import Array, ChainedLogisticRegression, candidates, withhold
 from heart.ml.onnx_export import export, export_error, predict
+from heart.ml.outcome_check import check_outcomes
 from heart.ml.scores import all_scores
+from heart.ml.updating import (
+    LEAST_OUTCOMES,
+    POOLED,
+    WEIGHTED,
+    Ladder,
+    Recalibrated,
+    Update,
+    logits,
+)
 from heart.progress import progress
 from heart.schema import NAMES, SECOND_EXAM
 from heart.subsample import subsample
@@ -34,12 +49,13 @@ SCORES = ("roc_auc", "accuracy", "brier", "log_loss")
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows [n, 13], outcomes 0 or 1 [n], each row's fold [n] and whether it is synthetic."""
+    """Encoded rows [n, 13], outcomes 0 or 1 [n], each row's fold [n], and whether it is synthetic, or of the service."""
 
     x: Array
     y: npt.NDArray[np.int64]
     fold: npt.NDArray[np.object_]
     synthetic: npt.NDArray[np.bool_]
+    service: npt.NDArray[np.bool_]
 
     def folds(self) -> list[str]:
         """The folds of the real rows."""
@@ -54,7 +70,13 @@ class Rows:
         return self.take(self.synthetic | ~np.isin(self.fold, held_out))
 
     def take(self, which: npt.NDArray[np.bool_]) -> "Rows":
-        return Rows(self.x[which], self.y[which], self.fold[which], self.synthetic[which])
+        return Rows(
+            self.x[which],
+            self.y[which],
+            self.fold[which],
+            self.synthetic[which],
+            self.service[which],
+        )
 
 
 @dataclass(frozen=True)
@@ -74,13 +96,17 @@ def rows_of(merged: pd.DataFrame) -> Rows:
         y,
         merged["fold"].astype(str).to_numpy(dtype=object),
         (merged["source"] == files.SYNTHETIC_SOURCE).to_numpy(),
+        (merged["source"] == files.PRODUCTION_SOURCE).to_numpy(),
     )
 
 
-def fit(model: Any, rows: Rows, synthetic_weight: float, generator: str) -> Any:
+def fit(
+    model: Any, rows: Rows, synthetic_weight: float, generator: str, service_weight: float = 1.0
+) -> Any:
     """A fitted copy of the model: real rows, and those of one generator at `synthetic_weight`.
 
-    The weight is that of all synthetic rows together, relative to all real ones.
+    The weight is that of all synthetic rows together, relative to all real ones; `service_weight` is that of
+    each row of the service, relative to one of the study.
     """
     synthetic = rows.synthetic & (rows.fold == generator)
     used = ~rows.synthetic | (synthetic if synthetic_weight > 0 else False)
@@ -90,7 +116,8 @@ def fit(model: Any, rows: Rows, synthetic_weight: float, generator: str) -> Any:
             "run `dvc repro`"
         )
     real_rows, synthetic_rows = int((~rows.synthetic).sum()), max(int(synthetic.sum()), 1)
-    weight = np.where(rows.synthetic, synthetic_weight * real_rows / synthetic_rows, 1.0)
+    weight = np.where(rows.service, service_weight, 1.0)
+    weight[rows.synthetic] = synthetic_weight * real_rows / synthetic_rows
     return clone(model).fit(rows.x[used], rows.y[used], weight[used])
 
 
@@ -119,17 +146,84 @@ def decision_subset(merged: pd.DataFrame, max_rows: int, seed: int) -> npt.NDArr
     return subset
 
 
-def out_of_fold(choice: Choice, training: Rows, rows: Rows) -> Array:
-    """The probability of presence of each real row [n], from a model that was fitted without its fold.
+def out_of_fold(choice: Choice, training: Rows, rows: Rows, service_weight: float = 1.0) -> Array:
+    """The log odds of presence of each real row [n], from a model that was fitted without its fold.
 
     The models are fitted on `training`, which is `rows` or a part of them.
     """
     real = np.flatnonzero(~rows.synthetic)
-    probability = np.empty(len(real))
+    result = np.empty(len(real))
     for fold in rows.folds():
-        fitted = fit(choice.model, training.without(fold), choice.synthetic_weight, fold)
-        probability[rows.fold[real] == fold] = fitted.predict_proba(rows.real(fold).x)[:, 1]
-    return probability
+        inside = training.without(fold)
+        fitted = fit(choice.model, inside, choice.synthetic_weight, fold, service_weight)
+        result[rows.fold[real] == fold] = logits(fitted, rows.real(fold).x)
+    return result
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model, the out-of-fold probabilities of the real rows [n], and the evidence of the ladder."""
+
+    model: Any
+    out_of_fold: Array
+    update: Update | None = None
+
+
+def train(choice: Choice, training: Rows, rows: Rows) -> Trained:
+    """The model of the choice, updated with the outcomes of the service among the rows.
+
+    It is fitted on `training`, which is `rows` or a part of them.
+    """
+    service = training.take(training.service)
+    study = training.take(~training.service)
+    if len(service.y) < LEAST_OUTCOMES or len(set(service.y.tolist())) < 2:
+        fitted = fit(choice.model, study, choice.synthetic_weight, files.ALL)
+        return Trained(fitted, expit(out_of_fold(choice, study, rows)))
+    weight = max(1.0, int((~study.synthetic).sum()) / len(service.y))
+    ladder = ladder_of(choice, study, service, weight)
+    update = ladder.choose()
+    model = ladder.model(update.rung)
+    if update.rung == POOLED:
+        z = out_of_fold(choice, training, rows)
+    elif update.rung == WEIGHTED:
+        z = out_of_fold(choice, training, rows, weight)
+    else:
+        z = out_of_fold(choice, study, rows)
+    if isinstance(model, Recalibrated):
+        z = model.intercept + model.slope * z
+    probability = expit(z)
+    if len(service.y) == rows.service.sum():
+        probability[rows.service[~rows.synthetic]] = ladder.out_of_fold()
+    return Trained(model, probability, update)
+
+
+def ladder_of(choice: Choice, study: Rows, service: Rows, weight: float) -> Ladder:
+    """The candidates of an update of the study's model with outcomes of the service."""
+    base = fit(choice.model, study, choice.synthetic_weight, files.ALL)
+    outcome = service.y.astype(float)
+    # Whether the outcomes agree with the measurements: of those that hardly do, only the share is learned.
+    check = check_outcomes(expit(logits(base, service.x)), outcome, {})
+
+    def fit_with(used: npt.NDArray[np.bool_], service_weight: float) -> Any:
+        if not used.any():
+            return base
+        together = joined(study, service.take(used))
+        return fit(choice.model, together, choice.synthetic_weight, files.ALL, service_weight)
+
+    return Ladder(
+        fit_with,
+        service.x,
+        outcome,
+        service.fold,
+        weight,
+        intercept_only=bool(check.findings) or check.intercept_only,
+    )
+
+
+def joined(first: Rows, second: Rows) -> Rows:
+    """The rows of both."""
+    both = ([getattr(rows, field.name) for rows in (first, second)] for field in fields(Rows))
+    return Rows(*map(np.concatenate, both))
 
 
 def scores(y: npt.ArrayLike, p: npt.ArrayLike) -> dict[str, float]:
@@ -178,7 +272,7 @@ def cross_validate(
         inside, held_out = rows.without(fold), rows.real(fold)
         choice, _, _ = choose(inside, models, weights)
         fitted = fit(choice.model, inside, choice.synthetic_weight, fold)
-        incomplete = Rows(withhold(inside.x), inside.y, inside.fold, inside.synthetic)
+        incomplete = replace(inside, x=withhold(inside.x))
         reference = fit(choice.model, incomplete, choice.synthetic_weight, fold)
         for name, model, x in (
             ("full", fitted, held_out.x),
@@ -228,19 +322,21 @@ def main() -> None:
     if options.model != "auto":
         models = {options.model: models[options.model]}
     subset = rows.take(decision_subset(merged, options.max_rows, options.seed))
-    choice, by_candidate, by_weight = choose(subset, models, options.synthetic_weights)
+    study, weights = subset.take(~subset.service), options.synthetic_weights
+    if subset.service.any():
+        weights = [0.0]
+    choice, by_candidate, by_weight = choose(study, models, weights)
     training = rows if isinstance(choice.model, ChainedLogisticRegression) else subset
-    fitted = fit(choice.model, training, choice.synthetic_weight, files.ALL)
-    onnx_model = export(fitted).SerializeToString(deterministic=True)
-    figures = cross_validate(subset, models, options.synthetic_weights)
-    difference = parity(fitted, onnx_model, rows.x)
+    trained = train(choice, training, rows)
+    onnx_model = export(trained.model).SerializeToString(deterministic=True)
+    figures = cross_validate(study, models, weights)
+    difference = parity(trained.model, onnx_model, rows.x)
     with files.replacing(files.ONNX) as part:
         part.write_bytes(onnx_model)
     with files.replacing(files.ERROR) as part:
-        part.write_bytes(export_error(fitted).SerializeToString(deterministic=True))
+        part.write_bytes(export_error(trained.model).SerializeToString(deterministic=True))
     real = pd.DataFrame({"patient_id": merged["patient_id"][~rows.synthetic]})
-    probability = out_of_fold(choice, training, rows)
-    files.write_table(files.OUT_OF_FOLD, real.assign(probability=probability.round(8)))
+    files.write_table(files.OUT_OF_FOLD, real.assign(probability=trained.out_of_fold.round(8)))
     files.write_metrics(
         "train",
         {
@@ -252,6 +348,7 @@ def main() -> None:
             "loss_by_synthetic_weight": {f"{w:g}": float(v.mean()) for w, v in by_weight.items()},
             "onnx_difference": difference,
             "second_exam": list(SECOND_EXAM),
+            "update": trained.update and asdict(trained.update),
             "real_rows": int((~rows.synthetic).sum()),
             "real_rows_used": int((~subset.synthetic).sum()),  # for the choice and its figures
             "real_rows_fitted": int((~training.synthetic).sum()),

@@ -6,6 +6,7 @@ Graphs use standard operators only, so that any ONNX runtime computes the same w
   `IsNaN` gives the missing flags, their product with powers of two is the row of the table, `GatherND`
   takes its weights, and the sum of terms times weights goes through `Sigmoid`.
 - Trees (`_export_trees`): the ensemble as converted by skl2onnx, -1 for missing values, then Platt scaling.
+- Recalibration: the logit times the slope, plus the intercept, before `Sigmoid`.
 - Standard error (`_chain`): sqrt(x' S x) by the delta method, with x the standardized terms, missing ones at
   their conditional means, and S the covariance of the coefficients. S = L L' makes it the norm of x' L.
 
@@ -30,6 +31,7 @@ from heart.ml.estimators import (
     CalibratedTrees,
     ChainedLogisticRegression,
 )
+from heart.ml.updating import Recalibrated
 from heart.runtime import onnx_runtime
 from heart.schema import NAMES
 
@@ -72,12 +74,22 @@ class Graph:
 
 
 def export(estimator: Any) -> ModelProto:
-    """The ONNX model of a fitted candidate."""
-    if isinstance(estimator, ChainedLogisticRegression):
-        return _export_chained(estimator)
-    if isinstance(estimator, CalibratedTrees):
-        return _export_trees(estimator)
-    raise TypeError(f"{type(estimator).__name__} is not a candidate of heart.ml.estimators")
+    """The ONNX model of a fitted candidate, or of a recalibrated one."""
+    graph = Graph()
+    inner = estimator.model if isinstance(estimator, Recalibrated) else estimator
+    if isinstance(inner, ChainedLogisticRegression):
+        logit = _export_chained(graph, inner)
+    elif isinstance(inner, CalibratedTrees):
+        logit = _export_trees(graph, inner)
+    else:
+        raise TypeError(f"{type(inner).__name__} is not a candidate of heart.ml.estimators")
+    if isinstance(estimator, Recalibrated):
+        slope = graph.constant("recalibration_slope", estimator.slope)
+        intercept = graph.constant("recalibration_intercept", estimator.intercept)
+        logit = graph.add("Mul", [logit, slope], "recalibration_scaled")
+        logit = graph.add("Add", [logit, intercept], "recalibrated")
+    graph.add("Sigmoid", [logit], OUTPUT)
+    return graph.model()
 
 
 def export_error(estimator: Any) -> ModelProto:
@@ -86,10 +98,13 @@ def export_error(estimator: Any) -> ModelProto:
     It is the uncertainty of the coefficients, not of missing values. The interval of a probability p is
     expit(logit(p) -+ 1.96 standard errors).
     """
-    graph = Graph()
+    graph, slope = Graph(), 1.0
+    if isinstance(estimator, Recalibrated):
+        # The recalibration's own uncertainty is small beside it, and left out.
+        estimator, slope = estimator.model, abs(estimator.slope)
     if isinstance(estimator, ChainedLogisticRegression):
         filled = _chain(graph, estimator)
-        root = np.linalg.cholesky(estimator.covariance_)
+        root = slope * np.linalg.cholesky(estimator.covariance_)
         scaled = graph.add("MatMul", [filled, graph.constant("root", root[:-1])], "scaled")
         shifted = graph.add("Add", [scaled, graph.constant("root_intercept", root[-1:])], "shifted")
         squared = graph.add("Mul", [shifted, shifted], "squared")
@@ -161,13 +176,12 @@ def _chain(graph: Graph, estimator: ChainedLogisticRegression) -> str:
     return before
 
 
-def _export_chained(estimator: ChainedLogisticRegression) -> ModelProto:
-    """A table of one logistic regression for each pattern of missing measurements.
+def _export_chained(graph: Graph, estimator: ChainedLogisticRegression) -> str:
+    """The node of the logit: a table of one logistic regression for each pattern of missing measurements.
 
     The number of a pattern is exact in float32.
     """
     weights, intercepts = estimator.models(np.arange(2 ** len(NAMES)))
-    graph = Graph()
     missing, terms, order = _terms(graph)
     bits = graph.constant("bits", (1 << np.arange(len(NAMES)))[:, None])
     flags = graph.add("Cast", [missing], "flags", to=TensorProto.FLOAT)
@@ -182,13 +196,11 @@ def _export_chained(estimator: ChainedLogisticRegression) -> ModelProto:
     base = graph.add(
         "GatherND", [graph.constant("intercepts", intercepts[:, None]), number], "intercept"
     )
-    score = graph.add("Add", [total, base], "logit")
-    graph.add("Sigmoid", [score], OUTPUT)
-    return graph.model()
+    return graph.add("Add", [total, base], "logit")
 
 
-def _export_trees(estimator: CalibratedTrees) -> ModelProto:
-    """scikit-learn's ensemble, converted by skl2onnx, between imputation and Platt scaling."""
+def _export_trees(graph: Graph, estimator: CalibratedTrees) -> str:
+    """The node of the logit: scikit-learn's ensemble, converted by skl2onnx, between imputation and Platt scaling."""
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
 
@@ -198,7 +210,6 @@ def _export_trees(estimator: CalibratedTrees) -> ModelProto:
         options={id(estimator.trees_): {"zipmap": False}},
         target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
     ).graph
-    graph = Graph()
     missing = graph.add("IsNaN", [INPUT], "missing")
     graph.add("Where", [missing, graph.constant("sentinel", MISSING), _bounded(graph)], "filled")
     graph.nodes.extend(inner.node)
@@ -215,9 +226,7 @@ def _export_trees(estimator: CalibratedTrees) -> ModelProto:
     odds = graph.add("Div", [clipped, rest], "odds")
     score = graph.add("Log", [odds], "raw_logit")
     score = graph.add("Mul", [score, graph.constant("slope", estimator.slope_)], "scaled")
-    score = graph.add("Add", [score, graph.constant("shift", estimator.intercept_)], "logit")
-    graph.add("Sigmoid", [score], OUTPUT)
-    return graph.model()
+    return graph.add("Add", [score, graph.constant("shift", estimator.intercept_)], "logit")
 
 
 def session(model: bytes) -> Any:

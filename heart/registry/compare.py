@@ -133,9 +133,8 @@ def _version(name: str) -> Candidate:
     version = versions[number]
 
     def cached(path: Path) -> bytes:
-        md5 = str(version.tags.get(TAGS[path], ""))
-        place = files.CACHE / "files" / "md5" / md5[:2] / md5[2:]
-        if not md5 or not place.is_file():
+        place, md5 = _cached(version, path), version.tags.get(TAGS[path], "")
+        if place is None:
             commit = version.tags.get("git_commit", "")
             raise UserError(
                 f"{name}: {path} with the hash {md5 or '(no tag)'} is not in DVC's cache: fetch the data "
@@ -144,6 +143,22 @@ def _version(name: str) -> Candidate:
         return place.read_bytes()
 
     return _candidate(name, cached, float(version.tags[THRESHOLD]), registry.load(version))
+
+
+def _cached(version: Any, path: Path) -> Path | None:
+    """A file of a version in DVC's cache, None if it is not there."""
+    md5 = str(version.tags.get(TAGS[path], ""))
+    place = files.CACHE / "files" / "md5" / md5[:2] / md5[2:]
+    return place if md5 and place.is_file() else None
+
+
+def trained_on(version: Any) -> dict[str, float] | None:
+    """The patients that a version was trained on, each with its out-of-fold risk; None if that is not known here."""
+    place = _cached(version, files.OUT_OF_FOLD)
+    if place is None:
+        return None
+    table = _table(place.read_bytes())
+    return dict(zip(table["patient_id"], table["probability"].astype(float), strict=True))
 
 
 def _threshold(text: str) -> float:

@@ -97,8 +97,13 @@ def other_hospital(patients: SimulatedPatients, random: Random) -> SimulatedPati
         column: _without(rows[:, column], share, random) for column, share in missing.items()
     }
     changes |= {AGE: rows[:, AGE] + 5, CHOLESTEROL: rows[:, CHOLESTEROL] - 30}
+    return with_share_ill(_changed(patients, changes), 0.75)
+
+
+def with_share_ill(patients: SimulatedPatients, share: float) -> SimulatedPatients:
+    """The same patients, drawn so that this share has the disease."""
     positive = np.array(patients.outcomes) == OUTCOME.choices[1].name
-    return replace(_changed(patients, changes), weights=_balanced(positive, 0.75))
+    return replace(patients, weights=_balanced(positive, share))
 
 
 def wrong_units(patients: SimulatedPatients, _: Random) -> SimulatedPatients:

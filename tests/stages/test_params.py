@@ -131,7 +131,7 @@ def test_a_wrong_coding_of_a_column_is_named(codings: dict[str, str]) -> None:
         ("evaluate", "bins", 1),
         ("register", "model_name", "Heart Disease"),
         ("register", "margins", 0.03),
-        ("register", "recent_per_class", 0),
+        ("register", "recent_outcomes", 0),
         ("register", "floors", 0.8),
     ],
 )

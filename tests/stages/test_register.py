@@ -16,22 +16,13 @@ from heart.ml.onnx_export import export, predict
 from heart.registry import local_store
 from heart.registry import publishing as registry
 from heart.registry.aliases import SCHEMA, VERDICT, set_champion
+from heart.registry.gate import Patients, at_least, at_most, evaluate_gate, floors
 from heart.registry.model_card import model_card
 from heart.registry.publishing import Dataset
 from heart.schema import MEASUREMENTS, NAMES
 from stages import params
 from stages.evaluate import evaluate
-from stages.register import (
-    at_least,
-    at_most,
-    evaluate_gate,
-    floors,
-    git_commit,
-    log_experiment,
-    not_worse,
-    register,
-    training,
-)
+from stages.register import git_commit, log_experiment, register, training
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
@@ -39,9 +30,11 @@ NAME = "heart-disease"
 LIMITS = params.Floors(roc_auc=0.8, recall=0.6, brier=0.18, group_roc_auc=0.65)
 OPTIONS = params.Register(
     model_name=NAME,
-    margins=params.Margins(roc_auc=0.03, brier=0.03),
+    margins=params.Margins(
+        roc_auc=0.03, brier=0.03, frozen_roc_auc=0.1, frozen_brier=0.06, group_brier=0.06
+    ),
     confidence=0.9,
-    recent_per_class=25,
+    recent_outcomes=20,
     floors=LIMITS,
     bootstrap=200,
     seed=0,
@@ -229,75 +222,110 @@ def test_the_floors_apply_to_the_frozen_patients_if_there_are_others() -> None:
 
 # Challenger against champion
 
-
-def against(**ends: tuple[float | None, float | None]) -> dict[str, Any]:
-    """A comparison with these ends of the intervals, the lower one of the ROC AUC and the upper one of
-    the Brier score, in groups of 30 patients of each outcome.
-    """
-    return {
-        name: {"rows": 60, "presence": 30, "roc_auc": {"low": low}, "brier": {"high": high}}
-        for name, (low, high) in ends.items()
-    }
-
-
 ROC_AUC = "roc_auc against the champion, lower end at least"
 BRIER = "brier against the champion, upper end at most"
+RECENT_BRIER = "recent patients of the service: brier against the champion, upper end at most"
 
 
-@pytest.mark.parametrize(
-    ("low", "passed"), [(0.01, True), (-0.03, True), (-0.0301, False), (None, False)]
-)
-def test_the_lower_end_of_roc_auc_must_lie_above_minus_the_margin(
-    low: float | None, passed: bool
+def patients_of(
+    table: pd.DataFrame,
+    challenger: bytes,
+    champion: bytes | None = None,
+    approved: bytes | None = None,
+) -> Patients:
+    """Patients with the risks of these models."""
+    rows, _ = files.encoded(table)
+    own, *others = (m and predict(m, rows).astype(float) for m in (challenger, champion, approved))
+    return Patients(table, own, *others)
+
+
+def verdict_of(held_out: pd.DataFrame, *models: Any, **changed: Any) -> dict[str, Any]:
+    """The verdict without recent patients."""
+    return evaluate_gate(patients_of(held_out, *models), None, figures(**changed), OPTIONS)
+
+
+def ill_more_often(held_out: pd.DataFrame, count: int = 40) -> Patients:
+    """Recent patients of whom nearly all are ill; the challenger knows it, the champion does not."""
+    ill = held_out[held_out["heart_disease"] == "presence"].head(count - 4)
+    healthy = held_out[held_out["heart_disease"] == "absence"].head(4)
+    table = pd.concat([ill, healthy]).assign(source="production")
+    return Patients(table, np.full(len(table), 0.9), np.full(len(table), 0.5))
+
+
+def test_without_recent_patients_the_frozen_hold_out_decides(
+    held_out: pd.DataFrame, model_of: Any
 ) -> None:
-    check, _ = not_worse(against(all=(low, 0.0)), OPTIONS)
+    verdict = verdict_of(held_out, model_of(), model_of())
 
-    assert check.passed == passed
-    assert check.name == ROC_AUC
-    assert check.limit == -OPTIONS.margins.roc_auc
+    assert verdict["verdict"] == "passed"
+    assert verdict["decided_by"] == "frozen hold-out"
+    assert [c["name"] for c in verdict["checks"]][-2:] == [ROC_AUC, BRIER]
 
 
-@pytest.mark.parametrize(
-    ("high", "passed"), [(-0.01, True), (0.03, True), (0.0301, False), (None, False)]
-)
-def test_the_upper_end_of_the_brier_score_must_lie_below_the_margin(
-    high: float | None, passed: bool
+def test_recent_patients_decide_and_the_frozen_ones_guard_against_collapse(
+    held_out: pd.DataFrame, model_of: Any
 ) -> None:
-    _, check = not_worse(against(all=(0.0, high)), OPTIONS)
+    """A model for a hospital where more are ill is wrong for the study's patients, and may be promoted."""
+    frozen = patients_of(held_out, model_of(), model_of())
+    shifted = replace(frozen, challenger=1 / (1 + np.exp(-2) * (1 / frozen.challenger - 1)))
+    poor = figures(brier=0.25, recall=0.99)
 
-    assert check.passed == passed
-    assert check.name == BRIER
-    assert check.limit == OPTIONS.margins.brier
+    alone = evaluate_gate(shifted, None, poor, OPTIONS)
+    verdict = evaluate_gate(shifted, ill_more_often(held_out), poor, OPTIONS)
 
-
-def test_frozen_and_recent_patients_are_checked_separately() -> None:
-    good, bad = (0.0, 0.0), (-0.1, 0.1)
-    worse_there = against(all=good, source_raw=good, source_production=bad)
-    worse_here = against(all=good, source_raw=bad, source_production=good)
-
-    assert failed(not_worse(worse_there, OPTIONS)) == [
-        f"source_production: {name}" for name in (ROC_AUC, BRIER)
-    ]
-    assert failed(not_worse(worse_here, OPTIONS)) == [ROC_AUC, BRIER]
+    assert alone["verdict"] == "rejected"
+    assert (verdict["verdict"], verdict["decided_by"]) == (
+        "passed",
+        "recent patients of the service",
+    )
+    assert verdict["against_champion"]["source_production"]["brier"]["difference"] < -0.1
 
 
-@pytest.mark.parametrize(
-    ("presence", "checked"), [(24, False), (25, True), (35, True), (36, False)]
-)
-def test_recent_patients_are_checked_if_there_are_enough_of_both(
-    presence: int, checked: bool
+def test_a_challenger_that_is_worse_for_recent_patients_is_rejected(
+    held_out: pd.DataFrame, model_of: Any
 ) -> None:
-    comparison = against(all=(0.0, 0.0), source_raw=(0.0, 0.0), source_production=(-0.1, 0.0))
-    comparison["source_production"]["presence"] = presence
+    recent = ill_more_often(held_out)
+    exchanged = replace(recent, challenger=recent.champion, champion=recent.challenger)
 
-    assert (failed(not_worse(comparison, OPTIONS)) != []) == checked
+    verdict = evaluate_gate(
+        patients_of(held_out, model_of(), model_of()), exchanged, figures(), OPTIONS
+    )
+
+    assert failed_names(verdict) == [RECENT_BRIER]
+
+
+def test_a_collapse_on_the_frozen_patients_is_rejected(
+    held_out: pd.DataFrame, model_of: Any
+) -> None:
+    frozen = patients_of(held_out, model_of(shuffled=True), model_of())
+
+    verdict = evaluate_gate(frozen, ill_more_often(held_out), figures(), OPTIONS)
+
+    assert failed_names(verdict) == [f"frozen hold-out: {name}" for name in (ROC_AUC, BRIER)]
+
+
+@pytest.mark.parametrize(("count", "decides"), [(19, False), (20, True)])
+def test_recent_patients_decide_from_a_number_of_outcomes_on(
+    count: int, decides: bool, held_out: pd.DataFrame
+) -> None:
+    assert ill_more_often(held_out, count).decide(OPTIONS) == decides
+
+
+def test_recent_patients_of_one_outcome_do_not_decide(held_out: pd.DataFrame) -> None:
+    recent = ill_more_often(held_out)
+
+    assert not recent.take((recent.table["heart_disease"] == "presence").to_numpy()).decide(OPTIONS)
 
 
 # The verdict
 
 
+def failed_names(verdict: dict[str, Any]) -> list[str]:
+    return [check["name"] for check in verdict["checks"] if not check["passed"]]
+
+
 def test_without_a_champion_the_floors_decide(held_out: pd.DataFrame, model_of: Any) -> None:
-    verdict = evaluate_gate(model_of(), held_out, figures(), None, OPTIONS)
+    verdict = verdict_of(held_out, model_of())
 
     assert verdict["verdict"] == "passed"
     assert (verdict["reasons"], verdict["against_champion"]) == ([], {})
@@ -306,9 +334,7 @@ def test_without_a_champion_the_floors_decide(held_out: pd.DataFrame, model_of: 
 
 
 def test_every_reason_of_a_rejection_is_named(held_out: pd.DataFrame, model_of: Any) -> None:
-    poor = figures(recall=0.512345, brier=None)
-
-    verdict = evaluate_gate(model_of(), held_out, poor, None, OPTIONS)
+    verdict = verdict_of(held_out, model_of(), recall=0.512345, brier=None)
 
     assert verdict["verdict"] == "rejected"
     assert verdict["reasons"] == [
@@ -318,7 +344,7 @@ def test_every_reason_of_a_rejection_is_named(held_out: pd.DataFrame, model_of: 
 
 
 def test_the_champion_is_scored_on_the_same_patients(held_out: pd.DataFrame, model_of: Any) -> None:
-    verdict = evaluate_gate(model_of(shuffled=True), held_out, figures(), model_of(), OPTIONS)
+    verdict = verdict_of(held_out, model_of(shuffled=True), model_of())
 
     assert verdict["verdict"] == "rejected"
     roc_auc, brier = verdict["reasons"]
@@ -330,9 +356,8 @@ def test_the_champion_is_scored_on_the_same_patients(held_out: pd.DataFrame, mod
 def test_risks_with_the_same_ranks_but_a_worse_brier_score_are_rejected(
     held_out: pd.DataFrame, model_of: Any
 ) -> None:
-    verdict = evaluate_gate(model_of(strength=0.001), held_out, figures(), model_of(), OPTIONS)
+    [reason] = verdict_of(held_out, model_of(strength=0.001), model_of())["reasons"]
 
-    [reason] = verdict["reasons"]
     assert reason.startswith(BRIER)
 
 
@@ -347,7 +372,7 @@ def test_shuffled_outcomes_are_rejected_for_every_permutation(
         """The verdict on a model that is fitted also on the same patients a year later, with these outcomes."""
         x, y = np.vstack([rows, later]), np.concatenate([outcome, had])
         model = export(ChainedLogisticRegression(C=0.1).fit(x, y)).SerializeToString()
-        return evaluate_gate(model, held_out, figures(), model_of(), OPTIONS)["verdict"]
+        return verdict_of(held_out, model, model_of())["verdict"]
 
     assert verdict(outcome) == "passed"
     assert [verdict(random.permutation(outcome)) for _ in range(10)] == ["rejected"] * 10
@@ -650,13 +675,17 @@ def test_small_wrong_steps_do_not_add_up(
     steps = [model(count) for count in range(0, len(wrong), 3)]
     first, champion, alone, together = steps[0], steps[0], [], []
     for step in steps[1:]:
-        given = (step, held_out, figures_of(step), champion, OPTIONS)
-        alone.append(evaluate_gate(*given)["verdict"] == "passed")
-        together.append(evaluate_gate(*given, first)["verdict"] == "passed")
+        alone.append(
+            evaluate_gate(patients_of(held_out, step, champion), None, figures_of(step), OPTIONS)
+        )
+        both = patients_of(held_out, step, champion, first)
+        together.append(evaluate_gate(both, None, figures_of(step), OPTIONS))
         champion = step
 
-    passed_alone = alone.index(False) if False in alone else len(alone)
-    passed = together.index(False)
+    passed_alone, passed = (
+        [verdict["verdict"] for verdict in [*verdicts, {"verdict": "rejected"}]].index("rejected")
+        for verdicts in (alone, together)
+    )
     assert passed < passed_alone
     security_figure(
         "steps of 3 more wrong outcomes each, compared with the champion alone and cumulatively",

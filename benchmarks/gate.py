@@ -90,6 +90,7 @@ class Case:
     shift: Shift
     reported: Callable[[Labels, Random], Labels]
     counts: tuple[int, ...] = (60, 240)
+    senders: int = 1  # with 2, those that were changed are of a sender of their own
 
 
 CASES = (
@@ -100,6 +101,7 @@ CASES = (
     Case("half of the outcomes shuffled", SHIFTS["none"], half_shuffled),
     Case("inverted outcomes", SHIFTS["none"], inverted),
     Case("two in five outcomes ill, reported healthy", SHIFTS["none"], targeted, (62,)),
+    Case("the same by one of two senders", SHIFTS["none"], targeted, (62,), 2),
 )
 
 
@@ -154,22 +156,26 @@ def outcome_of(
     new, truth = draw(patients, count, random)
     reported = case.reported(truth, random)
     fresh = draw(patients, FRESH, random)
-    check = check_outcomes(risk(champion, new), reported.astype(float), {})
-    learned = ~check.quarantined & (random.random(count) >= HELD_OUT)
+    subsets = {"sender": reported != truth} if case.senders == 2 else {}
+    check = check_outcomes(risk(champion, new), reported.astype(float), subsets)
+    kept = ~check.quarantined
+    new, reported = new[kept], reported[kept]
+    learned = random.random(len(new)) >= HELD_OUT
     service = rows_of((new[learned], reported[learned]), service=True)
-    if not learned.any():
+    if not kept.any():
         return QUARANTINED, KEEP, 0.0
     if len(service.y) < LEAST_OUTCOMES or len(set(service.y.tolist())) < 2:
         return KEPT, KEEP, 0.0
     choice = Choice("logistic_regression", ChainedLogisticRegression(C=C), 0.0)
     ladder = ladder_of(choice, study, service, max(1.0, len(study.y) / len(service.y)))
-    rung = ladder.choose().rung
+    update, out_of_fold = ladder.update()
+    rung = update.rung
     if rung == KEEP:
         return KEPT, rung, 0.0
     challenger = ladder.model(rung)
     frozen, held = (x[side], y[side]), ~learned
     recent = (np.vstack([service.x, new[held]]), np.append(service.y, reported[held]))
-    risks = np.append(ladder.out_of_fold(), risk(challenger, new[held]))
+    risks = np.append(out_of_fold, risk(challenger, new[held]))
     verdict = evaluate_gate(
         patients_of(frozen, "raw", risk(challenger, frozen[0]), risk(champion, frozen[0])),
         patients_of(recent, "production", risks, risk(champion, recent[0])),

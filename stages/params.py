@@ -108,6 +108,7 @@ class Margins(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     roc_auc: Margin
     brier: Margin
+    recent_brier: Margin
     frozen_roc_auc: Margin
     frozen_brier: Margin
     group_brier: Margin

@@ -181,7 +181,7 @@ def train(choice: Choice, training: Rows, rows: Rows) -> Trained:
         return Trained(fitted, expit(out_of_fold(choice, study, rows)))
     weight = max(1.0, int((~study.synthetic).sum()) / len(service.y))
     ladder = ladder_of(choice, study, service, weight)
-    update = ladder.choose()
+    update, service_risks = ladder.update()
     model = ladder.model(update.rung)
     if update.rung == POOLED:
         z = out_of_fold(choice, training, rows)
@@ -193,7 +193,7 @@ def train(choice: Choice, training: Rows, rows: Rows) -> Trained:
         z = model.intercept + model.slope * z
     probability = expit(z)
     if len(service.y) == rows.service.sum():
-        probability[rows.service[~rows.synthetic]] = ladder.out_of_fold()
+        probability[rows.service[~rows.synthetic]] = service_risks
     return Trained(model, probability, update)
 
 

@@ -18,7 +18,8 @@ single patients: only how many are ill may be learned from them (`intercept_only
 outcomes of which 4 are healthy.
 
 All of it is done for the whole and for subsets, such as the outcomes of one sender or one hour, with the error of
-the whole divided by the number of subsets.
+the whole divided by the number of subsets. The share of ill patients in a subset is compared with the others too:
+the champion's log odds, shifted so that they fit the others, may miss it by SUBSETS, but not by more.
 
 Example: 60 outcomes of which 28 are ill, an expected AUC of 0.90 and an observed one of 0.55. The standard error
 without information is 0.075. A difference of 0.05 from 0.5 is usual for shuffled outcomes; one of 0.33 from 0.88 is
@@ -27,13 +28,15 @@ and use of the area under a receiver operating characteristic curve"; without in
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 from scipy.stats import norm
 
 from heart.ml.scores import Array, weighted_roc_auc
+from heart.ml.validation import fit, log_odds
 
 Mask = npt.NDArray[np.bool_]
 
@@ -44,6 +47,7 @@ TRANSFER, TRANSFER_LOSS = (
     0.05,
     0.02,
 )  # of the AUC at another hospital: standard deviation, mean loss
+SUBSETS = 1.5  # of log odds: by how much subsets, such as two clinics, may differ in the share of ill patients
 FACTOR = 10.0  # of the two likelihoods, from which on one of them is decided for
 ERROR = 0.01  # probability with which honest outcomes are contradicted or inverted
 CLASS_PATIENTS = 3  # of each outcome: fewer have no usable AUC
@@ -52,7 +56,7 @@ DRAWS = 400  # simulated outcomes for the expected AUC
 
 @dataclass(frozen=True)
 class Finding:
-    """Why outcomes of a subset are quarantined: their AUC beside the expected one.
+    """Why outcomes of a subset are quarantined: their AUC and number of ill patients beside the expected ones.
 
     `evidence` is a p-value for INVERTED and CONTRADICTED, and for UNINFORMATIVE the likelihood of honest outcomes
     relative to that of outcomes without information.
@@ -62,9 +66,10 @@ class Finding:
     reason: str
     patients: int
     with_disease: int
-    auc: float
-    auc_low: float
-    auc_high: float
+    expected_with_disease: float
+    auc: float | None
+    auc_low: float | None
+    auc_high: float | None
     expected_auc: float
     evidence: float
 
@@ -89,10 +94,12 @@ def check_outcomes(
     outcome = outcome.astype(float)
     parts = {name: rows for name, rows in subsets.items() if 0 < rows.sum() < len(outcome)}
     error = ERROR / max(len(parts), 1)
-    by_part = {
-        name: _finding(name, risk, outcome, rows, error, seed) for name, rows in parts.items()
-    }
-    findings = [finding for finding in by_part.values() if finding]
+    by_part = [
+        _finding(name, risk, outcome, rows, error, seed)
+        or _out_of_line(name, risk, outcome, rows, error, seed)
+        for name, rows in parts.items()
+    ]
+    findings = [finding for finding in by_part if finding]
     quarantined = np.zeros(len(outcome), dtype=bool)
     for finding in findings:
         quarantined |= parts[finding.subset]
@@ -125,9 +132,43 @@ def _finding(
         reason, evidence = CONTRADICTED, contradicted
     else:
         return None
-    margin = 1.959964 * auc_error(auc, ill, healthy)
-    low, high = max(auc - margin, 0.0), min(auc + margin, 1.0)
-    return Finding(name, reason, ill + healthy, ill, auc, low, high, expected, evidence)
+    return _described(name, reason, risk, outcome, rows, evidence, seed)
+
+
+def _out_of_line(
+    name: str, risk: Array, outcome: Array, rows: Mask, error: float, seed: int
+) -> Finding | None:
+    """Whether a part has far more or far fewer ill patients than the others and the champion's risks explain."""
+    if not 0 < outcome[~rows].sum() < (~rows).sum():
+        return None
+    z = log_odds(risk)
+    shift = float(fit(outcome[~rows], z[~rows], 1).coefficients[0])
+    ill, p_value = outcome[rows].sum(), 1.0
+    for side in (-1, 1):
+        p = expit(z[rows] + shift + side * SUBSETS)
+        missed = side * (ill - p.sum()) - 0.5  # with the continuity correction
+        p_value = min(p_value, float(norm.sf(missed / np.sqrt((p * (1 - p)).sum()))))
+    if p_value >= error / 2:
+        return None
+    expected = float(expit(z[rows] + shift).sum())
+    finding = _described(name, CONTRADICTED, risk, outcome, rows, p_value, seed)
+    return replace(finding, expected_with_disease=expected)
+
+
+def _described(
+    name: str, reason: str, risk: Array, outcome: Array, rows: Mask, evidence: float, seed: int
+) -> Finding:
+    ill, healthy = _classes(outcome[rows])
+    auc = low = high = None
+    if ill and healthy:
+        auc = _auc(outcome[rows], risk[rows])
+        margin = 1.959964 * auc_error(auc, ill, healthy)
+        low, high = max(auc - margin, 0.0), min(auc + margin, 1.0)
+    expected = expected_auc(risk[rows], seed)
+    ill_expected = float(risk[rows].sum())
+    return Finding(
+        name, reason, ill + healthy, ill, ill_expected, auc, low, high, expected, evidence
+    )
 
 
 def _likelihood_ratio(risk: Array, outcome: Array, rows: Mask, seed: int) -> float:

@@ -16,7 +16,8 @@ cross-validation, paired by patient. Every rung must also lower that loss.
 
 Cross-validation is nested. The loss of a rung on a fold is that of a model fitted without the fold; the risk of a
 patient under the whole procedure (`Ladder.out_of_fold`) is from a choice without the patient's fold too. Both
-need models that are fitted without one, two or three folds, of which each is fitted once.
+need models that are fitted without one, two or three folds, of which each is fitted once. If the whole procedure has
+a higher loss than no change, nothing is changed.
 
 Example: at a hospital 93 % instead of 46 % of 60 patients are ill. z = 0 (50 %) becomes 2.4 + z (92 %), with a
 likelihood ratio of 60: the intercept is taken. The slope adds 0.4 to the likelihood ratio, too little, and a refit
@@ -24,7 +25,7 @@ has the higher loss.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,10 +65,14 @@ class Rung:
 
 @dataclass(frozen=True)
 class Update:
-    """The rung that was chosen, and the evidence on every rung."""
+    """The rung that was chosen, the evidence on every rung, and how much the whole procedure lowers the log loss.
+
+    `nested_gain` is None if no rung above the first was supported.
+    """
 
     rung: str
     evidence: tuple[Rung, ...]
+    nested_gain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,17 @@ class Ladder:
             chosen = rung if taken else chosen
         return Update(chosen, tuple(evidence))
 
+    def update(self) -> tuple[Update, Array]:
+        """The rung to use, and the out-of-fold risks [n] that go with it."""
+        chosen, keep = self.choose(), np.asarray(expit(self._log_odds(KEEP, frozenset())))
+        if chosen.rung == KEEP:
+            return chosen, keep
+        risks = self.out_of_fold()
+        gain = float((_log_loss(self._outcome, keep) - _log_loss(self._outcome, risks)).mean())
+        if gain > 0:
+            return replace(chosen, nested_gain=gain), risks
+        return replace(chosen, rung=KEEP, nested_gain=gain), keep
+
     def out_of_fold(self) -> Array:
         """The risk of each patient [n] by the whole procedure without the patient's fold."""
         risks = np.empty(len(self._fold))
@@ -167,9 +183,9 @@ class Ladder:
         for fold in self._folds:
             if fold not in without:
                 own = self._fold == fold
-                risks = np.clip(self._risks(rung, without | {fold})[own], 1e-6, 1 - 1e-6)
-                ill = self._outcome[own]
-                losses[own] = -(ill * np.log(risks) + (1 - ill) * np.log(1 - risks))
+                losses[own] = _log_loss(
+                    self._outcome[own], self._risks(rung, without | {fold})[own]
+                )
         return losses[used]
 
     def _risks(self, rung: str, without: frozenset[Any]) -> Array:
@@ -191,9 +207,12 @@ class Ladder:
                 if fold not in without:
                     own = self._fold == fold
                     z[own] = self._log_odds(WEIGHTED, without | {fold})[own]
-        free = 1 if rung == INTERCEPT else 2
-        coefficients = fit_calibration(self._outcome[used], z[used], free).coefficients
-        return float(coefficients[0]), float(coefficients[1]) if free == 2 else 1.0
+        outcome = self._outcome[used]
+        if rung != INTERCEPT:
+            intercept, slope = fit_calibration(outcome, z[used], 2).coefficients
+            if slope > 0:  # else a few outcomes of one kind would reverse the ranks
+                return float(intercept), float(slope)
+        return float(fit_calibration(outcome, z[used], 1).coefficients[0]), 1.0
 
     def _log_odds(self, kind: str, without: frozenset[Any]) -> Array:
         return self._model(kind, without)[1]
@@ -225,6 +244,11 @@ def _likelihood_ratios(outcome: Array, z: Array) -> dict[tuple[str, str], tuple[
 def _rung(name: str, loss: Array, below: Array, ratio: float | None, *, taken: bool) -> Rung:
     gain = below - loss
     return Rung(name, float(loss.mean()), float(gain.mean()), _error(gain), ratio, taken)
+
+
+def _log_loss(outcome: Array, risks: Array) -> Array:
+    safe = np.clip(risks, 1e-6, 1 - 1e-6)
+    return np.asarray(-(outcome * np.log(safe) + (1 - outcome) * np.log(1 - safe)))
 
 
 def _error(values: Array) -> float:

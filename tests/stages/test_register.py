@@ -31,7 +31,12 @@ LIMITS = params.Floors(roc_auc=0.8, recall=0.6, brier=0.18, group_roc_auc=0.65)
 OPTIONS = params.Register(
     model_name=NAME,
     margins=params.Margins(
-        roc_auc=0.03, brier=0.03, frozen_roc_auc=0.1, frozen_brier=0.06, group_brier=0.06
+        roc_auc=0.03,
+        brier=0.03,
+        recent_brier=0.005,
+        frozen_roc_auc=0.1,
+        frozen_brier=0.06,
+        group_brier=0.06,
     ),
     confidence=0.9,
     recent_outcomes=20,
@@ -224,7 +229,7 @@ def test_the_floors_apply_to_the_frozen_patients_if_there_are_others() -> None:
 
 ROC_AUC = "roc_auc against the champion, lower end at least"
 BRIER = "brier against the champion, upper end at most"
-RECENT_BRIER = "recent patients of the service: brier against the champion, upper end at most"
+RECENT_BRIER = "recent patients of the service: brier against the champion at most"
 
 
 def patients_of(

@@ -75,6 +75,15 @@ def targeted(outcome: Labels, random: Random) -> Labels:
     return changed
 
 
+def healthy_by_one(outcome: Labels, _: Random) -> Labels:
+    return np.where(of_second_sender(outcome), 0, outcome)
+
+
+def of_second_sender(outcome: Labels) -> npt.NDArray[np.bool_]:
+    """Which outcomes a second sender reports: as many as in `targeted`."""
+    return np.arange(len(outcome)) < round(TARGETED * len(outcome))
+
+
 def nearly_all_ill(patients: SimulatedPatients, _: Random) -> SimulatedPatients:
     return with_share_ill(patients, 0.93)
 
@@ -90,7 +99,7 @@ class Case:
     shift: Shift
     reported: Callable[[Labels, Random], Labels]
     counts: tuple[int, ...] = (60, 240)
-    senders: int = 1  # with 2, those that were changed are of a sender of their own
+    senders: int = 1
 
 
 CASES = (
@@ -101,7 +110,7 @@ CASES = (
     Case("half of the outcomes shuffled", SHIFTS["none"], half_shuffled),
     Case("inverted outcomes", SHIFTS["none"], inverted),
     Case("two in five outcomes ill, reported healthy", SHIFTS["none"], targeted, (62,)),
-    Case("the same by one of two senders", SHIFTS["none"], targeted, (62,), 2),
+    Case("one of two senders reports all as healthy", SHIFTS["none"], healthy_by_one, (62,), 2),
 )
 
 
@@ -156,7 +165,8 @@ def outcome_of(
     new, truth = draw(patients, count, random)
     reported = case.reported(truth, random)
     fresh = draw(patients, FRESH, random)
-    subsets = {"sender": reported != truth} if case.senders == 2 else {}
+    second = of_second_sender(truth)
+    subsets = {"first": ~second, "second": second} if case.senders == 2 else {}
     check = check_outcomes(risk(champion, new), reported.astype(float), subsets)
     kept = ~check.quarantined
     new, reported = new[kept], reported[kept]

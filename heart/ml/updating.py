@@ -16,8 +16,8 @@ cross-validation, paired by patient. Every rung must also lower that loss.
 
 Cross-validation is nested. The loss of a rung on a fold is that of a model fitted without the fold; the risk of a
 patient under the whole procedure (`Ladder.out_of_fold`) is from a choice without the patient's fold too. Both
-need models that are fitted without one, two or three folds, of which each is fitted once. If the whole procedure has
-a higher loss than no change, nothing is changed.
+need models that are fitted without one, two or three folds, of which each is fitted once. If the whole procedure is
+clearly worse than no change, nothing is changed.
 
 Example: at a hospital 93 % instead of 46 % of 60 patients are ill. z = 0 (50 %) becomes 2.4 + z (92 %), with a
 likelihood ratio of 60: the intercept is taken. The slope adds 0.4 to the likelihood ratio, too little, and a refit
@@ -150,8 +150,9 @@ class Ladder:
         if chosen.rung == KEEP:
             return chosen, keep
         risks = self.out_of_fold()
-        gain = float((_log_loss(self._outcome, keep) - _log_loss(self._outcome, risks)).mean())
-        if gain > 0:
+        gains = _log_loss(self._outcome, keep) - _log_loss(self._outcome, risks)
+        gain = float(gains.mean())
+        if gain > -_error(gains):
             return replace(chosen, nested_gain=gain), risks
         return replace(chosen, rung=KEEP, nested_gain=gain), keep
 

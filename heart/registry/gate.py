@@ -7,8 +7,8 @@ Two kinds of patients with known outcomes take part, none of whom a model that i
   risk is then from a model without the patient; so is the champion's, if it was trained on the patient.
 
 With enough recent outcomes, the recent patients decide, since they are whom the model serves: the challenger must not
-have the larger Brier score there. It exists only if the outcomes support it (`heart/ml/updating.py`), so that no
-interval is asked for twice: with 20 to 60 outcomes that would reject most good updates. The frozen hold-out then guards against collapse, with looser bounds and on ranks: a model that was
+have a clearly larger Brier score there. It exists only if the outcomes support it (`heart/ml/updating.py`), so that
+no interval is asked for twice: with 20 to 60 outcomes that would reject most good updates. The frozen hold-out then guards against collapse, with looser bounds and on ranks: a model that was
 recalibrated for a hospital at which more patients are ill is wrong for the study's by intention, and only by a
 common shift of all log odds. So both models are first fitted to the share of ill patients in the hold-out
 (`recentered`). What remains is a change that outcomes of one group caused, for example.

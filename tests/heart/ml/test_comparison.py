@@ -10,7 +10,7 @@ from stages import params
 
 LIMITS = params.Floors(roc_auc=0.8, recall=0.6, brier=0.18, group_roc_auc=0.65)
 OPTIONS = params.Register(
-    model_name="heart", margins=params.Margins(roc_auc=0.03, brier=0.03, recent_brier=0.005, frozen_roc_auc=0.1, frozen_brier=0.06, group_brier=0.06), confidence=0.9, recent_outcomes=20, floors=LIMITS,
+    model_name="heart", margins=params.Margins(roc_auc=0.03, brier=0.03, recent_brier=0.02, frozen_roc_auc=0.1, frozen_brier=0.06, group_brier=0.06), confidence=0.9, recent_outcomes=20, floors=LIMITS,
     bootstrap=200, seed=0,
 )  # fmt: skip
 OUTCOME = np.array([0.0, 1.0] * 40)

@@ -211,7 +211,7 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
             experiment = local_store.experiment(client, name)
             text = card.model_card(figures, trained, verdict, package)
             version = registry.publish(client, name, experiment, package, text)
-        verdict |= {"model": name, "version": int(version.version)}
+        verdict |= {"model": name, "version": int(version.version), "update": _rung(trained)}
         verdict["rival"] = int(champion.version) if champion is not None and model else None
         verdict["approved"] = int(approved.version) if approved and approved_model else None
         if verdict["verdict"] == PASSED:
@@ -222,6 +222,11 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
             client.log_text(version.run_id, text, "comparison.md")
         client.set_model_version_tag(name, version.version, VERDICT, json.dumps(verdict))
         return verdict
+
+
+def _rung(trained: Mapping[str, Any]) -> str | None:
+    """The rung of the ladder of updates; None without outcomes of the service."""
+    return (trained.get("update") or {}).get("rung")
 
 
 def _comparison(

@@ -88,27 +88,45 @@ def check_outcomes(
 ) -> OutcomeCheck:
     """Check outcomes 0 or 1 [n] of patients with these risks by the champion [n].
 
-    `subsets` are named parts of them. If all outcomes together fail, all are quarantined, unless the others pass
-    without a subset that fails by itself.
+    `subsets` are named parts of them. Those that fail are quarantined, and if the rest fails together, all are.
     """
     outcome = outcome.astype(float)
     parts = {name: rows for name, rows in subsets.items() if 0 < rows.sum() < len(outcome)}
     error = ERROR / max(len(parts), 1)
-    by_part = [
-        _finding(name, risk, outcome, rows, error, seed)
-        or _out_of_line(name, risk, outcome, rows, error, seed)
-        for name, rows in parts.items()
-    ]
-    findings = [finding for finding in by_part if finding]
-    quarantined = np.zeros(len(outcome), dtype=bool)
-    for finding in findings:
-        quarantined |= parts[finding.subset]
-    rest = _finding(ALL, risk, outcome, ~quarantined, ERROR, seed)
+    findings: list[Finding] = []
+    left = np.ones(len(outcome), dtype=bool)
+    # The clearest first: the others are then checked without its outcomes, which may be in them too.
+    while finding := _clearest(parts, left, risk, outcome, error, seed):
+        findings.append(finding)
+        left &= ~parts[finding.subset]
+    rest = _finding(ALL, risk, outcome, left, ERROR, seed)
     if rest:
         findings.append(rest)
-        quarantined[:] = True
-    undecided = _likelihood_ratio(risk, outcome, ~quarantined, seed) < FACTOR
-    return OutcomeCheck(tuple(findings), quarantined, undecided)
+        left[:] = False
+    undecided = _likelihood_ratio(risk, outcome, left, seed) < FACTOR
+    return OutcomeCheck(tuple(findings), ~left, undecided)
+
+
+def _clearest(
+    parts: Mapping[str, Mask], left: Mask, risk: Array, outcome: Array, error: float, seed: int
+) -> Finding | None:
+    """The finding that misses what was expected by most, of the parts of the outcomes that are left.
+
+    A part that holds wrong outcomes only misses it by more than one that holds some of them.
+    """
+    findings = [
+        _finding(name, risk, outcome, rows & left, error, seed)
+        or _out_of_line(name, risk, outcome, rows & left, left & ~rows, error, seed)
+        for name, rows in parts.items()
+    ]
+    return max((f for f in findings if f), key=_missed, default=None)
+
+
+def _missed(finding: Finding) -> float:
+    """By how much a part misses the expected AUC, or the expected share of ill patients."""
+    auc = 0.0 if finding.auc is None else finding.expected_auc - finding.auc
+    share = abs(finding.with_disease - finding.expected_with_disease) / finding.patients
+    return max(auc, share)
 
 
 def _finding(
@@ -136,13 +154,13 @@ def _finding(
 
 
 def _out_of_line(
-    name: str, risk: Array, outcome: Array, rows: Mask, error: float, seed: int
+    name: str, risk: Array, outcome: Array, rows: Mask, others: Mask, error: float, seed: int
 ) -> Finding | None:
     """Whether a part has far more or far fewer ill patients than the others and the champion's risks explain."""
-    if not 0 < outcome[~rows].sum() < (~rows).sum():
+    if not rows.any() or not 0 < outcome[others].sum() < others.sum():
         return None
     z = log_odds(risk)
-    shift = float(fit(outcome[~rows], z[~rows], 1).coefficients[0])
+    shift = float(fit(outcome[others], z[others], 1).coefficients[0])
     ill, p_value = outcome[rows].sum(), 1.0
     for side in (-1, 1):
         p = expit(z[rows] + shift + side * SUBSETS)

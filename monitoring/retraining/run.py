@@ -21,10 +21,11 @@ from pydantic import Field
 from heart import files
 from heart.errors import UserError, run_main
 from heart.ml import comparison
+from heart.ml.updating import KEEP
 from heart.params import Registered, Section
 from heart.registry import publishing as registry
 from heart.schema import OUTCOME
-from monitoring.retraining import collect, supervised
+from monitoring.retraining import collect, quarantine, supervised
 from monitoring.retraining import lock as run_lock
 from monitoring.retraining.history import UNTIL, RetrainingHistory
 
@@ -105,7 +106,11 @@ def _succeed(run: Run, *command: str) -> None:
 
 
 def report(
-    verdict: Mapping[str, Any], change: collect.Change, new: NewOutcomes, trigger: str
+    verdict: Mapping[str, Any],
+    change: collect.Change,
+    new: NewOutcomes,
+    trigger: str,
+    quarantined: str = "",
 ) -> str:
     """The text of the report: the verdict, and both models by group."""
     model, champion = verdict["model"], verdict.get("rival")
@@ -113,10 +118,17 @@ def report(
         f"Retraining of {model}, triggered by {trigger}",
         f"  rows       {change}; {new.total} outcomes since the last retraining",
         f"  senders    of new outcomes: {collect.by_sender(new.senders) or 'none'}",
+        *([f"  quarantine {quarantined}"] if quarantined else []),
+        f"  update     {verdict.get('update') or 'none'}",
+        f"  decided by the {verdict.get('decided_by', 'frozen hold-out')}",
         *(f"  because    {reason}" for reason in verdict["reasons"]),
     ]
     # The last line: the receiver of alerts shows only that one.
     end = f"challenger version {verdict['version']}: {verdict['verdict']}"
+    if verdict.get("update") == KEEP:
+        end = f"{end}, with the risks of before: the outcomes support no change"
+    if quarantined:
+        end = f"{end}; {quarantined}"
     if champion is None:
         return "\n".join([*lines, "  champion   none to compare with", end])
     lines.append(f"  champion   version {champion}")
@@ -156,28 +168,33 @@ def metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
 def retrain(trigger: str, force: bool, run: Run, lock: run_lock.Lock) -> str:
     """Retrain if there are enough outcomes; returns the report. Raises TooFewOutcomes, UserError."""
     options, name = Retrain.load(), Registered.load().model_name
-    history = RetrainingHistory(registry.connect(), name)
+    client = registry.connect()
+    history = RetrainingHistory(client, name)
     if lock.leftover and "run_id" in lock.leftover:
         history.interrupted(lock.leftover["run_id"])
     with collect.opened() as log:
         labelled, erased = collect.labelled(log), collect.removals(log)
-    new = new_outcomes(labelled, history.used_until())
+    checked = quarantine.check(labelled, client, name)
+    new = new_outcomes(checked.kept, history.used_until())
     if (missing := new.missing(options)) and not force:
-        raise TooFewOutcomes(
-            f"No retraining: {', '.join(missing)} required (--force retrains nevertheless)"
-        )
+        reasons = [
+            f"{', '.join(missing)} required (--force retrains nevertheless)",
+            checked.summary,
+        ]
+        raise TooFewOutcomes(f"No retraining: {'. '.join(filter(None, reasons))}")
     start = {"trigger": trigger, "forced": force, "new_outcomes": new.total}
     run_id = history.begin({**start, **{f"new_{k}": n for k, n in new.counts.items()}})
     lock.note(run_id=run_id)
     try:
-        change = collect.write(labelled, erased)
+        change = collect.write(checked.kept, erased + len(checked.quarantined))
         verdict = run_pipeline(change, run)
         pushed = push(run)
     except BaseException as error:
         history.fail(run_id, str(error) or type(error).__name__)
         raise
-    text = report(verdict, change, new, trigger)
-    tags = outcome_tags(verdict, change, labelled) | {"pushed": pushed}
+    text = report(verdict, change, new, trigger, checked.summary)
+    tags = outcome_tags(verdict, change, checked.kept) | {"pushed": pushed}
+    tags |= {"quarantined": len(checked.quarantined), "quarantine": checked.summary}
     history.finish(run_id, tags, metrics(verdict), text)
     return text
 

@@ -225,7 +225,8 @@ def main() -> None:
     rows = encoded.astype(np.float64), outcome
     simulated = load(Path())
     options = params.Register.load().model_copy(update={"bootstrap": BOOTSTRAP})
-    report: dict[str, Any] = {"draws": DRAWS, "margins": options.margins.model_dump()}
+    margins = options.margins.model_dump()
+    report: dict[str, Any] = {"draws": DRAWS, "margins": margins, "cases": []}
     for case in CASES:
         for count in case.counts:
             jobs = [
@@ -234,7 +235,8 @@ def main() -> None:
             ]
             running = Parallel(n_jobs=-1, return_as="generator")(jobs)
             results = list(tqdm(running, total=DRAWS, desc=case.name, leave=False))
-            figures = report[f"{case.name}, {count}"] = summary(results)
+            figures = summary(results)
+            report["cases"].append([f"{case.name}, {count}", figures])
             print(f"{case.name}, {count} outcomes: {describe(figures)}", flush=True)
     files.write_json(OUT, report)
 

@@ -35,13 +35,7 @@ MODELS = {
     "logistic_regression_c_0.1": "logistic regression, C = 0.1",
     "random_forest_500": "random forest, 500 trees",
 }
-CHALLENGERS = (
-    "patients like the champion's",
-    "patients of another hospital",
-    "shuffled outcomes",
-    "inverted outcomes",
-)
-LEARNED = (60, 240)  # outcomes that a challenger has learned beside the champion's
+ENDS = ("quarantined", "kept", "rejected", "promoted")
 
 
 def drift() -> str:
@@ -147,19 +141,21 @@ def model() -> str:
 
 
 def gate() -> str:
-    """Which challengers the promotion gate rejects."""
+    """What becomes of recorded outcomes."""
     numbers = figures("benchmarks/gate.json")
 
     def rows() -> Iterator[Row]:
-        for challenger in CHALLENGERS:
-            for count in LEARNED:
-                run = numbers[f"{challenger}, {count}"]
-                either = run["either"]
-                interval = f"{either['share']:.1%} ({either['low']:.1%} to {either['high']:.1%})"
-                alone = [f"{run[score]['share']:.1%}" for score in ("roc_auc", "brier")]
-                yield [challenger, str(count), interval, *alone]
+        for name, run in numbers["cases"]:
+            better = run["better"]
+            yield [
+                *name.rsplit(", ", 1),
+                *(f"{run[end]['share']:.1%}" for end in ENDS),
+                f"{better['share']:.1%} ({better['low']:.1%} to {better['high']:.1%})",
+                f"{-run['brier_gain']:+.4f}",
+            ]
 
-    return table(["outcomes learned", "number", "rejected", "by ROC AUC", "by Brier score"], rows())
+    heading = ["outcomes", "number", *ENDS, "better", "Brier score"]
+    return table(heading, rows())
 
 
 def versions() -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from ctgan import CTGAN
@@ -63,11 +64,9 @@ class StackedCTGAN:
         ends = [self.steps(len(table)) for table in tables]
         for step in range(1, max(ends) + 1):
             training.step()
-            for model, end in enumerate(ends):
-                if (
-                    step == end
-                ):  # a table with fewer rows has fewer steps; what follows is not its own
-                    training.generators.store(model, nets[model])
+            # A table with fewer rows has fewer steps; the steps after its last one change nothing of it.
+            for model in np.flatnonzero(np.equal(ends, step)):
+                training.generators.store(model, nets[model])
             tick()
         return generators
 

@@ -1,10 +1,11 @@
 """Generators of synthetic patients: utility of their patients for a model, and distance from real ones.
 
 As in stage synthesize, a method is fitted on the training rows outside of a fold, the pipeline's model is
-fitted on its patients and scored on the fold's real rows. The frozen test rows are not read. All methods get
+fitted on its patients and scored on the fold's real rows, and a membership attack tries to tell the patients
+of the generator from those of the fold (heart/synthesis/attack.py). The frozen test rows are not read. All methods get
 the same complete rows, and their rows are processed in the same way: invalid rows and copies are counted and
 drawn again, and missing values are restored. A bootstrap of the real rows is the reference with full utility
-and no privacy.
+and no privacy, which the attack must catch.
 
 Intervals are over seeds (Student's t) of the same patients and folds: they include the variance of a
 generator, not that of the patients.
@@ -12,7 +13,7 @@ generator, not that of the patients.
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
@@ -30,8 +31,15 @@ from benchmarks import peer
 from heart import files
 from heart.errors import UserError, run_main
 from heart.ml.tstr import utility
-from heart.synthesis.generator import CONTINUOUS, DISCRETE, complete, draw, fit_generator
-from heart.synthesis.quality import privacy
+from heart.synthesis.attack import membership_attack
+from heart.synthesis.generator import (
+    CONTINUOUS,
+    DISCRETE,
+    complete,
+    draw,
+    fit_generators,
+    library_settings,
+)
 from stages import params
 
 OUT = Path("benchmarks/synthesis.json")
@@ -41,7 +49,9 @@ REAL = "bootstrap of real rows"
 FIGURES = {
     "tstr_auc": "AUC",
     "merged_auc": "with real rows",
-    "dcr_ratio": "distance",
+    "attack_distance": "attack by distance",
+    "attack_density": "attack by density",
+    "attack_high": "its upper end",
     "copied": "copies",
     "invalid": "invalid",
     "seconds": "seconds",
@@ -86,34 +96,56 @@ class Replay:
         return part.reset_index(drop=True)
 
 
-# Methods: complete rows, the number of rows to draw and a seed -> a fitted generator
+# Methods: complete rows of each fold, the number of rows to draw and a seed -> a fitted generator for each fold
 
 
-def own(real: pd.DataFrame, _rows: int, seed: int) -> FittedGenerator:
-    """The generator of params.yaml."""
+def own(tables: Sequence[pd.DataFrame], _rows: int, seed: int) -> list[FittedGenerator]:
+    """The generators of params.yaml, which are fitted together."""
     options = params.Synthesize.load().model_copy(update={"seed": seed})
     start = time.process_time()
-    generator = fit_generator(real, options, lambda: None)
-    return FittedGenerator(generator, time.process_time() - start)
+    generators = fit_generators(tables, options, lambda: None)
+    seconds = (time.process_time() - start) / len(tables)
+    return [FittedGenerator(generator, seconds) for generator in generators]
 
 
-def at_defaults(name: str) -> Callable[[pd.DataFrame, int, int], FittedGenerator]:
-    """CTGAN or TVAE with the defaults of the library."""
+def by_library(
+    name: str, settings: Callable[[], dict[str, Any]]
+) -> Callable[[Sequence[pd.DataFrame], int, int], list[FittedGenerator]]:
+    """CTGAN or TVAE with the fit of the library."""
 
-    def fitted(real: pd.DataFrame, _rows: int, seed: int) -> FittedGenerator:
+    def fitted(tables: Sequence[pd.DataFrame], _rows: int, seed: int) -> list[FittedGenerator]:
         import ctgan
+        import torch
 
-        generator = getattr(ctgan, name)(enable_gpu=False)
-        generator.set_random_state(seed)
-        start = time.process_time()
-        generator.fit(real, DISCRETE)
-        return FittedGenerator(generator, time.process_time() - start)
+        torch.set_num_threads(1)
+        return [_fit(getattr(ctgan, name)(**settings()), table, seed) for table in tables]
 
     return fitted
 
 
-def copula(real: pd.DataFrame, rows: int, seed: int) -> FittedGenerator:
+def _fit(generator: Any, table: pd.DataFrame, seed: int) -> FittedGenerator:
+    generator.set_random_state(seed)
+    start = time.process_time()
+    generator.fit(table, DISCRETE)
+    return FittedGenerator(generator, time.process_time() - start)
+
+
+def defaults() -> dict[str, Any]:
+    """The library's settings."""
+    return {"enable_gpu": False}
+
+
+def own_settings() -> dict[str, Any]:
+    """The settings of params.yaml."""
+    return library_settings(params.Synthesize.load()) | {"pac": 1}
+
+
+def copula(tables: Sequence[pd.DataFrame], rows: int, seed: int) -> list[FittedGenerator]:
     """The Gaussian copula of sdv."""
+    return [_copula(table, rows, seed) for table in tables]
+
+
+def _copula(real: pd.DataFrame, rows: int, seed: int) -> FittedGenerator:
     with TemporaryDirectory() as folder:
         source, out = Path(folder, "real.csv"), Path(folder, "drawn.csv")
         files.write_table(source, real)
@@ -124,8 +156,9 @@ def copula(real: pd.DataFrame, rows: int, seed: int) -> FittedGenerator:
 
 METHODS = {
     "CTGAN, this project's settings": own,
-    "CTGAN, defaults": at_defaults("CTGAN"),
-    "TVAE, defaults": at_defaults("TVAE"),
+    "the same, fitted by the library": by_library("CTGAN", own_settings),
+    "CTGAN, defaults": by_library("CTGAN", defaults),
+    "TVAE, defaults": by_library("TVAE", defaults),
     "Gaussian copula (sdv)": copula,
 }
 
@@ -134,31 +167,36 @@ METHODS = {
 
 
 def patients(
-    name: str, train: pd.DataFrame, fold: str, rows: int, seed: int
+    name: str, train: pd.DataFrame, rows: int, seed: int
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """The patients of a method that was fitted without a fold, and the figures of its draws."""
-    real = train[train["fold"] != fold].reset_index(drop=True)
+    """The patients of a method that was fitted without each fold in turn, and the figures of its draws."""
+    folds = sorted(train["fold"].unique())
+    parts = [train[train["fold"] != fold].reset_index(drop=True) for fold in folds]
     if name == REAL:
-        table = real.sample(rows, replace=True, random_state=seed)
-        return table.assign(fold=fold), {"copied": 1.0, "invalid": 0.0, "seconds": 0.0}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # from the mixture models inside, on constant columns
-        fitted = METHODS[name](complete(real, seed), rows, seed)
-    synthetic, redrawn = draw(fitted, real, rows, seed)
-    return synthetic.assign(fold=fold), {
-        "copied": redrawn["copied_rows"] / fitted.rows,
-        "invalid": redrawn["invalid_rows"] / fitted.rows,
-        "seconds": fitted.seconds,
-    }
+        tables = [real.sample(rows, replace=True, random_state=seed) for real in parts]
+        figures = {"copied": 1.0, "invalid": 0.0, "seconds": 0.0}
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # from the mixture models inside, on constant columns
+            fits = METHODS[name]([complete(real, seed) for real in parts], rows, seed)
+        draws = [draw(fit, real, rows, seed) for fit, real in zip(fits, parts, strict=True)]
+        tables = [table for table, _ in draws]
+        drawn = sum(fit.rows for fit in fits)
+        figures = {
+            "copied": sum(redrawn["copied_rows"] for _, redrawn in draws) / drawn,
+            "invalid": sum(redrawn["invalid_rows"] for _, redrawn in draws) / drawn,
+            "seconds": float(np.mean([fit.seconds for fit in fits])),
+        }
+    marked = [table.assign(fold=fold) for table, fold in zip(tables, folds, strict=True)]
+    return pd.concat(marked, ignore_index=True), figures
 
 
-def figures(train: pd.DataFrame, parts: list[tuple[pd.DataFrame, Any]]) -> dict[str, float]:
+def measured(name: str, train: pd.DataFrame, rows: int, seed: int) -> dict[str, float]:
     """The figures of one method and seed, over all folds."""
-    synthetic = pd.concat([table for table, _ in parts], ignore_index=True)
-    means = utility(train, synthetic) | privacy(train, synthetic)
-    for name in ("copied", "invalid", "seconds"):
-        means[name] = float(np.mean([draws[name] for _, draws in parts]))
-    return means
+    synthetic, draws = patients(name, train, rows, seed)
+    attack = membership_attack(train, synthetic, seed)
+    attacks = {f"attack_{key}": part["auc"] for key, part in attack["by_attacker"].items()}
+    return utility(train, synthetic) | attacks | {"attack_high": attack["high"]} | draws
 
 
 def interval(values: list[float]) -> dict[str, float]:
@@ -171,20 +209,15 @@ def interval(values: list[float]) -> dict[str, float]:
 def measure(names: list[str]) -> dict[str, Any]:
     """The figures of all methods; `real_auc` is that of the real training rows."""
     train, rows = files.read_table(files.TRAIN), params.Synthesize.load().rows
-    folds = sorted(train["fold"].unique())
-    jobs = list(product(names, SEEDS, folds))
+    jobs = list(product(names, SEEDS))
     running = Parallel(n_jobs=-1, return_as="generator")(
-        delayed(patients)(name, train, fold, rows, seed) for name, seed, fold in jobs
+        delayed(measured)(name, train, rows, seed) for name, seed in jobs
     )
-    parts = dict(zip(jobs, tqdm(running, total=len(jobs), desc="generators"), strict=True))
-    runs = {
-        (name, seed): figures(train, [parts[name, seed, fold] for fold in folds])
-        for name, seed in product(names, SEEDS)
-    }
+    runs = dict(zip(jobs, tqdm(running, total=len(jobs), desc="generators"), strict=True))
     return {
         "rows": rows,
         "seeds": len(SEEDS),
-        "folds": len(folds),
+        "folds": int(train["fold"].nunique()),
         "real_auc": runs[REAL, 0]["trtr_auc"],
         "methods": {
             name: {f: interval([runs[name, seed][f] for seed in SEEDS]) for f in FIGURES}

@@ -55,6 +55,8 @@ def package(
         for name, value in content.items()
         if isinstance(value, int | float)
     }
+    attack = json.loads((files.METRICS / "synthesize.json").read_text())["membership_attack"]
+    metrics |= {f"synthesize.membership_{end}": attack[end] for end in ("auc", "low", "high")}
     parameters = {
         f"{section}.{name}": value
         for section, model_class in params.SECTIONS.items()

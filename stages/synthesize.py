@@ -1,20 +1,12 @@
 """Stage synthesize: synthetic patients from CTGAN or TVAE, one generator for each fold and one for all.
 
 A fold's generator is fitted without the fold's rows, so that its patients may help to train a model
-that is scored on them. The generators are fitted side by side, one process and one torch thread
-each: CTGAN repeats its samples only for a fixed number of threads.
+that is scored on them.
 """
 
-import multiprocessing
-import os
-import queue
-import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from multiprocessing.managers import SyncManager
+from collections.abc import Mapping
 from typing import Any
 
-import joblib
 import pandas as pd
 
 from heart import files
@@ -22,94 +14,34 @@ from heart.errors import run_main
 from heart.progress import progress
 from heart.schema import NAMES
 from heart.subsample import subsample
-from heart.synthesis.generator import COLUMNS, complete, device_of, draw, fit_generator, steps
-from heart.synthesis.quality import fidelity, plot, privacy
+from heart.synthesis.attack import LIMIT, membership_attack
+from heart.synthesis.generator import COLUMNS, complete, device_of, draw, fit_generators, steps
+from heart.synthesis.quality import fidelity, plot
 from stages import params
-
-
-def _work(
-    tag: str, real: pd.DataFrame, options: params.Synthesize, ticks: Any
-) -> tuple[pd.DataFrame, dict[str, int]]:
-    """One generator, in a process of its own."""
-    count = 0
-
-    def tick() -> None:
-        nonlocal count
-        count += 1
-        if count % 100 == 0:
-            ticks.put(100)
-
-    generator = fit_generator(complete(real, options.seed), options, tick)
-    ticks.put(count % 100)
-    synthetic, redrawn = draw(generator, real, options.rows, options.seed)
-    return synthetic.assign(fold=tag), redrawn
 
 
 def generate(
     train: pd.DataFrame, options: params.Synthesize
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Fit all generators side by side: the synthetic patients, by fold, and the counts of redraws."""
+    """Fit all generators: the synthetic patients, by fold, and the counts of redraws."""
     parts = {files.ALL: train}
     parts |= {fold: train[train["fold"] != fold] for fold in sorted(train["fold"].unique())}
-    context = multiprocessing.get_context("spawn")
-    workers = min(len(parts), joblib.cpu_count())
-    total = sum(steps(len(part), options) for part in parts.values())
-    messages = SyncManager(ctx=context)
-    messages.start(_end_with_the_stage)
-    with (
-        messages as manager,
-        ProcessPoolExecutor(workers, context, initializer=_start) as pool,
-        progress(None, f"{len(parts)} generators", "steps", total) as bar,
-    ):
-        ticks = manager.Queue()
-        futures = [pool.submit(_work, tag, part, options, ticks) for tag, part in parts.items()]
-        for done in _ticks(futures, ticks):
-            bar.update(done)
-        results = [future.result() for future in futures]
-    redrawn = {key: sum(r[1][key] for r in results) for key in results[0][1]}
-    return pd.concat([r[0] for r in results], ignore_index=True), redrawn
+    tables = [complete(part, options.seed) for part in parts.values()]
+    total = steps([len(table) for table in tables], options)
+    with progress(None, f"{len(parts)} generators", "steps", total) as bar:
+        generators = fit_generators(tables, options, bar.update)
+    draws = {
+        tag: draw(generator, part, options.rows, options.seed)
+        for (tag, part), generator in zip(parts.items(), generators, strict=True)
+    }
+    redrawn = {key: sum(counts[key] for _, counts in draws.values()) for key in draws[files.ALL][1]}
+    rows = [table.assign(fold=tag) for tag, (table, _) in draws.items()]
+    return pd.concat(rows, ignore_index=True), redrawn
 
 
-def _start() -> None:
-    """In each worker, once."""
-    import torch
-
-    _end_with_the_stage()
-    torch.set_num_threads(1)
-
-
-def _end_with_the_stage() -> None:
-    """Have this process end when the stage is killed, which leaves the stage no time to end it."""
-    stage = multiprocessing.parent_process()
-    assert stage
-
-    def watch() -> None:
-        stage.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _ticks(futures: list[Future[Any]], ticks: Any) -> Iterator[int]:
-    """The steps done, as they come, until all futures are. After one that failed, what waits never starts."""
-    while wait(futures, timeout=0).not_done:
-        if any(future.done() and future.exception() for future in futures):
-            for future in futures:
-                future.cancel()
-            return
-        try:
-            yield ticks.get(timeout=0.5)
-        except queue.Empty:
-            continue
-    while not ticks.empty():
-        yield ticks.get()
-
-
-def metrics_of(train: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, Any]:
+def metrics_of(train: pd.DataFrame, synthetic: pd.DataFrame, seed: int) -> dict[str, Any]:
     """What metrics/synthesize.json says of synthetic patients beside those they were learnt from."""
     final = synthetic[synthetic["fold"] == files.ALL]
-    known = set(map(tuple, train[list(NAMES)].to_numpy()))
-    copies = sum(tuple(row) in known for row in final[list(NAMES)].to_numpy())
     missing = {
         name: {
             "real": float((train[name] == "").mean()),
@@ -120,11 +52,22 @@ def metrics_of(train: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, Any]:
     }
     return {
         **fidelity(train, final),
-        **privacy(train, synthetic),
-        "exact_copies": copies,
+        "membership_attack": membership_attack(train, synthetic, seed),
         "missing_rate": missing,
         "rows": len(synthetic),
     }
+
+
+def membership_warning(attack: Mapping[str, Any]) -> str:
+    """The warning of an attack that may succeed; empty where even its upper end is no success."""
+    if attack["high"] <= LIMIT:
+        return ""
+    return (
+        f"warning: a membership attack on the synthetic rows ({attack['attacker']}) has a ROC AUC of "
+        f"{attack['auc']:.3f} ({attack['low']:.3f} to {attack['high']:.3f}), expected an upper end of at "
+        f"most {LIMIT}: they may tell who was among the patients, so keep {files.SYNTHETIC} as private as "
+        "the patients' table, or train less (synthesize.epochs)"
+    )
 
 
 def main() -> None:
@@ -136,8 +79,10 @@ def main() -> None:
     files.write_table(files.SYNTHETIC, synthetic[columns])
     plot(used, synthetic[synthetic["fold"] == files.ALL], files.PLOTS / "synthetic.png")
     counts = {"real_rows": len(train), "real_rows_used": len(used)}
-    figures = metrics_of(used, synthetic) | redrawn | counts
+    figures = metrics_of(used, synthetic, options.seed) | redrawn | counts
     files.write_metrics("synthesize", figures | {"device": device_of(options.device)})
+    if warning := membership_warning(figures["membership_attack"]):
+        print(warning)
 
 
 if __name__ == "__main__":

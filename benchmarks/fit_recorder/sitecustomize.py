@@ -16,7 +16,7 @@ from typing import Any
 
 LOG = Path(os.environ["FIT_LOG"])
 FITS = {
-    "ctgan.synthesizers.ctgan": ["CTGAN"],
+    "heart.synthesis.stacked": ["StackedCTGAN"],
     "ctgan.synthesizers.tvae": ["TVAE"],
     "heart.ml.estimators": ["ChainedLogisticRegression", "CalibratedTrees"],
 }

@@ -16,6 +16,8 @@ SHOWN = {
 }
 
 
+MEMBERSHIP_LIMIT = 0.6  # as in heart/synthesis/attack.py, which this package does not import
+
 ORIGIN = """## Limits
 With so few held-out patients the intervals are wide, by group above all.
 
@@ -55,10 +57,24 @@ def model_card(
         f"ROC AUC {trained['cv_roc_auc']:.3f}; without the further tests (slope, vessels, thallium) "
         f"{trained['cv_roc_auc_without_second_exam']:.3f}.",
         f"## Promotion gate\nVerdict: {'; '.join([verdict['verdict'], *verdict['reasons']])}.",
+        *_membership(package.metrics),
         ORIGIN,
         "\n".join([f"model sha256 {package.sha256}", *map(" ".join, sorted(package.tags.items()))]),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _membership(metrics: Mapping[str, float]) -> list[str]:
+    """The section on synthetic rows that may tell who was among the patients; none if they do not."""
+    auc, low, high = (
+        metrics.get(f"synthesize.membership_{end}", 0.0) for end in ("auc", "low", "high")
+    )
+    if high <= MEMBERSHIP_LIMIT:
+        return []
+    return [
+        "## Synthetic rows\nA membership attack tells the patients of the generators from others with a ROC "
+        f"AUC of {auc:.3f} ({low:.3f} to {high:.3f}). Keep the synthetic rows as private as the patients."
+    ]
 
 
 def _scores(figures: Mapping[str, Any]) -> str:

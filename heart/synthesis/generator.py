@@ -1,7 +1,7 @@
 """A generator of synthetic patients: fitting it, and drawing valid patients from it."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import joblib
@@ -54,36 +54,56 @@ class GeneratorOptions(Protocol):
         """`cpu`, `cuda` or `auto`."""
 
 
-def fit_generator(table: pd.DataFrame, options: GeneratorOptions, tick: Callable[[], None]) -> Any:
-    """Fit a generator on complete rows (`complete`); `tick` is called after each optimizer step."""
+def fit_generators(
+    tables: Sequence[pd.DataFrame], options: GeneratorOptions, tick: Callable[[], object]
+) -> list[Any]:
+    """Fit a generator on each table of complete rows (`complete`); `tick` is called after each step.
+
+    One thread: torch repeats its sums only for a fixed number of them.
+    """
     import torch
-    from ctgan import CTGAN, TVAE
-    from torch.optim.optimizer import register_optimizer_step_post_hook
+    from ctgan import TVAE
+
+    from heart.synthesis.stacked import StackedCTGAN
 
     torch.set_num_threads(1)
+    torch.cuda.manual_seed_all(options.seed)  # the library seeds those of the processor alone
+    settings = library_settings(options)
+    with warnings.catch_warnings(), joblib.parallel_config("sequential"):
+        warnings.simplefilter("ignore")  # from the mixture models inside, on constant columns
+        if options.model == "ctgan":
+            return StackedCTGAN(settings, DISCRETE, options.seed).fit(tables, tick)
+        return [_fit_tvae(TVAE(**settings), table, options.seed, tick) for table in tables]
+
+
+def library_settings(options: GeneratorOptions) -> dict[str, Any]:
+    """The options as arguments of ctgan's classes."""
+    layers, rate = tuple(options.layers), options.learning_rate
     common: dict[str, Any] = {
         "embedding_dim": options.embedding_dim,
         "epochs": options.epochs,
         "batch_size": options.batch_size,
         "enable_gpu": device_of(options.device) == "cuda",
     }
-    layers = tuple(options.layers)
-    if options.model == "ctgan":
-        rate = options.learning_rate
-        generator = CTGAN(
-            generator_dim=layers, discriminator_dim=layers, generator_lr=rate,
-            discriminator_lr=rate, pac=1, **common,
-        )  # fmt: skip
-    else:
-        generator = TVAE(compress_dims=layers, decompress_dims=layers, **common)
-    generator.set_random_state(options.seed)
-    torch.cuda.manual_seed_all(options.seed)  # the library seeds those of the processor alone
-    hook = register_optimizer_step_post_hook(lambda *_: tick())
+    if options.model == "tvae":
+        return common | {"compress_dims": layers, "decompress_dims": layers}
+    return common | {
+        "generator_dim": layers, "discriminator_dim": layers,
+        "generator_lr": rate, "discriminator_lr": rate,
+    }  # fmt: skip
+
+
+def _fit_tvae(generator: Any, table: pd.DataFrame, seed: int, tick: Callable[[], object]) -> Any:
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    generator.set_random_state(seed)
+
+    def step(*_: Any) -> None:
+        tick()
+
+    hook = register_optimizer_step_post_hook(step)
     try:
-        # Not sequential, CTGAN would start processes of its own beyond 500 rows, which outlive it.
-        with warnings.catch_warnings(), joblib.parallel_config("sequential"):
-            warnings.simplefilter("ignore")  # from the mixture models inside, on constant columns
-            generator.fit(table, DISCRETE)
+        generator.fit(table, DISCRETE)
     finally:
         hook.remove()
     return generator
@@ -99,11 +119,11 @@ def device_of(device: str) -> str:
     return available if device == "auto" else device
 
 
-def steps(rows: int, options: GeneratorOptions) -> int:
-    """How many optimizer steps a fit takes: two a batch for the GAN, one for the autoencoder."""
+def steps(rows: Sequence[int], options: GeneratorOptions) -> int:
+    """How many steps the fits of tables with so many rows take: CTGAN's are fitted together."""
     if options.model == "ctgan":
-        return 2 * options.epochs * max(rows // options.batch_size, 1)
-    return options.epochs * -(-rows // options.batch_size)
+        return options.epochs * max(max(rows) // options.batch_size, 1)
+    return sum(options.epochs * -(-count // options.batch_size) for count in rows)
 
 
 def complete(table: pd.DataFrame, seed: int) -> pd.DataFrame:

@@ -1,60 +1,17 @@
-"""How similar synthetic patients are to real ones, and how far from copies of them."""
+"""How similar synthetic patients are to real ones."""
 
 import warnings
 from typing import Any
 
 import matplotlib
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from heart import files
-from heart.schema import MEASUREMENTS, NAMES, Measurement, encode
+from heart.schema import Measurement
 from heart.synthesis.generator import COLUMNS, CONTINUOUS
 
 matplotlib.use("Agg")
-
-
-def gower(table: pd.DataFrame, others: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """The distance [n] of each row to the closest of the others.
-
-    Gower's: the mean over the measurements of the difference relative to the bounds, or of being
-    different at all; a value that one of two rows lacks counts as a difference.
-    """
-    a, b = (
-        encode({name: t[name].tolist() for name in NAMES}).astype(float) for t in (table, others)
-    )
-    total = np.zeros((len(a), len(b)))
-    for column, measurement in enumerate(MEASUREMENTS):
-        left, right = a[:, column, None], b[None, :, column]
-        if measurement.choices:
-            difference = (left != right).astype(float)
-        else:
-            difference = np.abs(left - right) / (measurement.high - measurement.low)
-        both_missing = np.isnan(left) & np.isnan(right)
-        total += np.where(both_missing, 0.0, np.nan_to_num(difference, nan=1.0))
-    closest: npt.NDArray[np.float64] = total.min(axis=1) / len(MEASUREMENTS)
-    return closest
-
-
-def privacy(train: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, float]:
-    """`dcr_ratio`: the median distance to the closest training row, synthetic against held-out real.
-
-    About 1 or more: synthetic patients are no closer to the generator's patients than strangers are.
-    """
-    synthetic_distances, real_distances = [], []
-    for fold in sorted(train["fold"].unique()):
-        known = train[train["fold"] != fold]
-        synthetic_distances.append(
-            gower(synthetic[synthetic["fold"] == fold].head(len(train)), known)
-        )
-        real_distances.append(gower(train[train["fold"] == fold], known))
-    return {
-        "dcr_ratio": float(
-            np.median(np.concatenate(synthetic_distances))
-            / np.median(np.concatenate(real_distances))
-        )
-    }
 
 
 def fidelity(real: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, float]:

@@ -102,10 +102,10 @@ def test_the_first_alarm_comes_at_the_end_of_the_first_window_that_alarms(at_onc
 def test_a_bootstrap_draws_real_rows_of_the_other_folds() -> None:
     real = pd.DataFrame({"patient": ["a", "b", "c"], "fold": ["0", "1", "1"]})
 
-    rows, draws = patients(REAL, real, "0", 50, seed=0)
+    rows, draws = patients(REAL, real, 50, seed=0)
 
-    assert set(rows["patient"]) == {"b", "c"}
-    assert set(rows["fold"]) == {"0"}
+    assert set(rows.loc[rows["fold"] == "0", "patient"]) == {"b", "c"}
+    assert set(rows.loc[rows["fold"] == "1", "patient"]) == {"a"}
     assert draws["copied"] == 1
 
 

@@ -586,6 +586,22 @@ def test_the_card_shows_a_dash_for_figures_that_cannot_be_computed(
     assert "| Precision | - |" in card
 
 
+@pytest.mark.parametrize(("high", "warned"), [(0.6, False), (0.61, True)])
+def test_the_card_warns_of_synthetic_rows_that_tell_who_was_among_the_patients(
+    high: float, warned: bool, package_of: Any, model_of: Any, figures_of: Any
+) -> None:
+    attack = {"auc": 0.55, "low": 0.5, "high": high}
+    package = package_of(model_of())
+    figures = {f"synthesize.membership_{end}": value for end, value in attack.items()}
+    package = replace(package, metrics=package.metrics | figures)
+
+    card = model_card(
+        figures_of(model_of()), TRAINED, {"verdict": "passed", "reasons": []}, package
+    )
+
+    assert (f"0.550 (0.500 to {high:.3f})" in card) == warned
+
+
 # Experiments
 
 

@@ -1,23 +1,15 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from heart.errors import UserError
 from heart.ml.tstr import utility
 from heart.registry.publishing import fictional_rows
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, encode
 from heart.synthesis import generator
-from heart.synthesis.generator import complete, device_of, draw, fit_generator, mask, steps
-from heart.synthesis.quality import gower, privacy
-from stages import params
-from tests.heart.predictions.logs import until
-from tests.processes import ROOT, alive, children, seconds
+from heart.synthesis.attack import LIMIT
+from heart.synthesis.generator import complete, device_of, draw, fit_generators, mask, steps
+from stages import params, synthesize
 
 
 def options(**changes: object) -> params.Synthesize:
@@ -56,43 +48,20 @@ class Replay:
 
 @pytest.mark.parametrize("model", ["ctgan", "tvae"])
 def test_generator_is_deterministic_and_reports_every_step(model: str) -> None:
-    real = complete(table(60), seed=0)
+    tables = [complete(table(rows), seed=0) for rows in (60, 45)]
     ticks: list[int] = []
 
     samples = [
-        fit_generator(real, options(model=model), lambda: ticks.append(1)).sample(20)
+        [
+            g.sample(20)
+            for g in fit_generators(tables, options(model=model), lambda: ticks.append(1))
+        ]
         for _ in range(2)
     ]
 
-    pd.testing.assert_frame_equal(*samples)
-    assert len(ticks) == 2 * steps(60, options(model=model))
-
-
-@pytest.mark.integration
-def test_workers_end_when_the_stage_is_killed(tmp_path: Path) -> None:
-    table(600).to_csv(tmp_path / "train.csv", index=False)
-    script = (
-        "import sys, yaml; from heart import files; from stages import params, synthesize\n"
-        "if __name__ == '__main__':\n"
-        "    options = params.Synthesize(**yaml.safe_load(sys.argv[1]))\n"
-        "    synthesize.generate(files.read_table(files.Path('train.csv')), options)\n"
-    )
-    (tmp_path / "main.py").write_text(script)
-    given = yaml.safe_dump(options(epochs=100_000).model_dump(mode="json"))
-    stage = subprocess.Popen(
-        [sys.executable, "main.py", given], cwd=tmp_path, stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    try:
-        # The manager, a worker and what Python itself starts; one of them is past its imports.
-        until(lambda: len(children(stage.pid)) >= 3, 120)
-        until(lambda: any(seconds(worker) > 5 for worker in children(stage.pid)), 120)
-        workers = children(stage.pid)
-    finally:
-        stage.kill()
-        stage.wait()
-
-    until(lambda: not any(map(alive, workers)), 60)
+    for one, other in zip(*samples, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    assert len(ticks) == 2 * steps([60, 45], options(model=model))
 
 
 def test_rows_out_of_bounds_and_copies_are_redrawn_and_counted() -> None:
@@ -165,10 +134,10 @@ def test_a_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
     with pytest.raises(UserError, match="device is cuda, but torch finds no GPU"):
-        fit_generator(complete(table(40), seed=0), options(device="cuda"), lambda: None)
+        fit_generators([complete(table(40), seed=0)], options(device="cuda"), lambda: None)
 
 
-@pytest.mark.parametrize("model", ["CTGAN", "TVAE"])
+@pytest.mark.parametrize("model", ["heart.synthesis.stacked.CTGAN", "ctgan.TVAE"])
 @pytest.mark.parametrize(("device", "used"), [("auto", True), ("cpu", False)])
 def test_generator_is_configured_with_the_device(
     model: str, device: str, used: bool, monkeypatch: pytest.MonkeyPatch
@@ -181,10 +150,12 @@ def test_generator_is_configured_with_the_device(
         raise Told
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(f"ctgan.{model}", told)
+    monkeypatch.setattr(model, told)
 
     with pytest.raises(Told):
-        fit_generator(table(4), options(model=model.lower(), device=device), lambda: None)
+        fit_generators(
+            [table(4)], options(model=model.rpartition(".")[2].lower(), device=device), lambda: None
+        )
 
 
 @pytest.mark.parametrize("column", ["thallium", "major_vessels", "cholesterol"])
@@ -211,26 +182,6 @@ def test_values_below_a_lowest_value_that_many_patients_have_become_it(
     assert texts.tolist() == [expected, "1"]
 
 
-def test_gower_counts_relative_differences() -> None:
-    one = table(2).iloc[[0]]
-    other = one.assign(sex="female" if one["sex"].item() == "male" else "male")
-
-    assert gower(one, one)[0] == 0
-    assert gower(one, other)[0] == pytest.approx(1 / len(MEASUREMENTS))
-    assert gower(one, one.assign(thallium=""))[0] == pytest.approx(1 / len(MEASUREMENTS))
-
-
-def test_privacy_is_0_for_copies_and_1_for_unrelated_rows() -> None:
-    train = table(90)
-    known = [train[train["fold"] != fold].assign(fold=fold) for fold in "012"]
-
-    copied = privacy(train, pd.concat(known))
-    unrelated = privacy(train, table(90, seed=5))
-
-    assert copied["dcr_ratio"] == 0
-    assert unrelated["dcr_ratio"] == pytest.approx(1, abs=0.1)
-
-
 def test_utility_separates_real_signal_from_noise() -> None:
     train = table(240)
     honest = table(240, seed=2)
@@ -241,3 +192,12 @@ def test_utility_separates_real_signal_from_noise() -> None:
     assert utility(train, honest)["tstr_auc"] > 0.9
     assert utility(train, noise)["tstr_auc"] < 0.8
     assert utility(train, noise)["trtr_auc"] == utility(train, honest)["trtr_auc"]
+
+
+@pytest.mark.parametrize(("high", "warned"), [(LIMIT, False), (LIMIT + 0.01, True)])
+def test_attack_whose_upper_end_is_beyond_the_limit_is_a_warning(high: float, warned: bool) -> None:
+    attack = {"attacker": "density", "auc": 0.55, "low": 0.5, "high": high}
+
+    warning = synthesize.membership_warning(attack)
+
+    assert bool(warning) == warned

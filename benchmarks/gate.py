@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from heart.ml.training import Choice, Rows, ladder_of
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
@@ -37,7 +38,6 @@ from heart.schema import OUTCOME, decode
 from monitoring.simulated_patients import SHIFTS, SimulatedPatients, load, with_share_ill
 from stages import params
 from stages.evaluate import evaluate
-from stages.train import Choice, Rows, ladder_of
 
 OUT = Path("benchmarks/gate.json")
 DRAWS, HELD_OUT, FOLDS, BOOTSTRAP, FRESH, SEED = 400, 0.2, 5, 300, 2000, 2026

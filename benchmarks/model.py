@@ -28,9 +28,10 @@ from tqdm import tqdm
 from heart import files
 from heart.errors import run_main
 from heart.ml.estimators import Array, candidates
+from heart.ml.training import Rows, fit
 from heart.schema import MEASUREMENTS
 from stages import params
-from stages.train import SCORES, Rows, choose, fit, scores
+from stages.train import SCORES, choose, scores
 
 OUT = Path("benchmarks/model.json")
 REPEATS, FOLDS, INNER_FOLDS, SEED = 5, 10, 5, 0
@@ -68,7 +69,7 @@ def recipe(x: Array, y: Labels, options: params.Train) -> tuple[str, Any]:
     inner = StratifiedKFold(INNER_FOLDS, shuffle=True, random_state=SEED)
     for number, (_, held_out) in enumerate(inner.split(x, y)):
         fold[held_out] = str(number)
-    rows = Rows(x, y, fold, np.zeros(len(y), dtype=bool))
+    rows = Rows(x, y, fold, *np.zeros((2, len(y)), dtype=bool))
     models = candidates(options.logistic_c, options.trees, options.min_samples_leaf, options.seed)
     choice, _, _ = choose(rows, models, [0.0])
     return choice.name, fit(choice.model, rows, 0.0, "")

@@ -13,30 +13,19 @@ on all rows; trees, which take long and whose ONNX graph grows with the rows, on
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import expit
-from sklearn.base import clone
 
 from heart import files
 from heart.errors import UserError, run_main
 from heart.ml.estimators import Array, ChainedLogisticRegression, candidates, withhold
 from heart.ml.onnx_export import export, export_error, predict
-from heart.ml.outcome_check import check_outcomes
 from heart.ml.scores import all_scores
-from heart.ml.updating import (
-    LEAST_OUTCOMES,
-    POOLED,
-    WEIGHTED,
-    Ladder,
-    Recalibrated,
-    Update,
-    logits,
-)
+from heart.ml.training import Choice, Rows, fit, train
 from heart.progress import progress
 from heart.schema import NAMES, SECOND_EXAM
 from heart.subsample import subsample
@@ -45,47 +34,6 @@ from stages import params
 PARITY = 1e-5  # limit of the difference between scikit-learn's and ONNX probabilities
 PART = 100_000  # rows of one comparison
 SCORES = ("roc_auc", "accuracy", "brier", "log_loss")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Encoded rows [n, 13], outcomes 0 or 1 [n], each row's fold [n], and whether it is synthetic, or of the service."""
-
-    x: Array
-    y: npt.NDArray[np.int64]
-    fold: npt.NDArray[np.object_]
-    synthetic: npt.NDArray[np.bool_]
-    service: npt.NDArray[np.bool_]
-
-    def folds(self) -> list[str]:
-        """The folds of the real rows."""
-        return sorted(set(self.fold[~self.synthetic]))
-
-    def real(self, fold: str) -> "Rows":
-        """The real rows of one fold."""
-        return self.take(~self.synthetic & (self.fold == fold))
-
-    def without(self, *held_out: str) -> "Rows":
-        """All rows but the real ones of some folds."""
-        return self.take(self.synthetic | ~np.isin(self.fold, held_out))
-
-    def take(self, which: npt.NDArray[np.bool_]) -> "Rows":
-        return Rows(
-            self.x[which],
-            self.y[which],
-            self.fold[which],
-            self.synthetic[which],
-            self.service[which],
-        )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The result of the choice: a candidate with its settings, and the weight of synthetic rows."""
-
-    name: str
-    model: Any
-    synthetic_weight: float
 
 
 def rows_of(merged: pd.DataFrame) -> Rows:
@@ -98,27 +46,6 @@ def rows_of(merged: pd.DataFrame) -> Rows:
         (merged["source"] == files.SYNTHETIC_SOURCE).to_numpy(),
         (merged["source"] == files.PRODUCTION_SOURCE).to_numpy(),
     )
-
-
-def fit(
-    model: Any, rows: Rows, synthetic_weight: float, generator: str, service_weight: float = 1.0
-) -> Any:
-    """A fitted copy of the model: real rows, and those of one generator at `synthetic_weight`.
-
-    The weight is that of all synthetic rows together, relative to all real ones; `service_weight` is that of
-    each row of the service, relative to one of the study.
-    """
-    synthetic = rows.synthetic & (rows.fold == generator)
-    used = ~rows.synthetic | (synthetic if synthetic_weight > 0 else False)
-    if synthetic_weight > 0 and not synthetic.any():
-        raise UserError(
-            f"{files.MERGED}: no synthetic row of generator {generator!r}, expected some for each fold: "
-            "run `dvc repro`"
-        )
-    real_rows, synthetic_rows = int((~rows.synthetic).sum()), max(int(synthetic.sum()), 1)
-    weight = np.where(rows.service, service_weight, 1.0)
-    weight[rows.synthetic] = synthetic_weight * real_rows / synthetic_rows
-    return clone(model).fit(rows.x[used], rows.y[used], weight[used])
 
 
 def losses(model: Any, rows: Rows, synthetic_weight: float) -> Array:
@@ -144,86 +71,6 @@ def decision_subset(merged: pd.DataFrame, max_rows: int, seed: int) -> npt.NDArr
     subset = synthetic.copy()
     subset[~synthetic] = subsample(merged[~synthetic], max_rows, seed)
     return subset
-
-
-def out_of_fold(choice: Choice, training: Rows, rows: Rows, service_weight: float = 1.0) -> Array:
-    """The log odds of presence of each real row [n], from a model that was fitted without its fold.
-
-    The models are fitted on `training`, which is `rows` or a part of them.
-    """
-    real = np.flatnonzero(~rows.synthetic)
-    result = np.empty(len(real))
-    for fold in rows.folds():
-        inside = training.without(fold)
-        fitted = fit(choice.model, inside, choice.synthetic_weight, fold, service_weight)
-        result[rows.fold[real] == fold] = logits(fitted, rows.real(fold).x)
-    return result
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The model, the out-of-fold probabilities of the real rows [n], and the evidence of the ladder."""
-
-    model: Any
-    out_of_fold: Array
-    update: Update | None = None
-
-
-def train(choice: Choice, training: Rows, rows: Rows) -> Trained:
-    """The model of the choice, updated with the outcomes of the service among the rows.
-
-    It is fitted on `training`, which is `rows` or a part of them.
-    """
-    service = training.take(training.service)
-    study = training.take(~training.service)
-    if len(service.y) < LEAST_OUTCOMES or len(set(service.y.tolist())) < 2:
-        fitted = fit(choice.model, study, choice.synthetic_weight, files.ALL)
-        return Trained(fitted, expit(out_of_fold(choice, study, rows)))
-    weight = max(1.0, int((~study.synthetic).sum()) / len(service.y))
-    ladder = ladder_of(choice, study, service, weight)
-    update, service_risks = ladder.update()
-    model = ladder.model(update.rung)
-    if update.rung == POOLED:
-        z = out_of_fold(choice, training, rows)
-    elif update.rung == WEIGHTED:
-        z = out_of_fold(choice, training, rows, weight)
-    else:
-        z = out_of_fold(choice, study, rows)
-    if isinstance(model, Recalibrated):
-        z = model.intercept + model.slope * z
-    probability = expit(z)
-    if len(service.y) == rows.service.sum():
-        probability[rows.service[~rows.synthetic]] = service_risks
-    return Trained(model, probability, update)
-
-
-def ladder_of(choice: Choice, study: Rows, service: Rows, weight: float) -> Ladder:
-    """The candidates of an update of the study's model with outcomes of the service."""
-    base = fit(choice.model, study, choice.synthetic_weight, files.ALL)
-    outcome = service.y.astype(float)
-    # Whether the outcomes agree with the measurements: of those that hardly do, only the share is learned.
-    check = check_outcomes(expit(logits(base, service.x)), outcome, {})
-
-    def fit_with(used: npt.NDArray[np.bool_], service_weight: float) -> Any:
-        if not used.any():
-            return base
-        together = joined(study, service.take(used))
-        return fit(choice.model, together, choice.synthetic_weight, files.ALL, service_weight)
-
-    return Ladder(
-        fit_with,
-        service.x,
-        outcome,
-        service.fold,
-        weight,
-        intercept_only=bool(check.findings) or check.intercept_only,
-    )
-
-
-def joined(first: Rows, second: Rows) -> Rows:
-    """The rows of both."""
-    both = ([getattr(rows, field.name) for rows in (first, second)] for field in fields(Rows))
-    return Rows(*map(np.concatenate, both))
 
 
 def scores(y: npt.ArrayLike, p: npt.ArrayLike) -> dict[str, float]:

@@ -1,21 +1,21 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from heart.errors import UserError
 from heart.files import ALL
 from heart.ml.estimators import ChainedLogisticRegression, candidates
+from heart.ml.training import Choice, Rows, fit, joined, out_of_fold, train
+from heart.ml.updating import KEEP, logits
 from heart.registry.publishing import fictional_rows
 from stages.train import (
-    Choice,
-    Rows,
     choose,
     cross_validate,
-    fit,
     improves_beyond_se,
     losses,
-    out_of_fold,
     parity,
 )
 
@@ -33,7 +33,8 @@ def rows(useful: bool = True, real: int = 90, folds: int = 3) -> Rows:
         y[real:] = random.permutation(y[real:])
     tags = [str(i) for i in range(folds)] + [ALL]
     fold = [str(i % folds) for i in range(real)] + [tags[i % len(tags)] for i in range(synthetic)]
-    return Rows(x, y, np.array(fold, dtype=object), np.arange(len(x)) >= real)
+    synthetic = np.arange(len(x)) >= real
+    return Rows(x, y, np.array(fold, dtype=object), synthetic, np.zeros(len(x), dtype=bool))
 
 
 class Spy(ChainedLogisticRegression):
@@ -104,7 +105,7 @@ def test_the_out_of_fold_score_is_of_a_model_fitted_without_the_patient() -> Non
     data = rows()
     choice = Choice("logistic_regression", MODELS["logistic_regression"][0], 0.5)
 
-    probability = out_of_fold(choice, data, data)
+    probability = expit(out_of_fold(choice, data, data))
 
     for fold in data.folds():
         fitted = fit(choice.model, data.without(fold), 0.5, fold)
@@ -121,7 +122,7 @@ def test_a_generator_without_rows_is_an_error() -> None:
 
 def test_cross_validation_reports_both_views_and_uses_no_outcome_that_it_predicts() -> None:
     data = rows()
-    shuffled = Rows(data.x, np.random.default_rng(0).permutation(data.y), data.fold, data.synthetic)
+    shuffled = replace(data, y=np.random.default_rng(0).permutation(data.y))
 
     figures = cross_validate(data, MODELS, [0.0])
     nothing = cross_validate(shuffled, MODELS, [0.0])
@@ -168,3 +169,61 @@ def test_a_large_table_is_compared_in_parts(
     monkeypatch.setattr("stages.train._gap", lambda *_: np.nan)
     with pytest.raises(UserError, match="differ from scikit-learn's by nan"):
         parity(model, onnx, data.x)
+
+
+# Outcomes of the service
+
+
+def recorded(count: int, intercept: float = 0.0) -> Rows:
+    """Patients of the service, whose log odds are higher by `intercept` than those of the study."""
+    random = np.random.default_rng(9)
+    x = fictional_rows(count, seed=2).astype(np.float64)
+    base = fit(MODELS["logistic_regression"][0], study(), 0.0, ALL)
+    y = (random.random(count) < expit(intercept + logits(base, x))).astype(np.int64)
+    fold = np.array([str(number % 3) for number in range(count)], dtype=object)
+    none = np.zeros(count, dtype=bool)
+    return Rows(x, y, fold, none, ~none)
+
+
+def study() -> Rows:
+    """The real patients of `rows`, more of them."""
+    data = rows(real=240)
+    return data.take(~data.synthetic)
+
+
+def trained(service: Rows) -> Any:
+    together = joined(study(), service)
+    choice = Choice("logistic_regression", MODELS["logistic_regression"][0], 0.0)
+    return train(choice, together, together)
+
+
+def test_a_few_outcomes_of_the_service_change_nothing() -> None:
+    few = trained(recorded(11, intercept=3))
+    alone = trained(recorded(0))
+
+    assert few.update is None
+    assert logits(few.model, study().x) == pytest.approx(logits(alone.model, study().x))
+    assert len(few.out_of_fold) == 240 + 11
+
+
+def test_outcomes_of_a_hospital_with_more_ill_patients_recalibrate_the_model() -> None:
+    result, before = trained(recorded(60, intercept=2)), trained(recorded(0))
+    fresh = recorded(2000, intercept=2)
+
+    def brier(model: Any) -> float:
+        return float(((model.predict_proba(fresh.x)[:, 1] - fresh.y) ** 2).mean())
+
+    assert result.update.rung != KEEP
+    assert brier(result.model) < brier(before.model) - 0.02
+    # The drift baseline has the scores of the new model, also for the study's patients.
+    assert result.out_of_fold[:240].mean() > before.out_of_fold[:240].mean() + 0.1
+
+
+def test_out_of_fold_risks_of_service_patients_are_from_models_without_them() -> None:
+    service = recorded(60, intercept=2)
+    changed = replace(service, y=service.y.copy())
+    changed.y[0] = 1 - changed.y[0]  # of fold 0
+
+    first, second = (trained(part).out_of_fold[240:] for part in (service, changed))
+
+    assert first[service.fold == "0"] == pytest.approx(second[service.fold == "0"])

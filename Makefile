@@ -249,7 +249,7 @@ bench-scale: .venv/dev .venv/spark ## batch scoring and drift counts of 10^6 to 
 bench-drift-peers: .venv/pipeline .venv-peers/evidently .venv-peers/nannyml .venv-peers/alibi_detect ## the drift check beside evidently, nannyml and alibi-detect
 	python -m benchmarks.drift_peers
 
-bench-synthesis: .venv/pipeline .venv-peers/sdv ## synthetic rows of six methods: utility, and what they betray of the patients
+bench-synthesis: .venv/pipeline .venv-peers/sdv ## synthetic rows of six methods: utility, and what they reveal of the patients
 	python -m benchmarks.synthesis
 
 clean: ## remove the outputs of the stages; cache, registry and .venv stay

@@ -156,7 +156,7 @@ def _copula(real: pd.DataFrame, rows: int, seed: int) -> FittedGenerator:
 
 METHODS = {
     "CTGAN, this project's settings": own,
-    "the same, fitted by the library": by_library("CTGAN", own_settings),
+    "CTGAN, this project's settings, fitted by the library": by_library("CTGAN", own_settings),
     "CTGAN, defaults": by_library("CTGAN", defaults),
     "TVAE, defaults": by_library("TVAE", defaults),
     "Gaussian copula (sdv)": copula,
@@ -239,10 +239,10 @@ def main() -> None:
 def show(report: dict[str, Any]) -> None:
     """Print the table."""
     print(f"\nreal rows alone: AUC {report['real_auc']:.4f}; means and 95 % intervals over seeds")
-    print(f"{'':32}" + "".join(f"{title:26}" for title in FIGURES.values()))
+    print(f"{'':54}" + "".join(f"{title:26}" for title in FIGURES.values()))
     for name, figures_ in report["methods"].items():
         cells = [f"{f['mean']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in figures_.values()]
-        print(f"{name:32}" + "".join(f"{cell:26}" for cell in cells))
+        print(f"{name:54}" + "".join(f"{cell:26}" for cell in cells))
     print("->", OUT)
 
 

@@ -20,7 +20,9 @@ HORIZON = 2000  # patients of a stream with drift
 SYNTHESIS = {
     "tstr_auc": "AUC, synthetic rows alone",
     "merged_auc": "AUC, with real rows",
-    "dcr_ratio": "distance",
+    "attack_distance": "attack by distance",
+    "attack_density": "attack by density",
+    "attack_high": "its upper end",
     "copied": "copies",
     "invalid": "invalid",
     "seconds": "seconds",

@@ -2,7 +2,7 @@
 
 A fold's generator was fitted without the fold, so its members are known: the patients of the other folds. An attacker
 gives each real patient a score; the ROC AUC of the scores, members against the fold's patients, is 0.5 if the rows
-betray nothing and 1 if they betray everybody. Distances to the closest row and counts of exact copies alone do not
+reveal nothing and 1 if they reveal everybody. Distances to the closest row and counts of exact copies alone do not
 show this (Yao et al. 2025, "The DCR delusion", arXiv 2505.01524).
 
 Two attackers, of which the stronger counts:

@@ -65,7 +65,7 @@ class StackedCTGAN:
         for step in range(1, max(ends) + 1):
             training.step()
             # A table with fewer rows has fewer steps; the steps after its last one change nothing of it.
-            for model in np.flatnonzero(np.equal(ends, step)):
+            for model in np.flatnonzero(np.equal(ends, step)).tolist():
                 training.generators.store(model, nets[model])
             tick()
         return generators

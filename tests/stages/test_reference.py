@@ -12,7 +12,7 @@ from stages import params
 from stages.reference import false_alarms, figures, policy_of, sample_of
 
 OPTIONS = params.Reference(
-    windows=[20, 100, 200], step=10, stream=400, false_alarms=0.05, bins=5, simulations=1000,
+    windows=[20, 100, 200], earlier=200, step=10, stream=400, false_alarms=0.05, bins=5, simulations=1000,
     check_streams=20, max_rows=1000, seed=0,
 )  # fmt: skip
 
@@ -69,9 +69,7 @@ def test_limits_with_too_many_false_alarms_are_rejected(
     train: pd.DataFrame, scored: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = policy_of(OPTIONS)
-    monkeypatch.setattr(
-        "heart.drift.detector.limits", lambda *_: (2.0,) * (len(policy.windows) + 1)
-    )
+    monkeypatch.setattr("heart.drift.detector.limits", lambda *_: (2.0,) * policy.views)
 
     with pytest.raises(UserError, match=r"of 20 streams .* a share of at most 0.05 \(reference"):
         false_alarms(sample_of(train, scored), replace(policy, seed=1), 20)

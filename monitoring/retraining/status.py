@@ -65,7 +65,7 @@ def fetch(client: httpx.Client) -> dict[str, Any]:
         )
     if not response.is_success:
         sys.exit(
-            f"error: {client.base_url}status answers {response.status_code}: {response.text[:200]}; "
+            f"error: {client.base_url.join('/status')} answers {response.status_code}: {response.text[:200]}; "
             "HEART_RETRAIN_TOKEN must be the receiver's token"
         )
     return dict(response.json())

@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python requirements/install.py
 # What may be given on the command line or in the environment. It is text: recipes read it from the
 # environment, as "$$VERSION", since of $(VERSION) the shell would parse what is in it; and $(value) keeps
 # Make from expanding it, so that not even $(shell ...) in it is run.
-GIVEN := A ARGS B BACKUP BY COMPOSE FORCE ID IDS IN OUT OUTCOMES PEERS_DAY PYTHON RATE REASON ROWS SENDER SHIFT SINCE TRIGGER UNTIL URL VERSION
+GIVEN := A ARGS B BACKUP BY COMPOSE FORCE ID IDS IN OUT OUTCOMES PEERS_DAY PYTHON RATE REASON RECEIVER ROWS SENDER SHIFT SINCE TRIGGER UNTIL URL VERSION
 PYTHON ?= python3
 PEERS_DAY := 2026-11-20
 ROWS ?= 500
@@ -21,7 +21,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro plots compare mlflow check-data validate collect withdraw release-outcomes erase register retrain promote approve rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock audit sbom pin space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro plots compare mlflow check-data validate collect withdraw release-outcomes erase register retrain retraining-status promote approve rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock audit sbom pin space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ erase: .venv/pipeline .venv/serve ## erase a patient from log, labelled rows, de
 
 retrain: .venv/pipeline .venv/serve ## retrain on recorded outcomes; TRIGGER=TEXT is the reason, FORCE=1 ignores their number
 	@python -m monitoring.retraining.run $${TRIGGER:+--trigger="$$TRIGGER"} $${FORCE:+--force} || [ $$? = 75 ]
+
+retraining-status: .venv/pipeline ## show the receiver's last alert, running or last retraining, and cool-down (RECEIVER=address)
+	@python -m monitoring.retraining.status $${RECEIVER:+--url="$$RECEIVER"}
 
 promote: .venv/pipeline ## make VERSION=n the champion, if it passed the promotion gate
 	@python -m heart.registry.promote -- "$${VERSION:?make promote VERSION=n}"

@@ -314,7 +314,8 @@ def _check(connection: Connection) -> None:
     if version is None or version > SCHEMA_VERSION:
         raise LogConfigurationError(
             f"the prediction log has version {version} of its tables, "
-            f"this program knows {SCHEMA_VERSION}: use the newer program"
+            f"this program knows {SCHEMA_VERSION}: use the newer program, or restore the backup from before "
+            "the upgrade"
         )
     columns = {column["name"] for column in inspect(connection).get_columns(predictions.name)}
     if difference := columns.symmetric_difference(predictions.columns.keys()):

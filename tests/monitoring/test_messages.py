@@ -14,6 +14,7 @@ from tests.monitoring.configuration import alert_rules, provisioned
 
 ADVICE = "Look at /drift."
 LINK = "http://grafana.example/d/heart-drift"
+FIRING = f" (since 2026-11-25 10:00 UTC) <{LINK}|Silence>"
 
 Render = Callable[[str, dict[str, Any]], str]
 
@@ -22,12 +23,13 @@ Render = Callable[[str, dict[str, Any]], str]
 def render(require: Require, tmp_path: Path) -> Render:
     """The text of a message template for a notification.
 
-    The tool knows all functions that these templates may use, and all fields but one of Grafana's
-    own, DashboardURL, for which GeneratorURL, another URL of an alert, stands in.
+    The tool knows all functions that these templates may use, and all fields but two of Grafana's
+    own, DashboardURL and SilenceURL, for which GeneratorURL, another URL of an alert, stands in.
     """
     program = require(shutil.which("amtool"), "prometheus-alertmanager")
     (template,) = provisioned("templates")
     known = template["template"].replace(".DashboardURL", ".GeneratorURL")
+    known = known.replace(".SilenceURL", ".GeneratorURL")
     (tmp_path / "heart.tmpl").write_text(known)
 
     def rendered(name: str, notification: dict[str, Any]) -> str:
@@ -99,8 +101,58 @@ DRIFT = notification(
 def test_drift_is_one_message_that_names_the_features(render: Render) -> None:
     assert render("heart.title", DRIFT) == "Drift detected: thallium, age, score"
     assert render("heart.text", DRIFT) == (
-        f"• thallium is wrong\n• age is wrong\n• score is wrong\n{ADVICE}\n<{LINK}|Dashboard>"
+        f"• thallium is wrong{FIRING}\n• age is wrong{FIRING}\n• score is wrong{FIRING}\n"
+        f"To do: {ADVICE}\n<{LINK}|Dashboard>"
     )
+
+
+RUNBOOK = "https://docs.example/runbook.html"
+
+
+def of_rule(rule: dict[str, Any]) -> dict[str, Any]:
+    """A firing alert of a rule, with its own texts."""
+    labels = {**rule["labels"], "environment": "ward 7", "runbook": RUNBOOK}
+    fired = alert("firing", rule["title"], **labels)
+    return {**fired, "annotations": rule["annotations"]}
+
+
+@pytest.mark.parametrize("rule", alert_rules().values(), ids=alert_rules())
+def test_a_message_has_all_that_its_reader_needs(rule: dict[str, Any], render: Render) -> None:
+    fired = of_rule(rule)
+    sent = notification(rule["labels"]["route"], fired)
+    sent["commonAnnotations"] = fired["annotations"]
+
+    text = render("heart.text", sent)
+
+    assert render("heart.title", sent).startswith("[ward 7] ")
+    assert text.startswith(f"Severity: {rule['labels']['severity']}\n")
+    assert FIRING in text
+    assert f"{RUNBOOK}#{rule['title'].lower().replace(' ', '-')}" in text
+    for name in ("patients", "automatic", "advice"):
+        assert text.count(rule["annotations"][name]) == 1
+    assert text.endswith(f"<{LINK}|Dashboard>")
+
+
+def test_alerts_with_different_advice_each_have_their_own(render: Render) -> None:
+    one, other = (
+        of_rule(alert_rules()[uid]) for uid in ("heart-server-errors", "heart-log-failing")
+    )
+    sent = {**notification("service", one, other), "commonAnnotations": {}}
+
+    text = render("heart.text", sent)
+
+    assert text.startswith("Severity: critical\n")
+    for fired in (one, other):
+        assert text.count(fired["annotations"]["advice"]) == 1
+        assert text.count(f"{RUNBOOK}#{fired['annotations']['section']}") == 1
+
+
+def test_without_an_address_the_runbook_is_a_file(render: Render) -> None:
+    fired = of_rule(alert_rules()["heart-log-failing"])
+    del fired["labels"]["runbook"]
+    sent = {**notification("service", fired), "commonAnnotations": fired["annotations"]}
+
+    assert "docs/runbook.md#log-failing" in render("heart.text", sent)
 
 
 def test_a_message_lists_resolved_alerts_beside_firing_ones(render: Render) -> None:
@@ -112,7 +164,7 @@ def test_a_message_lists_resolved_alerts_beside_firing_ones(render: Render) -> N
 
     assert render("heart.title", mixed) == "Drift detected: age"
     assert render("heart.text", mixed) == (
-        f"• age is wrong\n• thallium is right again\n{ADVICE}\n<{LINK}|Dashboard>"
+        f"• age is wrong{FIRING}\n• thallium is right again\nTo do: {ADVICE}\n<{LINK}|Dashboard>"
     )
 
 

@@ -5,7 +5,6 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -60,11 +59,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
     @app.get("/status")
     async def status(request: Request) -> dict[str, Any]:
         _tokens(settings).authenticate(request.scope)
-        return {
-            "running": retrainer.running,
-            "cooldown_seconds_left": round(retrainer.cooldown_left()),
-            "runs": [asdict(run) for run in retrainer.runs.last(RUNS_SHOWN)],
-        }
+        return retrainer.status(RUNS_SHOWN)
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:

@@ -6,7 +6,10 @@ import os
 import shlex
 import sqlite3
 import time
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from heart.settings import variable
 from monitoring.retraining.webhook import process
@@ -44,13 +47,34 @@ class Retrainer:
         # An end in the future means that the clock was set back: it must not block retraining.
         return max(0.0, self.settings.cooldown_seconds - passed) if passed >= 0 else 0.0
 
-    def handle(self, notification: Notification) -> Answer:
-        """Start a retraining if an alert is new, none runs, and the cool-down is over. Raises sqlite3.Error.
+    def status(self, runs: int) -> dict[str, Any]:
+        """What the operator needs to know, with the last `runs` runs. Raises sqlite3.Error."""
+        left, alert = self.cooldown_left(), self.runs.last_alert()
+        until = datetime.now(UTC) + timedelta(seconds=left)
+        return {
+            "running": self.running,
+            "cooldown_seconds_left": round(left),
+            "cooldown_until": until.isoformat(timespec="seconds") if left else None,
+            "last_alert": asdict(alert) if alert else None,
+            "runs": [asdict(run) for run in self.runs.last(runs)],
+        }
 
-        Other alerts are not recorded: Grafana repeats an alert while it fires, and it may start one then.
-        """
+    def handle(self, notification: Notification) -> Answer:
+        """The response to a notification; an alert on drift is recorded with it. Raises sqlite3.Error."""
         if not notification.drift:
             return "ignored"
+        answer = self._decide(notification)
+        try:
+            self.runs.note_alert(notification.trigger, answer)
+        except sqlite3.Error:  # a retraining may have started: it counts, the note does not
+            logger.exception("the last alert cannot be recorded")
+        return answer
+
+    def _decide(self, notification: Notification) -> Answer:
+        """Start a retraining if an alert is new, none runs, and the cool-down is over.
+
+        No other alert belongs to a run: Grafana repeats an alert while it fires, and it may start one then.
+        """
         if self.runs.seen(notification.keys):
             return "seen"
         if self.running:

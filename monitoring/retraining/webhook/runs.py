@@ -24,6 +24,9 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE TABLE IF NOT EXISTS alerts (
   group_key TEXT, starts_at TEXT, run INTEGER NOT NULL, PRIMARY KEY (group_key, starts_at)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS last_alert (
+  one INTEGER PRIMARY KEY CHECK (one = 1), received REAL NOT NULL, trigger TEXT NOT NULL, response TEXT NOT NULL
+) STRICT;
 COMMIT;
 """
 LOST = "the receiver was killed before the retraining ended; its result is unknown"
@@ -41,6 +44,15 @@ class Run:
     exit_code: int | None
     result: Result | None
     verdict: str | None
+
+
+@dataclass(frozen=True)
+class LastAlert:
+    """The last alert on drift, and the response to it. The time is UTC in ISO 8601."""
+
+    received: str
+    trigger: str
+    response: str
 
 
 class Runs:
@@ -76,6 +88,20 @@ class Runs:
             with self._database:
                 self._add_alerts(keys, rows[0][0])
         return bool(rows)
+
+    def note_alert(self, trigger: str, response: str) -> None:
+        """Record the last alert on drift; it replaces the one before."""
+        with self._database:
+            self._database.execute(
+                "INSERT OR REPLACE INTO last_alert VALUES (1, ?, ?, ?)",
+                (time.time(), trigger, response),
+            )
+
+    def last_alert(self) -> LastAlert | None:
+        """The last alert on drift; None before the first."""
+        query = "SELECT received, trigger, response FROM last_alert"
+        row = self._database.execute(query).fetchone()
+        return LastAlert(_iso(row[0]), *row[1:]) if row else None
 
     def begin(self, keys: Iterable[Key], trigger: str) -> Run:
         """Record a retraining with its alerts, before it starts."""

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,13 @@ def test_before_any_alert_all_series_are_zero(client: TestClient) -> None:
     assert client.get("/health/live").json() == {"status": "live"}
     head = client.head("/health/live")
     assert (head.status_code, head.content) == (200, b"")
-    assert status(client) == {"running": False, "cooldown_seconds_left": 0, "runs": []}
+    assert status(client) == {
+        "running": False,
+        "cooldown_seconds_left": 0,
+        "cooldown_until": None,
+        "last_alert": None,
+        "runs": [],
+    }
 
 
 def test_alert_is_accepted_again_if_its_retraining_lacked_outcomes(
@@ -291,6 +298,12 @@ def test_after_a_retraining_alerts_wait_for_the_cool_down(
 
     assert (early.status_code, early.json()) == (200, {"status": "cooling_down"})
     assert 590 <= status(client)["cooldown_seconds_left"] <= 600
+    now = status(client)
+    assert now["last_alert"]["response"] == "cooling_down"
+    assert now["last_alert"]["trigger"] == "drift: thallium of model version 3"
+    assert runs.last_alert() is not None  # in the file: it survives a restart
+    left = datetime.fromisoformat(now["cooldown_until"]) - datetime.now(UTC)
+    assert 580 <= left.total_seconds() <= 600
     runs._database.execute("UPDATE runs SET ended = ended - 601")
     assert send(client, body(alert(LATER))).status_code == 202
 

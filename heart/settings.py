@@ -8,13 +8,14 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from heart.sqlite_path import absolute, registry_uri
 
@@ -79,6 +80,24 @@ MODEL = re.compile(
 REGISTRY = "sqlite:///registry/mlflow.db"
 
 
+def _paths(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(Path(part.strip()).absolute() for part in value.split(",") if part.strip())
+
+
+def _readable(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist, expected a public key as PEM")
+    return paths
+
+
+PublicKeys = Annotated[
+    tuple[Path, ...], NoDecode, BeforeValidator(_paths), AfterValidator(_readable)
+]
+
+
 class SharedSettings(Variables):
     """Settings of the service that other programs read too.
 
@@ -133,6 +152,17 @@ class SharedSettings(Variables):
         Path("registry/cache"),
         description="Folder of the last good versions, for a start while the registry is down. "
         "Replicas may share it if HEART_MODEL is the same for all.",
+    )
+    signing_public_keys: PublicKeys = Field(
+        (),
+        description="Files of public keys (PEM), separated by commas. If set, only versions that one of "
+        "them signed are served.",
+        json_schema_extra={"default": ""},
+    )
+    minimum_version: int = Field(
+        0,
+        ge=0,
+        description="Lowest version that may be served, so that none goes back to an older one.",
     )
     log_url: str = Field(
         "sqlite:///registry/predictions.db",

@@ -32,6 +32,7 @@ from heart.registry.cache import Cache
 from heart.registry.errors import RegistryUnavailable, Rejection, VersionRejected
 from heart.registry.model_version import Model
 from heart.registry.resolver import Registry, Version
+from heart.registry.signing import required
 from heart.registry.trial import run
 from heart.registry.verdicts import Trial
 from serve.aliased_model import AliasedModel
@@ -81,7 +82,9 @@ class ModelManager:
         self.registry_down_since: datetime | None = None
         self.rejection: Rejection | None = None
         self._registry = Registry(settings.tracking_uri, settings.model)
-        self._cache = Cache(settings.cache_dir, settings.model, self._count, trial)
+        self._cache = Cache(
+            settings.cache_dir, settings.model, self._count, trial, required(settings)
+        )
         self._cache_is_due = True
         self.challenger = AliasedModel(CHALLENGER, self._load, self._count)
         self.fallback = AliasedModel(PREVIOUS, self._load, self._count)

@@ -18,7 +18,7 @@ import pandas as pd
 from heart import files
 from heart.errors import run_main
 from heart.ml.onnx_export import predict
-from heart.registry import local_store
+from heart.registry import local_store, signing
 from heart.registry import model_card as card
 from heart.registry import publishing as registry
 from heart.registry.aliases import (
@@ -213,6 +213,7 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
             experiment = local_store.experiment(client, name)
             text = card.model_card(figures, trained, verdict, package)
             version = registry.publish(client, name, experiment, package, text)
+        signing.sign(client, name, version.version)  # before an alias names it
         verdict |= {"model": name, "version": int(version.version), "update": _rung(trained)}
         verdict["rival"] = int(champion.version) if champion is not None and model else None
         verdict["approved"] = int(approved.version) if approved and approved_model else None

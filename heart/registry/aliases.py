@@ -151,7 +151,7 @@ def roll_back(client: "MlflowClient", name: str, champion: str | None = None) ->
 
 def _servable_version(client: "MlflowClient", name: str, number: str) -> "ModelVersion":
     """A version with all tags and files that the service requires. Raises AliasError."""
-    version = _version(client, name, number)
+    version = require_version(client, name, number)
     label = f"{name} version {number}"
     if not re.fullmatch("[0-9a-f]{64}", version.tags.get(SHA256, "")):
         raise AliasError(f"{label}: its tag {SHA256} is not a SHA-256")
@@ -179,7 +179,8 @@ def _require_passed(version: "ModelVersion") -> None:
         raise AliasError(f"{label} was rejected by the promotion gate: {reasons}")
 
 
-def _version(client: "MlflowClient", name: str, number: str) -> "ModelVersion":
+def require_version(client: "MlflowClient", name: str, number: str) -> "ModelVersion":
+    """The version with a number. Raises AliasError."""
     if not re.fullmatch("[1-9][0-9]{0,8}", number):
         raise AliasError(f"{number!r} is not a version, expected a whole number from 1")
     versions = client.search_model_versions(f"name = '{name}'")

@@ -51,6 +51,7 @@ from heart.registry.model_version import (
     text_of,
 )
 from heart.registry.resolver import Registry, Version
+from heart.registry.signing import Signatures
 from heart.registry.trial import run
 from heart.registry.verdicts import Trial, Verdicts
 
@@ -77,12 +78,14 @@ class Cache:
         reference: str,
         on_damage: Callable[[VersionRejected], None] = lambda _: None,
         trial: Trial = run,
+        signatures: Signatures = Signatures(),  # noqa: B008
     ) -> None:
         """`on_damage` is called once for each version whose files were changed."""
         self._root = root
         self._reference = reference
         self._on_damage = on_damage
         self._damaged: Path | None = None
+        self._signatures = signatures
         self.verdicts = Verdicts(root / VERDICTS, trial)
 
     def folder(self, name: str, number: str, sha256: str) -> Path:
@@ -140,6 +143,7 @@ class Cache:
 
     def keep(self, version: Version, registry: Registry) -> Model:
         """Download and check a version, then keep it. Raises VersionRejected, RegistryUnavailable."""
+        self._signatures.require(version.name, version.number, version.tags)  # before any download
         folder = self.folder(version.name, version.number, version.sha256)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=PART, dir=folder.parent) as work:
@@ -164,7 +168,8 @@ class Cache:
         return model
 
     def _verified(self, files: Files, *, from_cache: bool = False) -> Model:
-        describe(files)  # what needs no process comes first
+        card = describe(files)  # what needs no process comes first
+        self._signatures.require(card.name, card.version, card.tags)
         self.verdicts.require(files, _digest(files))
         return load(files, from_cache=from_cache)
 

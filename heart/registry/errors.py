@@ -16,6 +16,8 @@ Kind = Literal[
     "timeout",
     "memory",
     "crash",
+    "signature",
+    "too_old",
 ]
 # Kinds that a trial in a subprocess may also report on an overloaded machine: they are tried again.
 EXHAUSTED: tuple[Kind, ...] = ("timeout", "memory", "crash")

@@ -1,5 +1,6 @@
 """Load the version that HEART_MODEL names, with the same checks as in the service."""
 
+from heart.registry import signing
 from heart.registry.aliases import SHA256
 from heart.registry.cache import Cache
 from heart.registry.errors import RegistryUnavailable, VersionRejected
@@ -11,7 +12,7 @@ from heart.settings import MODEL, SharedSettings
 def load(settings: SharedSettings) -> tuple[Model, bytes]:
     """The version that HEART_MODEL names, and its ONNX file. Raises VersionRejected, RegistryUnavailable."""
     registry = Registry(settings.tracking_uri, settings.model)
-    cache = Cache(settings.cache_dir, settings.model)
+    cache = Cache(settings.cache_dir, settings.model, signatures=signing.required(settings))
     version = registry.resolve()
     if not version.sha256:
         raise VersionRejected("hash", f"its tag {SHA256} is not a SHA-256")

@@ -1,4 +1,5 @@
-"""Move an alias by hand: `python -m heart.registry.promote VERSION`, `--rollback`, `--challenger VERSION`, or `--approve VERSION`.
+"""Move an alias by hand: `python -m heart.registry.promote VERSION`, `--rollback`, `--challenger VERSION`, `--approve VERSION`,
+or sign a version with `--sign VERSION`.
 
 The service follows within its poll interval, or at once by `POST /admin/reload`.
 """
@@ -23,10 +24,11 @@ from heart.registry.aliases import (
     roll_back,
     set_challenger,
 )
+from heart.registry.signing import sign
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line: exactly one of the five options, and who approves."""
+    """The command line: exactly one of the six options, and who approves."""
     parser = argparse.ArgumentParser(prog="python -m heart.registry.promote", description=__doc__)
     one = parser.add_mutually_exclusive_group(required=True)
     one.add_argument("version", nargs="?", help="make this version the champion")
@@ -34,6 +36,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     one.add_argument("--challenger", metavar="VERSION", help="have the service score with it too")
     one.add_argument("--no-challenger", action="store_true", help="remove the challenger")
     one.add_argument("--approve", metavar="VERSION", help="record that a person approves it")
+    one.add_argument("--sign", metavar="VERSION", help="sign it with the key of SIGNING_KEY")
     parser.add_argument("--by", metavar="NAME", help="who approves; this user, if it is not given")
     return parser.parse_args(arguments)
 
@@ -45,6 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if command.rollback:
             roll_back(client, name)
+        elif command.sign is not None:
+            sign(client, name, command.sign)
         elif command.no_challenger:
             clear_challenger(client, name)
         elif command.approve is not None:

@@ -6,14 +6,16 @@ import gc
 import logging
 import math
 from collections.abc import AsyncIterator
+from typing import Any
 
-from fastapi import FastAPI, Request, Security
+from fastapi import APIRouter, FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
+from heart.errors import UserError
 from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.gate import Gate
@@ -162,6 +164,7 @@ def _add_routes(
         records(service, protection.route_class(FEEDBACK), dependencies),
         reports(service, guard, protection.route_class(PREDICT), dependencies),
         administration(service, protection.route_class(ADMIN), dependencies),
+        *_fhir(service, protection, dependencies, settings),
         operations(service, guard, limiter, tokens),
     )
     # Before the documentation's routes, and without `include_router`: that adds a router to each request.
@@ -170,6 +173,22 @@ def _add_routes(
         assert isinstance(route, APIRoute)
         for method in route.methods or ():
             service.metrics.add_route(method, route.path)
+
+
+def _fhir(
+    service: Service, protection: Protection, dependencies: list[Any], settings: Settings
+) -> list[APIRouter]:
+    """The router for FHIR, if a setting enables it. Raises UserError without its library."""
+    if not settings.fhir:
+        return []
+    try:
+        from serve.fhir.routes import fhir
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"HEART_FHIR is true, but the package {error.name} is not installed: run "
+            "`python requirements/install.py fhir`, or set HEART_FHIR=false"
+        ) from None
+    return [fhir(service, protection.route_class(PREDICT), dependencies)]
 
 
 async def _start_page(page: LazyPage, champion: ModelManager) -> None:

@@ -100,6 +100,12 @@ class Settings(SharedSettings):
         "address or a value.",
     )
 
+    fhir: bool = Field(
+        False,
+        description="true: predictions can be read as FHIR R4 at /fhir/RiskAssessment/ID. It needs the "
+        "packages of requirements/fhir.txt.",
+    )
+
     guard_labels: int = Field(
         50,
         ge=MIN_CELL_COUNT,

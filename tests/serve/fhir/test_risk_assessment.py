@@ -1,0 +1,150 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from heart.predictions.log import new_ids
+from heart.schema import MEASUREMENTS, Measurement
+from serve.api.models import EXAMPLE
+from serve.app import create_app
+from tests.serve.small_service import parts
+
+pytest.importorskip("fhir.resources", reason="requirements/fhir.txt is not installed")
+
+from datetime import UTC, datetime
+
+from fhir.resources.R4B.operationoutcome import OperationOutcome
+from fhir.resources.R4B.riskassessment import RiskAssessment
+
+from serve.fhir.risk_assessment import risk_assessment
+
+TOKEN = "a-token-of-some-length"
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    app = create_app(*parts(tmp_path, fhir=True), with_page=False)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def predict(client: TestClient, **headers: str) -> Any:
+    response = client.post("/predict", json=EXAMPLE, headers=headers)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_the_resource_has_what_the_prediction_has(client: TestClient) -> None:
+    answer = predict(client)
+
+    response = client.get(f"/fhir/RiskAssessment/{answer['prediction_id']}")
+
+    assert response.headers["content-type"] == "application/fhir+json"
+    resource = RiskAssessment.model_validate_json(response.content)
+    assert resource.id == answer["prediction_id"]
+    assert float(resource.prediction[0].probabilityDecimal) == pytest.approx(answer["probability"])
+    contained = {part["id"]: part for part in response.json()["contained"]}
+    assert contained["model"]["version"][0]["value"] == answer["model_version"]
+    assert contained["patient"]["gender"] == EXAMPLE["sex"]
+    assert contained["resting-bp"]["valueQuantity"]["value"] == EXAMPLE["resting_bp"]
+    assert contained["provenance"]["target"] == [{"reference": "#"}]
+    basis = {reference["reference"][1:] for reference in response.json()["basis"]}
+    assert basis == contained.keys() - {"model", "patient", "provenance"}
+    assert not basis & {name.replace("_", "-") for name in answer["missing"]}
+
+
+def test_an_erased_prediction_is_gone(client: TestClient) -> None:
+    key = predict(client)["prediction_id"]
+    assert client.get(f"/fhir/RiskAssessment/{key}").status_code == 200
+
+    assert client.delete(f"/predictions/{key}").status_code == 204
+
+    response = client.get(f"/fhir/RiskAssessment/{key}")
+    assert response.status_code == 404
+    assert OperationOutcome.model_validate_json(response.content).issue[0].code == "not-found"
+
+
+def test_an_unavailable_log_is_a_transient_error(client: TestClient) -> None:
+    key = predict(client)["prediction_id"]
+    client.app.state.service.log._store.reading = _broken  # type: ignore[attr-defined]
+
+    response = client.get(f"/fhir/RiskAssessment/{key}")
+
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) >= 1
+    assert OperationOutcome.model_validate_json(response.content).issue[0].code == "transient"
+
+
+def _broken() -> Any:
+    raise OSError
+
+
+@pytest.mark.parametrize(
+    ("secret", "status", "code"),
+    [("a-wrong-secret-of-nobody", 401, "login"), ("a-secret-for-outcomes", 403, "forbidden")],
+)
+def test_it_needs_a_token_with_the_scope(
+    tmp_path: Path, secret: str, status: int, code: str
+) -> None:
+    given = {"fhir": True, "api_token": TOKEN, "tokens": "sender feedback a-secret-for-outcomes"}
+    with TestClient(create_app(*parts(tmp_path, **given), with_page=False)) as client:
+        key = predict(client, Authorization=f"Bearer {TOKEN}")["prediction_id"]
+        path = f"/fhir/RiskAssessment/{key}"
+        assert client.get(path, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+        response = client.get(path, headers={"Authorization": f"Bearer {secret}"})
+
+    assert response.status_code == status
+    assert OperationOutcome.model_validate_json(response.content).issue[0].code == code
+
+
+def test_without_the_setting_there_is_no_route(tmp_path: Path) -> None:
+    with TestClient(create_app(*parts(tmp_path), with_page=False)) as client:
+        key = predict(client)["prediction_id"]
+        assert client.get(f"/fhir/RiskAssessment/{key}").status_code == 404
+        assert "/fhir/RiskAssessment/{id}" not in client.get("/openapi.json").json()["paths"]
+
+
+def _values(measurement: Measurement) -> st.SearchStrategy[Any]:
+    if measurement.choices:
+        values: st.SearchStrategy[Any] = st.sampled_from([c.name for c in measurement.choices])
+    elif measurement.step == 1:
+        values = st.integers(int(measurement.low), int(measurement.high)).map(float)
+    else:
+        values = st.floats(measurement.low, measurement.high)
+    return values if measurement.required else st.none() | values
+
+
+PREDICTIONS = st.fixed_dictionaries(
+    {
+        **{measurement.name: _values(measurement) for measurement in MEASUREMENTS},
+        "probability": st.floats(0, 1),
+        "model_version": st.integers(1, 10**6).map(str),
+    }
+)
+
+
+def is_valid(kept: dict[str, Any]) -> None:
+    key = new_ids(1)[0]
+    resource = risk_assessment({**kept, "id": key, "created_at": datetime.now(UTC)})
+    again = RiskAssessment.model_validate_json(resource.model_dump_json())
+    assert json.loads(again.model_dump_json()) == json.loads(resource.model_dump_json())
+    assert float(again.prediction[0].probabilityDecimal) == kept["probability"]
+
+
+@given(PREDICTIONS)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_predictions_are_valid_resources(kept: dict[str, Any]) -> None:
+    is_valid(kept)
+
+
+@pytest.mark.heavy
+@given(PREDICTIONS)
+@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_ten_thousand_predictions_are_valid_resources(kept: dict[str, Any]) -> None:
+    is_valid(kept)

@@ -251,6 +251,7 @@ bench-drift-peers: .venv/pipeline .venv-peers/evidently .venv-peers/nannyml .ven
 
 bench-synthesis: .venv/pipeline .venv-peers/sdv ## synthetic rows of five methods: utility, and distance from copies
 	python -m benchmarks.synthesis
+	python -m benchmarks.private_synthesis
 
 clean: ## remove the outputs of the stages; cache, registry and .venv stay
 	rm -rf data/*.csv models/*.json models/*.onnx plots dvc_plots

@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python requirements/install.py
 # What may be given on the command line or in the environment. It is text: recipes read it from the
 # environment, as "$$VERSION", since of $(VERSION) the shell would parse what is in it; and $(value) keeps
 # Make from expanding it, so that not even $(shell ...) in it is run.
-GIVEN := A ARGS B BACKUP BY COMPOSE FORCE ID IDS IN OUT OUTCOMES PEERS_DAY PYTHON RATE REASON RECEIVER ROWS SENDER SHIFT SINCE TRIGGER UNTIL URL VERSION
+GIVEN := A ARGS B BACKUP BY COMPOSE EPSILON FORCE ID IDS IN MODEL OUT OUTCOMES PEERS_DAY PYTHON RATE REASON RECEIVER ROWS SENDER SHIFT SINCE TRIGGER UNTIL URL VERSION
 PYTHON ?= python3
 PEERS_DAY := 2026-11-20
 ROWS ?= 500
@@ -21,7 +21,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro plots compare mlflow check-data validate collect withdraw release-outcomes erase register retrain retraining-status promote approve sign rollback challenger serve score test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock audit sbom pin space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro plots compare mlflow check-data validate collect withdraw release-outcomes erase register retrain retraining-status promote approve sign rollback challenger serve score synthetic-data test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock audit sbom pin space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -111,6 +111,9 @@ serve: .venv/serve ## serve the champion: web page, API and metrics on http://12
 
 check-data: .venv/pipeline ## report on a file of patients: make check-data IN=file (docs/data_formats.md)
 	@set -f; python -m monitoring.check_data $$ARGS -- "$${IN:?make check-data IN=file}"
+
+synthetic-data: .venv/pipeline ## write synthetic patients to hand on: ROWS=n OUT=file MODEL=dp|ctgan|tvae EPSILON=n, FORCE=1 overwrites
+	@python -m heart.synthesis.share --rows="$$ROWS" $${OUT:+--out="$$OUT"} $${MODEL:+--model="$$MODEL"} $${EPSILON:+--epsilon="$$EPSILON"} $${FORCE:+--force}
 
 validate: .venv/pipeline .venv/serve ## how well the champion, or VERSION=n, fits labelled patients of another place: IN=labelled.csv
 	@set -f; python -m monitoring.validate $${VERSION:+--version="$$VERSION"} $$ARGS -- "$${IN:?make validate IN=labelled.csv}"
@@ -257,6 +260,7 @@ bench-drift-peers: .venv/pipeline .venv-peers/evidently .venv-peers/nannyml .ven
 
 bench-synthesis: .venv/pipeline .venv-peers/sdv ## synthetic rows of six methods: utility, and what they reveal of the patients
 	python -m benchmarks.synthesis
+	python -m benchmarks.private_synthesis
 
 clean: ## remove the outputs of the stages; cache, registry and .venv stay
 	rm -rf data/*.csv models/*.json models/*.onnx plots dvc_plots

@@ -127,6 +127,22 @@ def synthesis() -> str:
     return table(["method", *SYNTHESIS.values()], rows)
 
 
+def _with_interval(run: Mapping[str, float], sign: str = "") -> str:
+    return f"{run['mean']:{sign}.3f} ({run['low']:{sign}.3f} to {run['high']:{sign}.3f})"
+
+
+def private_synthesis() -> str:
+    """The utility of private rows by epsilon."""
+    measured = figures("benchmarks/private_synthesis.json")
+    rows = [
+        [f"epsilon {epsilon}", _with_interval(run["tstr_auc"]), f"{run['seconds']:.2f}"]
+        for epsilon, run in sorted(measured["by_epsilon"].items(), key=lambda item: float(item[0]))
+    ]
+    rows.append(["CTGAN, no privacy", f"{measured['ctgan_auc']:.3f}", ""])
+    rows.append(["real rows", f"{measured['real_auc']:.3f}", ""])
+    return table(["trained on", "AUC on real patients", "seconds of a fit"], rows)
+
+
 def model() -> str:
     """Nested cross-validation beside plain models."""
     numbers = figures("benchmarks/model.json")
@@ -193,6 +209,7 @@ BLOCKS = {
     "benchmark-drift-cost": drift_cost,
     "benchmark-drift-own-cost": drift_own_cost,
     "benchmark-synthesis": synthesis,
+    "benchmark-private-synthesis": private_synthesis,
     "benchmark-model": model,
     "benchmark-gate": gate,
     "benchmark-versions": versions,

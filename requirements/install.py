@@ -4,7 +4,7 @@
 
 SET is a file beside this one (`serve` for serve.txt) or the name of one package. Three calls of pip:
 
-1. Two packages are published as source only, and building one runs its code: they are installed first, by their hash.
+1. Some packages are published as source only, and building one runs its code: they are installed first, by their hash.
 2. A dry run resolves what else is missing, from wherever pip is configured to look: another index, a folder of wheels.
    It takes no source, so it runs nothing of what it finds.
 3. What it resolved is installed by version and hash. pip ends with an error if a file has another hash.
@@ -25,7 +25,11 @@ from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).parent
 LOCK = HERE / "lock.txt"
-SOURCE_ONLY = ("antlr4-python3-runtime", "pyspark")  # the sets that need them name them
+SOURCE_ONLY = (
+    "antlr4-python3-runtime",
+    "jsonpath-rw",
+    "pyspark",
+)  # the sets that need them name them
 ENTRY = re.compile(r"(?m)^([\w.-]+)==(?:[^\\\n]*\\\n +--hash=[^\\\n]*)+")
 
 

@@ -40,7 +40,9 @@ class Split(Section):
 
 class Synthesize(Section):
     stage = "synthesize"
-    model: Literal["ctgan", "tvae"]
+    model: Literal["ctgan", "tvae", "dp"]
+    epsilon: Annotated[float, Field(gt=0, le=100)]
+    delta: Annotated[float, Field(gt=0, lt=0.01, strict=False)]  # to YAML, 1e-05 is a text
     epochs: Count
     batch_size: Annotated[int, Field(ge=2, multiple_of=2)]
     embedding_dim: Count

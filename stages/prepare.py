@@ -1,6 +1,7 @@
 """Stage prepare: bring a file in any known layout and coding into the schema's, refuse what cannot be right."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,22 @@ def write(path: Path, table: pd.DataFrame) -> None:
             out.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False))
 
 
+def refuse_synthetic(path: Path, table: RawTable, options: reader.Options) -> None:
+    """Refuse a file that says of some row that no patient stands behind it. Raises UserError."""
+    for heading in table.matched.headings:
+        if headings.plain(heading) != "source":
+            continue
+        keep = tuple(dict.fromkeys((*options.keep, heading)))
+        ignore = tuple(other for other in options.ignore if other != heading)
+        marks = read(path, replace(options, keep=keep, ignore=ignore)).columns[heading]
+        synthetic = [text.strip().lower() == files.SYNTHETIC_SOURCE for text in marks.texts]
+        if count := int(np.array(synthetic)[marks.positions].sum()):
+            raise UserError(
+                f"{path}: column {heading!r} of {count} rows is {files.SYNTHETIC_SOURCE!r}, expected real "
+                "patients: leave out these rows (`make synthetic-data` writes such files)"
+            )
+
+
 def main() -> None:
     options, paths = params.Prepare.load(), files.input_files()
     for name in options.keep:
@@ -151,6 +168,8 @@ def main() -> None:
         files.close_folders()
     to_read = {files.RAW: reader.Options(keep=tuple(options.keep), ignore=tuple(options.ignore))}
     sources = [(path, read(path, to_read.get(path, reader.TO_TRAIN))) for path in paths]
+    for path, table in sources:
+        refuse_synthetic(path, table, to_read.get(path, reader.TO_TRAIN))
     prepared, metrics = prepare(sources, options)
     write(files.PREPARED, prepared)
     files.write_metrics("prepare", metrics)

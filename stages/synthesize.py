@@ -1,4 +1,4 @@
-"""Stage synthesize: synthetic patients from CTGAN or TVAE, one generator for each fold and one for all.
+"""Stage synthesize: synthetic patients from CTGAN, TVAE or noisy tables, one generator for each fold and one for all.
 
 A fold's generator is fitted without the fold's rows, so that its patients may help to train a model
 that is scored on them.
@@ -7,6 +7,7 @@ that is scored on them.
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from heart import files
@@ -14,6 +15,7 @@ from heart.errors import run_main
 from heart.progress import progress
 from heart.schema import NAMES
 from heart.subsample import subsample
+from heart.synthesis import marginals
 from heart.synthesis.attack import LIMIT, membership_attack
 from heart.synthesis.generator import COLUMNS, complete, device_of, draw, fit_generators, steps
 from heart.synthesis.quality import fidelity, plot
@@ -37,6 +39,26 @@ def generate(
     redrawn = {key: sum(counts[key] for _, counts in draws.values()) for key in draws[files.ALL][1]}
     rows = [table.assign(fold=tag) for tag, (table, _) in draws.items()]
     return pd.concat(rows, ignore_index=True), redrawn
+
+
+def generate_private(
+    train: pd.DataFrame, options: params.Synthesize
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The patients of generators with differential privacy, by fold, and what is guaranteed.
+
+    A patient of fold k has been seen by all generators but that of k: the guarantee of the whole table is that
+    of so many together, and that of the rows of the last generator alone is `epsilon`.
+    """
+    privacy = marginals.privacy_of(options.epsilon, options.delta)
+    folds = sorted(train["fold"].unique())
+    random = np.random.default_rng()
+    rows = [
+        marginals.fit(train if tag == files.ALL else train[train["fold"] != tag], privacy)
+        .sample(options.rows, random)
+        .assign(fold=tag)
+        for tag in (files.ALL, *folds)
+    ]
+    return pd.concat(rows, ignore_index=True), marginals.guarantee(privacy, len(folds))
 
 
 def metrics_of(train: pd.DataFrame, synthetic: pd.DataFrame, seed: int) -> dict[str, Any]:
@@ -73,13 +95,18 @@ def membership_warning(attack: Mapping[str, Any]) -> str:
 def main() -> None:
     options = params.Synthesize.load()
     train = files.read_table(files.TRAIN)
-    used = train[subsample(train, options.max_rows, options.seed)]
-    synthetic, redrawn = generate(used, options)
+    counts: dict[str, Any]
+    if options.model == "dp":
+        used = train  # one patient more or fewer could change a whole subsample
+        synthetic, counts = generate_private(used, options)
+    else:
+        used = train[subsample(train, options.max_rows, options.seed)]
+        synthetic, counts = generate(used, options)
     columns = ["fold", *(measurement.name for measurement in COLUMNS)]
     files.write_table(files.SYNTHETIC, synthetic[columns])
     plot(used, synthetic[synthetic["fold"] == files.ALL], files.PLOTS / "synthetic.png")
-    counts = {"real_rows": len(train), "real_rows_used": len(used)}
-    figures = metrics_of(used, synthetic, options.seed) | redrawn | counts
+    counts |= {"real_rows": len(train), "real_rows_used": len(used)}
+    figures = metrics_of(used, synthetic, options.seed) | counts
     files.write_metrics("synthesize", figures | {"device": device_of(options.device)})
     if warning := membership_warning(figures["membership_attack"]):
         print(warning)

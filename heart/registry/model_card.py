@@ -58,6 +58,7 @@ def model_card(
         f"{trained['cv_roc_auc_without_second_exam']:.3f}.",
         f"## Promotion gate\nVerdict: {'; '.join([verdict['verdict'], *verdict['reasons']])}.",
         *_membership(package.metrics),
+        *_differential_privacy(package.metrics),
         ORIGIN,
         "\n".join([f"model sha256 {package.sha256}", *map(" ".join, sorted(package.tags.items()))]),
     ]
@@ -74,6 +75,21 @@ def _membership(metrics: Mapping[str, float]) -> list[str]:
     return [
         "## Synthetic rows\nA membership attack tells the patients of the generators from others with a ROC "
         f"AUC of {auc:.3f} ({low:.3f} to {high:.3f}). Keep the synthetic rows as private as the patients."
+    ]
+
+
+def _differential_privacy(metrics: Mapping[str, float]) -> list[str]:
+    """The section on the guarantee of synthetic rows; none if they have none."""
+    if "synthesize.dp_epsilon" not in metrics:
+        return []
+    epsilon, delta, whole = (
+        metrics[f"synthesize.dp_{name}"]
+        for name in ("epsilon", "delta", "epsilon_of_all_generators")
+    )
+    return [
+        "## Differential privacy\nOf the synthetic rows alone: the model and its figures are learnt from real patients "
+        f"and have no guarantee. A generator has epsilon {epsilon:g} at delta {delta:g}, all generators together "
+        f"{whole:.3g}, for one patient (patient_id) more or fewer among the training patients."
     ]
 
 

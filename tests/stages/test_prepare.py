@@ -1000,3 +1000,20 @@ def test_shuffled_labels_are_seldom_taken_for_inverted() -> None:
     ]
 
     assert np.std(together) == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("options", [{}, {"keep": ["Source"]}, {"ignore": ["Source"]}])
+def test_rows_that_are_marked_as_synthetic_are_refused(options: dict[str, Any]) -> None:
+    marked = [f"{HEADING},Source", *(f"{line},hospital" for line in PATIENTS[:40])]
+    marked += [f"{line},synthetic" for line in PATIENTS[40:]]
+
+    with pytest.raises(UserError, match=rf"'Source' of {len(PATIENTS) - 40} rows"):
+        _prepared(marked, **options)
+
+    assert not files.PREPARED.exists()
+
+
+def test_another_source_is_no_synthetic_one() -> None:
+    prepared, _ = _prepared([f"{HEADING},source", *(f"{line},Cleveland" for line in PATIENTS)])
+
+    assert set(prepared["source"]) == {files.RAW_SOURCE}

@@ -602,6 +602,23 @@ def test_the_card_warns_of_synthetic_rows_that_tell_who_was_among_the_patients(
     assert (f"0.550 (0.500 to {high:.3f})" in card) == warned
 
 
+@pytest.mark.parametrize("private", [False, True])
+def test_the_card_states_the_guarantee_of_private_synthetic_rows(
+    private: bool, package_of: Any, model_of: Any, figures_of: Any
+) -> None:
+    package = package_of(model_of())
+    guarantee = {"epsilon": 1.5, "delta": 0.00001, "epsilon_of_all_generators": 3.25}
+    if private:
+        figures = {f"synthesize.dp_{name}": value for name, value in guarantee.items()}
+        package = replace(package, metrics={**package.metrics, **figures})
+
+    card = model_card(
+        figures_of(model_of()), TRAINED, {"verdict": "passed", "reasons": []}, package
+    )
+
+    assert [text in card for text in ("epsilon 1.5", "1e-05", "3.25")] == [private] * 3
+
+
 # Experiments
 
 

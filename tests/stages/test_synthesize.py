@@ -15,6 +15,7 @@ from stages import params, synthesize
 def options(**changes: object) -> params.Synthesize:
     few = {"epochs": 2, "batch_size": 20, "embedding_dim": 8, "layers": [16], "rows": 40}
     fixed = {"model": "ctgan", "learning_rate": 0.001, "seed": 0, "device": "cpu", "max_rows": 1000}
+    fixed |= {"epsilon": 1.0, "delta": 0.00001}
     return params.Synthesize.model_validate({**few, **fixed, **changes})
 
 

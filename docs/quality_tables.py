@@ -143,6 +143,20 @@ def private_synthesis() -> str:
     return table(["trained on", "AUC on real patients", "seconds of a fit"], rows)
 
 
+def learning_curves() -> str:
+    """Whether synthetic rows help where real ones are scarce."""
+    rows = [
+        [
+            str(run["patients"]),
+            run["model"].replace("_", " "),
+            _with_interval(run["real"]),
+            *(_with_interval(run[generator], "+") for generator in ("ctgan", "dp")),
+        ]
+        for run in figures("benchmarks/private_synthesis.json")["curves"]
+    ]
+    return table(["real patients", "model", "AUC", "with CTGAN's", "with private rows"], rows)
+
+
 def model() -> str:
     """Nested cross-validation beside plain models."""
     numbers = figures("benchmarks/model.json")
@@ -210,6 +224,7 @@ BLOCKS = {
     "benchmark-drift-own-cost": drift_own_cost,
     "benchmark-synthesis": synthesis,
     "benchmark-private-synthesis": private_synthesis,
+    "benchmark-learning-curves": learning_curves,
     "benchmark-model": model,
     "benchmark-gate": gate,
     "benchmark-versions": versions,

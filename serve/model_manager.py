@@ -32,7 +32,7 @@ from heart.registry.cache import Cache
 from heart.registry.errors import RegistryUnavailable, Rejection, VersionRejected
 from heart.registry.model_version import Model
 from heart.registry.resolver import Registry, Version
-from heart.registry.signing import required
+from heart.registry.signing import Signatures
 from heart.registry.trial import run
 from heart.registry.verdicts import Trial
 from serve.aliased_model import AliasedModel
@@ -83,7 +83,11 @@ class ModelManager:
         self.rejection: Rejection | None = None
         self._registry = Registry(settings.tracking_uri, settings.model)
         self._cache = Cache(
-            settings.cache_dir, settings.model, self._count, trial, required(settings)
+            settings.cache_dir,
+            settings.model,
+            self._count,
+            trial,
+            Signatures(settings.signing_public_keys, settings.minimum_version),
         )
         self._cache_is_due = True
         self.challenger = AliasedModel(CHALLENGER, self._load, self._count)

@@ -15,7 +15,7 @@ from heart.registry.cache import Cache
 from heart.registry.errors import RegistryUnavailable, VersionRejected
 from heart.registry.model_version import ONNX, Model
 from heart.registry.resolver import Registry
-from heart.registry.signing import required
+from heart.registry.signing import Signatures
 from heart.settings import read
 from serve.settings import Settings
 
@@ -40,7 +40,11 @@ def build(settings: Settings, target: Path) -> Model:
 def baked(settings: Settings, folder: Path) -> Model:
     """Fill a cache with the version that is served now. Ends with an error if there is none."""
     registry = Registry(settings.tracking_uri, settings.model)
-    cache = Cache(folder, settings.model, signatures=required(settings))
+    cache = Cache(
+        folder,
+        settings.model,
+        signatures=Signatures(settings.signing_public_keys, settings.minimum_version),
+    )
     try:
         model = cache.keep(registry.resolve(), registry)
     except RegistryUnavailable as error:

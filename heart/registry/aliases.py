@@ -54,6 +54,12 @@ def hash_tag(file: str) -> str:
     return f"{Path(file).stem}_sha256"
 
 
+# The tags on which predictions depend.
+IDENTITY = (
+    SHA256, SCHEMA, THRESHOLD, *map(hash_tag, (STANDARD_ERROR, TRAINING, REFERENCE))
+)  # fmt: skip
+
+
 def is_threshold(tag: str) -> bool:
     """Whether the value of a tag is a number in (0, 1)."""
     try:

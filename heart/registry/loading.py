@@ -12,7 +12,11 @@ from heart.settings import MODEL, SharedSettings
 def load(settings: SharedSettings) -> tuple[Model, bytes]:
     """The version that HEART_MODEL names, and its ONNX file. Raises VersionRejected, RegistryUnavailable."""
     registry = Registry(settings.tracking_uri, settings.model)
-    cache = Cache(settings.cache_dir, settings.model, signatures=signing.required(settings))
+    cache = Cache(
+        settings.cache_dir,
+        settings.model,
+        signatures=signing.Signatures(settings.signing_public_keys, settings.minimum_version),
+    )
     version = registry.resolve()
     if not version.sha256:
         raise VersionRejected("hash", f"its tag {SHA256} is not a SHA-256")

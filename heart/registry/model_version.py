@@ -13,7 +13,7 @@ import numpy as np
 
 from heart.drift.baseline import Reference
 from heart.registry import aliases
-from heart.registry.aliases import BESIDE_FOLDER, SCHEMA, SHA256, THRESHOLD, hash_tag, is_threshold
+from heart.registry.aliases import BESIDE_FOLDER, THRESHOLD, hash_tag, is_threshold
 from heart.registry.errors import VersionRejected
 from heart.registry.onnx_model import OnnxModel
 from heart.schema import MEASUREMENTS, NAMES, Floats, fingerprint
@@ -24,8 +24,6 @@ SELF_TEST = f"{BESIDE_FOLDER}/{aliases.SELF_TEST}"
 ERROR = f"{BESIDE_FOLDER}/{aliases.STANDARD_ERROR}"
 TRAINING, REFERENCE = (f"{BESIDE_FOLDER}/{f}" for f in (aliases.TRAINING, aliases.REFERENCE))
 BESIDE = {file: hash_tag(file) for file in (ERROR, TRAINING, REFERENCE)}
-# The tags on which predictions depend.
-IDENTITY = (SHA256, SCHEMA, THRESHOLD, *BESIDE.values())
 # Files of its run.
 EVALUATE, TRAIN = "metrics/evaluate.json", "metrics/train.json"
 CALIBRATION, ROC, DECISION = (f"plots/{name}.csv" for name in ("calibration", "roc", "decision"))

@@ -18,6 +18,7 @@ from heart.registry import local_store
 from heart.registry.aliases import (
     BESIDE_FOLDER,
     CHAMPION,
+    IDENTITY,
     SHA256,
     VERDICT,
     AliasError,
@@ -29,7 +30,6 @@ from heart.registry.errors import RegistryUnavailable, Rejection, VersionRejecte
 from heart.registry.model_version import (
     BESIDE,
     FIGURES,
-    IDENTITY,
     MAX_BYTES,
     ONNX,
     SELF_TEST,

@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heart.errors import UserError
-from heart.registry.aliases import require_version
+from heart.registry.aliases import IDENTITY, require_version
 from heart.registry.errors import VersionRejected
 from heart.registry.local_store import FOLDER
-from heart.registry.model_version import IDENTITY
-from heart.settings import SharedSettings
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -84,11 +82,6 @@ class Signatures:
             except (OSError, ValueError) as error:
                 raise VersionRejected("signature", f"{path} cannot be read: {error}") from error
         return False
-
-
-def required(settings: SharedSettings) -> Signatures:
-    """What the settings require of a version."""
-    return Signatures(settings.signing_public_keys, settings.minimum_version)
 
 
 def statement(name: str, number: str, tags: Mapping[str, str]) -> bytes:

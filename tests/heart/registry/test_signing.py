@@ -148,7 +148,11 @@ def test_a_cache_whose_threshold_was_changed_is_rejected_even_with_new_sums(
     assert champion.current
     Cache(settings.cache_dir, settings.model).point_at(champion.current, None)
 
-    cache = Cache(settings.cache_dir, settings.model, signatures=signing.required(settings))
+    cache = Cache(
+        settings.cache_dir,
+        settings.model,
+        signatures=signing.Signatures(settings.signing_public_keys, settings.minimum_version),
+    )
     with pytest.raises(VersionRejected) as rejection:
         cache.last()
 

@@ -25,7 +25,7 @@ from heart.ml.estimators import candidates
 from heart.ml.scores import roc_auc
 from heart.ml.tstr import utility
 from heart.synthesis import marginals
-from heart.synthesis.generator import complete, draw, fit_generator
+from heart.synthesis.generator import complete, draw, fit_generators
 from stages import params
 
 OUT = Path("benchmarks/private_synthesis.json")
@@ -81,7 +81,7 @@ def ctgan_rows(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
     """Patients of the generator of params.yaml, for each table of real ones."""
     options = params.Synthesize.load().model_copy(update={"model": "ctgan"})
     completed = [complete(table, options.seed) for table in tables]
-    generators = [fit_generator(table, options, lambda: None) for table in completed]
+    generators = fit_generators(completed, options, lambda: None)
     return [
         draw(generator, table, ROWS, options.seed)[0]
         for generator, table in zip(generators, tables, strict=True)

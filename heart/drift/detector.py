@@ -215,10 +215,10 @@ def evaluate(counts: ViewCounts, rows: int, reference: Reference) -> Report:
         reason = f"{rows} patients, {minimum} are needed: no verdict"
         return Report(rows, minimum, None, {}, reason)
     tests = all_tests(reference)
-    window, earlier = counts.window @ tests.projection, counts.earlier @ tests.projection
-    alone = tests.statistics(window)
+    projected, earlier = (part @ tests.projection for part in (counts.window, counts.earlier))
+    alone = tests.statistics(projected)
     compared = counts.earlier.any(axis=1, keepdims=True)
-    statistics = np.where(compared, tests.beside_earlier(window, earlier, alone), alone)
+    statistics = np.where(compared, tests.beside_earlier(projected, earlier, alone), alone)
     ends = np.cumsum([column.buckets for column in reference.columns])[:-1]
     by_column = zip(
         *(np.split(c, ends, axis=1) for c in (counts.window, counts.earlier)), strict=True

@@ -58,7 +58,8 @@ def take_snapshot(
             view = sizes.index((finding.window_rows, finding.earlier_rows))
             own = slice(end - column.buckets, end)
             now[column.name] = counts.window[view, own]
-            before[column.name] = counts.earlier[view, own] + [*column.counts, column.missing]
+            training = np.array([*column.counts, column.missing])
+            before[column.name] = counts.earlier[view, own] + training
     return DriftSnapshot(version, reference, report, now, before)
 
 

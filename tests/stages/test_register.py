@@ -240,8 +240,8 @@ def patients_of(
 ) -> Patients:
     """Patients with the risks of these models."""
     rows, _ = files.encoded(table)
-    own, *others = (m and predict(m, rows).astype(float) for m in (challenger, champion, approved))
-    return Patients(table, own, *others)
+    others: list[Any] = [m and predict(m, rows).astype(float) for m in (champion, approved)]
+    return Patients(table, predict(challenger, rows).astype(float), *others)
 
 
 def verdict_of(held_out: pd.DataFrame, *models: Any, **changed: Any) -> dict[str, Any]:
@@ -290,7 +290,7 @@ def test_a_challenger_that_is_worse_for_recent_patients_is_rejected(
     held_out: pd.DataFrame, model_of: Any
 ) -> None:
     recent = ill_more_often(held_out)
-    exchanged = replace(recent, challenger=recent.champion, champion=recent.challenger)
+    exchanged = Patients(recent.table, np.full(len(recent.table), 0.5), recent.challenger)
 
     verdict = evaluate_gate(
         patients_of(held_out, model_of(), model_of()), exchanged, figures(), OPTIONS

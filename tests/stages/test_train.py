@@ -33,8 +33,8 @@ def rows(useful: bool = True, real: int = 90, folds: int = 3) -> Rows:
         y[real:] = random.permutation(y[real:])
     tags = [str(i) for i in range(folds)] + [ALL]
     fold = [str(i % folds) for i in range(real)] + [tags[i % len(tags)] for i in range(synthetic)]
-    synthetic = np.arange(len(x)) >= real
-    return Rows(x, y, np.array(fold, dtype=object), synthetic, np.zeros(len(x), dtype=bool))
+    simulated = np.arange(len(x)) >= real
+    return Rows(x, y, np.array(fold, dtype=object), simulated, np.zeros(len(x), dtype=bool))
 
 
 class Spy(ChainedLogisticRegression):

@@ -1,5 +1,6 @@
 """The outcome check of a retraining, with a real registry."""
 
+import getpass
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from heart import files
 from heart.ml.onnx_export import predict
 from heart.registry import publishing as registry
 from heart.registry.aliases import set_champion
-from monitoring.retraining import collect, quarantine
+from monitoring.retraining import collect
 from monitoring.retraining.quarantine import check, options, release, subsets
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
@@ -47,15 +48,14 @@ def labelled(patients: pd.DataFrame, model_of: Any) -> Labelled:
         ill = random.random(count) < predict(model_of(), rows)
         names = np.repeat(list(senders), list(senders.values()))
         ill = np.where(np.isin(names, wrong), ~ill, ill)
-        return held_out.assign(
-            **{
-                collect.PATIENT: [f"{number:032x}" for number in range(count)],
-                collect.SENDER: names,
-                collect.SOURCE: "production",
-                collect.RECORDED: [NOON + timedelta(seconds=number) for number in range(count)],
-                "heart_disease": np.where(ill, "presence", "absence"),
-            }
-        )
+        changed: dict[str, Any] = {
+            collect.PATIENT: [f"{number:032x}" for number in range(count)],
+            collect.SENDER: names,
+            collect.SOURCE: "production",
+            collect.RECORDED: [NOON + timedelta(seconds=number) for number in range(count)],
+            "heart_disease": np.where(ill, "presence", "absence"),
+        }
+        return held_out.assign(**changed)
 
     return make
 
@@ -131,4 +131,4 @@ def test_a_release_needs_a_sender_a_reason_and_times_with_a_zone(arguments: list
 
 
 def test_the_user_of_a_release_is_known() -> None:
-    assert options(["lab", "--reason", "x"]).by == quarantine.getpass.getuser() != ""
+    assert options(["lab", "--reason", "x"]).by == getpass.getuser()

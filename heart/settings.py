@@ -128,6 +128,7 @@ class SharedSettings(Variables):
             "guard_senders",
             "tokens",
             "outcomes_per_minute",
+            "fhir",
         }
     )
 

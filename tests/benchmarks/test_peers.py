@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import peer
-from benchmarks.drift_peers import continuous, draw_stream, table
+from benchmarks.drift_peers import SEED, continuous, draw_stream, table
 from benchmarks.peers.windows import first_alarms
 from benchmarks.synthesis import REAL, FittedGenerator, Replay, interval, patients
 from heart.drift.baseline import Policy
@@ -66,7 +66,7 @@ def test_a_library_gets_the_stream_of_the_project(weighted: bool) -> None:
 
     reference, stream = draw_stream(before, after, 50, stream=3)
 
-    random = np.random.default_rng([1, 3])
+    random = np.random.default_rng([SEED, 3])
     np.testing.assert_array_equal(reference, table(before)[random.integers(30, size=242)])
     np.testing.assert_array_equal(stream[:, -1], after.draw(random, 50).scores)
 

@@ -26,16 +26,20 @@ def promtool(require: Require, command: Callable[..., Any], tmp_path: Path) -> C
 
 
 def as_prometheus_alerts() -> dict[str, Any]:
-    """Grafana's alert rules as rules of Prometheus, which has the same functions for annotations."""
+    """Grafana's alert rules as rules of Prometheus, which has the same functions for annotations.
+
+    Fixed texts, and labels that Grafana fills in, are left out.
+    """
     rules = [
         {
             "alert": rule["title"],
             "expr": alert_expression(rule),
             "for": rule["for"],
-            "labels": rule["labels"],
+            "labels": {k: v for k, v in rule["labels"].items() if not v.startswith("$")},
             "annotations": {
                 name: text.replace("$values.A.Value", "$value")
                 for name, text in rule["annotations"].items()
+                if name in ("summary", "resolved")
             },
         }
         for rule in alert_rules().values()

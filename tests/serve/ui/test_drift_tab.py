@@ -58,9 +58,12 @@ def text_of(html: str) -> str:
 
 
 def parts(sentence: str) -> tuple[str, list[int]]:
-    """A change in words: what has changed, and the numbers of the sentence."""
+    """A change in words: what has changed, and the numbers of the sentence.
+
+    The last numbers are those of the patients before: in training, and perhaps earlier ones.
+    """
     what, _, rest = sentence.partition(": ")
-    return what, [int(number) for number in re.findall(r"\d+", rest)]
+    return what, [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", rest)]
 
 
 # The verdict
@@ -124,8 +127,8 @@ def test_the_window_of_the_finding_is_compared_not_all_that_was_seen() -> None:
 
     assert thallium.now.sum() == 20
     assert thallium.now[-1] == 20
-    assert parts(largest_change(thallium, "en")) == ("Not measured", [100, 20, 1])
-    assert parts(largest_change(thallium, "id")) == ("Tidak diukur", [100, 20, 1])
+    assert parts(largest_change(thallium, "en")) == ("Not measured", [100, 20, 1, 303, 200])
+    assert parts(largest_change(thallium, "id")) == ("Tidak diukur", [100, 20, 1, 303, 200])
 
 
 def test_description_names_the_largest_change() -> None:
@@ -134,14 +137,14 @@ def test_description_names_the_largest_change() -> None:
 
     assert re.fullmatch(r"Over \d+ years", parts(older)[0])
     assert parts(women)[0] == "Female"
-    assert (parts(women)[1][0], parts(women)[1][-1]) == (100, 32)
+    assert (parts(women)[1][0], parts(women)[1][2]) == (100, 32)
 
 
 @pytest.mark.parametrize("name", ["major_vessels", "thallium", "cholesterol"])
 def test_feature_that_is_no_longer_measured_is_described_by_its_missing_share(name: str) -> None:
     words = largest_change(comparison(snapshot(40, **{name: None}), name), "en")
 
-    what, (now, rows, before) = parts(words)
+    what, (now, rows, before, *_) = parts(words)
     assert (what, now, rows) == ("Not measured", 100, 40)
     assert before < 10
 
@@ -151,7 +154,7 @@ def test_description_of_values_below_the_training_range() -> None:
 
     what, numbers = parts(words)
     assert re.fullmatch(r"Under \d+ beats/min", what)
-    assert numbers == [100, 40, 0]
+    assert numbers[:3] == [100, 40, 0]
 
 
 def test_description_names_the_number_of_patients_with_a_value() -> None:
@@ -165,7 +168,7 @@ def test_description_names_the_number_of_patients_with_a_value() -> None:
 
     words = largest_change(comparison(check, "thallium"), "en")
 
-    what, (now, known, window, before) = parts(words)
+    what, (now, known, window, before, *_) = parts(words)
     assert (what, now, before) == ("Fixed defect", 100, 6)
     assert known < window
 

@@ -102,7 +102,7 @@ def subsets(table: pd.DataFrame) -> dict[str, Any]:
     masks = {name: np.asarray(rows, dtype=bool) for name, rows in parts.items()}
     return masks | {
         name.replace("_", " "): rows
-        for name, rows in groups(table).items()
+        for name, rows in groups(table.assign(source=files.PRODUCTION_SOURCE)).items()
         if name.startswith(("sex_", "age_"))
     }
 

@@ -55,7 +55,7 @@ def labelled(patients: pd.DataFrame, model_of: Any) -> Labelled:
             collect.RECORDED: [NOON + timedelta(seconds=number) for number in range(count)],
             "heart_disease": np.where(ill, "presence", "absence"),
         }
-        return held_out.assign(**changed)
+        return held_out.drop(columns="source").assign(**changed)
 
     return make
 

@@ -99,10 +99,13 @@ def check_outcomes(
     while finding := _clearest(parts, left, risk, outcome, error, seed):
         findings.append(finding)
         left &= ~parts[finding.subset]
-    rest = _finding(ALL, risk, outcome, left, ERROR, seed)
-    if rest:
+    whole = _finding(ALL, risk, outcome, np.ones_like(left), ERROR, seed)
+    if whole and 2 * left.sum() < len(left):
+        # Wrong everywhere, not only in the parts in which it is clearest.
+        findings, left = [whole], np.zeros_like(left)
+    elif rest := _finding(ALL, risk, outcome, left, ERROR, seed):
         findings.append(rest)
-        left[:] = False
+        left = np.zeros_like(left)
     undecided = _likelihood_ratio(risk, outcome, left, seed) < FACTOR
     return OutcomeCheck(tuple(findings), ~left, undecided)
 

@@ -117,6 +117,16 @@ def test_only_the_wrong_sender_is_quarantined() -> None:
     assert not result.intercept_only
 
 
+def test_outcomes_that_are_wrong_everywhere_are_quarantined_as_a_whole() -> None:
+    random = np.random.default_rng(3)
+    z, outcome, young = two_senders(3)
+
+    result = check_outcomes(expit(z), random.permutation(outcome), {"young": young, "old": ~young})
+
+    assert [finding.subset for finding in result.findings] == ["all"]
+    assert result.quarantined.all()
+
+
 def test_a_sender_who_reports_ill_patients_as_healthy_is_out_of_line_with_the_others() -> None:
     z, outcome, wrong = two_senders()
     outcome[wrong] = 0

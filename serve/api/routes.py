@@ -166,9 +166,12 @@ def reports(
 
 def _estimate(service: Service) -> dict[str, Any]:
     estimate, check = service.estimate(), service.estimate_check()
-    figures = estimate and {name: each and asdict(each) for name, each in estimate.figures.items()}
+    estimated: dict[str, Any] | None = None
+    if estimate:
+        figures = {name: each and asdict(each) for name, each in estimate.figures.items()}
+        estimated = {"patients": estimate.patients, **figures}
     return {
-        "estimated": estimate and figures and {"patients": estimate.patients, **figures},
+        "estimated": estimated,
         "estimate_check": check and {**asdict(check), "contradicted": check.contradicted},
     }
 

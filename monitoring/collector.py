@@ -6,7 +6,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from heart.ml.label_free import FIGURES
+from monitoring.estimated import EstimatedPerformance
 from monitoring.monitor import DriftMonitor
+
+TITLES = dict(zip(FIGURES, ("accuracy", "Brier score", "ROC AUC"), strict=True))
 
 
 class DriftCollector(Collector):
@@ -49,3 +53,18 @@ class DriftCollector(Collector):
         yield CounterMetricFamily(
             "heart_drift_failures", "Drift checks that failed", self._monitor.failures
         )
+        yield from _estimated(self._monitor.estimate)
+
+
+def _estimated(estimate: EstimatedPerformance | None) -> Iterator[Metric]:
+    for name, title in TITLES.items():
+        gauge = GaugeMetricFamily(
+            f"heart_estimated_{name}_ratio",
+            f"Estimated {title} on the patients in the drift check, without outcomes; 95 % from low to high",
+            labels=["model_version", "bound"],
+        )
+        figure = estimate and estimate.figures[name]
+        if estimate and figure:
+            for bound in ("value", "low", "high"):
+                gauge.add_metric([estimate.version, bound], getattr(figure, bound))
+        yield gauge

@@ -13,6 +13,7 @@ from heart.drift.trend import TrendPoint, patients_needed, trend
 from heart.predictions.log import LogUnavailable, PredictionLog
 from heart.registry.model_version import Model
 from heart.schema import NAMES, Floats, SchemaError, encode
+from monitoring.estimated import EstimatedPerformance, estimated
 from monitoring.settings import DriftSettings
 
 # The interval without a model, which may be loaded at any moment.
@@ -40,11 +41,13 @@ class DriftMonitor:
     While the log cannot be read it stays, and with it `last_run`, the time (seconds since 1970) of the
     last check that succeeded; `failures` counts those that did not. Every process with the same log,
     version and window checks the same patients: a window ends where the log was last a multiple of the
-    policy's step, which is also how often the thresholds assume a check.
+    policy's step, which is also how often the thresholds assume a check. `estimate` is the performance that the
+    risks of the longest window imply, None as long as there is no result.
     """
 
     def __init__(self, champion: Models, log: PredictionLog, settings: DriftSettings) -> None:
         self.snapshot: DriftSnapshot | None = None
+        self.estimate: EstimatedPerformance | None = None
         self.last_run: float | None = None
         self.failures = 0
         self._champion = champion
@@ -103,7 +106,7 @@ class DriftMonitor:
         """Check once. A failure is counted and logged."""
         model = self._model()
         if model is None or model.reference is None:
-            self.snapshot = None
+            self.snapshot = self.estimate = None
             return
         reference = narrowed(model.reference, self._settings.window)
         try:
@@ -115,6 +118,10 @@ class DriftMonitor:
             logger.warning("drift check failed: %s", reason)
             return
         self.snapshot = take_snapshot(model.version, rows, scores, reference)
+        # Without a result there are too few patients for an estimate too.
+        window = scores[-reference.policy.windows[-1] :]
+        has_result = self.snapshot.report.drifted is not None
+        self.estimate = estimated(model, window, self.estimate) if has_result else None
         self.last_run = time.time()
 
     def _model(self) -> Model | None:

@@ -87,7 +87,10 @@ class ServiceCollector(Collector):
             scores = self.service.labeled_scores() if model else None
         except LogUnavailable:
             return
-        if model is None or scores is None:
+        if model is None:
+            return
+        yield from self._estimate_check(model.version)
+        if scores is None:
             return
         scores = self._scores.publish(model.version, int(scores["labels"]), scores)
         for name, title in (("accuracy", "Accuracy"), ("roc_auc", "ROC AUC")):
@@ -97,6 +100,35 @@ class ServiceCollector(Collector):
                 model.version,
                 scores[name],
             )
+
+    def _estimate_check(self, version: str) -> Iterator[Metric]:
+        """The Brier score on outcomes beside the one that the risks imply; an alarm is published at once."""
+        try:
+            check = self.service.estimate_check()
+        except LogUnavailable:
+            return
+        if check is None:
+            return
+        shown = self._scores.publish((version, "check"), check.labels, check)
+        for name, help_text, value in (
+            ("labeled_brier_ratio", "Brier score on predictions with an outcome", shown.brier),
+            (
+                "estimate_expected_brier_ratio",
+                "Brier score that the risks of the predictions with an outcome imply",
+                shown.expected_brier,
+            ),
+            (
+                "estimate_evidence_ratio",
+                "Evidence that outcomes contradict the estimated performance, over the threshold of the alarm",
+                shown.evidence_ratio,
+            ),
+            (
+                "estimate_contradicted",
+                "1 while outcomes contradict the estimated performance",
+                check.contradicted,
+            ),
+        ):
+            yield _gauge(f"heart_{name}", help_text, version, value)
 
 
 class ShadowCollector(Collector):

@@ -4,16 +4,11 @@ Both are scored on the same patients, those of the champion's predictions that h
 their Brier scores are compared by a test that may be repeated after every new outcome: a test for a fixed
 number of outcomes, repeated like that, would give a false alarm sooner or later.
 
-The test is a bet. It starts with a wealth of 1 and bets a share s of it on each difference d between the
-squared errors of champion and fallback, so that the wealth is multiplied by 1 + s * d. If the champion is no
-worse, d is at most 0 in the mean and the wealth does not grow in the mean: the probability that it ever
-reaches 1 / a is at most a (Ville's inequality). With a = 0.01 the alarm is at a wealth of 100:
+The test is a bet (`heart/ml/betting.py`): a share s of the wealth, which is 1 at first, is bet on each difference
+d between the squared errors of champion and fallback. If the champion is no worse, the probability that the
+wealth ever reaches 100 is at most 1 / 100:
 
     s = 0.5, d = 0.2 for each patient:   1.1, 1.21, 1.33, ... 1.1^48 = 97, 1.1^49 = 107: alarm at patient 49
-
-The wealth is the mean over 19 shares, since the best one is not known. Sources: J. Ville, "Etude critique de
-la notion de collectif", 1939; I. Waudby-Smith and A. Ramdas, "Estimating means of bounded random variables
-by betting", JRSS B 86 (2024).
 """
 
 import logging
@@ -24,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from heart.ml.betting import evidence
 from heart.predictions.log import PredictionLog
 from heart.registry.aliases import AliasError
 from heart.registry.errors import RegistryUnavailable
@@ -32,8 +28,6 @@ from heart.schema import NAMES, OUTCOME
 from serve.encoding import encode_rows
 from serve.model_manager import ModelManager
 from serve.settings import Settings
-
-SHARES = np.arange(1, 20) / 20  # of the wealth, that are bet on the next patient
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +57,6 @@ class GuardResult:
     def corroborated(self) -> bool:
         """Whether the alarm does not depend on the outcomes of any single sender."""
         return self.corroborated_ratio >= 1
-
-
-def evidence(differences: npt.ArrayLike) -> float:
-    """Evidence that the mean of differences in [-1, 1] is above 0: the logarithm of the mean wealth."""
-    wealth = np.log1p(np.outer(SHARES, np.asarray(differences))).sum(axis=1)
-    return float(np.logaddexp.reduce(wealth) - math.log(len(SHARES)))
 
 
 class ChampionGuard:

@@ -13,7 +13,9 @@ from heart.http.rate import RateLimit
 from heart.http.tokens import ADMIN, OPEN, Token
 from heart.predictions.log import PredictionLog, Side
 from heart.registry.model_version import Model
+from monitoring.estimated import EstimatedPerformance
 from monitoring.monitor import DriftMonitor
+from serve.estimate_check import EstimateCheck, check_estimate
 from serve.metrics import Metrics
 from serve.micro_batching import MicroBatcher, Patient, Predictions
 from serve.model_manager import ModelManager
@@ -47,11 +49,12 @@ class DriftUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores over recorded outcomes: of the champion, and compared with the challenger."""
+    """Scores over recorded outcomes: of the champion, beside those its risks imply, and of the challenger."""
 
     version: str  # of the champion
     labeled: dict[str, float] | None
     shadow: dict[str, Any] | None
+    check: EstimateCheck | None
 
 
 class Service:
@@ -184,7 +187,9 @@ class Service:
         labeled = self.log.labeled_scores(Side(model.version, model.threshold))
         if labeled is not None and labeled["labels"] < MIN_CELL_COUNT:
             labeled = None
-        return Scores(model.version, labeled, self.shadow.compare(model))
+        return Scores(
+            model.version, labeled, self.shadow.compare(model), check_estimate(self.log, model)
+        )
 
     def _scores(self) -> Scores | None:
         """The last scores, if they are those of the champion. Raises LogUnavailable."""
@@ -198,6 +203,16 @@ class Service:
         """
         scores = self._scores()
         return scores.labeled if scores else None
+
+    def estimate(self) -> EstimatedPerformance | None:
+        """The performance of the champion that the risks of the last patients imply; None without a result."""
+        model, estimate = self.champion.current, self.monitor and self.monitor.estimate
+        return estimate if estimate and model and estimate.version == model.version else None
+
+    def estimate_check(self) -> EstimateCheck | None:
+        """Whether outcomes contradict the estimate; None for too few. Raises LogUnavailable."""
+        scores = self._scores()
+        return scores.check if scores else None
 
     def shadow_scores(self) -> dict[str, Any] | None:
         """The challenger compared with the champion, None without one; scores of too few are None.

@@ -132,7 +132,8 @@ def reports(
     @router.get("/model", responses=ERRORS)
     def model() -> dict[str, Any]:
         """Describe the model in service: version, run, scores with intervals, training data, and the
-        comparisons with the challenger and with the version before it.
+        comparisons with the challenger and with the version before it. `estimated` are scores on the last
+        patients without outcomes, which hold if other patients come, but not if the disease has changed.
         """
         current, result = service.model(), guard.result
         return {
@@ -147,6 +148,7 @@ def reports(
             "tags": dict(current.tags),
             "figures": dict(current.figures),
             "labeled": service.labeled_scores(),
+            **_estimate(service),
             "challenger": service.shadow_scores(),
             "guard": result and {**asdict(result), "alarm": result.alarm},
         }
@@ -160,6 +162,18 @@ def reports(
         return drift_response(service.drift())
 
     return router
+
+
+def _estimate(service: Service) -> dict[str, Any]:
+    estimate, check = service.estimate(), service.estimate_check()
+    estimated: dict[str, Any] | None = None
+    if estimate:
+        figures = {name: each and asdict(each) for name, each in estimate.figures.items()}
+        estimated = {"patients": estimate.patients, **figures}
+    return {
+        "estimated": estimated,
+        "estimate_check": check and {**asdict(check), "contradicted": check.contradicted},
+    }
 
 
 def administration(

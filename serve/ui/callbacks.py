@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anyio import CapacityLimiter
+from markupsafe import Markup
 
 from heart.dataset.codings import AUTO
 from heart.dataset.codings import NAMES as CODINGS
@@ -31,6 +32,7 @@ from serve.explain import assess
 from serve.service import DriftUnavailable, NoModel, Service
 from serve.ui.about import about_html
 from serve.ui.answer import answer_html
+from serve.ui.performance import performance_html
 from serve.ui.scores import (
     problems_html,
     scored_html,
@@ -155,7 +157,15 @@ class Callbacks:
         names = by_ratio(snapshot)
         name = feature if feature in names else next(iter(names), "")
         points = self.service.monitor.trend() if self.service.monitor else []
-        return drift_html(snapshot, language, points), comparison_html(snapshot, name, language)
+        verdict = drift_html(snapshot, language, points) + self._performance(language)
+        return verdict, comparison_html(snapshot, name, language)
+
+    def _performance(self, language: Language) -> Markup:
+        try:
+            labeled, check = self.service.labeled_scores(), self.service.estimate_check()
+        except LogUnavailable:
+            labeled = check = None
+        return performance_html(self.service.estimate(), labeled, check, language)
 
     async def score(self, content: Any, language: Any, coding: Any) -> str:
         """The scores of a CSV file in base64, or its errors; empty without a file."""

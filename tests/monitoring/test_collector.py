@@ -82,6 +82,27 @@ def test_each_feature_has_its_ratio(watched: Watched) -> None:
     assert moved["thallium"] == monitor.snapshot.report.features["thallium"].ratio  # type: ignore[union-attr]
 
 
+def test_the_estimated_performance_has_an_interval(watched: Watched) -> None:
+    client, monitor = watched
+    send(client, measured(15))
+    monitor.refresh()
+    assert samples(client, "heart_estimated") == []
+    assert client.get("/model").json()["estimated"] is None
+
+    send(client, measured(25))
+    monitor.refresh()
+
+    estimated = client.get("/model").json()["estimated"]
+    assert estimated["patients"] == 40
+    for name in ("accuracy", "brier", "roc_auc"):
+        bounds = {
+            bound: value(client, f"heart_estimated_{name}_ratio", model_version="1", bound=bound)
+            for bound in ("low", "value", "high")
+        }
+        assert bounds == estimated[name]
+        assert 0 <= bounds["low"] <= bounds["value"] <= bounds["high"] <= 1
+
+
 def test_failed_checks_are_counted_and_the_time_of_the_last_one_stays(
     watched: Watched, tmp_path: Path
 ) -> None:

@@ -227,3 +227,37 @@ def test_the_thread_continues_after_any_error(
 
     until(lambda: "drift" not in [thread.name for thread in threading.enumerate()])
     assert "drift check failed" in caplog.text
+
+
+# Estimated performance
+
+
+def test_the_estimate_is_of_the_longest_window_and_computed_once_for_it(log: PredictionLog) -> None:
+    log_patients(log, 120, "2")
+    monitor = watch_of(log)
+    monitor.refresh()
+    first = monitor.estimate
+    monitor.refresh()
+
+    assert first is not None
+    assert (first.version, first.patients) == ("2", 100)
+    # Risks of 0.5 say nothing: half of the predictions are right.
+    assert first.figures["accuracy"] is not None
+    assert first.figures["accuracy"].value == pytest.approx(0.5, abs=0.02)
+    assert monitor.estimate is first
+
+    log_patients(log, 10, "2", seed=1)
+    monitor.refresh()
+    assert monitor.estimate is first  # all risks are the same
+    with_another_version = DriftMonitor(champion_of(watched_model("1")), log, settings())
+    with_another_version.refresh()
+    assert with_another_version.estimate is None
+
+
+def test_below_the_minimum_there_is_no_estimate(log: PredictionLog) -> None:
+    log_patients(log, 19, "2")
+    monitor = watch_of(log)
+    monitor.refresh()
+
+    assert monitor.snapshot is not None
+    assert monitor.estimate is None

@@ -232,6 +232,27 @@ def test_labeled_scores_appear_with_the_eleventh_outcome(client: TestClient) -> 
     assert 'heart_labeled_roc_auc_ratio{model_version="1"} 1.0' in client.get("/metrics").text
 
 
+@pytest.mark.parametrize("inverted", [False, True])
+def test_outcomes_that_contradict_the_risks_are_reported(
+    client: TestClient, inverted: bool
+) -> None:
+    random = np.random.default_rng(0)
+    for number in range(60):
+        assert (client.get("/model").json()["estimate_check"] is None) == (number < 11)
+        answer = predict(client, age=30 + number % 60, chest_pain_type="asymptomatic")
+        risk = answer["probability"]
+        present = random.random() < (1 - risk if inverted else risk)
+        outcome = "presence" if present else "absence"
+        given = {"prediction_id": answer["prediction_id"], "outcome": outcome, "source": "registry"}
+        client.post("/feedback", json=given)
+
+    check = client.get("/model").json()["estimate_check"]
+    alarm = 'heart_estimate_contradicted{model_version="1"} '
+    assert check["labels"] == 60
+    assert check["contradicted"] == inverted
+    assert f"{alarm}{float(inverted)}" in client.get("/metrics").text
+
+
 def test_service_without_a_model_is_live_but_not_ready(tmp_path: Path) -> None:
     settings, champion, log, metrics = parts(tmp_path)
     champion.current = None

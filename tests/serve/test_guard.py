@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from heart.ml.betting import evidence
 from heart.predictions.log import PredictionLog, Record, new_ids
 from heart.registry.aliases import AliasError, aliases
 from heart.schema import MEASUREMENTS
 from serve.app import create_app
-from serve.guard import ChampionGuard, evidence
+from serve.guard import ChampionGuard
 from serve.model_manager import ModelManager
 from tests.heart.predictions.logs import opened
 from tests.heart.registry.registry_fixture import NAME, Shelf, patients, serving, version_of

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from benchmarks import peer
-from benchmarks.drift_peers import SEED, continuous, draw_stream, table
+from benchmarks.drift import SEED
+from benchmarks.drift_peers import continuous, draw_stream, table
 from benchmarks.peers.windows import first_alarms
 from benchmarks.synthesis import REAL, FittedGenerator, Replay, interval, patients
 from heart.drift.baseline import Policy

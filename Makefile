@@ -21,7 +21,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro plots compare mlflow check-data validate collect withdraw release-outcomes erase register retrain retraining-status promote approve sign rollback challenger serve score synthetic-data test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock audit sbom pin space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-scale bench-synthesis clean
+.PHONY: help install repro plots compare mlflow check-data validate collect withdraw release-outcomes erase register retrain retraining-status promote approve sign rollback challenger serve score synthetic-data test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock audit sbom pin space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-label-free bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -257,6 +257,9 @@ bench-scale: .venv/dev .venv/spark ## batch scoring and drift counts of 10^6 to 
 
 bench-drift-peers: .venv/pipeline .venv-peers/evidently .venv-peers/nannyml .venv-peers/alibi_detect ## the drift check beside evidently, nannyml and alibi-detect
 	python -m benchmarks.drift_peers
+
+bench-label-free: .venv/pipeline .venv-peers/nannyml ## performance estimated without outcomes, on simulated shifts, beside nannyml
+	python -m benchmarks.label_free
 
 bench-synthesis: .venv/pipeline .venv-peers/sdv ## synthetic rows of six methods: utility, and what they reveal of the patients
 	python -m benchmarks.synthesis

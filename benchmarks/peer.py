@@ -33,17 +33,20 @@ def absent(names: tuple[str, ...]) -> dict[str, str]:
     return reasons
 
 
-def command(name: str, *arguments: object) -> list[str]:
-    """The command of a peer's script in its environment."""
+def command(name: str, *arguments: object, script: str | None = None) -> list[str]:
+    """The command of a peer's script, which usually has its name, in its environment."""
     python = (ENVIRONMENTS / name / "bin/python").absolute()
-    return [str(python), "-m", f"benchmarks.peers.{name}", *map(str, arguments)]
+    return [str(python), "-m", f"benchmarks.peers.{script or name}", *map(str, arguments)]
 
 
-def run(name: str, *arguments: object) -> dict[str, Any]:
+def run(name: str, *arguments: object, script: str | None = None) -> dict[str, Any]:
     """The output of a peer's script. Raises UserError with the end of its errors."""
-    done = subprocess.run(command(name, *arguments), capture_output=True, text=True, check=False)
+    line = command(name, *arguments, script=script)
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"benchmarks/peers/{name}.py: {done.stderr.strip()[-REASON_LENGTH:]}")
+        raise UserError(
+            f"benchmarks/peers/{script or name}.py: {done.stderr.strip()[-REASON_LENGTH:]}"
+        )
     output: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return output
 

@@ -16,6 +16,15 @@ DRIFTS = {
     "another hospital": "another hospital",
     "all numbers + 0.5 sd, sex": "all numbers + 0.5 sd, and sex",
 }
+LABEL_FREE = {
+    "none": "none",
+    "covariate shift": "older, more women",
+    "missing measurements": "further tests missing in 60 %",
+    "both": "both",
+    "another hospital": "another hospital",
+    "disease half as frequent": "changed disease: half as frequent",
+    "disease unrelated to the measurements": "changed disease: unrelated to the measurements",
+}
 HORIZON = 2000  # patients of a stream with drift
 SYNTHESIS = {
     "tstr_auc": "AUC, synthetic rows alone",
@@ -190,6 +199,29 @@ def gate() -> str:
     return table(heading, rows())
 
 
+def label_free() -> str:
+    """Performance estimated without outcomes: observed, estimated, and how often the interval holds it."""
+    shifts = figures("benchmarks/label_free.json")["shifts"]
+
+    def rows() -> Iterator[Row]:
+        for shift, label in LABEL_FREE.items():
+            for name in ("accuracy", "brier", "roc_auc"):
+                one = shifts[shift][name]
+                project, peer = one["project"], one.get("nannyml")
+                yield [
+                    label, SCORES[name], f"{one['observed']:.3f}", f"{project['estimate']:.3f}",
+                    f"{project['coverage']:.0%}", f"{peer['estimate']:.3f}" if peer else "-",
+                    f"{peer['coverage']:.0%}" if peer else "-",
+                    f"{shifts[shift]['contradicted']:.0%}",
+                ]  # fmt: skip
+
+    heading = [
+        "shift", "figure", "observed", "this project", "in its interval", "nannyml", "in its interval",
+        "contradicted",
+    ]  # fmt: skip
+    return table(heading, rows())
+
+
 def versions() -> str:
     """The versions of what this project is compared with: those of the lock, then those measured apart."""
     lock = Path("requirements/lock.txt").read_text()
@@ -207,7 +239,7 @@ def versions() -> str:
 
 def absent() -> str:
     """The peers that were not measured, with the reason."""
-    files = ("serve", "drift_peers", "synthesis")
+    files = ("serve", "drift_peers", "label_free", "synthesis")
     reasons = {
         peer: reason
         for name in files
@@ -222,6 +254,7 @@ BLOCKS = {
     "benchmark-drift-peers": drift_peers,
     "benchmark-drift-cost": drift_cost,
     "benchmark-drift-own-cost": drift_own_cost,
+    "benchmark-label-free": label_free,
     "benchmark-synthesis": synthesis,
     "benchmark-private-synthesis": private_synthesis,
     "benchmark-learning-curves": learning_curves,

@@ -54,16 +54,17 @@ def estimate(
 
 
 def contradiction(risks: npt.ArrayLike, outcomes: npt.ArrayLike, threshold: float) -> float:
-    """Evidence that outcomes 0 or 1 [n] contradict the accuracy or the Brier score that risks [n] imply.
+    """Evidence that outcomes 0 or 1 [n] contradict what risks [n] imply: accuracy, Brier score, number of ill.
 
     It is a logarithm of wealth (`betting`): with calibrated risks it exceeds log(1 / a) with a probability of
-    at most a, over any number of evaluations. The bets are on scores above and below the expected ones.
+    at most a, over any number of evaluations. The bets are on figures above and below the expected ones.
     """
     risk = np.asarray(risks, dtype=float)
     surprise = np.asarray(outcomes, dtype=float) - risk
     accuracy = np.where(risk >= threshold, surprise, -surprise)
     brier = surprise * (1 - 2 * risk)  # (y - p)^2 - p (1 - p)
-    bets = [evidence(sign * difference) for difference in (accuracy, brier) for sign in (1, -1)]
+    differences = (accuracy, brier, surprise)
+    bets = [evidence(sign * each) for each in differences for sign in (1, -1)]
     return float(np.logaddexp.reduce(bets) - math.log(len(bets)))
 
 

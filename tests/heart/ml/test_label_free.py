@@ -102,3 +102,11 @@ def test_scores_above_the_estimate_contradict_it_too() -> None:
     risks = np.array([0.3, 0.7] * 100)
 
     assert contradiction(risks, risks > 0.5, 0.5) >= LIMIT
+
+
+def test_a_rarer_disease_contradicts_the_estimate() -> None:
+    # Accuracy and Brier score hardly change: the number of ill patients does.
+    risks = np.array([0.4, 0.6] * 50)
+    outcomes = np.random.default_rng(0).random(100) < risks / 2
+
+    assert contradiction(risks, outcomes, 0.5) >= LIMIT

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from heart.ml.transfer import BETWEEN_HOSPITALS
 from heart.registry.model_version import Model
 from heart.schema import MEASUREMENTS, NAMES, Floats, Measurement
 from serve.encoding import outside_training_range, rows_of
@@ -31,7 +32,8 @@ class OutOfRangeValue:
 class Assessment:
     """The risk of a patient and its explanation.
 
-    `low` and `high` are the 95 % interval of the risk, None if the model has no standard error. `average`
+    `low` and `high` are the 95 % interval of the risk at a hospital like that of the training, `hospital_low`
+    and `hospital_high` at a hospital of which nothing is known; None if the model has no standard error. `average`
     is the risk with only age and sex known, `start` with nothing known; `contributions` add up to `risk` -
     `start`. `risk_ranges` has, for each missing measurement, the range of the risk over its categories or
     over the middle 90 % of the training patients, if the model has their quantiles.
@@ -42,6 +44,8 @@ class Assessment:
     risk: float
     low: float | None
     high: float | None
+    hospital_low: float | None
+    hospital_high: float | None
     average: float
     start: float
     contributions: dict[str, float]
@@ -67,13 +71,17 @@ def assess(model: Model, patient: Patient) -> Assessment:
     owners, variants = _variants(row, ranges)
     risks = model.predict(np.vstack([row, _only(row, ("age", "sex")), *variants])).astype(float)
     contributions, start = shapley(row, model.predict)
-    low, high = interval(float(risks[0]), model.standard_error(row[None]))
+    risk, error = float(risks[0]), model.standard_error(row[None])
+    low, high = interval(risk, error)
+    hospital_low, hospital_high = interval(risk, error, BETWEEN_HOSPITALS)
     return Assessment(
         patient=values,
         threshold=model.threshold,
-        risk=float(risks[0]),
+        risk=risk,
         low=low,
         high=high,
+        hospital_low=hospital_low,
+        hospital_high=hospital_high,
         average=float(risks[1]),
         start=start,
         contributions=contributions,
@@ -85,13 +93,17 @@ def assess(model: Model, patient: Patient) -> Assessment:
     )
 
 
-def interval(risk: float, standard_error: Floats | None) -> tuple[float | None, float | None]:
+def interval(
+    risk: float, standard_error: Floats | None, between: float = 0.0
+) -> tuple[float | None, float | None]:
     """The 95 % interval of a risk from the standard error [1] of its logit; None without one.
 
     It is the uncertainty of the model's coefficients (Laplace approximation): how much the risk would vary
-    if the model were trained on other patients. The uncertainty about this patient's outcome is larger.
+    if the model were trained on other patients of the same hospital. With `between`, the standard deviation of the
+    log odds between hospitals (`heart/ml/transfer.py`), it is that of the risk at a hospital of which nothing is
+    known. Neither is an interval of the patient's outcome.
     """
-    error = math.nan if standard_error is None else float(standard_error[0])
+    error = math.nan if standard_error is None else math.hypot(float(standard_error[0]), between)
     if not math.isfinite(error):
         return None, None
     clipped = min(max(risk, 1e-7), 1 - 1e-7)

@@ -19,11 +19,11 @@ from benchmarks.peers.windows import ignore_warnings
 FIGURES = ("accuracy", "roc_auc")
 
 
-def frame(risks: Any, outcomes: Any, threshold: float) -> pd.DataFrame:
-    """Risks, predictions and outcomes as a table."""
-    return pd.DataFrame(
-        {"risk": risks, "prediction": (risks >= threshold).astype(int), "y": outcomes}
-    )
+def frame(patients: Any, threshold: float) -> pd.DataFrame:
+    """Risks and outcomes [2, patients] as a table, with predictions."""
+    risks, outcomes = patients
+    predictions = (risks >= threshold).astype(int)
+    return pd.DataFrame({"risk": risks, "prediction": predictions, "y": outcomes})
 
 
 def estimates(reference: Any, windows: Any, threshold: float) -> Any:
@@ -32,8 +32,8 @@ def estimates(reference: Any, windows: Any, threshold: float) -> Any:
         metrics=list(FIGURES), y_true="y", y_pred="prediction", y_pred_proba="risk",
         problem_type="classification_binary", chunk_size=windows.shape[2],
     )  # fmt: skip
-    cbpe.fit(frame(*reference, threshold))
-    patients = frame(*np.concatenate(windows, axis=1), threshold).drop(columns="y")
+    cbpe.fit(frame(reference, threshold))
+    patients = frame(np.concatenate(windows, axis=1), threshold).drop(columns="y")
     results = cbpe.estimate(patients).filter(period="analysis").to_df()
     return [results[name][["value", "sampling_error"]].to_numpy().tolist() for name in FIGURES]
 

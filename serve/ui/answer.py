@@ -33,6 +33,7 @@ def answer_html(answer: Assessment, prediction_id: str, language: Language, mode
         language,
         answer=answer,
         interval=_interval(answer, language),
+        hospital_interval=_hospital_interval(answer, language),
         verdict=_verdict(answer, language),
         sentence=sentence(answer, language),
         warnings=[_warning(warning, language) for warning in answer.warnings],
@@ -70,6 +71,14 @@ def _interval(answer: Assessment, language: Language) -> str:
     return translate(
         "answer.interval", language, low=percent(answer.low), high=percent(answer.high)
     )
+
+
+def _hospital_interval(answer: Assessment, language: Language) -> str:
+    """The interval at a hospital of which nothing is known; empty without one."""
+    if answer.hospital_low is None or answer.hospital_high is None:
+        return ""
+    low, high = percent(answer.hospital_low), percent(answer.hospital_high)
+    return translate("answer.hospital_interval", language, low=low, high=high)
 
 
 def _verdict(answer: Assessment, language: Language) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heart.ml.transfer import BETWEEN_HOSPITALS
 from heart.schema import MEASUREMENTS, NAMES, encode
 from serve.explain import BY_NAME, assess, interval
 from serve.ui.answer import answer_html, sentence
@@ -38,9 +39,25 @@ def test_the_interval_is_that_of_the_logit() -> None:
     assert width == pytest.approx(2 * 1.959964 * float(error[0]), rel=1e-5)
 
 
+def test_the_interval_at_another_hospital_adds_the_variance_between_hospitals() -> None:
+    result = assess(tiny_model(), PATIENT)
+    error = tiny_model().standard_error(encode({n: [PATIENT.get(n)] for n in NAMES}))
+
+    assert error is not None
+    assert result.hospital_low is not None
+    assert result.hospital_high is not None
+    odds = [p / (1 - p) for p in (result.hospital_low, result.hospital_high)]
+    expected = 2 * 1.959964 * math.hypot(float(error[0]), BETWEEN_HOSPITALS)
+    assert math.log(odds[1] / odds[0]) == pytest.approx(expected, rel=1e-5)
+    assert interval(0.3, np.array([0.0], dtype=np.float32), 0.5) == pytest.approx(
+        (0.1386, 0.5332), abs=1e-3
+    )
+
+
 @pytest.mark.parametrize("error", [None, np.array([np.nan], dtype=np.float32)])
 def test_a_model_without_standard_errors_states_no_interval(error: Any) -> None:
     assert interval(0.3, error) == (None, None)
+    assert interval(0.3, error, BETWEEN_HOSPITALS) == (None, None)
 
 
 def test_a_certain_model_still_has_an_interval_within_0_and_1() -> None:

@@ -177,6 +177,19 @@ def test_about_tab_reports_missing_figures() -> None:
 def test_the_answer_has_all_that_the_assessment_has() -> None:
     # Whoever adds a field decides here whether it is shown.
     assert {field.name for field in fields(Assessment)} == {
-        "patient", "threshold", "risk", "low", "high", "average", "start",
+        "patient", "threshold", "risk", "low", "high", "hospital_low", "hospital_high", "average", "start",
         "contributions", "risk_ranges", "warnings",
     }  # fmt: skip
+
+
+def test_the_answer_shows_the_interval_at_another_hospital() -> None:
+    assessment = replace(
+        assess(tiny_model(), PATIENT), low=0.5, high=0.6, hospital_low=0.31, hospital_high=0.79
+    )
+
+    html = answer_html(assessment, ID, "en", tiny_model())
+    without = answer_html(replace(assessment, hospital_low=None), ID, "en", tiny_model())
+
+    shown = translate("answer.hospital_interval", "en", low="31%", high="79%")
+    assert shown in html
+    assert shown not in without

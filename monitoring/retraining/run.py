@@ -33,7 +33,10 @@ LOCK = registry.FOLDER / "retrain.lock"
 # Not the script `dvc`: in a moved checkout, the scripts of .venv name a Python that does not exist.
 DVC = ("python", "-m", "dvc")
 
-TITLES = {"roc_auc": "ROC AUC, not trained on", "brier": "Brier, not trained on"}  # comparison.SCORES
+TITLES = {
+    "roc_auc": "ROC AUC, not trained on",
+    "brier": "Brier, not trained on",
+}  # comparison.SCORES
 
 Run = Callable[..., int]
 

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from heart.ml.training import Choice, Rows, ladder_of
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
@@ -31,6 +30,7 @@ from heart import files
 from heart.errors import run_main
 from heart.ml.estimators import Array, ChainedLogisticRegression
 from heart.ml.outcome_check import check_outcomes
+from heart.ml.training import Choice, Rows, ladder_of
 from heart.ml.updating import KEEP, LEAST_OUTCOMES
 from heart.registry.aliases import PASSED
 from heart.registry.gate import Patients, evaluate_gate

@@ -6,18 +6,18 @@ import gc
 import logging
 import math
 from collections.abc import AsyncIterator
+from typing import Any
 
-from fastapi import FastAPI, Request, Security
+from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
-from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.gate import Gate
 from heart.http.hosts import AllowedHosts
+from heart.http.problems import answer_with_problems, problem_response, unavailable
 from heart.http.rate import RateExceeded, RateLimit
 from heart.http.sub_path import SubPath
 from heart.http.tokens import ADMIN, FEEDBACK, PREDICT
@@ -27,7 +27,7 @@ from monitoring.collector import DriftCollector
 from monitoring.monitor import DriftMonitor
 from serve import loop_lag
 from serve.api.bodies import InvalidBody
-from serve.api.errors import invalid
+from serve.api.errors import invalid, with_media_type
 from serve.api.protected import Protection
 from serve.api.routes import administration, operations, records, reports, scoring
 from serve.collectors import ServiceCollector, ShadowCollector
@@ -88,6 +88,7 @@ def create_app(
         limiter, authentication.takes_slot, metrics.count_shed, encoded_rejection()
     )
     _handle_errors(app)
+    _document(app)
     _add_routes(app, service, guard, limiter, settings)
     app.state.service, app.state.limiter, app.state.guard = service, limiter, guard
     metrics.registry.register(ServiceCollector(service))
@@ -135,8 +136,21 @@ async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
         await asyncio.to_thread(service.log.close)
 
 
+def _document(app: FastAPI) -> None:
+    """Complete the OpenAPI document once it is first requested."""
+    create = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = with_media_type(create())
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
 def _handle_errors(app: FastAPI) -> None:
     """Answer each error that a route may raise."""
+    answer_with_problems(app)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
@@ -224,25 +238,25 @@ async def _guard(guard: ChampionGuard, seconds: float) -> None:
             logger.exception("comparing the champion with the version before it failed")
 
 
-async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:
+async def _log_unavailable(_: Request, error: Exception) -> Response:
     assert isinstance(error, LogUnavailable)
-    return unavailable("the prediction log is unavailable", error.retry_after)
+    return unavailable("log-unavailable", "the prediction log is unavailable", error.retry_after)
 
 
-async def _log_queue_full(_: Request, error: Exception) -> JSONResponse:
+async def _log_queue_full(_: Request, error: Exception) -> Response:
     assert isinstance(error, LogQueueFull)
-    return unavailable("the prediction log's queue is full", error.retry_after)
+    return unavailable("log-unavailable", "the prediction log's queue is full", error.retry_after)
 
 
-async def _rate_exceeded(_: Request, error: Exception) -> JSONResponse:
+async def _rate_exceeded(_: Request, error: Exception) -> Response:
     assert isinstance(error, RateExceeded)
     seconds = str(math.ceil(error.retry_after))
-    return JSONResponse({"detail": str(error)}, 429, headers={"Retry-After": seconds})
+    return problem_response("too-many-requests", str(error), {"Retry-After": seconds})
 
 
-async def _no_model(_: Request, error: Exception) -> JSONResponse:
-    return unavailable(f"no model: {error}", retry_after=5)
+async def _no_model(_: Request, error: Exception) -> Response:
+    return unavailable("no-model", f"no model: {error}", retry_after=5)
 
 
-async def _drift_unavailable(_: Request, error: Exception) -> JSONResponse:
-    return unavailable(f"no drift check: {error}", retry_after=5)
+async def _drift_unavailable(_: Request, error: Exception) -> Response:
+    return unavailable("no-drift-check", f"no drift check: {error}", retry_after=5)

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
-from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter
+from heart.http.problems import PAGE, Problem, problems_page, unavailable
 from heart.http.tokens import DEFAULT, METRICS, Tokens
 from heart.predictions.log import OutcomeConflict, OutcomeOfAnother, UnknownPrediction
 from heart.registry.errors import RegistryUnavailable
@@ -107,15 +108,15 @@ def records(
                 token_of(request.scope),
             )
         except UnknownPrediction:
-            raise HTTPException(404, NO_PREDICTION) from None
+            raise Problem("unknown-prediction", NO_PREDICTION) from None
         except OutcomeOfAnother:
-            raise HTTPException(
-                403,
+            raise Problem(
+                "outcome-of-another",
                 "another token recorded a different outcome: a token with the scope admin can replace it",
             ) from None
         except OutcomeConflict:
-            raise HTTPException(
-                409,
+            raise Problem(
+                "outcome-conflict",
                 "a different outcome is recorded for this prediction: send replace: true to replace it",
             ) from None
         return {"prediction_id": outcome.prediction_id, "status": status}
@@ -174,7 +175,7 @@ def administration(
         try:
             return service.reload()
         except RegistryUnavailable as error:
-            return unavailable(str(error), REGISTRY_RETRY_SECONDS)
+            return unavailable("registry-unavailable", str(error), REGISTRY_RETRY_SECONDS)
 
     @router.post("/admin/outcomes/withdraw", responses=BODY_ERRORS)
     def withdraw(chosen: Withdrawal, request: Request) -> WithdrawalResult:
@@ -193,7 +194,7 @@ def administration(
         try:
             service.erase(prediction_id)
         except UnknownPrediction:
-            raise HTTPException(404, NO_PREDICTION) from None
+            raise Problem("unknown-prediction", NO_PREDICTION) from None
 
     return router
 
@@ -228,6 +229,10 @@ def operations(
         status = "not ready" if reasons else "ready"
         notes = [*state.notes, *guard.notes(), *service.log.notes()]
         return {"status": status, "reasons": reasons, "notes": notes}
+
+    @router.get(PAGE, include_in_schema=False)
+    async def problems() -> Response:
+        return HTMLResponse(problems_page())
 
     @router.get("/metrics", include_in_schema=False)
     async def metrics(request: Request) -> Response:

@@ -112,7 +112,7 @@ def test_any_value_of_a_field_is_accepted_or_rejected_by_name(
     if not wrong:
         assert 0 <= answer.json()["probability"] <= 1
         return
-    problems = {problem["field"]: problem for problem in answer.json()["detail"]}
+    problems = {problem["field"]: problem for problem in answer.json()["errors"]}
     assert problems.keys() == {name.encode("utf-8", "replace").decode()[:100] for name in wrong}
     for measurement in MEASUREMENTS:
         if measurement.name in problems:
@@ -167,13 +167,17 @@ def test_unusual_json_is_rejected(server: Server, path: str, body: str) -> None:
 def test_a_problem_of_the_query_names_its_parameter(server: Server) -> None:
     answer = server.client.post("/predict?explain=perhaps", json=EXAMPLE)
 
-    (problem,) = answer.json()["detail"]
+    (problem,) = answer.json()["errors"]
     assert (problem["field"], problem["value"]) == ("explain", "perhaps")
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/predict", "POST"), ("PUT", "/model", "GET"), ("POST", "/metrics", "GET")],
+    [
+        ("GET", "/predict", "POST"),
+        ("PUT", "/model", "GET, HEAD"),
+        ("POST", "/metrics", "GET, HEAD"),
+    ],
 )
 def test_wrong_method_is_rejected_with_the_allowed_ones(
     server: Server, method: str, path: str, allowed: str

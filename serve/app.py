@@ -5,10 +5,10 @@ import contextlib
 import gc
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from fastapi import FastAPI, Request, Response, Security
+from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
@@ -29,10 +29,12 @@ from serve import loop_lag
 from serve.api.bodies import InvalidBody
 from serve.api.errors import invalid, with_media_type
 from serve.api.protected import Protection
-from serve.api.routes import administration, operations, records, reports, scoring
+from serve.api.report_routes import operations, reports
+from serve.api.routes import administration, records, scoring
+from serve.api.routing import Routing
 from serve.collectors import ServiceCollector, ShadowCollector
 from serve.guard import ChampionGuard
-from serve.metrics import Metrics
+from serve.metrics import V1, Metrics, route_label
 from serve.middleware.admission import encoded_rejection
 from serve.middleware.authentication import Authentication
 from serve.middleware.instrumentation import NO_TELEMETRY
@@ -51,6 +53,15 @@ TOKEN = HTTPBearer(auto_error=False, description="A token of HEART_API_TOKEN or 
 DESCRIPTION = """Risk of coronary artery disease from 13 measurements; all but age and sex may be missing.
 
 **Not a medical device.** For research and teaching only. Do not base a decision about a patient on it."""
+
+API_VERSION = "1.0.0"  # of the routes under /v1
+TAGS = [
+    {"name": "predictions", "description": "Score patients, and read what was answered."},
+    {"name": "outcomes", "description": "Record what the diagnosis was."},
+    {"name": "reports", "description": "The model in service, and drift."},
+    {"name": "administration", "description": "Erase, withdraw, reload."},
+    {"name": "operations", "description": "Probes."},
+]
 
 
 def create_app(
@@ -71,6 +82,10 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lambda app: _lifespan(app, settings.poll_seconds),
         redoc_url=None,
+        version=API_VERSION,
+        contact={"name": "The maintainers: see SECURITY.md and CONTRIBUTING.md of the repository"},
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        openapi_tags=TAGS,
         telemetry=NO_TELEMETRY,
     )
     sub_path = SubPath(settings.root_path, settings.trust_forwarded_prefix)
@@ -171,19 +186,27 @@ def _add_routes(
     protection = Protection(limiter, settings.max_body_bytes, tokens, service.offload)
     # Documents the token in OpenAPI; `protection` checks it.
     dependencies = [Security(TOKEN)] if tokens else []
-    routers = (
-        scoring(service, protection.route_class(PREDICT, direct=True), dependencies),
-        records(service, protection.route_class(FEEDBACK), dependencies),
-        reports(service, guard, protection.route_class(PREDICT), dependencies),
-        administration(service, protection.route_class(ADMIN), dependencies),
-        operations(service, guard, limiter, tokens),
-    )
+
+    def both(
+        create: Callable[[Routing], APIRouter], scope: str, *, direct: bool = False
+    ) -> list[APIRouter]:
+        """The router of a purpose without and with the prefix."""
+        kind = protection.route_class(scope, direct=direct)
+        return [create(Routing(kind, dependencies, prefix)) for prefix in ("", V1)]
+
+    protected = [
+        *both(lambda routing: scoring(service, routing), PREDICT, direct=True),
+        *both(lambda routing: records(service, routing), FEEDBACK),
+        *both(lambda routing: reports(service, guard, routing), PREDICT),
+        *both(lambda routing: administration(service, routing), ADMIN),
+    ]
+    routers = [*protected, operations(service, guard, limiter, tokens)]
     # Before the documentation's routes, and without `include_router`: that adds a router to each request.
     app.router.routes[:0] = [route for router in routers for route in router.routes]
-    for route in (route for router in routers[:-1] for route in router.routes):
+    for route in (route for router in protected for route in router.routes):
         assert isinstance(route, APIRoute)
         for method in route.methods or ():
-            service.metrics.add_route(method, route.path)
+            service.metrics.add_route(method, route_label(route.path))
 
 
 async def _start_page(page: LazyPage, champion: ModelManager) -> None:

@@ -183,6 +183,8 @@ def out_of_range(errors: Sequence[Any]) -> list[list[str]]:
     """The measurements with an invalid value, for each patient that has any."""
     patients: dict[int | None, dict[str, None]] = {}
     for error in errors:
+        if error["loc"][0] != "body":
+            continue
         row, name = _row_and_field(error["loc"])
         has_value = error["type"] not in ("missing", "extra_forbidden")
         if name in NAMES and has_value and error["input"] is not None:
@@ -209,7 +211,7 @@ def _invalid_value(item: Any) -> dict[str, Any]:
     error |= {name: item[name] for name in (LINE, "column") if name in item}
     if field is not None:
         error["field"] = field[:MAX_SHOWN]
-    measurement = BY_NAME.get(field or "")
+    measurement = BY_NAME.get(field or "") if loc[0] == "body" else None
     if measurement is not None and item["type"] != "extra_forbidden":
         error |= _expectation(measurement)
     if "choices" in item:

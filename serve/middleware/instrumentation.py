@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heart.http.problems import send_problem
 from heart.log_format import describe
-from serve.metrics import Metrics, method_label
+from serve.metrics import Metrics, method_label, route_label
 
 # OpenTelemetry would record rejected values, and they describe patients.
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
@@ -51,7 +51,7 @@ class InstrumentationMiddleware:
                 await send_problem(send_observed, *INTERNAL_ERROR)
         finally:
             # The route's template, never the path: a client may put anything into a path.
-            route = getattr(scope.get("route"), "path", PAGE_ROUTE)
+            route = route_label(getattr(scope.get("route"), "path", PAGE_ROUTE))
             seconds = time.perf_counter() - start
             self.metrics.observe_response(scope["method"], route, status or 500, seconds)
             if self.access_log:

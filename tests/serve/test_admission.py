@@ -185,8 +185,8 @@ def test_path_with_control_character_matches_no_route(client: TestClient, path: 
 def test_unexpected_error_is_logged_without_its_message(
     app: FastAPI, client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fail(patients: Any, explain: bool = False) -> Any:
-        raise RuntimeError(f"{patients} {explain}")
+    async def fail(patients: Any, parts: Any = None) -> Any:
+        raise RuntimeError(f"{patients} {parts}")
 
     app.state.service.predict = fail
 

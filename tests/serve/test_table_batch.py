@@ -151,7 +151,11 @@ def test_other_types_and_other_routes_take_no_table(client: TestClient) -> None:
 
 
 def test_the_documentation_shows_both_types(client: TestClient) -> None:
-    operation = client.get("/openapi.json").json()["paths"]["/predict/batch"]["post"]
+    operation = client.get("/openapi.json").json()["paths"]["/v1/predict/batch"]["post"]
 
     assert set(operation["requestBody"]["content"]) == {"application/json", "text/csv"}
-    assert [parameter["name"] for parameter in operation["parameters"]] == ["coding"]
+    assert [parameter["name"] for parameter in operation["parameters"]] == [
+        "explain",
+        "details",
+        "coding",
+    ]

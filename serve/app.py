@@ -23,6 +23,7 @@ from heart.http.sub_path import SubPath
 from heart.http.tokens import ADMIN, FEEDBACK, PREDICT
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
+from heart.predictions.tables import AnswerErased, KeyReused
 from monitoring.collector import DriftCollector
 from monitoring.monitor import DriftMonitor
 from serve import loop_lag
@@ -30,7 +31,7 @@ from serve.api.bodies import InvalidBody
 from serve.api.errors import invalid, with_media_type
 from serve.api.protected import Protection
 from serve.api.report_routes import operations, reports
-from serve.api.routes import administration, records, scoring
+from serve.api.routes import administration, reading, records, scoring
 from serve.api.routing import Routing
 from serve.collectors import ServiceCollector, ShadowCollector
 from serve.guard import ChampionGuard
@@ -170,6 +171,8 @@ def _handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(LogQueueFull, _log_queue_full)
+    app.add_exception_handler(KeyReused, _key_reused)
+    app.add_exception_handler(AnswerErased, _answer_erased)
     app.add_exception_handler(RateExceeded, _rate_exceeded)
     app.add_exception_handler(NoModel, _no_model)
     app.add_exception_handler(DriftUnavailable, _drift_unavailable)
@@ -197,6 +200,7 @@ def _add_routes(
     protected = [
         *both(lambda routing: scoring(service, routing), PREDICT, direct=True),
         *both(lambda routing: records(service, routing), FEEDBACK),
+        *both(lambda routing: reading(service, routing), PREDICT),
         *both(lambda routing: reports(service, guard, routing), PREDICT),
         *both(lambda routing: administration(service, routing), ADMIN),
     ]
@@ -269,6 +273,16 @@ async def _log_unavailable(_: Request, error: Exception) -> Response:
 async def _log_queue_full(_: Request, error: Exception) -> Response:
     assert isinstance(error, LogQueueFull)
     return unavailable("log-unavailable", "the prediction log's queue is full", error.retry_after)
+
+
+async def _key_reused(_: Request, __: Exception) -> Response:
+    detail = "the Idempotency-Key was sent with another body or other parameters: use a new one"
+    return problem_response("idempotency-key-reused", detail)
+
+
+async def _answer_erased(_: Request, __: Exception) -> Response:
+    detail = "the request was answered before, and a prediction of the answer was erased since"
+    return problem_response("prediction-erased", detail)
 
 
 async def _rate_exceeded(_: Request, error: Exception) -> Response:

@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
+
+from anyio import to_thread
 
 from heart.drift.baseline import MIN_CELL_COUNT
 from heart.drift.snapshot import DriftSnapshot
 from heart.http.rate import RateLimit
 from heart.http.tokens import ADMIN, OPEN, Token
+from heart.predictions.answers import Answer, OnceKey
 from heart.predictions.log import PredictionLog, Side
 from heart.registry.model_version import Model
 from monitoring.monitor import DriftMonitor
@@ -107,6 +110,34 @@ class Service:
         await self.log.append(result.records, checked=True)
         self._count(model, result)
         return result.predictions
+
+    async def predict_once(
+        self,
+        patients: Sequence[Patient],
+        parts: Parts,
+        key: OnceKey,
+        encode: Callable[[Predictions], bytes],
+    ) -> Answer:
+        """`predict` for a request with an idempotency key: the first answer that the key got.
+
+        Raises KeyReused, AnswerErased and the errors of `predict`.
+        """
+        earlier = await to_thread.run_sync(self.log.answer, key)
+        if earlier is not None:
+            return Answer(earlier, is_new=False)
+        model = self.model()
+        result = await self._score(model, patients, parts)
+        body = encode(result.predictions)
+        answer = await to_thread.run_sync(self.log.append_once, result.records, key, body)
+        if answer.is_new:
+            self._count(model, result)
+        return answer
+
+    def model_of(self, version: str) -> Model | None:
+        """The model of a version, if it is loaded."""
+        champion = self.champion
+        loaded = (champion.current, champion.previous, champion.fallback.current)
+        return next((model for model in loaded if model and model.version == version), None)
 
     async def _score(
         self, model: Model, patients: Sequence[Patient], parts: Parts

@@ -10,6 +10,7 @@ from heart.predictions.log import OutcomeConflict, OutcomeOfAnother, UnknownPred
 from heart.registry.errors import RegistryUnavailable
 from serve.api.bodies import CSV
 from serve.api.errors import BODY_ERRORS, ERRORS, error_response
+from serve.api.idempotency import PARAMETER, REPLAY, REPLAYED, answered
 from serve.api.models import (
     Batch,
     Feedback,
@@ -24,12 +25,17 @@ from serve.api.models import (
 from serve.api.protected import token_of
 from serve.api.queries import BatchQuery, PredictQuery
 from serve.api.routing import Routing
+from serve.api.stored import StoredPrediction, stored_prediction
 from serve.service import Service
 
 REGISTRY_RETRY_SECONDS = 5
 CSV_BODY = {
     "schema": {"type": "string"},
     "example": "age,sex,cp,thalach,thal\n57,1,4,131,7\n44,0,2,175,3\n",
+}
+PREDICT_ERRORS: dict[int | str, dict[str, Any]] = {
+    **BODY_ERRORS,
+    410: error_response("A prediction of the answer to this idempotency key was erased"),
 }
 NO_PREDICTION = "no prediction has this prediction_id: it is wrong, or the prediction was erased"
 
@@ -38,29 +44,33 @@ def scoring(service: Service, routing: Routing) -> APIRouter:
     """The routes that score patients."""
     router = routing.router("predictions")
 
+    headers = {"responses": {"200": {"headers": {REPLAYED: REPLAY}}}, "parameters": [PARAMETER]}
+
     @router.post(
         "/predict",
         operation_id="predict",
         summary="Predict one patient",
         response_model=Prediction,
-        responses=BODY_ERRORS,
+        responses=PREDICT_ERRORS,
+        openapi_extra=headers,
     )
     async def predict(
-        patient: Patient, query: Annotated[PredictQuery, Query()], _request: Request
+        patient: Patient, query: Annotated[PredictQuery, Query()], request: Request
     ) -> Response:
         """Predict the risk of one patient. The prediction is logged before the response is sent."""
-        return _json((await service.predict([patient.__dict__], query.parts))[0])
+        patients = [patient.__dict__]
+        return await answered(service, patients, query, request, lambda rows: to_json(rows[0]))
 
     @router.post(
         "/predict/batch",
         operation_id="predict_batch",
         summary="Predict a batch",
         response_model=Predictions,
-        responses=BODY_ERRORS,
-        openapi_extra={"requestBody": {"content": {CSV: CSV_BODY}}},
+        responses=PREDICT_ERRORS,
+        openapi_extra={**headers, "requestBody": {"content": {CSV: CSV_BODY}}},
     )
     async def predict_batch(
-        batch: Batch, query: Annotated[BatchQuery, Query()], _request: Request
+        batch: Batch, query: Annotated[BatchQuery, Query()], request: Request
     ) -> Response:
         """Predict the risks of up to 10,000 patients. All of them are logged, or none.
 
@@ -68,14 +78,33 @@ def scoring(service: Service, routing: Routing) -> APIRouter:
         """
         patients = batch.rows()
         query.require_short(len(patients))
-        predictions = await service.predict(patients, query.parts)
-        return _json({"predictions": predictions, **batch.reading()})
+
+        def encode(rows: Any) -> bytes:
+            return to_json({"predictions": rows, **batch.reading()})
+
+        return await answered(service, patients, query, request, encode)
 
     return router
 
 
-def _json(content: Any) -> Response:
-    return Response(to_json(content), media_type="application/json")
+def reading(service: Service, routing: Routing) -> APIRouter:
+    """The route that reads a prediction of the log."""
+    router = routing.router("predictions")
+
+    @router.get(
+        "/predictions/{prediction_id}",
+        operation_id="read_prediction",
+        summary="Read a prediction",
+        responses={**ERRORS, 404: error_response("No such prediction")},
+    )
+    def read(prediction_id: str) -> StoredPrediction:
+        """Return a prediction of the log: what was given, what was answered, and the outcome if it is recorded."""
+        kept = service.log.get(prediction_id)
+        if kept is None:
+            raise Problem("unknown-prediction", NO_PREDICTION)
+        return stored_prediction(kept, service.model_of(kept["model_version"]))
+
+    return router
 
 
 def records(service: Service, routing: Routing) -> APIRouter:

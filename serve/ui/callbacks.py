@@ -88,7 +88,7 @@ class Callbacks:
             return self._answer(inputs, message, language), None
         values = (inputs, answer["prediction_id"], answer["model_version"])
         state = dict(zip(STATE_KEYS, values, strict=True))
-        model = self._model_of(answer["model_version"])
+        model = self.service.model_of(answer["model_version"])
         if model is None:  # it was replaced twice meanwhile
             return message_html(translate("answer.model_changed", language), language), json.dumps(
                 state
@@ -120,7 +120,7 @@ class Callbacks:
         values = content["inputs"] if isinstance(content["inputs"], dict) else {}
         inputs = {name: values.get(name) for name in INPUTS}
         patient, problems = read_form(list(inputs.values()), language)
-        model = self._model_of(content["model_version"])
+        model = self.service.model_of(content["model_version"])
         if problems or model is None:
             return message_html(translate("answer.model_changed", language), language)
         # With all measurements, the contributions need 8192 predictions: not on the API's event loop.
@@ -140,12 +140,6 @@ class Callbacks:
         """An assessment as HTML; the values of the state may come from a browser."""
         answer = answer_html(result, str(state["prediction_id"])[:32], language, model)
         return self._answer(inputs, answer, language, new=new)
-
-    def _model_of(self, version: Any) -> Model | None:
-        """The model of a version: the current one, or the one before if it was just replaced."""
-        champion = self.service.champion
-        models = (champion.current, champion.previous)
-        return next((model for model in models if model and model.version == version), None)
 
     def about(self, language: Language) -> tuple[str, str]:
         """The tab about the model, and the note."""

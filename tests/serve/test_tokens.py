@@ -23,6 +23,7 @@ REQUESTS: list[tuple[str, str, Any, str]] = [
     ("GET", "/model", None, "predict"),
     ("GET", "/drift", None, "predict"),
     ("POST", "/feedback", {}, "feedback"),
+    ("GET", "/predictions/x", None, "predict"),
     ("DELETE", "/predictions/x", None, "admin"),
     ("POST", "/admin/reload", None, "admin"),
     ("POST", "/admin/outcomes/withdraw", {}, "admin"),

@@ -90,6 +90,11 @@ KINDS: dict[str, Kind] = {
         "A different outcome is recorded for this prediction.",
         "Send `replace: true` if the new one is right.",
     ),
+    "idempotency-key-reused": Kind(
+        409, "Idempotency key reused",
+        "The key was sent before with another body or other parameters.",
+        "Use a new key for each new request.",
+    ),
     "prediction-erased": Kind(
         410, "Prediction erased",
         "The request with this idempotency key was answered, and a prediction of the answer was erased since.",
@@ -119,11 +124,6 @@ KINDS: dict[str, Kind] = {
         422, "Invalid request",
         "The body, a query parameter or a header has a value that the schema does not allow.",
         "Correct the values in `errors`.",
-    ),
-    "idempotency-key-reused": Kind(
-        422, "Idempotency key reused",
-        "The key was sent before with another body or other parameters.",
-        "Use a new key for each new request.",
     ),
     "too-many-requests": Kind(
         429, "Too many requests",

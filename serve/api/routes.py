@@ -35,6 +35,7 @@ CSV_BODY = {
 }
 PREDICT_ERRORS: dict[int | str, dict[str, Any]] = {
     **BODY_ERRORS,
+    409: error_response("The idempotency key was sent with another body or other parameters"),
     410: error_response("A prediction of the answer to this idempotency key was erased"),
 }
 NO_PREDICTION = "no prediction has this prediction_id: it is wrong, or the prediction was erased"

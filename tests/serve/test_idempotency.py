@@ -92,7 +92,7 @@ def test_a_key_is_not_for_another_request(client: TestClient, path: str, body: A
 
     answer = client.post(path, json=body, headers=KEY)
 
-    assert (answer.status_code, answer.json()["type"]) == (422, "/problems#idempotency-key-reused")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems#idempotency-key-reused")
     assert count(client) == 1
 
 

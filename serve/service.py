@@ -136,7 +136,7 @@ class Service:
     def model_of(self, version: str) -> Model | None:
         """The model of a version, if it is loaded."""
         champion = self.champion
-        loaded = (champion.current, champion.previous, champion.fallback.current)
+        loaded = (champion.current, champion.previous)
         return next((model for model in loaded if model and model.version == version), None)
 
     async def _score(

@@ -158,4 +158,5 @@ def test_the_documentation_shows_both_types(client: TestClient) -> None:
         "explain",
         "details",
         "coding",
+        "Idempotency-Key",
     ]

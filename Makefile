@@ -139,7 +139,7 @@ test: .venv/dev ## format, lint, import rules, strict types, generated files and
 	pytest -n 2
 
 # A file's tests run in one process, so that it starts its servers once.
-test-integration: .venv/dev ## the tests with real databases, browsers, servers and pipelines
+test-integration: .venv/dev .venv-tools ## the tests with real databases, browsers, servers and pipelines
 	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "integration and not heavy and not stack"
 
 test-heavy: .venv/dev .venv/spark ## the tests that take longer
@@ -188,7 +188,8 @@ format: .venv/dev ## format the code and fix what the linter can
 	ruff format .
 	ruff check --fix .
 
-# uv, pip-audit and cyclonedx-py have an environment of their own, so that they change nothing of what they look at.
+# uv, pip-audit and cyclonedx-py have an environment of their own, so that they change nothing of what they look at; the
+# generator of clients, because it needs an older typer than Gradio.
 .venv-tools: requirements/tools/lock.txt
 	@rm -rf $@
 	@"$$PYTHON" -m venv $@

@@ -19,6 +19,7 @@ from docs.markdown import code, table
 from heart.dataset.codings import NUMBERED
 from heart.dataset.headings import ALIASES, COLUMNS, plain
 from heart.dataset.words import WORDS
+from heart.http.problems import KINDS, type_uri
 from heart.locale.catalog import DEFAULT
 from heart.locale.language import label
 from heart.predictions.log import PredictionLog
@@ -49,6 +50,7 @@ COMPARISONS = {"gt": "> ", "gte": "at least ", "lt": "< ", "lte": "at most "}
 OUTSIDE_OPENAPI = {
     "/metrics": "Metrics in the format of Prometheus.",
     "/docs": "Documentation of the API, with a form for each route.",
+    "/problems": "The types of problems, which errors name, as a page.",
 }
 SUFFIXES = {"counter": "_total", "info": "_info"}
 
@@ -236,7 +238,16 @@ def category_words() -> str:
     return table(["column", "category", "also read, whatever case and punctuation"], rows)
 
 
+def problems() -> str:
+    """A section for each type of problem. The headings are the fragments of the types."""
+    return "\n\n".join(
+        f"## {name}\n\n`{type_uri(name)}`, status {kind.status}. {kind.meaning}\n\n{kind.action}"
+        for name, kind in KINDS.items()
+    )
+
+
 BLOCKS: dict[str, Callable[..., str]] = {
+    "problems": problems,
     "settings": settings,
     "routes": routes,
     "metrics": metrics,

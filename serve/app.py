@@ -5,36 +5,38 @@ import contextlib
 import gc
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Security
+from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from heart.errors import UserError
-from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.gate import Gate
 from heart.http.hosts import AllowedHosts
+from heart.http.problems import answer_with_problems, problem_response, unavailable
 from heart.http.rate import RateExceeded, RateLimit
 from heart.http.sub_path import SubPath
 from heart.http.tokens import ADMIN, FEEDBACK, PREDICT
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
+from heart.predictions.tables import AnswerErased, KeyReused
 from monitoring.collector import DriftCollector
 from monitoring.monitor import DriftMonitor
 from serve import loop_lag
 from serve.api.bodies import InvalidBody
-from serve.api.errors import invalid
+from serve.api.errors import invalid, with_media_type
 from serve.api.protected import Protection
-from serve.api.routes import administration, operations, records, reports, scoring
+from serve.api.report_routes import operations, reports
+from serve.api.routes import administration, reading, records, scoring
+from serve.api.routing import Routing
 from serve.collectors import ServiceCollector, ShadowCollector
 from serve.guard import ChampionGuard
-from serve.metrics import Metrics
+from serve.metrics import V1, Metrics, route_label
 from serve.middleware.admission import encoded_rejection
 from serve.middleware.authentication import Authentication
 from serve.middleware.instrumentation import NO_TELEMETRY
@@ -53,6 +55,15 @@ TOKEN = HTTPBearer(auto_error=False, description="A token of HEART_API_TOKEN or 
 DESCRIPTION = """Risk of coronary artery disease from 13 measurements; all but age and sex may be missing.
 
 **Not a medical device.** For research and teaching only. Do not base a decision about a patient on it."""
+
+API_VERSION = "1.0.0"  # of the routes under /v1
+TAGS = [
+    {"name": "predictions", "description": "Score patients, and read what was answered."},
+    {"name": "outcomes", "description": "Record what the diagnosis was."},
+    {"name": "reports", "description": "The model in service, and drift."},
+    {"name": "administration", "description": "Erase, withdraw, reload."},
+    {"name": "operations", "description": "Probes."},
+]
 
 
 def create_app(
@@ -73,6 +84,10 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lambda app: _lifespan(app, settings.poll_seconds),
         redoc_url=None,
+        version=API_VERSION,
+        contact={"name": "The maintainers: see SECURITY.md and CONTRIBUTING.md of the repository"},
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        openapi_tags=TAGS,
         telemetry=NO_TELEMETRY,
     )
     sub_path = SubPath(settings.root_path, settings.trust_forwarded_prefix)
@@ -90,6 +105,7 @@ def create_app(
         limiter, authentication.takes_slot, metrics.count_shed, encoded_rejection()
     )
     _handle_errors(app)
+    _document(app)
     _add_routes(app, service, guard, limiter, settings)
     app.state.service, app.state.limiter, app.state.guard = service, limiter, guard
     metrics.registry.register(ServiceCollector(service))
@@ -137,12 +153,27 @@ async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
         await asyncio.to_thread(service.log.close)
 
 
+def _document(app: FastAPI) -> None:
+    """Complete the OpenAPI document once it is first requested."""
+    create = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = with_media_type(create())
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
 def _handle_errors(app: FastAPI) -> None:
     """Answer each error that a route may raise."""
+    answer_with_problems(app)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(InvalidBody, invalid)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(LogQueueFull, _log_queue_full)
+    app.add_exception_handler(KeyReused, _key_reused)
+    app.add_exception_handler(AnswerErased, _answer_erased)
     app.add_exception_handler(RateExceeded, _rate_exceeded)
     app.add_exception_handler(NoModel, _no_model)
     app.add_exception_handler(DriftUnavailable, _drift_unavailable)
@@ -159,20 +190,29 @@ def _add_routes(
     protection = Protection(limiter, settings.max_body_bytes, tokens, service.offload)
     # Documents the token in OpenAPI; `protection` checks it.
     dependencies = [Security(TOKEN)] if tokens else []
-    routers = (
-        scoring(service, protection.route_class(PREDICT, direct=True), dependencies),
-        records(service, protection.route_class(FEEDBACK), dependencies),
-        reports(service, guard, protection.route_class(PREDICT), dependencies),
-        administration(service, protection.route_class(ADMIN), dependencies),
+
+    def both(
+        create: Callable[[Routing], APIRouter], scope: str, *, direct: bool = False
+    ) -> list[APIRouter]:
+        """The router of a purpose without and with the prefix."""
+        kind = protection.route_class(scope, direct=direct)
+        return [create(Routing(kind, dependencies, prefix)) for prefix in ("", V1)]
+
+    protected = [
+        *both(lambda routing: scoring(service, routing), PREDICT, direct=True),
+        *both(lambda routing: records(service, routing), FEEDBACK),
+        *both(lambda routing: reading(service, routing), PREDICT),
+        *both(lambda routing: reports(service, guard, routing), PREDICT),
+        *both(lambda routing: administration(service, routing), ADMIN),
         *_fhir(service, protection, dependencies, settings),
-        operations(service, guard, limiter, tokens),
-    )
+    ]
+    routers = [*protected, operations(service, guard, limiter, tokens)]
     # Before the documentation's routes, and without `include_router`: that adds a router to each request.
     app.router.routes[:0] = [route for router in routers for route in router.routes]
-    for route in (route for router in routers[:-1] for route in router.routes):
+    for route in (route for router in protected for route in router.routes):
         assert isinstance(route, APIRoute)
         for method in route.methods or ():
-            service.metrics.add_route(method, route.path)
+            service.metrics.add_route(method, route_label(route.path))
 
 
 def _fhir(
@@ -243,25 +283,35 @@ async def _guard(guard: ChampionGuard, seconds: float) -> None:
             logger.exception("comparing the champion with the version before it failed")
 
 
-async def _log_unavailable(_: Request, error: Exception) -> JSONResponse:
+async def _log_unavailable(_: Request, error: Exception) -> Response:
     assert isinstance(error, LogUnavailable)
-    return unavailable("the prediction log is unavailable", error.retry_after)
+    return unavailable("log-unavailable", "the prediction log is unavailable", error.retry_after)
 
 
-async def _log_queue_full(_: Request, error: Exception) -> JSONResponse:
+async def _log_queue_full(_: Request, error: Exception) -> Response:
     assert isinstance(error, LogQueueFull)
-    return unavailable("the prediction log's queue is full", error.retry_after)
+    return unavailable("log-unavailable", "the prediction log's queue is full", error.retry_after)
 
 
-async def _rate_exceeded(_: Request, error: Exception) -> JSONResponse:
+async def _key_reused(_: Request, __: Exception) -> Response:
+    detail = "the Idempotency-Key was sent with another body or other parameters: use a new one"
+    return problem_response("idempotency-key-reused", detail)
+
+
+async def _answer_erased(_: Request, __: Exception) -> Response:
+    detail = "the request was answered before, and a prediction of the answer was erased since"
+    return problem_response("prediction-erased", detail)
+
+
+async def _rate_exceeded(_: Request, error: Exception) -> Response:
     assert isinstance(error, RateExceeded)
     seconds = str(math.ceil(error.retry_after))
-    return JSONResponse({"detail": str(error)}, 429, headers={"Retry-After": seconds})
+    return problem_response("too-many-requests", str(error), {"Retry-After": seconds})
 
 
-async def _no_model(_: Request, error: Exception) -> JSONResponse:
-    return unavailable(f"no model: {error}", retry_after=5)
+async def _no_model(_: Request, error: Exception) -> Response:
+    return unavailable("no-model", f"no model: {error}", retry_after=5)
 
 
-async def _drift_unavailable(_: Request, error: Exception) -> JSONResponse:
-    return unavailable(f"no drift check: {error}", retry_after=5)
+async def _drift_unavailable(_: Request, error: Exception) -> Response:
+    return unavailable("no-drift-check", f"no drift check: {error}", retry_after=5)

@@ -1,4 +1,4 @@
-"""The assessment of one patient for the page: risk, contributions, and the effect of missing measurements."""
+"""What explains a prediction, for API and page: interval, comparison, contributions, effects of missing values."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +16,24 @@ from serve.shapley import shapley
 Patient = Mapping[str, Any]
 BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}
 Z95 = 1.959964  # 95 % of a normal distribution are within so many standard deviations of its mean
+CONFIDENCE = 0.95
+# What the interval covers: how much the risk would vary if the model were trained on other patients.
+COVERS = "training_sample"
+COVERS_HOSPITALS = "unknown_hospital"  # and how much it varies between hospitals
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a prediction has beside the risk; each part takes longer than the risk itself."""
+
+    details: bool = False  # intervals, average risk, effects of missing measurements
+    contributions: bool = False
+
+    def __bool__(self) -> bool:
+        return self.details or self.contributions
+
+
+NONE, ALL = Parts(), Parts(details=True, contributions=True)
 
 
 @dataclass(frozen=True)
@@ -64,33 +82,77 @@ class Assessment:
 
 
 def assess(model: Model, patient: Patient) -> Assessment:
-    """The assessment of one valid patient, in two batches of predictions. Raises SchemaError."""
+    """The assessment of one valid patient, which is not logged. Raises SchemaError."""
+    rows = rows_of([patient])
+    risks = model.predict(rows).tolist()
+    return assessment(
+        model, patient, {"probability": risks[0], **explained(model, rows, risks, ALL)[0]}
+    )
+
+
+def assessment(model: Model, patient: Patient, prediction: Mapping[str, Any]) -> Assessment:
+    """The assessment of a patient whose prediction has all parts."""
     values = {name: patient[name] for name in NAMES if patient.get(name) is not None}
-    row = rows_of([values])[0]
-    ranges = model.training.get("numbers", {})
-    owners, variants = _variants(row, ranges)
-    risks = model.predict(np.vstack([row, _only(row, ("age", "sex")), *variants])).astype(float)
-    contributions, start = shapley(row, model.predict)
-    risk, error = float(risks[0]), model.standard_error(row[None])
-    low, high = interval(risk, error)
-    hospital_low, hospital_high = interval(risk, error, BETWEEN_HOSPITALS)
+    bounds, hospital = prediction["interval"] or {}, prediction["hospital_interval"] or {}
+    ranges, effects = model.training.get("numbers", {}), prediction["missing_effects"].items()
     return Assessment(
         patient=values,
         threshold=model.threshold,
-        risk=risk,
-        low=low,
-        high=high,
-        hospital_low=hospital_low,
-        hospital_high=hospital_high,
-        average=float(risks[1]),
-        start=start,
-        contributions=contributions,
-        risk_ranges=_risk_ranges(owners, risks[2:]),
+        risk=prediction["probability"],
+        low=bounds.get("low"),
+        high=bounds.get("high"),
+        hospital_low=hospital.get("low"),
+        hospital_high=hospital.get("high"),
+        average=prediction["average_risk"],
+        start=prediction["baseline_risk"],
+        contributions=prediction["contributions"],
+        risk_ranges={name: (effect["low"], effect["high"]) for name, effect in effects},
         warnings=tuple(
             OutOfRangeValue(name, values[name], ranges[name]["low"], ranges[name]["high"])
             for name in outside_training_range(values, ranges)
         ),
     )
+
+
+def explained(
+    model: Model, rows: Floats, risks: Sequence[float], parts: Parts
+) -> list[dict[str, Any]]:
+    """The parts of the predictions `risks` for encoded rows [n, 13], as the API returns them."""
+    answers: list[dict[str, Any]] = [{} for _ in risks]
+    if parts.details:
+        errors = model.standard_error(rows)
+        for at, (row, risk, answer) in enumerate(zip(rows, risks, answers, strict=True)):
+            error = None if errors is None else errors[at : at + 1]
+            answer.update(_details(model, row, risk, error))
+    if parts.contributions:
+        for row, answer in zip(rows, answers, strict=True):
+            values, start = shapley(row, model.predict)
+            answer.update(contributions=values, baseline_risk=start)
+    return answers
+
+
+def _details(model: Model, row: Floats, risk: float, error: Floats | None) -> dict[str, Any]:
+    """The intervals, the average risk, and the effects of missing measurements of one patient."""
+    owners, variants = _variants(row, model.training.get("numbers", {}))
+    risks = model.predict(np.vstack([_only(row, ("age", "sex")), *variants])).astype(float)
+    ranges = _risk_ranges(owners, risks[1:])
+    return {
+        "interval": _interval(risk, error, 0.0, COVERS),
+        "hospital_interval": _interval(risk, error, BETWEEN_HOSPITALS, COVERS_HOSPITALS),
+        "average_risk": float(risks[0]),
+        "missing_effects": {
+            name: {"low": low, "high": high} for name, (low, high) in ranges.items()
+        },
+    }
+
+
+def _interval(
+    risk: float, error: Floats | None, between: float, covers: str
+) -> dict[str, Any] | None:
+    low, high = interval(risk, error, between)
+    if low is None:
+        return None
+    return {"low": low, "high": high, "confidence": CONFIDENCE, "covers": covers}
 
 
 def interval(

@@ -11,6 +11,7 @@ from serve.patient_metrics import PatientMetrics
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 LAGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 METHODS = (*SAFE_METHODS, "POST", "DELETE", "PUT")
+V1 = "/v1"  # the prefix of the routes of the API
 REJECTED_ROUTE = "rejected"  # the route of requests that are rejected before routing
 ROWS = (1, 2, 5, 10, 20, 50, 100, 1000, 10_000)
 
@@ -94,6 +95,11 @@ class Metrics:
         """Count a commit of the prediction log."""
         self.commit_rows.observe(rows)
         self.commit_latency.observe(seconds)
+
+
+def route_label(path: str) -> str:
+    """The path of a route as a label: the same with and without the prefix."""
+    return path.removeprefix(V1)
 
 
 def method_label(method: str) -> str:

@@ -2,29 +2,32 @@
 
 import asyncio
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
+
+from anyio import to_thread
 
 from heart.drift.baseline import MIN_CELL_COUNT
 from heart.drift.snapshot import DriftSnapshot
 from heart.http.rate import RateLimit
 from heart.http.tokens import ADMIN, OPEN, Token
+from heart.predictions.answers import Answer, OnceKey
 from heart.predictions.log import PredictionLog, Side
 from heart.registry.model_version import Model
 from monitoring.estimated import EstimatedPerformance
 from monitoring.monitor import DriftMonitor
 from serve.estimate_check import EstimateCheck, check_estimate
+from serve.explain import NONE, Parts, explained
 from serve.metrics import Metrics
 from serve.micro_batching import MicroBatcher, Patient, Predictions
 from serve.model_manager import ModelManager
 from serve.offload import Offload
 from serve.refreshed import Refreshed
-from serve.scoring import score
+from serve.scoring import ScoredPatients, score
 from serve.settings import MAX_BATCH
 from serve.shadow import ShadowScorer
-from serve.shapley import shapley
 
 # The scores of a comparison, by the count of patients that they cover.
 SHADOW_SCORES = {
@@ -95,29 +98,69 @@ class Service:
             raise DriftUnavailable(self.monitor.missing() or "the first drift check is running")
         return self.monitor.snapshot
 
-    async def predict(self, patients: Sequence[Patient], explain: bool = False) -> Predictions:
+    async def predict(self, patients: Sequence[Patient], parts: Parts = NONE) -> Predictions:
         """The predictions for valid patients; either all of them are in the log afterwards, or none.
 
         Raises NoModel, LogUnavailable.
         """
-        if explain or len(patients) > LARGE_ROWS:
-            return await self._predict(patients, explain)
+        if parts or len(patients) > LARGE_ROWS:
+            return await self._predict(patients, parts)
         return await self._batcher.submit(patients)
 
-    async def _predict(self, patients: Sequence[Patient], explain: bool = False) -> Predictions:
+    async def _predict(self, patients: Sequence[Patient], parts: Parts = NONE) -> Predictions:
         model = self.model()
+        result = await self._score(model, patients, parts)
+        await self.log.append(result.records, checked=True)
+        self._count(model, result)
+        return result.predictions
+
+    async def predict_once(
+        self,
+        patients: Sequence[Patient],
+        parts: Parts,
+        key: OnceKey,
+        encode: Callable[[Predictions], bytes],
+    ) -> Answer:
+        """`predict` for a request with an idempotency key: the first answer that the key got.
+
+        Raises KeyReused, AnswerErased and the errors of `predict`.
+        """
+        earlier = await to_thread.run_sync(self.log.answer, key)
+        if earlier is not None:
+            return Answer(earlier, is_new=False)
+        model = self.model()
+        result = await self._score(model, patients, parts)
+        body = encode(result.predictions)
+        answer = await to_thread.run_sync(self.log.append_once, result.records, key, body)
+        if answer.is_new:
+            self._count(model, result)
+        return answer
+
+    def model_of(self, version: str) -> Model | None:
+        """The model of a version, if it is loaded."""
+        champion = self.champion
+        loaded = (champion.current, champion.previous)
+        return next((model for model in loaded if model and model.version == version), None)
+
+    async def _score(
+        self, model: Model, patients: Sequence[Patient], parts: Parts
+    ) -> ScoredPatients:
         if len(patients) > LARGE_ROWS:
             result = await self.offload.run(score, model, patients)
         else:
             result = score(model, patients)
-        if explain:
-            for prediction, row in zip(result.predictions, result.rows, strict=True):
-                contributions, _ = await asyncio.to_thread(shapley, row, model.predict)
-                prediction["contributions"] = contributions
-        await self.log.append(result.records, checked=True)
-        self.metrics.patients.count_predictions(model.version, len(patients), result.counts)
+        if parts:
+            risks = [prediction["probability"] for prediction in result.predictions]
+            # With all measurements, the contributions need 8192 predictions: not on the event loop.
+            added = await asyncio.to_thread(explained, model, result.rows, risks, parts)
+            for prediction, answer in zip(result.predictions, added, strict=True):
+                prediction.update(answer)
+        return result
+
+    def _count(self, model: Model, result: ScoredPatients) -> None:
+        """Count logged predictions, and have the challenger score the same patients."""
+        self.metrics.patients.count_predictions(model.version, len(result.records), result.counts)
         self.shadow.enqueue(model.version, [record.id for record in result.records], result.rows)
-        return result.predictions
 
     def reload(self) -> dict[str, Any]:
         """Poll the registry now, and try rejected versions again. Raises RegistryUnavailable."""

@@ -1,12 +1,11 @@
-"""The content type of requests, and the response 503."""
+"""The content type of requests."""
 
 import re
 
-from fastapi import HTTPException
-from fastapi.responses import JSONResponse
 from starlette.types import Scope
 
 from heart.http.messages import header
+from heart.http.problems import Problem
 
 
 def media_type(scope: Scope) -> str:
@@ -31,19 +30,16 @@ def require_type(scope: Scope, *types: str) -> None:
     """
     if media_type(scope) not in types:
         content_type = header(scope, b"content-type").decode("latin-1")
-        raise HTTPException(
-            415, f"the header Content-Type is {content_type[:100]!r}: expected {' or '.join(types)}"
+        raise Problem(
+            "unsupported-media-type",
+            f"the header Content-Type is {content_type[:100]!r}: expected {' or '.join(types)}",
+            {"Accept": ", ".join(types)},
+            accepted=list(types),
         )
     encoding = header(scope, b"content-encoding").decode("latin-1").strip()
     if encoding.lower() not in ("", "identity"):
-        raise HTTPException(
-            415,
+        raise Problem(
+            "unsupported-media-type",
             f"the header Content-Encoding is {encoding[:100]!r}: send the body as it is",
-            headers={"Accept-Encoding": "identity"},
+            {"Accept-Encoding": "identity"},
         )
-
-
-def unavailable(reason: str, retry_after: float) -> JSONResponse:
-    """A response 503 that asks the client to retry after some seconds."""
-    seconds = str(max(1, round(retry_after)))
-    return JSONResponse({"detail": reason}, 503, headers={"Retry-After": seconds})

@@ -2,7 +2,8 @@
 
 A rejection must cost much less than an answer. Otherwise an overloaded service spends its time on
 rejections: if an answer takes 100 us and a rejection 50 us, 20,000 rejections a second take all of it. So
-the gate is in the server's protocol, before there is a task, and its response is encoded in advance.
+the gate is in the server's protocol, before there is a task, and of its response only the request id is
+not encoded in advance.
 
 Requests of one turn of the event loop start together in the next one, and only then take their slots. So
 the gate also counts the requests that it has admitted in the same turn::
@@ -27,9 +28,9 @@ class Gate:
         limiter: ConcurrencyLimiter,
         takes_slot: Callable[[Scope], bool],
         on_shed: Callable[[str], None],
-        response: bytes,
+        response: Callable[[Scope], bytes],
     ) -> None:
-        """`on_shed` takes the method of a rejected request; `response` follows the status line."""
+        """`on_shed` takes the method of a rejected request; `response` makes what follows the status line."""
         self.response = response
         self._limiter = limiter
         self._takes_slot = takes_slot

@@ -1,8 +1,6 @@
-"""ASGI requests and responses without a framework, for middleware and for routes that read bodies themselves."""
+"""ASGI requests without a framework, for middleware and for routes that read bodies themselves."""
 
-import json
-
-from starlette.types import Scope, Send
+from starlette.types import Scope
 
 # Methods without side effects (RFC 9110, section 9.2.1) that the programs here answer.
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -20,21 +18,3 @@ def route_path(scope: Scope, prefix: str = "") -> str:
     """
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path") or prefix)
-
-
-def error_body(detail: str) -> bytes:
-    """The JSON body of an error response, as FastAPI writes it."""
-    return json.dumps({"detail": detail}).encode()
-
-
-async def send_json(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-    """Send a complete response with an encoded JSON body."""
-    length = (b"content-length", str(len(body)).encode())
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(b"content-type", b"application/json"), length, *headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})

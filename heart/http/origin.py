@@ -20,7 +20,8 @@ from typing import NamedTuple
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heart.http.hosts import AllowedHosts, Authority, parse_authority
-from heart.http.messages import error_body, route_path, send_json
+from heart.http.messages import route_path
+from heart.http.problems import KINDS, send_problem
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -34,7 +35,7 @@ MAX_SHOWN = 100  # characters of a header in an error message
 class Rejection(NamedTuple):
     """The response to a request that is rejected."""
 
-    status: int
+    kind: str
     detail: str
 
 
@@ -66,8 +67,8 @@ class SameOriginMiddleware:
         rejection = self._check(scope) if scope["type"] == "http" else None
         if rejection is None:
             return self.app(scope, receive, send)
-        self.on_reject(scope["method"], rejection.status)
-        return send_json(send, rejection.status, error_body(rejection.detail))
+        self.on_reject(scope["method"], KINDS[rejection.kind].status)
+        return send_problem(send, *rejection)
 
     def _check(self, scope: Scope) -> Rejection | None:
         headers = dict(scope["headers"])
@@ -87,14 +88,14 @@ class SameOriginMiddleware:
         authority = parse_authority(value)
         if authority is None:
             return Rejection(
-                400,
+                "bad-request",
                 f"the request's {header} is {_quoted(value)}: expected one host name or IP address, "
                 "with or without a port",
             )
         if authority in self.hosts:
             return None
         return Rejection(
-            421,
+            "host-not-allowed",
             f"the request's {header} {_quoted(value)} is not allowed: use localhost or an IP address, "
             f"or add the name to {self.setting}",
         )
@@ -106,7 +107,7 @@ class SameOriginMiddleware:
         site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
         if site not in OWN_SITES and not is_link(scope, headers):
             return Rejection(
-                403,
+                "other-origin",
                 f"a page of another origin sent this request (Sec-Fetch-Site: {_quoted(site)}): only "
                 "programs and the service's own pages may",
             )
@@ -126,7 +127,7 @@ class SameOriginMiddleware:
                 f"is not that of {_quoted(target)}: only programs and the service's own pages may call "
                 "it, and a proxy must pass the header Host on or set X-Forwarded-Host, with the port"
             )
-        return Rejection(403, f"the request's Origin {_quoted(origin)} {reason}")
+        return Rejection("other-origin", f"the request's Origin {_quoted(origin)} {reason}")
 
 
 def is_same_origin(origin: bytes, target: Authority | None, scheme: str) -> bool:

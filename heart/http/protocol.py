@@ -1,6 +1,5 @@
 """uvicorn's HTTP protocol with the limits of `heart/http/limits.py` on one connection."""
 
-import json
 import socket
 import struct
 import time
@@ -17,6 +16,9 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from heart.http.limits import READ_BYTES, Connections
+from heart.http.problems import KINDS, PROBLEM_JSON, encode, problem
+from heart.http.request_id import NAME as REQUEST_ID
+from heart.http.request_id import new_id
 
 if TYPE_CHECKING:
     import asyncio
@@ -95,20 +97,20 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self._framing_bytes += len(data)
         if self._framing_bytes > self._head_bytes or len(self.headers) > self._head_fields:
-            self._reject(431, self._too_large())
+            self._reject("head-too-large", self._too_large())
         if self.pipeline:
             self._limit_queue(len(data))
 
     def _limit_queue(self, size: int) -> None:
         self._queued_bytes += size
         if self._queued_bytes > self.limits.pipelined_bytes:
-            self._reject(431, self._too_large())
+            self._reject("head-too-large", self._too_large())
 
     def on_headers_complete(self) -> None:
         queue = self.pipeline
         full = queue and len(queue) >= self.limits.pipelined_requests
         if full or len(self.headers) > self._head_fields:
-            self._reject(431, self._too_large())
+            self._reject("head-too-large", self._too_large())
             raise ValueError  # stops the parser
         HttpToolsProtocol.on_headers_complete(self)
 
@@ -126,7 +128,7 @@ class LimitedProtocol(HttpToolsProtocol):
         elif gate is None or gate.admits(cast("Scope", cycle.scope)):
             HttpToolsProtocol._start_asgi_task(self, cycle, app)  # noqa: SLF001  # of the base class
         else:
-            self._shed(cycle, gate.response)
+            self._shed(cycle, gate.response(cast("Scope", cycle.scope)))
 
     def _shed(self, cycle: RequestResponseCycle, response: bytes) -> None:
         """Reject a request without a task; what follows of its body is ignored."""
@@ -154,7 +156,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Reject an invalid request; uvicorn would write into the response to an earlier one."""
-        self._reject(400, msg)
+        self._reject("bad-request", msg)
 
     def _too_large(self) -> str:
         return (
@@ -162,7 +164,7 @@ class LimitedProtocol(HttpToolsProtocol):
             f"and {self._head_fields} fields"
         )
 
-    def _reject(self, status: int, detail: str) -> None:
+    def _reject(self, kind: str, detail: str) -> None:
         """Ignore all further input. Complete earlier requests are answered before the connection closes."""
         if self._rejected:
             return
@@ -175,19 +177,21 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self._disconnect_running()
             self._unset_keepalive_if_required()
-            self.transport.write(self._error_response(status, detail))
+            self.transport.write(self._error_response(kind, detail))
             self.loop.call_later(self.limits.linger_seconds, self.transport.close)
 
-    def _error_response(self, status: int, detail: str) -> bytes:
-        body = json.dumps({"detail": detail}).encode()
+    def _error_response(self, kind: str, detail: str) -> bytes:
+        request_id = new_id()
+        body = encode(problem(kind, detail, request_id))
         headers = [
             *(h for h in self.server_state.default_headers if h[0] != b"connection"),
-            (b"content-type", b"application/json"),
+            (b"content-type", PROBLEM_JSON.encode()),
             (b"content-length", b"%d" % len(body)),
+            (REQUEST_ID, request_id.encode()),
             (b"connection", b"close"),
         ]
         lines = (b"%b: %b\r\n" % header for header in headers)
-        return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
+        return b"".join([STATUS_LINE[KINDS[kind].status], *lines, b"\r\n", body])
 
     def _disconnect_running(self) -> None:
         if self.running is not None and not self.running.response_complete:

@@ -1,10 +1,10 @@
 """Reading the body of a request within limits of length, time and memory."""
 
-from fastapi import HTTPException
 from starlette.types import Message, Receive, Scope
 
 from heart.http.concurrency import ConcurrencyLimiter, Overloaded
 from heart.http.messages import header
+from heart.http.problems import Problem
 
 
 async def read_body(
@@ -28,8 +28,8 @@ async def read_body(
             body = await _read(receive, max_bytes, limiter)
     except TimeoutError:
         seconds = limiter.deadline.seconds
-        raise HTTPException(
-            408, f"the request body was not complete within {seconds:g} s"
+        raise Problem(
+            "body-timeout", f"the request body was not complete within {seconds:g} s"
         ) from None
     finally:
         limiter.active += has_slot
@@ -44,7 +44,7 @@ async def _read(receive: Receive, max_bytes: int, limiter: ConcurrencyLimiter) -
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise HTTPException(400, "the client disconnected")
+                raise Problem("bad-request", "the client disconnected")
             chunks.append(message.get("body", b""))
             more = message.get("more_body", False)
             length += len(chunks[-1])
@@ -56,8 +56,9 @@ async def _read(receive: Receive, max_bytes: int, limiter: ConcurrencyLimiter) -
     return b"".join(chunks)
 
 
-def _too_long(max_bytes: int) -> HTTPException:
-    return HTTPException(413, f"the request body is longer than {max_bytes} bytes")
+def _too_long(max_bytes: int) -> Problem:
+    detail = f"the request body is longer than {max_bytes} bytes"
+    return Problem("body-too-long", detail, max_bytes=max_bytes)
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

@@ -13,17 +13,19 @@ from collections.abc import Awaitable
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from heart.http.messages import error_body, header, route_path, send_json
+from heart.http.messages import header, route_path
+from heart.http.problems import send_problem
 
 FORWARDED_PREFIX = b"x-forwarded-prefix"
 # Without empty segments, which would make another host of a redirect, and without dots, which browsers remove.
 SUB_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 MAX_LENGTH = 200
 DIRECT_ONLY = "/metrics"
-NOT_FOUND = error_body("metrics are only for those who call the service without a proxy's sub-path")
-INVALID = error_body("X-Forwarded-Prefix: expected a path such as /heart")
+NOT_FOUND = "metrics are only for those who call the service without a proxy's sub-path"
+INVALID = "X-Forwarded-Prefix: expected a path such as /heart"
 
 
 class SubPath(NamedTuple):
@@ -67,16 +69,15 @@ class SubPathMiddleware:
         if forwarded:
             prefix = forwarded.decode("latin-1").partition(",")[0].strip().rstrip("/")
             if prefix and not is_sub_path(prefix):
-                return send_json(send, 400, INVALID)
+                return send_problem(send, "bad-request", INVALID)
         if not prefix:
             return self.app(scope, receive, send)
         path: str = scope["path"]
         if path == prefix:
             # Without the slash, relative links of the page would leave the sub-path.
-            location = (b"location", f"{prefix}/".encode())
-            return send_json(send, 308, b"{}", location)
+            return RedirectResponse(f"{prefix}/", 308)(scope, receive, send)
         passed_on = path.startswith(f"{prefix}/")
         scope = {**scope, "root_path": prefix, "path": path if passed_on else prefix + path}
         if (passed_on or forwarded) and route_path(scope) == DIRECT_ONLY:
-            return send_json(send, 404, NOT_FOUND)
+            return send_problem(send, "not-found", NOT_FOUND)
         return self.app(scope, receive, send)

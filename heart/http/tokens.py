@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from fastapi import HTTPException
 from starlette.types import Scope
 
 from heart.http.messages import header
+from heart.http.problems import Problem
 
 PREDICT, FEEDBACK, ADMIN, METRICS = "predict", "feedback", "admin", "metrics"
 SCOPES = (PREDICT, FEEDBACK, ADMIN, METRICS)
@@ -41,8 +41,9 @@ class Token:
         """Raise 403 unless the token has a scope."""
         if scope not in self.scopes:
             own = ", ".join(name for name in SCOPES if name in self.scopes)
-            raise HTTPException(
-                403, f"the scope {scope} is required; the token {self.name} has: {own}"
+            raise Problem(
+                "insufficient-scope",
+                f"the scope {scope} is required; the token {self.name} has: {own}",
             )
 
 
@@ -85,10 +86,10 @@ class Tokens:
         kind, _, secret = header(scope, b"authorization").partition(b" ")
         token = self.find(secret) if kind == b"Bearer" else None
         if token is None:
-            raise HTTPException(
-                401,
+            raise Problem(
+                "authentication-required",
                 "the header Authorization must be Bearer and a token of this service",
-                headers=CHALLENGE,
+                CHALLENGE,
             )
         return token
 

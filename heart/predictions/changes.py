@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from heart.predictions.answers import erase_answers
 from heart.predictions.tables import (
     OutcomeConflict,
     OutcomeOfAnother,
@@ -118,6 +119,7 @@ def erase(connection: Connection, prediction_id: str) -> None:
     _require(connection, prediction_id)
     for table in (outcomes, history):
         connection.execute(delete(table).where(table.c.prediction_id == prediction_id))
+    erase_answers(connection, prediction_id)
     connection.execute(delete(predictions).where(predictions.c.id == prediction_id))
     _add(connection, "erased", 1)
 

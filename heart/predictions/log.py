@@ -15,7 +15,8 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from heart.predictions import changes, labeled
-from heart.predictions.access import Access, Columns
+from heart.predictions.access import Columns
+from heart.predictions.answers import KEPT, AnswerLog, purge_answers
 from heart.predictions.changes import Recorded
 from heart.predictions.clock import Retention, RetentionClock, running_seconds
 from heart.predictions.inspection import INSPECTION_SECONDS, Inspection
@@ -71,7 +72,7 @@ ANSWER_SECONDS = 5.0  # limit of the wait of readiness for the database
 ROWS_AFTER_FAILURE = 500
 
 
-class PredictionLog(Access):
+class PredictionLog(AnswerLog):
     """Predictions and their outcomes, in SQLite (`sqlite:///path`) or PostgreSQL, as `url` says.
 
     `retention_days` is the age at which `purge` deletes, None for never; `clock_confirmed` is a date that
@@ -96,9 +97,8 @@ class PredictionLog(Access):
     ) -> None:
         store = store_of(url)
         writer = GroupCommitWriter(store, queue_limit, retry_after, clock, on_commit)
-        super().__init__(store, writer, retry_after)
+        super().__init__(store, writer, retry_after, clock)
         self._retention = Retention(retention_days, RetentionClock(clock, clock_confirmed, running))
-        self._clock = clock
         self.inspection: Inspection | None = None  # the last result of `inspect`
         self._scrubbed = True  # whether no file contains erased rows
 
@@ -289,9 +289,11 @@ class PredictionLog(Access):
         """
         if not self._scrubbed:
             self._scrub()
+        self._change(partial(purge_answers, limit=(now or self._clock()) - KEPT))
         limit = self._retention.limit(self._change, now)
         if limit is None:
             return 0
+        self._change(partial(purge_answers, limit=limit))
         purged, last = 0, 0
         work = partial(changes.purge, limit=limit)
         while (step := self._change(partial(work, after=last))) is not None:

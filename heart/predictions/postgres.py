@@ -17,9 +17,9 @@ from heart.predictions.tables import (
     ShadowRecord,
     metadata,
     predictions,
-    prepare,
     shadows,
 )
+from heart.predictions.upgrade import prepare
 from heart.schema import MEASUREMENTS
 
 # A server that does not answer is an error after these times, whatever the network does.

@@ -26,9 +26,9 @@ from heart.predictions.tables import (
     ShadowRecord,
     iso,
     predictions,
-    prepare,
     shadows,
 )
+from heart.predictions.upgrade import prepare
 
 BUSY_SECONDS = 2.0  # limit of the wait for a lock that another program holds on the file
 # Settings of the writing connection; each is set and then read back.

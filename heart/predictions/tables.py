@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import isfinite
 from types import NoneType
@@ -21,7 +21,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    Connection,
     DateTime,
     Dialect,
     Double,
@@ -29,23 +28,19 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
     TypeDecorator,
-    insert,
-    inspect,
-    select,
-    text,
-    update,
 )
 from sqlalchemy.types import TypeEngine
 
 from heart.predictions.sources import UNKNOWN, Source
 from heart.schema import MEASUREMENTS, OUTCOME
 
-# 1: predictions, outcomes, log_state; 2: shadow_predictions; 3: outcome_history, outcomes.sender
-SCHEMA_VERSION = 3
+# 1: predictions, outcomes, log_state; 2: shadow_predictions; 3: outcome_history, outcomes.sender; 4: answers
+SCHEMA_VERSION = 4
 OUTCOMES = tuple(choice.name for choice in OUTCOME.choices)
 SOURCES: tuple[str, ...] = get_args(Source)
 
@@ -72,6 +67,14 @@ class OutcomeConflict(LogError):
 
 class OutcomeOfAnother(OutcomeConflict):
     """Another sender recorded the outcome, and this one may replace only its own."""
+
+
+class KeyReused(LogError):
+    """The idempotency key was used for another request."""
+
+
+class AnswerErased(LogError):
+    """The request was answered, and a prediction of the answer was erased since."""
 
 
 class LogUnavailable(LogError):
@@ -278,6 +281,23 @@ shadows = Table(
 )
 Index("shadow_predictions_by_version", shadows.c.model_version, shadows.c.prediction_id)
 
+# Answers to requests with an idempotency key (`answers.py`). `key` and `request` are hashes, `ids` those of
+# the predictions, 16 bytes each, `start` the digits with which all of these begin. After an erasure
+# `ids` and `body` are null.
+answers = Table(
+    "answers",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("request", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("start", Text, nullable=False),
+    Column("ids", LargeBinary),
+    Column("body", LargeBinary),
+    sqlite_strict=True,
+)
+Index("answers_by_time", answers.c.created_at)
+Index("answers_by_start", answers.c.start)
+
 # The version of these tables, and the counts of deleted rows.
 state = Table(
     "log_state",
@@ -288,54 +308,3 @@ state = Table(
 )
 
 KEPT = tuple(column for column in predictions.columns if column.name != "seq")
-
-
-def prepare(connection: Connection) -> None:
-    """Create the tables in an empty database; otherwise check them and upgrade old ones.
-
-    Raises LogConfigurationError.
-    """
-    if inspect(connection).has_table(state.name):
-        _check(connection)
-        return
-    metadata.create_all(connection)
-    start: list[Mapping[str, Any]] = [
-        {"name": "schema_version", "value": SCHEMA_VERSION},
-        {"name": "erased", "value": 0},
-        {"name": "purged", "value": 0},
-        {"name": "withdrawn", "value": 0},
-    ]
-    connection.execute(insert(state), start)
-
-
-def _check(connection: Connection) -> None:
-    is_version = state.c.name == "schema_version"
-    version = connection.scalar(select(state.c.value).where(is_version))
-    if version is None or version > SCHEMA_VERSION:
-        raise LogConfigurationError(
-            f"the prediction log has version {version} of its tables, "
-            f"this program knows {SCHEMA_VERSION}: use the newer program, or restore the backup from before "
-            "the upgrade"
-        )
-    columns = {column["name"] for column in inspect(connection).get_columns(predictions.name)}
-    if difference := columns.symmetric_difference(predictions.columns.keys()):
-        raise LogConfigurationError(
-            f"the prediction log has the tables of another schema, columns {sorted(difference)} differ: "
-            "set HEART_LOG_URL to a new log"
-        )
-    if version < SCHEMA_VERSION:
-        _upgrade(connection, version)
-        connection.execute(update(state).where(is_version).values(value=SCHEMA_VERSION))
-
-
-def _upgrade(connection: Connection, version: int) -> None:
-    """Bring older tables up to date; outcomes without a sender get UNKNOWN."""
-    if version < 2:
-        shadows.create(connection)
-    history.create(connection)
-    column = f"ALTER TABLE outcomes ADD COLUMN sender TEXT NOT NULL DEFAULT '{UNKNOWN}'"
-    connection.execute(text(column))
-    names = ("prediction_id", "outcome", "source", "sender", "recorded_at")
-    before = select(*(outcomes.c[name] for name in names)).order_by(outcomes.c.recorded_at)
-    connection.execute(insert(history).from_select(names, before))
-    connection.execute(insert(state).values(name="withdrawn", value=0))

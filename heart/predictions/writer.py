@@ -30,6 +30,8 @@ from sqlalchemy import Connection
 
 from heart.predictions.clock import ClockNotTrusted
 from heart.predictions.tables import (
+    AnswerErased,
+    KeyReused,
     LogConfigurationError,
     LogQueueFull,
     LogRejected,
@@ -45,6 +47,16 @@ T = TypeVar("T")
 COMMIT_SECONDS = 15.0  # limit of a commit, with the wait for earlier ones
 ATTEMPTS = 2  # the second has a new connection; ids make it safe to write the same record twice
 GROUP_ROWS = 10_000  # a group of this size takes no further request
+
+# Errors that are no failure of the database, so that a second attempt would end in the same way.
+DECISIONS = (
+    LogRejected,
+    UnknownPrediction,
+    OutcomeConflict,
+    ClockNotTrusted,
+    KeyReused,
+    AnswerErased,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +237,7 @@ class GroupCommitWriter:
         except LogUnavailable as error:
             failure = error
         if failure is None:
-            self._report(len(records), perf_counter() - started)
+            self.report(len(records), perf_counter() - started)
         if not isinstance(failure, LogRejected):
             self.failed = failure is not None
         self._settle(requests, len(records), failure)
@@ -257,7 +269,7 @@ class GroupCommitWriter:
             try:
                 self._store.connect()
                 result = work()
-            except (LogRejected, UnknownPrediction, OutcomeConflict, ClockNotTrusted):
+            except DECISIONS:
                 raise
             except LogConfigurationError as error:
                 self._mark_down(
@@ -305,7 +317,8 @@ class GroupCommitWriter:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(_resolve, futures, failure)
 
-    def _report(self, rows: int, seconds: float) -> None:
+    def report(self, rows: int, seconds: float) -> None:
+        """Count a commit of records."""
         self.stats.commits += 1
         self.stats.rows += rows
         try:

@@ -40,6 +40,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors write it; a parser may ignore 
 SPACE = b" \t\r\n"
 BETWEEN_PATIENTS = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
 OPENING, CLOSING = b'{"patients":[', b"]}"
+POSITION = re.compile(r" at line (\d+) column (\d+)$")  # in a message about invalid JSON
 
 
 class InvalidBody(Exception):
@@ -53,9 +54,10 @@ class InvalidBody(Exception):
 
 def validate_body(model: type[Model], body: bytes) -> Model:
     """A short body as its model. Raises InvalidBody."""
-    value, errors = _validate(model, body.removeprefix(BYTE_ORDER_MARK))
+    text = body.removeprefix(BYTE_ORDER_MARK)
+    value, errors = _validate(model, text)
     if value is None:
-        raise InvalidBody(errors, complete=True)
+        raise InvalidBody([_located(error, text, text) for error in errors], complete=True)
     return value
 
 
@@ -87,7 +89,7 @@ def _table_error(problem: TableProblem) -> Error:
 
 def validate_batch(body: bytes) -> Batch:
     """A body of any length as a batch. Raises InvalidBody."""
-    reader = _BatchReader(body.removeprefix(BYTE_ORDER_MARK).strip(SPACE))
+    reader = _BatchReader(body.removeprefix(BYTE_ORDER_MARK))
     while reader.read_piece() and reader.rows <= MAX_BATCH and len(reader.errors) < MAX_ERRORS:
         pass
     complete = reader.start == len(reader.body)
@@ -103,8 +105,9 @@ def validate_batch(body: bytes) -> Batch:
 class _BatchReader:
     """Reads a batch piece by piece: `patients` and `errors` are those before the offset `start`."""
 
-    def __init__(self, body: bytes) -> None:
-        self.body = body
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.body = text.strip(SPACE)
         self.start = 0
         self.rows = 0
         self.patients: list[Any] = []
@@ -127,14 +130,14 @@ class _BatchReader:
             self.patients += batch.patients
             self.rows += len(batch.patients)
         elif errors[0]["type"] != "json_invalid":
-            self._add_all(errors)
+            self._add_all(errors, piece)
             self.rows += _rows(json.loads(piece))
         elif cut:
             # Invalid JSON, or a cut within a patient: a longer part shows which.
             self._read_part(reach)
             return False
         else:
-            self._add_all(errors)
+            self._add_all(errors, piece)
         self.start = cut.end() if cut else len(self.body)
         return cut is not None
 
@@ -147,23 +150,41 @@ class _BatchReader:
         if end < len(self.body):
             # Up to a comma: half of a number could be an error.
             part = part[: part.rfind(b",")]
-            self._add_all(_errors_of_part(part))
+            self._add_all(_errors_of_part(part), part)
         else:
-            self._add_all(_validate(Batch, part)[1])
+            self._add_all(_validate(Batch, part)[1], part)
         if len(self.errors) == before:
             row = self.rows + max(0, _rows(from_json(part, allow_partial=True)) - 1)
             self.add("too_long", f"A patient takes at most {MAX_PATIENT_BYTES:,} bytes", row)
 
-    def _add_all(self, errors: list[Error]) -> None:
-        """Add the errors of a piece, with their rows in the body."""
+    def _add_all(self, errors: list[Error], piece: bytes) -> None:
+        """Add the errors of a piece, with their rows and positions in the body."""
+        before = len(self.text) - len(self.text.lstrip(SPACE)) + self.start
+        before -= len(OPENING) if self.start else 0
         for error in errors:
             body, *path = error["loc"]
             if path[:1] == ["patients"] and path[1:]:
                 path[1] += self.rows
-            message = error["msg"]
+            item = _located(error, piece, self.text, before)
             if error["type"] == "json_invalid" and self.rows:
-                message = f"{message.partition(' at line ')[0]} after patient {self.rows - 1}"
-            self.errors.append({**error, "loc": (body, *path), "msg": message})
+                item["msg"] += f", after patient {self.rows - 1}"
+            self.errors.append({**item, "loc": (body, *path)})
+
+
+def _located(error: Error, part: bytes, text: bytes, before: int = 0) -> Error:
+    """An error, for invalid JSON with its line and column in a text; `part` begins at byte `before` of it."""
+    match = POSITION.search(error["msg"]) if error["type"] == "json_invalid" else None
+    if match is None:
+        return dict(error)
+    offset = 0
+    for _ in range(int(match[1]) - 1):
+        offset = part.index(b"\n", offset) + 1
+    offset = before + min(len(part), offset + max(0, int(match[2]) - 1))
+    start = text.rfind(b"\n", 0, offset) + 1
+    line = text.count(b"\n", 0, offset) + 1
+    column = len(text[start:offset].decode("utf-8", "replace")) + 1
+    message = f"{error['msg'][: match.start()]} at line {line} column {column}"
+    return {**error, "msg": message, LINE: line, "column": column}
 
 
 def _validate(model: type[Model], document: bytes) -> tuple[Model | None, list[Error]]:

@@ -1,59 +1,146 @@
-"""Error responses of the API: a status and a type for programs, a message for people."""
+"""Error responses of the API: their models, and the list of invalid values of a request."""
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from heart.schema import MEASUREMENTS, NAMES, OUTCOME
+from heart.http.problems import KINDS, PROBLEM_JSON, problem_response, type_uri
+from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement
 from serve.api.bodies import LINE, MAX_ERRORS, InvalidBody
 
 MAX_SHOWN = 100  # characters of a value or of an unknown name
 BY_NAME = {measurement.name: measurement for measurement in (*MEASUREMENTS, OUTCOME)}
+JsonType = Literal["null", "boolean", "integer", "number", "string", "array", "object"]
+# In this order: a bool is an int.
+JSON_TYPES: tuple[tuple[Any, JsonType], ...] = (
+    (type(None), "null"),
+    (bool, "boolean"),
+    (int, "integer"),
+    (float, "number"),
+    (str, "string"),
+    ((list, tuple), "array"),
+)
 
 
-class ErrorResponse(BaseModel):
-    """The reason of an error."""
+def example(kind: str, detail: str, **members: Any) -> dict[str, Any]:
+    """A problem as an example in the OpenAPI document."""
+    title, status = KINDS[kind].title, KINDS[kind].status
+    known = {"type": type_uri(kind), "title": title, "status": status, "detail": detail}
+    return {**known, "instance": "5f2c9ab01d7e4c33", **members}
 
-    detail: str
+
+class ProblemDetails(BaseModel):
+    """An error, as problem details (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [example("overloaded", "too many requests in progress")],
+        }
+    )
+    type: Annotated[str, Field(description="A stable identifier; the page /problems explains each")]
+    title: str
+    status: int
+    detail: Annotated[str, Field(description="What is wrong with this request, for people")]
+    instance: Annotated[
+        str, Field(description="The id of the request, as in the header X-Request-ID")
+    ] = ""
 
 
-class Problem(BaseModel):
-    """One problem of a request; keys that do not apply are absent."""
+class InvalidValue(BaseModel):
+    """One error in a request; keys that do not apply are absent."""
 
-    type: str
+    type: Annotated[str, Field(description="The kind of error, such as missing or literal_error")]
     message: str
-    row: int = Field(0, description="In a batch, from 0")
-    line: int = Field(0, description="In a table, from 1")
+    location: Literal["body", "query", "path", "header"]
+    path: Annotated[
+        str,
+        Field(
+            description="In a body of JSON, a JSON Pointer (RFC 6901); else the parameter's name"
+        ),
+    ] = ""
+    row: Annotated[int, Field(description="The patient in a batch, from 0")] = 0
+    line: Annotated[int, Field(description="In a table or in broken JSON, from 1")] = 0
+    column: Annotated[int, Field(description="In broken JSON, in characters from 1")] = 0
     field: str = ""
-    value: Any = Field(None, description="The value, or only its type if it is long")
+    value: Annotated[Any, Field(description="The value, or only its type if it is long")] = None
+    value_type: JsonType = "null"
     expected: str = ""
+    expected_type: JsonType = "number"
     unit: str = ""
     minimum: float = 0
     maximum: float = 0
     choices: list[str] = []
 
 
-class Problems(BaseModel):
-    """The problems of a request."""
+class InvalidRequest(ProblemDetails):
+    """An error about values of a request."""
 
-    detail: list[Problem] = Field(description=f"The first {MAX_ERRORS} problems")
-    more: bool = Field(description="There are or may be more problems: validation stopped early")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                example(
+                    "invalid-request",
+                    "/age: Input should be less than or equal to 110",
+                    errors=[
+                        {
+                            "type": "less_than_equal",
+                            "message": "Input should be less than or equal to 110",
+                            "location": "body",
+                            "path": "/age",
+                            "field": "age",
+                            "value": 300,
+                            "value_type": "integer",
+                            "expected": "a whole number from 18 to 110",
+                            "expected_type": "integer",
+                            "unit": "years",
+                            "minimum": 18,
+                            "maximum": 110,
+                        }
+                    ],
+                    more=False,
+                )
+            ]
+        }
+    )
+    errors: Annotated[list[InvalidValue], Field(description=f"The first {MAX_ERRORS} errors")] = []
+    more: Annotated[
+        bool, Field(description="There are or may be more errors: validation stopped early")
+    ] = False
 
 
-def error_response(description: str, *headers: str) -> dict[str, Any]:
+def error_response(
+    description: str, *headers: str, model: type[BaseModel] = ProblemDetails
+) -> dict[str, Any]:
     """An entry of `responses` in the OpenAPI document."""
-    schemas = {name: {"schema": {"type": "string"}, "required": True} for name in headers}
-    return {"model": ErrorResponse, "description": description, "headers": schemas}
+    schemas = {
+        name: {"schema": {"type": "string"}, "required": True}
+        for name in (*headers, "X-Request-ID")
+    }
+    return {"model": model, "description": description, "headers": schemas}
 
 
+def with_media_type(document: dict[str, Any]) -> dict[str, Any]:
+    """An OpenAPI document with the media type of problems; FastAPI has that of the route for all responses."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                content = response.get("content", {})
+                schema = content.get("application/json", {}).get("schema", {})
+                if int(status) >= 400 and schema.get("$ref", "").endswith(MODELS):
+                    content[PROBLEM_JSON] = content.pop("application/json")
+    return document
+
+
+MODELS = (f"/{ProblemDetails.__name__}", f"/{InvalidRequest.__name__}")
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: error_response("The bearer token is missing or wrong", "WWW-Authenticate"),
     403: error_response("The token lacks the scope, or a page of another origin sent the request"),
     421: error_response("The request's host is not in HEART_ALLOWED_HOSTS"),
+    422: error_response("A query parameter is unknown or invalid", model=InvalidRequest),
     503: error_response("No model, no prediction log, or overload: retry later", "Retry-After"),
 }
 BODY_ERRORS: dict[int | str, dict[str, Any]] = {
@@ -62,32 +149,42 @@ BODY_ERRORS: dict[int | str, dict[str, Any]] = {
     408: error_response("The body was not complete in time"),
     413: error_response("The body is too long"),
     415: error_response("The body is neither JSON nor, for a batch, text/csv, or it is compressed"),
-    422: {
-        "model": Problems,
-        "description": "The body is not valid JSON or no table that can be read, or a value is invalid",
-    },
+    422: error_response(
+        "The body is not valid JSON or no table that can be read, or a value is invalid",
+        model=InvalidRequest,
+    ),
 }
 
 
 async def invalid(request: Request, error: Exception) -> Response:
-    """422: each problem with its row, field, value and expectation."""
+    """422: each error with its place, value and expectation."""
     assert isinstance(error, InvalidBody | RequestValidationError)
     complete = error.complete if isinstance(error, InvalidBody) else True
     errors: Sequence[Any] = error.errors if isinstance(error, InvalidBody) else error.errors()
     request.app.state.service.metrics.patients.count_rejected_values(out_of_range(errors))
-    content = {
-        "detail": [_problem(item) for item in errors[:MAX_ERRORS]],
-        "more": not complete or len(errors) > MAX_ERRORS,
-    }
-    text = json.dumps(content, ensure_ascii=False)
-    # JSON can have an escape for half of a surrogate pair, which UTF-8 cannot encode.
-    return Response(text.encode("utf-8", "replace"), 422, media_type="application/json")
+    shown = [_invalid_value(item) for item in errors[:MAX_ERRORS]]
+    return problem_response(
+        "invalid-request",
+        _detail(shown, len(errors)),
+        errors=shown,
+        more=not complete or len(errors) > MAX_ERRORS,
+    )
+
+
+def _detail(shown: Sequence[dict[str, Any]], count: int) -> str:
+    """The first error, and how many more there are at least."""
+    first = shown[0]
+    place = first.get("path") or (f"line {first[LINE]}" if LINE in first else "")
+    others = f"; {count - 1} more in errors" if count > 1 else ""
+    return f"{place}{place and ': '}{first['message']}{others}"
 
 
 def out_of_range(errors: Sequence[Any]) -> list[list[str]]:
     """The measurements with an invalid value, for each patient that has any."""
     patients: dict[int | None, dict[str, None]] = {}
     for error in errors:
+        if error["loc"][0] != "body":
+            continue
         row, name = _row_and_field(error["loc"])
         has_value = error["type"] not in ("missing", "extra_forbidden")
         if name in NAMES and has_value and error["input"] is not None:
@@ -103,27 +200,56 @@ def _row_and_field(loc: Sequence[Any]) -> tuple[int | None, str | None]:
     return rows[0] if rows else None, fields[0] if fields else None
 
 
-def _problem(item: Any) -> dict[str, Any]:
-    row, field = _row_and_field(item["loc"])
-    problem: dict[str, Any] = {"type": item["type"], "message": item["msg"]}
+def _invalid_value(item: Any) -> dict[str, Any]:
+    loc = item["loc"]
+    row, field = _row_and_field(loc)
+    error: dict[str, Any] = {"type": item["type"], "message": item["msg"], "location": loc[0]}
+    if LINE not in loc[:2] and loc[1:]:
+        error["path"] = _path(loc)
     if row is not None:
-        problem[LINE if LINE in item["loc"][:2] else "row"] = row
+        error[LINE if LINE in loc[:2] else "row"] = row
+    error |= {name: item[name] for name in (LINE, "column") if name in item}
     if field is not None:
-        problem["field"] = field[:MAX_SHOWN]
-    measurement = BY_NAME.get(field or "")
+        error["field"] = field[:MAX_SHOWN]
+    measurement = BY_NAME.get(field or "") if loc[0] == "body" else None
     if measurement is not None and item["type"] != "extra_forbidden":
-        problem["expected"] = measurement.expected
-        if measurement.choices:
-            problem["choices"] = [choice.name for choice in measurement.choices]
-        else:
-            problem |= {
-                "unit": measurement.unit,
-                "minimum": measurement.low,
-                "maximum": measurement.high,
-            }
+        error |= _expectation(measurement)
+    if "choices" in item:
+        error["choices"] = item["choices"]
     if "input" in item and item["type"] not in ("missing", "json_invalid"):
-        problem["value"] = _shortened(item["input"])
-    return problem
+        error["value"] = _shortened(item["input"])
+        error["value_type"] = _json_type(item["input"])
+    return error
+
+
+def _path(loc: Sequence[Any]) -> str:
+    """The JSON Pointer of a place in the body, or the name of a parameter."""
+    if loc[0] != "body":
+        return str(loc[1])[:MAX_SHOWN]
+    names = (str(part)[:MAX_SHOWN].replace("~", "~0").replace("/", "~1") for part in loc[1:])
+    return "".join(f"/{name}" for name in names)
+
+
+def _expectation(measurement: Measurement) -> dict[str, Any]:
+    """What the schema allows."""
+    if measurement.choices:
+        choices = [choice.name for choice in measurement.choices]
+        return {
+            "expected": measurement.expected,
+            "expected_type": "string",
+            "choices": choices,
+        }
+    return {
+        "expected": measurement.expected,
+        "expected_type": "integer" if measurement.step == 1 else "number",
+        "unit": measurement.unit,
+        "minimum": measurement.low,
+        "maximum": measurement.high,
+    }
+
+
+def _json_type(value: Any) -> JsonType:
+    return next((name for kind, name in JSON_TYPES if isinstance(value, kind)), "object")
 
 
 def _shortened(value: Any) -> Any:

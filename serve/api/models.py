@@ -36,6 +36,17 @@ EXAMPLE: dict[str, Any] = {
     "major_vessels": None,
     "thallium": None,
 }
+ID = "01a20a3c5f2c7ab01d7e4c3388d1a9f0"
+PREDICTION: dict[str, Any] = {
+    "prediction_id": ID,
+    "probability": 0.848,
+    "prediction": "presence",
+    "threshold": 0.5,
+    "model_version": "1",
+    "missing": ["major_vessels", "thallium"],
+    "warnings": [],
+    "contributions": None,
+}
 
 
 def _whole(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -89,9 +100,31 @@ class Batch(BaseModel):
         return {}
 
 
+class RiskRange(BaseModel):
+    """A range of the risk."""
+
+    low: Annotated[float, Field(ge=0, le=1)]
+    high: Annotated[float, Field(ge=0, le=1)]
+
+
+class Interval(RiskRange):
+    """An interval of the risk."""
+
+    confidence: Annotated[float, Field(description="Of the interval, such as 0.95", gt=0, lt=1)]
+    covers: Annotated[
+        Literal["training_sample", "unknown_hospital"],
+        Field(
+            description="training_sample: how much the risk would vary if the model were trained on other "
+            "patients of the same hospital. unknown_hospital: also how much it varies between hospitals, "
+            "for one of which nothing is known. Neither is an interval of this patient's outcome"
+        ),
+    ]
+
+
 class Prediction(BaseModel):
     """The prediction for one patient."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [PREDICTION]})
     prediction_id: Annotated[
         str, Field(description="For recording the outcome or erasing the prediction")
     ]
@@ -112,7 +145,41 @@ class Prediction(BaseModel):
         dict[str, float] | None,
         Field(
             description="With ?explain=true: the Shapley value of each measurement; they add up to the "
-            "difference between the risk and that of a patient without any measurement"
+            "difference between `probability` and `baseline_risk`"
+        ),
+    ] = None
+    baseline_risk: Annotated[
+        float | None,
+        Field(description="With ?explain=true: the risk of a patient without any measurement"),
+    ] = None
+    interval: Annotated[
+        Interval | None,
+        Field(
+            description="With ?details=true: the interval of `probability`; null if the model has no "
+            "standard error"
+        ),
+    ] = None
+    hospital_interval: Annotated[
+        Interval | None,
+        Field(
+            description="With ?details=true: the wider interval of `probability` at a hospital of which "
+            "nothing is known"
+        ),
+    ] = None
+    average_risk: Annotated[
+        float | None,
+        Field(
+            description="With ?details=true: the average risk of patients of the same age and sex, of whom "
+            "nothing else is known",
+            ge=0,
+            le=1,
+        ),
+    ] = None
+    missing_effects: Annotated[
+        dict[str, RiskRange] | None,
+        Field(
+            description="With ?details=true, for each missing measurement: the range of the risk over its "
+            "categories, or over the middle 90 % of the training patients; the widest first"
         ),
     ] = None
 
@@ -133,7 +200,13 @@ class Predictions(BaseModel):
 class Feedback(BaseModel):
     """The outcome of a patient."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [{"prediction_id": ID, "outcome": "presence", "source": "angiography"}]
+        },
+    )
     prediction_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     outcome: Annotated[
         Literal["absence", "presence"],
@@ -141,6 +214,16 @@ class Feedback(BaseModel):
     ]
     source: Annotated[Source, Field(description="Who reported the outcome")]
     replace: Annotated[bool, Field(description="Overwrite a different outcome")] = False
+
+
+class FeedbackResult(BaseModel):
+    """What the log did with an outcome."""
+
+    prediction_id: str
+    status: Annotated[
+        Literal["created", "same", "replaced"],
+        Field(description="same: the outcome was recorded before"),
+    ]
 
 
 def _not_a_number(value: object) -> object:
@@ -153,7 +236,10 @@ def _not_a_number(value: object) -> object:
 class Withdrawal(BaseModel):
     """Which outcomes are withdrawn: all those of a sender, or those that it sent within a time."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"sender": "registry", "since": "2026-11-27T08:00:00Z"}]},
+    )
     sender: Annotated[str, Field(description="The name of the token", min_length=1, max_length=40)]
     since: Annotated[
         AwareDatetime | None,

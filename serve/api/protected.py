@@ -3,27 +3,28 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
-from urllib.parse import parse_qs
 
-from fastapi import Response
+from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from heart.dataset.codings import AUTO
 from heart.http.access import media_type, require_json
 from heart.http.concurrency import SHORT_BODY_BYTES, ConcurrencyLimiter
 from heart.http.request_body import read_body, replay
 from heart.http.tokens import Token, Tokens
 from serve.api.bodies import CSV, validate_batch, validate_body, validate_table
 from serve.api.models import Batch
+from serve.api.queries import StrictRoute, query_model, validate_query
 from serve.middleware.admission import takes_slot
 from serve.offload import Offload
-from serve.patient_table import PatientTable
 
 # Validating a longer batch would block the event loop for some milliseconds.
 LARGE_BATCH_BYTES = 64 * 1024
-TOKEN = "heart.token"  # noqa: S105  # the key of a request's token in its scope
+# Keys in the scope of a request.
+TOKEN, BODY = "heart.token", "heart.body"
 
 
 @dataclass(frozen=True)
@@ -47,24 +48,24 @@ class Protection:
             return await self.offload.run(validate_batch, body)
         return validate_batch(body) if model is Batch else validate_body(model, body)
 
-    async def validate_table(self, scope: Scope, body: bytes) -> PatientTable:
-        """A table of patients, read in the worker thread. Raises InvalidBody."""
-        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        return await self.offload.run(validate_table, body, query.get("coding", [AUTO])[-1])
-
     async def respond(
-        self, scope: Scope, model: Any, body: bytes, endpoint: Callable[..., Any], direct: bool
+        self,
+        scope: Scope,
+        model: Any,
+        body: bytes,
+        endpoint: Callable[..., Any] | None,
+        query: Any,
     ) -> Response | None:
-        """Validate a body; the response of `endpoint` to a table, and if `direct` to any other body."""
+        """Validate a body; the response of `endpoint`, if it is given, to the value and the query."""
         long, is_table = len(body) > LARGE_BATCH_BYTES, media_type(scope) == CSV
         with self.limiter.long_body() if long else nullcontext():
             if is_table:
-                value = await self.validate_table(scope, body)
+                value = await self.offload.run(validate_table, body, query.coding)
             else:
                 value = await self.validate(model, body)
-            if not is_table and not direct:
+            if endpoint is None:
                 return None
-            response: Response = await endpoint(value)
+            response: Response = await endpoint(value, query, Request(scope))
             return response
 
     def route_class(self, required: str, *, direct: bool = False) -> type[APIRoute]:
@@ -72,13 +73,13 @@ class Protection:
 
         A body is validated here, since FastAPI would do so on the event loop and report every error.
 
-        With `direct`, a valid body is passed directly to the endpoint, whose only argument it is and which
-        returns a `Response`, unless the query has parameters for the endpoint: FastAPI's dependency
-        resolution takes longer than scoring the patient and logging the prediction.
+        With `direct`, the endpoint is called here with the valid body, the model of the query and the
+        request, and returns a `Response`: FastAPI's dependency resolution takes longer than scoring the
+        patient and logging the prediction.
         """
         protection = self
 
-        class ProtectedRoute(APIRoute):
+        class ProtectedRoute(StrictRoute):
             token_scope = required
 
             async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,23 +87,35 @@ class Protection:
                     await super().handle(scope, receive, send)  # 405, with the methods there are
                     return
                 scope[TOKEN] = protection.tokens.identify(scope, required)
+                query = self.require_known(scope) if scope["query_string"] else {}
                 model: Any = self.body_field and self.body_field.field_info.annotation
                 limit = protection.max_bytes(model)
                 body = await read_body(
                     scope, receive, limit, protection.limiter, has_slot=takes_slot(scope)
                 )
-                response = None if model is None else await self._response(scope, model, body)
-                if response is None:
-                    await super().handle(scope, replay(body, receive), send)
-                else:
-                    await response(scope, receive, send)
+                if model is not None:
+                    response = await self._response(scope, model, body, query)
+                    if response is not None:
+                        await response(scope, receive, send)
+                        return
+                await APIRoute.handle(self, scope, replay(body, receive), send)
 
-            async def _response(self, scope: Scope, model: Any, body: bytes) -> Response | None:
+            async def _response(
+                self, scope: Scope, model: Any, body: bytes, query: dict[str, str]
+            ) -> Response | None:
                 """The endpoint's response to a valid body; None if FastAPI has to call it."""
                 require_json(scope, *([CSV] if model is Batch else []))
-                has_query = scope["query_string"] and self.dependant.query_params
-                passes = direct and not has_query
-                return await protection.respond(scope, model, body, self.endpoint, passes)
+                if not direct:
+                    return await protection.respond(scope, model, body, None, None)
+                scope[BODY] = body
+                options = validate_query(self._query_model, query)
+                return await protection.respond(scope, model, body, self.endpoint, options)
+
+            @cached_property
+            def _query_model(self) -> type[BaseModel]:
+                model = query_model(self)
+                assert model is not None
+                return model
 
         return ProtectedRoute
 
@@ -111,3 +124,9 @@ def token_of(scope: Scope) -> Token:
     """The token of a request to a protected route."""
     token: Token = scope[TOKEN]
     return token
+
+
+def body_of(scope: Scope) -> bytes:
+    """The body of a request to a protected route whose endpoint is called directly."""
+    body: bytes = scope[BODY]
+    return body

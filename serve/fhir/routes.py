@@ -9,6 +9,7 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from starlette.types import Receive, Scope, Send
 
 from heart.predictions.log import LogUnavailable
+from serve.api.bodies import InvalidBody
 from serve.fhir.risk_assessment import risk_assessment
 from serve.service import Service
 
@@ -17,6 +18,7 @@ CODES = {
     401: "login",
     403: "forbidden",
     404: "not-found",
+    422: "invalid",
     503: "transient",
 }  # of the value set issue-type
 NO_PREDICTION = "no prediction has this id: it is wrong, or the prediction was erased"
@@ -25,10 +27,14 @@ DESCRIPTION: dict[str, Any] = {"content": {FHIR_JSON: {"schema": {"type": "objec
 
 def fhir(service: Service, route_class: type[APIRoute], dependencies: Sequence[Any]) -> APIRouter:
     """The route that shows predictions of the log as FHIR."""
-    router = APIRouter(route_class=_answering(route_class), dependencies=dependencies)
+    router = APIRouter(
+        tags=["fhir"], route_class=_answering(route_class), dependencies=dependencies
+    )
 
     @router.get(
         "/fhir/RiskAssessment/{id}",
+        operation_id="read_risk_assessment",
+        summary="Read a prediction as FHIR",
         response_class=Response,
         responses={
             200: DESCRIPTION,
@@ -54,6 +60,9 @@ def _answering(route_class: type[APIRoute]) -> type[APIRoute]:
                 await super().handle(scope, receive, send)
             except HTTPException as error:
                 await _outcome(error.status_code, error.detail, error.headers)(scope, receive, send)
+            except InvalidBody as error:
+                text = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors)
+                await _outcome(422, text, None)(scope, receive, send)
 
         def get_route_handler(self) -> Any:
             handler = super().get_route_handler()

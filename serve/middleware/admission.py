@@ -2,7 +2,7 @@
 
 Most are rejected earlier, by the server's protocol (`heart/http/gate.py`, which also says why a rejection
 must cost little). The decision here holds for any server, and counts the slots. It is one comparison, made
-before routing and validation, and the body of the response is encoded in advance:
+before routing and validation:
 
     limiter.active < limiter.limit   ->  a slot is taken until the response is sent
     otherwise                        ->  503 with Retry-After, counted as shed
@@ -17,13 +17,16 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heart.http.concurrency import ConcurrencyLimiter
-from heart.http.messages import SAFE_METHODS, error_body, route_path, send_json
+from heart.http.messages import SAFE_METHODS, route_path
+from heart.http.problems import PROBLEM_JSON, encode, problem, send_problem
+from heart.http.request_id import NAME, id_of
 from heart.http.security_headers import NO_STORE_HEADERS
 from serve.page_paths import LOGIN
 
-OVERLOADED = error_body("too many requests in progress")
-NOT_FOUND = error_body("the path has a control character: no route has one")
+OVERLOADED = ("overloaded", "too many requests in progress")
+NOT_FOUND = ("not-found", "the path has a control character: no route has one")
 RETRY_AFTER = (b"retry-after", b"1")
+PLACEHOLDER = "0" * 16  # of a request id
 
 
 def takes_slot(scope: Scope, prefix: str = "") -> bool:
@@ -31,15 +34,24 @@ def takes_slot(scope: Scope, prefix: str = "") -> bool:
     return scope["method"] not in SAFE_METHODS and route_path(scope, prefix) != LOGIN
 
 
-def encoded_rejection() -> bytes:
-    """The rejection for overload as the gate sends it: what follows the status line."""
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(OVERLOADED)),
-        RETRY_AFTER,
-        *NO_STORE_HEADERS,
-    ]
-    return b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + OVERLOADED
+def encoded_rejection() -> Callable[[Scope], bytes]:
+    """The rejection for overload as the gate sends it, given a request: what follows the status line."""
+    headers = [(b"content-type", PROBLEM_JSON.encode()), RETRY_AFTER, *NO_STORE_HEADERS]
+    head = b"".join(b"%b: %b\r\n" % header for header in headers)
+    before, _, after = encode(problem(*OVERLOADED, PLACEHOLDER)).partition(PLACEHOLDER.encode())
+
+    def response(scope: Scope) -> bytes:
+        request_id = id_of(scope).encode()
+        body = before + request_id + after
+        return b"%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+            head,
+            NAME,
+            request_id,
+            len(body),
+            body,
+        )
+
+    return response
 
 
 class AdmissionControlMiddleware:
@@ -58,12 +70,12 @@ class AdmissionControlMiddleware:
             await self.app(scope, receive, send)
         elif not scope["path"].isprintable():
             # A route's pattern matches "/metrics\n" like "/metrics"; a proxy may block only the latter.
-            await send_json(send, 404, NOT_FOUND)
+            await send_problem(send, *NOT_FOUND)
         elif not takes_slot(scope):
             await self.app(scope, receive, send)
         elif self.limiter.full:
             self.on_shed(scope["method"])
-            await send_json(send, 503, OVERLOADED, RETRY_AFTER)
+            await send_problem(send, *OVERLOADED, [RETRY_AFTER])
         else:
             with self.limiter:
                 await self.app(scope, receive, send)

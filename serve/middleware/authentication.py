@@ -8,15 +8,15 @@ scope of the token.
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from heart.http.messages import SAFE_METHODS, error_body, route_path, send_json
+from heart.http.messages import SAFE_METHODS, route_path
+from heart.http.problems import Problem, send_problem
 from heart.http.tokens import Tokens
 from serve.middleware.admission import takes_slot
 from serve.page_paths import CALL, LOGIN
 
-NO_SESSION = error_body("log in on the page first")
+NO_SESSION = Problem("authentication-required", "log in on the page first")
 
 
 class Authentication:
@@ -30,17 +30,17 @@ class Authentication:
         self._has_session = has_session
         self._prefix = prefix
 
-    def rejection(self, scope: Scope) -> tuple[int, bytes] | None:
-        """The status and the body of the response to a request without permission."""
+    def rejection(self, scope: Scope) -> Problem | None:
+        """The response to a request without permission."""
         path = route_path(scope, self._prefix)
         if not self._tokens or scope["method"] in SAFE_METHODS or path == LOGIN:
             return None
         if path == CALL:
-            return None if self._has_session(scope) else (401, NO_SESSION)
+            return None if self._has_session(scope) else NO_SESSION
         try:
             self._tokens.authenticate(scope)
-        except HTTPException as error:
-            return error.status_code, error_body(error.detail)
+        except Problem as error:
+            return error
         return None
 
     def takes_slot(self, scope: Scope) -> bool:
@@ -67,6 +67,7 @@ class AuthenticationMiddleware:
         rejection = self._authentication.rejection(scope) if scope["type"] == "http" else None
         if rejection is None:
             return self.app(scope, receive, send)
-        status, body = rejection
-        self._on_reject(scope["method"], status)
-        return send_json(send, status, body, (b"www-authenticate", b"Bearer"))
+        self._on_reject(scope["method"], rejection.status_code)
+        return send_problem(
+            send, rejection.kind, rejection.detail, [(b"www-authenticate", b"Bearer")]
+        )

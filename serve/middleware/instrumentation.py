@@ -6,13 +6,13 @@ import time
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from heart.http.messages import error_body, send_json
+from heart.http.problems import send_problem
 from heart.log_format import describe
-from serve.metrics import Metrics, method_label
+from serve.metrics import Metrics, method_label, route_label
 
 # OpenTelemetry would record rejected values, and they describe patients.
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-INTERNAL_ERROR = error_body("internal server error")
+INTERNAL_ERROR = ("internal-error", "internal server error")
 PAGE_ROUTE = "page"  # of requests that no route of the API matches
 
 logger = logging.getLogger(__name__)
@@ -48,10 +48,10 @@ class InstrumentationMiddleware:
         except Exception as error:  # noqa: BLE001  # whatever it is, its message must not be logged
             report_error(error)
             if not status:
-                await send_json(send_observed, 500, INTERNAL_ERROR)
+                await send_problem(send_observed, *INTERNAL_ERROR)
         finally:
             # The route's template, never the path: a client may put anything into a path.
-            route = getattr(scope.get("route"), "path", PAGE_ROUTE)
+            route = route_label(getattr(scope.get("route"), "path", PAGE_ROUTE))
             seconds = time.perf_counter() - start
             self.metrics.observe_response(scope["method"], route, status or 500, seconds)
             if self.access_log:

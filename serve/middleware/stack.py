@@ -5,22 +5,21 @@ control, instrumentation. Rejections of an outer middleware never reach an inner
 latency, but do have a deadline and security headers.
 """
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Request, Response
 
-from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter, Overloaded
 from heart.http.head import HeadMiddleware
 from heart.http.hosts import AllowedHosts
 from heart.http.origin import SameOriginMiddleware
+from heart.http.problems import unavailable
+from heart.http.request_id import RequestIdMiddleware
 from heart.http.security_headers import SecurityHeadersMiddleware
 from heart.http.sub_path import SubPath, SubPathMiddleware
 from serve.metrics import Metrics
-from serve.middleware.admission import AdmissionControlMiddleware
+from serve.middleware.admission import OVERLOADED, AdmissionControlMiddleware
 from serve.middleware.authentication import Authentication, AuthenticationMiddleware
 from serve.middleware.deadlines import ClientDeadlineMiddleware
 from serve.middleware.instrumentation import InstrumentationMiddleware
-from serve.middleware.request_id import RequestIdMiddleware
 
 
 def add_middleware(
@@ -35,9 +34,9 @@ def add_middleware(
 ) -> None:
     """Wrap an application in all middleware. The caller runs `limiter.deadline.enforce()`."""
 
-    async def reject(_: Request, __: Exception) -> JSONResponse:
+    async def reject(_: Request, __: Exception) -> Response:
         metrics.rejections.inc()
-        return unavailable("too many requests in progress", retry_after=1)
+        return unavailable(*OVERLOADED, retry_after=1)
 
     app.add_exception_handler(Overloaded, reject)
     app.add_middleware(InstrumentationMiddleware, metrics=metrics, access_log=access_log)

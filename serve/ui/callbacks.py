@@ -28,7 +28,7 @@ from heart.schema import OUTCOME
 from heart.web.drift import by_ratio, comparison_html, drift_html
 from heart.web.markup import answer_to, message_html, note_html, plain
 from serve.api.models import Feedback
-from serve.explain import assess
+from serve.explain import ALL, Assessment, assess, assessment
 from serve.service import DriftUnavailable, NoModel, Service
 from serve.ui.about import about_html
 from serve.ui.answer import answer_html
@@ -84,13 +84,19 @@ class Callbacks:
             self._count(problems)
             return self._answer(inputs, problems_html(problems, language), language), None
         try:
-            (answer,) = await self.service.predict([patient])
+            (answer,) = await self.service.predict([patient], ALL)
         except (NoModel, LogUnavailable):
             message = message_html(translate("page.unavailable", language), language, "bad")
             return self._answer(inputs, message, language), None
         values = (inputs, answer["prediction_id"], answer["model_version"])
         state = dict(zip(STATE_KEYS, values, strict=True))
-        return await self._written(language, state, new=True), json.dumps(state)
+        model = self.service.model_of(answer["model_version"])
+        if model is None:  # it was replaced twice meanwhile
+            return message_html(translate("answer.model_changed", language), language), json.dumps(
+                state
+            )
+        result = assessment(model, patient, answer)
+        return self._written(result, inputs, state, model, language, new=True), json.dumps(state)
 
     def _answer(
         self, inputs: Mapping[str, Any], answer: str, language: Language, *, new: bool = True
@@ -113,26 +119,29 @@ class Callbacks:
         content = _object(state)
         if set(content) != set(STATE_KEYS):
             return message_html(translate("answer.empty", language), language)
-        return await self._written(language, content, new=False)
-
-    async def _written(self, language: Language, content: Mapping[str, Any], *, new: bool) -> str:
-        """The result with a state, whose values may come from a browser."""
         values = content["inputs"] if isinstance(content["inputs"], dict) else {}
         inputs = {name: values.get(name) for name in INPUTS}
         patient, problems = read_form(list(inputs.values()), language)
-        model = self._model_of(content["model_version"])
+        model = self.service.model_of(content["model_version"])
         if problems or model is None:
             return message_html(translate("answer.model_changed", language), language)
         # With all measurements, the contributions need 8192 predictions: not on the API's event loop.
-        assessment = await asyncio.to_thread(assess, model, patient)
-        answer = answer_html(assessment, str(content["prediction_id"])[:32], language, model)
-        return self._answer(inputs, answer, language, new=new)
+        result = await asyncio.to_thread(assess, model, patient)
+        return self._written(result, inputs, content, model, language, new=False)
 
-    def _model_of(self, version: Any) -> Model | None:
-        """The model of a version: the current one, or the one before if it was just replaced."""
-        champion = self.service.champion
-        models = (champion.current, champion.previous)
-        return next((model for model in models if model and model.version == version), None)
+    def _written(
+        self,
+        result: Assessment,
+        inputs: Mapping[str, Any],
+        state: Mapping[str, Any],
+        model: Model,
+        language: Language,
+        *,
+        new: bool,
+    ) -> str:
+        """An assessment as HTML; the values of the state may come from a browser."""
+        answer = answer_html(result, str(state["prediction_id"])[:32], language, model)
+        return self._answer(inputs, answer, language, new=new)
 
     def about(self, language: Language) -> tuple[str, str]:
         """The tab about the model, and the note."""

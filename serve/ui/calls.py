@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heart.http.messages import SAFE_METHODS, header, route_path
+from heart.http.problems import problem_response
 from heart.http.request_body import replay
 from heart.locale.language import translate_all
 from serve.middleware.instrumentation import report_error
@@ -77,7 +77,8 @@ class CallFilter:
             if route_path(scope) == CALL:
                 call = self._checked(await Request(scope, receive).body())
                 if call is None:
-                    refusal = JSONResponse({"error": translate_all("page.out_of_date")}, 422)
+                    text = translate_all("page.out_of_date")
+                    refusal = problem_response("invalid-request", text, error=text)
                     await refusal(scope, receive, send)
                     return
                 receive = replay(json.dumps(call).encode(), receive)

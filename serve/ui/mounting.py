@@ -8,12 +8,13 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from heart.http.access import require_type
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.messages import SAFE_METHODS, header, route_path
+from heart.http.problems import problem_response
 from heart.http.quotas import QuotaExceeded
 from heart.http.request_body import read_body, replay
 from heart.http.tokens import Tokens
@@ -140,14 +141,18 @@ def _refusal(scope: Scope) -> Response | None:
     # Gradio's routes match the path of the scope; that of `request.url` can be forged.
     path = route_path(scope)
     if not is_allowed(scope["method"], path):
-        return PlainTextResponse("not found", 404)
+        return problem_response("not-found", "no route has this path: see /docs")
     if scope["method"] in SAFE_METHODS:
         return None
     try:
         length = _length(scope)
     except ValueError:
-        return PlainTextResponse("Content-Length is required", 411)
-    return PlainTextResponse("too long", 413) if length > max_bytes(route_path(scope)) else None
+        return problem_response("length-required", "the header Content-Length is required")
+    limit = max_bytes(path)
+    if length <= limit:
+        return None
+    detail = f"the request body is longer than {limit} bytes"
+    return problem_response("body-too-long", detail, max_bytes=limit)
 
 
 def _length(scope: Scope) -> int:

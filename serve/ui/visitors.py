@@ -7,10 +7,11 @@ by the request's Content-Length, before the body is read.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Message, Scope, Send
 
 from heart.http.messages import route_path
+from heart.http.problems import problem_response
 from heart.http.quotas import Attempts, Quota, QuotaExceeded, Reservations, client_of
 from heart.locale.language import translate_all
 from serve.page_paths import LOGIN
@@ -61,7 +62,7 @@ def max_bytes(path: str) -> int:
 
 def too_many(error: QuotaExceeded) -> Response:
     """The response to a request beyond a limit; the page shows `error`."""
-    status, key = (429, "page.too_many") if error.own else (503, "page.unavailable")
+    own = ("too-many-requests", "page.too_many")
+    kind, key = own if error.own else ("overloaded", "page.unavailable")
     text = translate_all(key)
-    headers = {"Retry-After": str(error.seconds)}
-    return JSONResponse({"error": text, "detail": text}, status, headers)
+    return problem_response(kind, text, {"Retry-After": str(error.seconds)}, error=text)

@@ -64,7 +64,7 @@ def test_direct_and_fastapi_routes_give_the_same_responses(client: TestClient) -
 
 @pytest.mark.parametrize("body", ["{", "[]", "null", '{"age": NaN, "sex": "male"}', ""])
 def test_direct_route_rejects_like_fastapi(client: TestClient, body: str) -> None:
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "X-Request-ID": "one"}
 
     direct = client.post("/predict", content=body, headers=headers)
     other = client.post("/predict?explain=false", content=body, headers=headers)
@@ -141,7 +141,7 @@ def test_invalid_value_is_rejected_with_the_expectation(
     for value in wrong:
         response = client.post("/predict", json={**EXAMPLE, measurement.name: value})
 
-        (problem,) = response.json()["detail"]
+        (problem,) = response.json()["errors"]
         assert response.status_code == 422
         assert (problem["field"], problem["value"]) == (measurement.name, value)
         assert problem["expected"] == measurement.expected
@@ -152,7 +152,7 @@ def test_invalid_value_is_rejected_with_the_expectation(
 def test_unknown_and_missing_fields_are_named(client: TestClient) -> None:
     response = client.post("/predict", json={"sex": "male", "shoe_size": 43})
 
-    problems = {problem["field"]: problem["type"] for problem in response.json()["detail"]}
+    problems = {problem["field"]: problem["type"] for problem in response.json()["errors"]}
     assert problems == {"age": "missing", "shoe_size": "extra_forbidden"}
 
 
@@ -177,8 +177,8 @@ def test_batch_keeps_its_order_and_is_rejected_as_a_whole(client: TestClient) ->
     log = client.app.state.service.log  # type: ignore[attr-defined]
     assert np.allclose([a["probability"] for a in answers], model().predict(rows_of(batch)))
     assert refused.status_code == 422
-    assert refused.json()["detail"][0]["row"] == len(batch)
-    assert refused.json()["detail"][0]["field"] == "age"
+    assert refused.json()["errors"][0]["row"] == len(batch)
+    assert refused.json()["errors"][0]["field"] == "age"
     assert log.count() == len(batch)
 
 
@@ -326,8 +326,9 @@ def test_errors_of_the_log_are_reported(client: TestClient, tmp_path: Path) -> N
     unread = client.get("/model")
 
     assert (full.status_code, unread.status_code) == (503, 503)
-    assert full.json() == {"detail": "the prediction log's queue is full"}
-    assert unread.json() == {"detail": "the prediction log is unavailable"}
+    assert full.json()["detail"] == "the prediction log's queue is full"
+    assert unread.json()["detail"] == "the prediction log is unavailable"
+    assert {answer.json()["type"] for answer in (full, unread)} == {"/problems#log-unavailable"}
 
 
 def test_every_answer_carries_the_security_headers(client: TestClient) -> None:

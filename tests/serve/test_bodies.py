@@ -121,7 +121,7 @@ def test_the_service_answers_others_while_it_validates(tmp_path: Path) -> None:
     answer, seconds = longest_wait(app, SHAPES["115 unknown keys a row"]())
 
     assert answer.status_code == 422
-    assert len(answer.json()["detail"]) == MAX_ERRORS
+    assert len(answer.json()["errors"]) == MAX_ERRORS
     assert answer.json()["more"]
     assert seconds < 2  # usual are 20 ms; it was 15 s
 
@@ -236,7 +236,7 @@ def test_errors_far_apart_are_all_listed_with_their_rows(client: TestClient) -> 
 
     answer = refused(client, batch(*patients))
 
-    result = [(p["row"], p["field"], p["value"]) for p in answer["detail"]]
+    result = [(p["row"], p["field"], p["value"]) for p in answer["errors"]]
     assert result == [(row, "age", 300) for row in wrong]
     assert not answer["more"]
 
@@ -246,9 +246,9 @@ def test_response_with_twenty_errors_says_there_may_be_more(client: TestClient) 
     many = refused(client, batch(*[b'{"age":57}'] * (MAX_ERRORS + 1)))
     single = refused(client, names(MAX_ERRORS - 2), "/predict")
 
-    assert (len(few["detail"]), few["more"]) == (MAX_ERRORS, False)
-    assert (len(many["detail"]), many["more"]) == (MAX_ERRORS, True)
-    assert (len(single["detail"]), single["more"]) == (MAX_ERRORS, False)
+    assert (len(few["errors"]), few["more"]) == (MAX_ERRORS, False)
+    assert (len(many["errors"]), many["more"]) == (MAX_ERRORS, True)
+    assert (len(single["errors"]), single["more"]) == (MAX_ERRORS, False)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_an_error_at_a_cut_has_its_name_and_row(
     for before in range(6):  # at one of them the cut is within the patient
         answer = refused(client, batch(*[PATIENT] * before, wrong, *[PATIENT] * 6))
 
-        first = answer["detail"][0]
+        first = answer["errors"][0]
         assert (first["type"], first.get("field")) == (kind, field)
         if kind != "json_invalid":
             assert first["row"] == before
@@ -290,7 +290,7 @@ def test_an_error_at_a_cut_has_its_name_and_row(
     ids=["too many", "twice", "none", "missing", "empty", "cut off", "more keys"],
 )
 def test_invalid_list_of_patients_is_rejected(client: TestClient, body: bytes, kind: str) -> None:
-    assert [problem["type"] for problem in refused(client, body)["detail"]] == [kind]
+    assert [problem["type"] for problem in refused(client, body)["errors"]] == [kind]
 
 
 # Limits

@@ -37,10 +37,13 @@ def server(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_every_response_matches_the_openapi_document(
     server: Server, examples: int, tmp_path: Path
 ) -> None:
-    # No schema of a text says what a table of patients is, so generated ones may be rejected.
+    # No schema of a text says what a table of patients is, so generated ones may be rejected. Generated
+    # idempotency keys are used again, also after an erasure.
     (tmp_path / "schemathesis.toml").write_text(
-        '[[operations]]\ninclude-name = "POST /predict/batch"\n'
-        "checks.positive_data_acceptance.expected-statuses = [200, 422]\n"
+        '[[operations]]\ninclude-name = "POST /v1/predict/batch"\n'
+        "checks.positive_data_acceptance.expected-statuses = [200, 409, 410, 422]\n"
+        '[[operations]]\ninclude-name = "POST /v1/predict"\n'
+        "checks.positive_data_acceptance.expected-statuses = [200, 409, 410]\n"
     )
     done = subprocess.run(
         [
@@ -112,7 +115,7 @@ def test_any_value_of_a_field_is_accepted_or_rejected_by_name(
     if not wrong:
         assert 0 <= answer.json()["probability"] <= 1
         return
-    problems = {problem["field"]: problem for problem in answer.json()["detail"]}
+    problems = {problem["field"]: problem for problem in answer.json()["errors"]}
     assert problems.keys() == {name.encode("utf-8", "replace").decode()[:100] for name in wrong}
     for measurement in MEASUREMENTS:
         if measurement.name in problems:
@@ -167,13 +170,17 @@ def test_unusual_json_is_rejected(server: Server, path: str, body: str) -> None:
 def test_a_problem_of_the_query_names_its_parameter(server: Server) -> None:
     answer = server.client.post("/predict?explain=perhaps", json=EXAMPLE)
 
-    (problem,) = answer.json()["detail"]
+    (problem,) = answer.json()["errors"]
     assert (problem["field"], problem["value"]) == ("explain", "perhaps")
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/predict", "POST"), ("PUT", "/model", "GET"), ("POST", "/metrics", "GET")],
+    [
+        ("GET", "/predict", "POST"),
+        ("PUT", "/model", "GET, HEAD"),
+        ("POST", "/metrics", "GET, HEAD"),
+    ],
 )
 def test_wrong_method_is_rejected_with_the_allowed_ones(
     server: Server, method: str, path: str, allowed: str

@@ -130,7 +130,7 @@ def test_reload_requires_the_token(shelf: Shelf) -> None:
 def test_a_reload_is_documented(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
 
-    route = described["paths"]["/admin/reload"]["post"]
+    route = described["paths"]["/v1/admin/reload"]["post"]
     assert {"200", "401", "503"} <= set(route["responses"])
     fields = described["components"]["schemas"]["ReloadResult"]["properties"]
     assert all("description" in field for field in fields.values())

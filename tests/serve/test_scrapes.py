@@ -93,7 +93,7 @@ def test_readiness_is_checked_while_scrapes_wait(
         released.wait(20)
         return b"text"
 
-    monkeypatch.setattr("serve.api.routes.generate_latest", generate)
+    monkeypatch.setattr("serve.api.report_routes.generate_latest", generate)
 
     async def story() -> tuple[int, list[str]]:
         transport = ASGITransport(app)

@@ -87,7 +87,7 @@ def test_bad_cells_and_lines_are_named_and_nothing_is_predicted(client: TestClie
     answer = send(client, "age,sex\n50,male\n7,male\n51\n52,x\n")
 
     assert answer.status_code == 422
-    problems = answer.json()["detail"]
+    problems = answer.json()["errors"]
     assert [(p["line"], p.get("field"), p.get("value")) for p in problems] == [
         (3, "age", "7"),
         (4, None, None),
@@ -102,7 +102,7 @@ def test_of_a_table_of_invalid_cells_only_the_first_problems_are_kept(client: Te
 
     answer = send(client, f"{','.join(NAMES)}\n{rows}", coding="words").json()
 
-    assert [problem["line"] for problem in answer["detail"]] == [2] * 13 + [3] * 7
+    assert [problem["line"] for problem in answer["errors"]] == [2] * 13 + [3] * 7
     assert answer["more"]
 
 
@@ -111,8 +111,8 @@ def test_a_coding_in_doubt_is_rejected_until_the_query_sets_it(client: TestClien
     accepted = send(client, DOUBTFUL, coding="uci_from_0")
 
     assert refused.status_code == 422
-    assert "coding" in refused.json()["detail"][0]["message"]
-    assert "uci_from_0" in refused.json()["detail"][0]["message"]
+    assert "coding" in refused.json()["errors"][0]["message"]
+    assert "uci_from_0" in refused.json()["errors"][0]["message"]
     assert accepted.json()["read_as"] == "commas; coding uci_from_0"
 
 
@@ -138,7 +138,7 @@ def test_what_is_no_table_of_patients_is_rejected(
     answer = send(client, body, **query)
 
     assert answer.status_code == 422
-    assert answer.json()["detail"][0]["message"]
+    assert answer.json()["errors"][0]["message"]
 
 
 def test_other_types_and_other_routes_take_no_table(client: TestClient) -> None:
@@ -151,7 +151,12 @@ def test_other_types_and_other_routes_take_no_table(client: TestClient) -> None:
 
 
 def test_the_documentation_shows_both_types(client: TestClient) -> None:
-    operation = client.get("/openapi.json").json()["paths"]["/predict/batch"]["post"]
+    operation = client.get("/openapi.json").json()["paths"]["/v1/predict/batch"]["post"]
 
     assert set(operation["requestBody"]["content"]) == {"application/json", "text/csv"}
-    assert [parameter["name"] for parameter in operation["parameters"]] == ["coding"]
+    assert [parameter["name"] for parameter in operation["parameters"]] == [
+        "explain",
+        "details",
+        "coding",
+        "Idempotency-Key",
+    ]

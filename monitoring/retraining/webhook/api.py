@@ -7,17 +7,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
 
-from heart.http.access import require_json, unavailable
+from heart.http.access import require_json
 from heart.http.concurrency import ConcurrencyLimiter, Overloaded
 from heart.http.head import HeadMiddleware
 from heart.http.hosts import AllowedHosts
 from heart.http.origin import SameOriginMiddleware
+from heart.http.problems import PAGE, Problem, answer_with_problems, problems_page, unavailable
 from heart.http.request_body import read_body
+from heart.http.request_id import RequestIdMiddleware
 from heart.http.security_headers import SecurityHeadersMiddleware
 from heart.http.tokens import DEFAULT, Token, Tokens
 from monitoring.retraining.webhook.metrics import Metrics
@@ -39,6 +41,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
     # No OpenAPI: the only client is Grafana, and docs/retraining.md lists the routes.
     app = FastAPI(lifespan=lambda _: _running(retrainer, admission), openapi_url=None)
     _add_middleware(app, settings)
+    answer_with_problems(app)
     app.add_exception_handler(sqlite3.Error, _runs_unavailable)
     app.add_exception_handler(Overloaded, _overloaded)
 
@@ -47,7 +50,7 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
         try:
             notification = await _notification(request, settings, admission)
             answer = retrainer.handle(notification)
-        except (HTTPException, Overloaded):
+        except (Problem, Overloaded):
             metrics.hooks.labels("rejected").inc()
             raise
         except sqlite3.Error:
@@ -64,6 +67,10 @@ def create_app(settings: RetrainerSettings, runs: Runs) -> FastAPI:
     @app.get("/health/live")
     async def live() -> dict[str, str]:
         return {"status": "live"}
+
+    @app.get(PAGE)
+    async def problems() -> Response:
+        return HTMLResponse(problems_page())
 
     @app.get("/metrics")
     async def scrape() -> Response:
@@ -82,6 +89,7 @@ def _add_middleware(app: FastAPI, settings: RetrainerSettings) -> None:
     app.add_middleware(HeadMiddleware)
     app.add_middleware(SameOriginMiddleware, hosts=hosts, setting="HEART_RETRAIN_ALLOWED_HOSTS")
     app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(RequestIdMiddleware)
 
 
 @asynccontextmanager
@@ -105,20 +113,21 @@ async def _notification(
     with admission:
         body = await read_body(request.scope, request.receive, limit, admission)
     if not signed(request.scope, body, settings.secret.get_secret_value(), time.time()):
-        raise HTTPException(
-            401,
+        raise Problem(
+            "invalid-signature",
             "the signature does not match the body, or its time stamp is not within five minutes",
         )
     require_json(request.scope)
     try:
         return Notification.model_validate_json(body)
     except ValidationError as error:
-        raise HTTPException(*validation_failure(error)) from None
+        raise Problem(*validation_failure(error)) from None
 
 
-async def _overloaded(_: Request, __: Exception) -> JSONResponse:
-    return unavailable("too many alerts at once", retry_after=1)
+async def _overloaded(_: Request, __: Exception) -> Response:
+    return unavailable("overloaded", "too many alerts at once", retry_after=1)
 
 
-async def _runs_unavailable(_: Request, error: Exception) -> JSONResponse:
-    return unavailable(f"the run history cannot be read or written: {error}", retry_after=60)
+async def _runs_unavailable(_: Request, error: Exception) -> Response:
+    detail = f"the run history cannot be read or written: {error}"
+    return unavailable("history-unavailable", detail, retry_after=60)

@@ -95,10 +95,10 @@ def signed(scope: Scope, body: bytes, secret: str, now: float) -> bool:
     return genuine and bool(recent)
 
 
-def validation_failure(error: ValidationError) -> tuple[int, str]:
-    """The status and the message for an invalid body: the place of the error, without its content."""
+def validation_failure(error: ValidationError) -> tuple[str, str]:
+    """The type and the message for an invalid body: the place of the error, without its content."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     if problems[0]["type"] == "json_invalid":
-        return 400, "the body is not JSON"
+        return "bad-request", problems[0]["msg"].replace("Invalid JSON", "the body is not JSON")
     place = ".".join(map(str, problems[0]["loc"]))
-    return 422, f"{place or 'body'}: {problems[0]['msg']}"
+    return "invalid-request", f"{place or 'body'}: {problems[0]['msg']}"

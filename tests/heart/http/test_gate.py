@@ -19,7 +19,7 @@ def gate_of(running: Running, shed: list[str], limit: int = 1) -> ConcurrencyLim
     """Give the server a gate; the limiter that it asks."""
     limiter = ConcurrencyLimiter(limit, 10**6)
     running.server.server_state.gate = Gate(
-        limiter, lambda scope: scope["method"] == "POST", shed.append, RESPONSE
+        limiter, lambda scope: scope["method"] == "POST", shed.append, lambda _: RESPONSE
     )
     return limiter
 
@@ -144,7 +144,7 @@ def test_requests_of_one_turn_are_counted_before_they_start() -> None:
     limiter = ConcurrencyLimiter(2, 10**6)
 
     async def turns() -> list[bool]:
-        gate = Gate(limiter, lambda scope: scope["method"] == "POST", lambda _: None, b"")
+        gate = Gate(limiter, lambda scope: scope["method"] == "POST", lambda _: None, lambda _: b"")
         same = [gate.admits({"method": method}) for method in ("POST", "POST", "POST", "GET")]
         await asyncio.sleep(0)
         return [*same, gate.admits({"method": "POST"})]

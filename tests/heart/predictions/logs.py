@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 from heart.predictions.log import PredictionLog, Record, new_ids
 from heart.schema import MEASUREMENTS
@@ -26,6 +27,15 @@ VALUES = tuple(
 
 def records(count: int, version: str = "7", probability: float = 0.25) -> list[Record]:
     return [Record(key, version, probability, VALUES) for key in new_ids(count)]
+
+
+def execute(url: str, *statements: str) -> list[Any]:
+    """Run statements beside the log; the rows of the last one."""
+    driver = "postgresql+psycopg" if url.startswith("postgresql") else "sqlite"
+    engine = create_engine(make_url(url).set(drivername=driver), poolclass=NullPool)
+    with engine.begin() as connection:
+        results = [connection.execute(text(statement)) for statement in statements]
+        return list(results[-1].all()) if results[-1].returns_rows else []
 
 
 @contextmanager

@@ -473,10 +473,10 @@ def _visited(connection: Any, query: str) -> int:
 def test_a_newer_log_is_rejected(url: str) -> None:
     with opened(url):
         pass
-    _execute(url, "UPDATE log_state SET value = 4 WHERE name = 'schema_version'")
+    _execute(url, "UPDATE log_state SET value = 5 WHERE name = 'schema_version'")
 
     with (
-        pytest.raises(LogConfigurationError, match=r"version 4 .* this program knows 3"),
+        pytest.raises(LogConfigurationError, match=r"version 5 .* this program knows 4"),
         opened(url),
     ):
         pass

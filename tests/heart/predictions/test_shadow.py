@@ -8,23 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import NullPool, create_engine, make_url, text
 
 from heart.predictions.log import LogUnavailable, PredictionLog, ShadowRecord, Side, new_ids
 from heart.predictions.sqlite import SHADOW_ROWS, _capacity
-from tests.heart.predictions.logs import opened, records
+from tests.heart.predictions.logs import execute, opened, records
 
 CHAMPION, CHALLENGER = Side("7", 0.5), Side("8", 0.4)
 NOTHING = {"rows": 0, "difference_mean": None, "disagreement_ratio": None, "labels": 0}
-
-
-def execute(url: str, *statements: str) -> list[Any]:
-    """Run statements beside the log; the rows of the last one."""
-    driver = "postgresql+psycopg" if url.startswith("postgresql") else "sqlite"
-    engine = create_engine(make_url(url).set(drivername=driver), poolclass=NullPool)
-    with engine.begin() as connection:
-        results = [connection.execute(text(statement)) for statement in statements]
-        return list(results[-1].all()) if results[-1].returns_rows else []
 
 
 def stored(url: str) -> list[Any]:
@@ -158,6 +148,7 @@ def downgrade(url: str) -> None:
     """Make it a log of version 1 of the tables, without shadow predictions and senders."""
     execute(
         url,
+        "DROP TABLE answers",
         "DROP TABLE shadow_predictions",
         "DROP TABLE outcome_history",
         "ALTER TABLE outcomes DROP COLUMN sender",
@@ -184,7 +175,7 @@ def test_an_older_log_is_upgraded_and_keeps_its_rows(url: str) -> None:
             log.append_shadows([ShadowRecord(old[1].id, "8", 0.5)])
 
     assert stored(url) == [(old[1].id, "8", 0.5)]
-    assert execute(url, "SELECT value FROM log_state WHERE name = 'schema_version'") == [(3,)]
+    assert execute(url, "SELECT value FROM log_state WHERE name = 'schema_version'") == [(4,)]
 
 
 def test_a_failed_upgrade_is_rolled_back(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_invalid_event_call_is_rejected(body: str) -> None:
     answer = FILTER.post(CALL, content=body.encode("latin-1"))
 
     assert answer.status_code == 422
-    assert set(answer.json()) == {"error"}
+    assert answer.json()["error"]
 
 
 def test_query_strings_do_not_reach_gradio() -> None:

@@ -17,6 +17,17 @@ NAME = b"x-request-id"
 VALID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
+def new_id() -> str:
+    """A random id."""
+    return secrets.token_hex(8)
+
+
+def id_of(scope: Scope) -> str:
+    """The id of a request: its client's, or a new one at each call."""
+    sent = header(scope, NAME)
+    return sent.decode() if VALID.fullmatch(sent) else new_id()
+
+
 class RequestIdMiddleware:
     """Gives each request its id."""
 
@@ -27,13 +38,13 @@ class RequestIdMiddleware:
         # No coroutine: one for each middleware would add up.
         if scope["type"] != "http":
             return self.app(scope, receive, send)
-        sent = header(scope, NAME)
-        request_id = sent if VALID.fullmatch(sent) else secrets.token_hex(8).encode()
-        REQUEST_ID.set(request_id.decode())
+        request_id = id_of(scope)
+        REQUEST_ID.set(request_id)
+        name_and_id = (NAME, request_id.encode())
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (NAME, request_id)]
+                message["headers"] = [*message.get("headers", ()), name_and_id]
             await send(message)
 
         return self.app(scope, receive, send_with_id)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
 from benchmarks import peer
@@ -101,7 +101,7 @@ def promise(policy: Policy, names: list[str]) -> dict[str, Any]:
         by_drift[drift] |= alarms
     for drift, after in samples.items():
         by_drift[drift]["project"] = delays(
-            before, after, ROWS, policy, patients[drift], PROJECT_STREAMS, SEED
+            before, after, ROWS, policy, patients[drift], PROJECT_STREAMS, SEED, workers=cpu_count()
         )
     return {
         drift: {

@@ -19,6 +19,6 @@ def progress(
         total=total,
         desc=label,
         unit=f" {unit}",
-        unit_scale=total is not None,
+        unit_scale=total is not None and total >= 1000,
         mininterval=0.5 if sys.stderr.isatty() else 15,
     )

@@ -4,6 +4,7 @@ It uses real training rows and their out-of-fold scores. The rate of false alarm
 the same patients before the baseline is written.
 """
 
+import os
 from typing import Any
 
 import numpy as np
@@ -50,14 +51,16 @@ def sample_of(train: pd.DataFrame, scored: pd.DataFrame) -> Sample:
     return Sample(rows, scored["probability"].to_numpy(dtype=np.float32))
 
 
-def false_alarms(sample: Sample, policy: Policy, streams: int) -> dict[str, Any]:
+def false_alarms(sample: Sample, policy: Policy, streams: int, workers: int = 1) -> dict[str, Any]:
     """The share of streams without drift that raises an alarm, with its 95 % interval (Wilson).
 
     References and streams are drawn from the training patients with replacement. Raises UserError if
     the share is significantly larger than `Policy.false_alarms`.
     """
     rows = len(sample.rows)
-    rows_to_alarm = delays(sample, sample, rows, policy, policy.stream, streams, policy.seed)
+    rows_to_alarm = delays(
+        sample, sample, rows, policy, policy.stream, streams, policy.seed, workers=workers
+    )
     alarms = int(np.isfinite(rows_to_alarm).sum())
     interval = binomtest(alarms, streams).proportion_ci(method="wilson")
     test = binomtest(alarms, streams, policy.false_alarms, alternative="greater")
@@ -94,7 +97,7 @@ def main() -> None:
     complete = sample_of(train, files.read_table(files.OUT_OF_FOLD))
     which = subsample(train, options.max_rows, options.seed)
     sample = Sample(complete.rows[which], complete.scores[which])
-    alarms = false_alarms(sample, policy, options.check_streams)
+    alarms = false_alarms(sample, policy, options.check_streams, os.cpu_count() or 1)
     reference = fit(sample.rows, sample.scores, policy)
     with files.replacing(files.REFERENCE) as part:
         part.write_text(reference.to_json())

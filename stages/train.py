@@ -14,11 +14,12 @@ on all rows; trees, which take long and whose ONNX graph grows with the rows, on
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from heart import files
 from heart.errors import UserError, run_main
@@ -34,6 +35,14 @@ from stages import params
 PARITY = 1e-5  # limit of the difference between scikit-learn's and ONNX probabilities
 PART = 100_000  # rows of one comparison
 SCORES = ("roc_auc", "accuracy", "brier", "log_loss")
+
+
+class Selection(NamedTuple):
+    """The choice, the mean loss of each candidate, and the losses on the folds for each synthetic weight."""
+
+    choice: Choice
+    by_candidate: dict[str, float]
+    by_weight: dict[float, Array]
 
 
 def rows_of(merged: pd.DataFrame) -> Rows:
@@ -79,13 +88,8 @@ def scores(y: npt.ArrayLike, p: npt.ArrayLike) -> dict[str, float]:
     return {name: float(by_score[name][0]) for name in SCORES}
 
 
-def choose(
-    rows: Rows, models: Mapping[str, Sequence[Any]], weights: Iterable[float]
-) -> tuple[Choice, dict[str, float], dict[float, Array]]:
-    """The best candidate on real rows alone, then the weight of synthetic rows.
-
-    Also returns the mean loss of each candidate, and the losses on the folds for each weight.
-    """
+def choose(rows: Rows, models: Mapping[str, Sequence[Any]], weights: Iterable[float]) -> Selection:
+    """The best candidate on real rows alone, then the weight of synthetic rows."""
     results = [(name, model, losses(model, rows, 0.0)) for name in models for model in models[name]]
     name, model, plain = min(results, key=lambda item: float(item[2].mean()))
     by_candidate: dict[str, float] = {}
@@ -95,7 +99,7 @@ def choose(
     by_weight |= {weight: losses(model, rows, weight) for weight in weights if weight > 0}
     best = min(by_weight, key=lambda weight: float(by_weight[weight].mean()))
     weight = best if improves_beyond_se(plain, by_weight[best]) else 0.0
-    return Choice(name, model, weight), by_candidate, by_weight
+    return Selection(Choice(name, model, weight), by_candidate, by_weight)
 
 
 def improves_beyond_se(plain: Array, merged: Array) -> bool:
@@ -104,36 +108,55 @@ def improves_beyond_se(plain: Array, merged: Array) -> bool:
     return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
-def cross_validate(
-    rows: Rows, models: Mapping[str, Sequence[Any]], weights: Sequence[float]
-) -> dict[str, float]:
-    """Mean scores over the folds of the whole procedure: the choice is repeated without each fold.
+def choose_and_cross_validate(
+    rows: Rows, models: Mapping[str, Sequence[Any]], weights: Sequence[float], workers: int = 1
+) -> tuple[Selection, dict[str, float]]:
+    """The result of `choose`, and the mean scores over the folds of the whole procedure.
+
+    For those, the choice is repeated without each fold. All of these choices are independent, so that
+    `workers` processes make them side by side; the results are the same for any number of them.
+    """
+    work = [delayed(choose)(rows, models, weights)]
+    work += [delayed(cross_validated)(rows, models, weights, fold) for fold in rows.folds()]
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        results = Parallel(workers, return_as="generator")(work)
+        selection, *folds = progress(results, "choice and cross-validation", "choices", len(work))
+    return selection, _figures(folds)
+
+
+def cross_validated(
+    rows: Rows, models: Mapping[str, Sequence[Any]], weights: Sequence[float], fold: str
+) -> dict[str, dict[str, float]]:
+    """The scores on a fold of the model that is chosen and fitted without it.
 
     In that choice, synthetic rows are from generators of other folds, which were fitted with this one;
-    the rows on which a model is fitted are not. `..._without_second_exam` withholds the further tests from
-    the fitted model; `reference_..._without_second_exam` is the same model fitted without them.
+    the rows on which a model is fitted are not. "withheld" withholds the further tests from the fitted
+    model; "reference" is the same model fitted without them.
     """
-    names = ("full", "withheld", "reference")
-    folds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for fold in progress(rows.folds(), "cross-validation", "folds"):
-        inside, held_out = rows.without(fold), rows.real(fold)
-        choice, _, _ = choose(inside, models, weights)
-        fitted = fit(choice.model, inside, choice.synthetic_weight, fold)
-        incomplete = replace(inside, x=withhold(inside.x))
-        reference = fit(choice.model, incomplete, choice.synthetic_weight, fold)
+    inside, held_out = rows.without(fold), rows.real(fold)
+    choice, _, _ = choose(inside, models, weights)
+    fitted = fit(choice.model, inside, choice.synthetic_weight, fold)
+    incomplete = replace(inside, x=withhold(inside.x))
+    reference = fit(choice.model, incomplete, choice.synthetic_weight, fold)
+    return {
+        name: scores(held_out.y, model.predict_proba(x)[:, 1])
         for name, model, x in (
             ("full", fitted, held_out.x),
             ("withheld", fitted, withhold(held_out.x)),
             ("reference", reference, withhold(held_out.x)),
-        ):
-            folds[name].append(scores(held_out.y, model.predict_proba(x)[:, 1]))
+        )
+    }
+
+
+def _figures(folds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
+    """The means over the folds, by their names in metrics/train.json."""
     mean = {
-        name: {score: float(np.mean([f[score] for f in folds[name]])) for score in SCORES}
-        for name in names
+        name: {score: float(np.mean([f[name][score] for f in folds])) for score in SCORES}
+        for name in folds[0]
     }
     return {
         **{f"cv_{score}": mean["full"][score] for score in SCORES},
-        "cv_roc_auc_std": float(np.std([f["roc_auc"] for f in folds["full"]])),
+        "cv_roc_auc_std": float(np.std([f["full"]["roc_auc"] for f in folds])),
         **{f"cv_{s}_without_second_exam": mean["withheld"][s] for s in ("roc_auc", "brier")},
         **{
             f"reference_{s}_without_second_exam": mean["reference"][s] for s in ("roc_auc", "brier")
@@ -172,11 +195,11 @@ def main() -> None:
     study, weights = subset.take(~subset.service), options.synthetic_weights
     if subset.service.any():
         weights = [0.0]
-    choice, by_candidate, by_weight = choose(study, models, weights)
+    selection, figures = choose_and_cross_validate(study, models, weights, cpu_count())
+    choice = selection.choice
     training = rows if isinstance(choice.model, ChainedLogisticRegression) else subset
     trained = train(choice, training, rows)
     onnx_model = export(trained.model).SerializeToString(deterministic=True)
-    figures = cross_validate(study, models, weights)
     difference = parity(trained.model, onnx_model, rows.x)
     with files.replacing(files.ONNX) as part:
         part.write_bytes(onnx_model)
@@ -191,8 +214,10 @@ def main() -> None:
             "model": choice.name,
             "settings": {k: v for k, v in choice.model.get_params(deep=False).items() if k == "C"},
             "synthetic_weight": choice.synthetic_weight,
-            "loss_by_candidate": by_candidate,
-            "loss_by_synthetic_weight": {f"{w:g}": float(v.mean()) for w, v in by_weight.items()},
+            "loss_by_candidate": selection.by_candidate,
+            "loss_by_synthetic_weight": {
+                f"{w:g}": float(v.mean()) for w, v in selection.by_weight.items()
+            },
             "onnx_difference": difference,
             "second_exam": list(SECOND_EXAM),
             "update": trained.update and asdict(trained.update),

@@ -4,14 +4,15 @@ This verifies the rate of false alarms: each stream has a reference of its own, 
 before the drift, and every drift check applies the tests and limits of production.
 """
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from heart.drift.baseline import Policy, Reference
 from heart.drift.detector import buckets, fit
@@ -21,6 +22,9 @@ from heart.progress import progress
 from heart.schema import Floats
 
 Array = npt.NDArray[Any]
+
+BAR = "simulated streams"
+STREAMS_AT_ONCE = 10  # of a process
 
 
 @dataclass(frozen=True)
@@ -43,28 +47,39 @@ class Sample:
 
 def delays(
     before: Sample, after: Sample, rows: int, policy: Policy, patients: int, streams: int, seed: int,
-    start: int = 0,
+    start: int = 0, workers: int = 1,
 ) -> Array:  # fmt: skip
     """The number of patients of `after` until the first alarm of each stream; infinity for none.
 
     Each stream has a reference of `rows` patients from `before`. It consists of `start` patients from
-    `before`, whose alarms are ignored, and of `patients` from `after`.
+    `before`, whose alarms are ignored, and of `patients` from `after`. With several `workers`, processes
+    share the streams; the result is the same for any number of them.
     """
+    delay = partial(_delay, before, after, rows, policy, patients, seed, start)
+    maxima(rows, policy)  # cached for the processes, where they are copies of this one
+    # Threads of matrix products of this size cost more than they gain.
+    with threadpool_limits(1), ProcessPoolExecutor(workers) as processes:
+        results: Iterator[float] = (
+            map(delay, range(streams))
+            if workers == 1
+            else processes.map(delay, range(streams), chunksize=STREAMS_AT_ONCE)
+        )
+        return np.array([*progress(results, BAR, "streams", streams)])
 
-    def delay(stream: int) -> float:
-        random = np.random.default_rng([seed, stream])
-        reference = draw_reference(before, random, rows, policy)
-        counts = [
-            count_steps(sample.draw(random, number), reference)
-            for sample, number in ((before, start), (after, patients))
-            if number
-        ]
-        return first_alarm(reference, np.vstack(counts), start) - start
 
-    maxima(rows, policy)  # the threads share it
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        results = threads.map(delay, range(streams))
-        return np.array([*progress(results, "simulated streams", "streams", streams)])
+def _delay(
+    before: Sample, after: Sample, rows: int, policy: Policy, patients: int, seed: int, start: int,
+    stream: int,
+) -> float:  # fmt: skip
+    """The delay of one stream, which has random numbers of its own."""
+    random = np.random.default_rng([seed, stream])
+    reference = draw_reference(before, random, rows, policy)
+    counts = [
+        count_steps(sample.draw(random, number), reference)
+        for sample, number in ((before, start), (after, patients))
+        if number
+    ]
+    return first_alarm(reference, np.vstack(counts), start) - start
 
 
 def count_steps(stream: Sample, reference: Reference) -> Array:

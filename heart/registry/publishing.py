@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,9 +200,12 @@ def run(experiment_id: str, package: Package) -> Iterator[str]:
         for path in package.artifacts:
             mlflow.log_artifact(str(path), path.parent.name)
         for name, dataset in package.datasets.items():
-            logged = mlflow.data.from_pandas(
-                dataset.table, source=str(dataset.path), name=name, digest=dataset.md5
-            )
+            with warnings.catch_warnings():
+                # MLflow registers its class for local files twice, and warns of the choice.
+                warnings.filterwarnings("ignore", "The specified dataset source can be interpreted")
+                logged = mlflow.data.from_pandas(
+                    dataset.table, source=str(dataset.path), name=name, digest=dataset.md5
+                )
             mlflow.log_input(logged, context=dataset.context)
         yield active.info.run_id
     tracking.copy(mlflow.MlflowClient(), active.info.run_id)

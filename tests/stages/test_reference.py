@@ -69,7 +69,7 @@ def test_limits_with_too_many_false_alarms_are_rejected(
     train: pd.DataFrame, scored: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = policy_of(OPTIONS)
-    monkeypatch.setattr("heart.drift.detector.limits", lambda *_: (2.0,) * policy.views)
+    monkeypatch.setattr("heart.drift.detector.limits", lambda *_, **__: (2.0,) * policy.views)
 
     with pytest.raises(UserError, match=r"of 20 streams .* a share of at most 0.05 \(reference"):
         false_alarms(sample_of(train, scored), replace(policy, seed=1), 20)
@@ -80,7 +80,7 @@ def test_one_alarm_in_a_small_number_of_streams_is_not_significant_and_two_are(
 ) -> None:
     sample, policy = sample_of(train, scored), replace(policy_of(OPTIONS), false_alarms=0.01)
     first = np.full(5, np.inf)
-    monkeypatch.setattr("stages.reference.delays", lambda *_: first)
+    monkeypatch.setattr("stages.reference.delays", lambda *_, **__: first)
 
     first[0] = 20
     assert false_alarms(sample, policy, 5)["alarms"] == 1

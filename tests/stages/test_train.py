@@ -13,7 +13,7 @@ from heart.ml.updating import KEEP, logits
 from heart.registry.publishing import fictional_rows
 from stages.train import (
     choose,
-    cross_validate,
+    choose_and_cross_validate,
     improves_beyond_se,
     losses,
     parity,
@@ -83,10 +83,16 @@ def test_no_fit_of_a_fold_uses_its_rows() -> None:
     data = rows()
     Spy.seen = []
 
-    cross_validate(data, {"logistic_regression": [Spy()]}, [0.0, 0.5])
+    models: dict[str, list[Any]] = {"logistic_regression": [Spy()]}
+    choose(data, models, [0.0, 0.5])
+    for_choice = len(Spy.seen)
+    Spy.seen = []
 
-    a_fold = len(Spy.seen) // len(data.folds())
-    for number, (x, _) in enumerate(Spy.seen):
+    choose_and_cross_validate(data, models, [0.0, 0.5])
+
+    of_folds = Spy.seen[for_choice:]
+    a_fold = len(of_folds) // len(data.folds())
+    for number, (x, _) in enumerate(of_folds):
         held_out = data.real(data.folds()[number // a_fold]).x
         used = {row[:10].tobytes() for row in x}
         assert not any(row[:10].tobytes() in used for row in held_out)
@@ -124,14 +130,25 @@ def test_cross_validation_reports_both_views_and_uses_no_outcome_that_it_predict
     data = rows()
     shuffled = replace(data, y=np.random.default_rng(0).permutation(data.y))
 
-    figures = cross_validate(data, MODELS, [0.0])
-    nothing = cross_validate(shuffled, MODELS, [0.0])
+    _, figures = choose_and_cross_validate(data, MODELS, [0.0])
+    _, nothing = choose_and_cross_validate(shuffled, MODELS, [0.0])
 
     assert figures["cv_roc_auc"] > 0.75
     assert nothing["cv_roc_auc"] == pytest.approx(0.5, abs=0.15)
     assert figures["cv_brier_without_second_exam"] == pytest.approx(
         figures["reference_brier_without_second_exam"], abs=0.005
     )
+
+
+def test_the_results_are_the_same_for_any_number_of_processes() -> None:
+    data, weights = rows(), [0.0, 1.0]
+
+    one, figures = choose_and_cross_validate(data, MODELS, weights, workers=1)
+    two, others = choose_and_cross_validate(data, MODELS, weights, workers=2)
+
+    assert figures == others
+    assert one.by_candidate == two.by_candidate
+    assert one.choice.synthetic_weight == two.choice.synthetic_weight
 
 
 def test_a_model_whose_onnx_form_differs_is_rejected() -> None:

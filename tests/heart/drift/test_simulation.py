@@ -80,3 +80,10 @@ def test_patients_are_drawn_in_proportion_to_their_weights(sample: Sample) -> No
     third, fifth = (rows.count(sample.rows[i].tobytes()) for i in (3, 5))
     assert third + fifth == len(patients.scores) == 1000
     assert fifth == pytest.approx(750, abs=60)
+
+
+def test_the_delays_are_the_same_for_any_number_of_processes(sample: Sample) -> None:
+    changed = without_thallium(sample, 0.3)
+    one, two = (delays(sample, changed, 242, SMALL, 100, 10, seed=1, workers=n) for n in (1, 2))
+
+    assert (one == two).all()

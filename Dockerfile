@@ -21,10 +21,10 @@ FROM base AS serve-packages
 ARG PIP_CERT
 COPY requirements/hashes /requirements/hashes
 COPY requirements/install.py requirements/serve.txt requirements/lock.txt /requirements/
-# pip goes at the end: nothing more can be installed into what is served.
+# uv and pip go at the end: nothing more can be installed into what is served.
 RUN python -m venv /opt/venv \
- && /opt/venv/bin/python /requirements/install.py serve \
- && pip uninstall --yes setuptools pip
+ && /opt/venv/bin/python /requirements/install.py serve --compile-bytecode \
+ && pip uninstall --yes setuptools uv pip
 
 FROM runtime AS serve
 COPY --from=serve-packages /opt/venv /opt/venv
@@ -53,8 +53,8 @@ ARG PIP_CERT
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY requirements /requirements
 RUN python -m venv /opt/venv \
- && /opt/venv/bin/python /requirements/install.py torch --no-deps --index-url "${TORCH_INDEX}" \
- && /opt/venv/bin/python /requirements/install.py pipeline serve stack
+ && /opt/venv/bin/python /requirements/install.py torch --no-deps --default-index "${TORCH_INDEX}" \
+ && /opt/venv/bin/python /requirements/install.py pipeline serve stack --compile-bytecode
 
 FROM runtime AS pipeline
 # The project itself comes by git: what is registered names the commit that made it.

@@ -31,7 +31,7 @@ help: ## list the targets
 	"$$PYTHON" -m venv .venv
 
 .venv/pipeline: requirements/pipeline.txt requirements/lock.txt | .venv/bin/python
-	@echo "Installing the locked versions (some minutes the first time)"
+	@echo "Installing the locked versions"
 	$(INSTALL) pipeline
 	@touch $@
 
@@ -188,7 +188,7 @@ format: .venv/dev ## format the code and fix what the linter can
 	ruff format .
 	ruff check --fix .
 
-# uv, pip-audit and cyclonedx-py have an environment of their own, so that they change nothing of what they look at; the
+# pip-audit and cyclonedx-py have an environment of their own, so that they change nothing of what they look at; the
 # generator of clients, because it needs an older typer than Gradio.
 .venv-tools: requirements/tools/lock.txt
 	@rm -rf $@
@@ -196,12 +196,12 @@ format: .venv/dev ## format the code and fix what the linter can
 	@$@/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: --require-hashes -r $<
 	@touch $@
 
-RESOLVE = .venv-tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+RESOLVE = .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --no-header --no-annotate --no-emit-index-url --generate-hashes
 HEAD_OF = head -1 requirements/$(1) > requirements/$(1).new
 
 # What makes the hashes of torch's CPU builds is PyTorch's own index.
-lock: .venv-tools ## resolve all versions again and write the lock and its hashes (needs the network)
+lock: .venv/pipeline ## resolve all versions again and write the lock and its hashes (needs the network)
 	@$(call HEAD_OF,hashes/packages.txt)
 	@$(RESOLVE) $(filter-out requirements/lock.txt,$(wildcard requirements/*.txt)) >> requirements/hashes/packages.txt.new
 	@$(call HEAD_OF,lock.txt)
@@ -251,8 +251,8 @@ bench-scale: .venv/dev .venv/spark ## batch scoring and drift counts of 10^6 to 
 .venv-peers/%: benchmarks/peers/%.txt
 	@echo "Installing $*"
 	@rm -rf $@
-	@"$$PYTHON" -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@if $@/bin/uv pip install --quiet --python $@/bin/python --exclude-newer "$$PEERS_DAY" -r $< 2> $@.txt; \
+	@"$$PYTHON" -m venv $@
+	@if .venv/bin/uv pip install --quiet --python $@/bin/python --exclude-newer "$$PEERS_DAY" -r $< 2> $@.txt; \
 	  then rm $@.txt; else mv $@.txt $@/not-installed.txt; fi
 	@touch $@
 

@@ -12,6 +12,7 @@ import venv
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_every_package_of_a_set_is_in_the_lock() -> None:
     assert {name for path in sets for name in install.names(path)} <= install.locked().keys()
 
 
-# pip, on a folder of wheels
+# uv, on a folder of wheels
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,18 @@ class Place:
         return self.folder / "wheels"
 
     @property
+    def python(self) -> Path:
+        return self.folder / "venv/bin/python"
+
+    @property
     def environment(self) -> dict[str, str]:
-        others = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
+        others = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_"))}
         return others | {
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(self.wheels),
-            "PIP_PYTHON": str(self.folder / "venv/bin/python"),
+            "UV_PYTHON": str(self.python),
+            "UV_CACHE_DIR": str(self.folder / "cache"),
         }
 
     def wheel(self, name: str, version: str = "1.0", needs: str = "", text: str = "") -> Path:
@@ -96,7 +102,8 @@ class Place:
             for name, paths in files.items()
         }
         pins = {name: f"{name}=={versions}" for name in entries}
-        (self.folder / "requirements/lock.txt").write_text("\n".join(pins.values()) + "\n")
+        lines = [*pins.values(), f"uv=={version('uv')}"]  # which is there already
+        (self.folder / "requirements/lock.txt").write_text("\n".join(lines) + "\n")
         lines = [
             " \\\n".join([pins[name], *(f"    --hash=sha256:{digest}" for digest in digests)])
             for name, digests in entries.items()
@@ -154,7 +161,7 @@ def test_replaced_file_stops_the_installation(
     done = place.install()
 
     assert done.returncode != 0
-    assert "DO NOT MATCH THE HASHES" in done.stdout
+    assert "Hash mismatch" in done.stdout
     assert place.installed() == {}
     security_figure("wheel replaced on the package index: packages installed", "0", "0")
 
@@ -168,7 +175,7 @@ def test_source_in_place_of_a_wheel_is_not_run(
     place.lock(files)
     files["beta"][0].unlink()
     project = (
-        "[project]\nname = 'beta'\nversion = '1.0'\n"
+        "[project]\nname = 'beta'\nversion = '1.0'\ndynamic = ['dependencies']\n"
         "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n"
     )
     backend = f"open({str(place.folder / 'ran')!r}, 'w').close()\n"
@@ -202,7 +209,7 @@ def test_another_build_of_the_locked_version_needs_a_hash_too(place: Place) -> N
 def test_own_build_that_is_installed_already_stays(place: Place) -> None:
     place.lock({"alpha": [place.wheel("alpha")]})
     own = place.wheel("alpha", text="own = True")
-    assert place.run("-m", "pip", "install", "--quiet", str(own)).returncode == 0
+    assert place.run("-m", "uv", "pip", "install", "--quiet", str(own)).returncode == 0
 
     done = place.install()
 
@@ -220,3 +227,76 @@ def test_package_without_a_hash_is_named(place: Place) -> None:
     assert done.returncode != 0
     assert "beta: no hash in requirements/hashes" in done.stdout
     assert place.installed() == {}
+
+
+# What pip is configured to
+
+
+def configured(monkeypatch: pytest.MonkeyPatch, text: str) -> tuple[list[str], dict[str, str]]:
+    """The options and the environment of uv for the output of `pip config list`."""
+    monkeypatch.setattr(install, "run", lambda *_, **__: text)
+    monkeypatch.setattr(install, "find_spec", lambda _: None)
+    monkeypatch.setattr(sys, "platform", "linux")
+    return install.configuration(install.pip_configuration())
+
+
+def test_the_environment_and_the_command_have_precedence_over_global_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options, _ = configured(
+        monkeypatch,
+        ":env:.index-url='https://a/simple'\ninstall.find-links='/b'\n"
+        "global.index-url='https://c/simple'\nglobal.find-links='/d'\ndownload.find-links='/e'\n",
+    )
+
+    assert "--default-index=https://a/simple" in options
+    assert [o for o in options if o.startswith("--find-links")] == ["--find-links=/b"]
+
+
+def test_several_places_are_several_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    options, environment = configured(
+        monkeypatch,
+        "global.extra-index-url='https://a https://b'\nglobal.trusted-host='\\na\\nb'\n"
+        "global.no-index='true'\nglobal.cert='/ca.pem'\nglobal.proxy='http://proxy:3128'\n",
+    )
+
+    expected = {"--index=https://a", "--index=https://b", "--no-index"}
+    assert expected | {"--allow-insecure-host=a", "--allow-insecure-host=b"} <= set(options)
+    assert environment["ALL_PROXY"] == "http://proxy:3128"
+    assert environment["SSL_CERT_FILE"] in ("/ca.pem", os.environ.get("SSL_CERT_FILE"))
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "expected"),
+    [
+        ("", {}, "cpu"),
+        ("global.timeout='60'\n", {}, "cpu"),
+        ("", {"TORCH": "cuda"}, None),
+        ("", {"UV_TORCH_BACKEND": "auto"}, "auto"),
+        ("", {"UV_DEFAULT_INDEX": "https://mirror/simple"}, None),
+        ("global.index-url='https://mirror/simple'\n", {}, None),
+        (":env:.find-links='/wheels'\n", {}, None),
+    ],
+)
+def test_the_build_of_torch_is_for_the_cpu_unless_somebody_decides(
+    text: str,
+    environment: dict[str, str],
+    expected: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TORCH", raising=False)
+    for name in [name for name in os.environ if name.startswith("UV_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    _, result = configured(monkeypatch, text)
+
+    assert result.get("UV_TORCH_BACKEND") == expected
+
+
+def test_an_unknown_build_of_torch_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH", "gpu")
+
+    with pytest.raises(SystemExit, match="TORCH=gpu: expected cpu or cuda"):
+        configured(monkeypatch, "")

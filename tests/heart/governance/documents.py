@@ -1,0 +1,51 @@
+"""The documents of the version that this checkout's committed figures describe."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from heart import files
+from heart.governance.answers import STAGES, common
+
+ROOT = Path(__file__).parents[3]
+UCI = "5c974b97d9a188e986ad361c38217c8f"
+VERSION = {
+    "name": "heart-disease",
+    "number": "1",
+    "created": "2026-11-27",
+    "git_commit": "0" * 40,
+    "model_sha256": "1" * 64,
+    "train_md5": "2" * 32,
+    "test_md5": "3" * 32,
+}
+ESTIMATE = {"value": 0.8, "low": 0.7, "high": 0.9}
+VALIDATION = {  # the keys of monitoring.validate.Report that the tables name; a test there compares them
+    "file": "clinic.csv",
+    "validation": {
+        "patients": 300,
+        "with_disease": 192,
+        "verdict": "recalibrate first",
+        "roc_auc": ESTIMATE,
+    },
+}
+
+
+def figures() -> dict[str, Any]:
+    """The documents of all stages."""
+    return {
+        stage: json.loads((ROOT / files.METRICS / f"{stage}.json").read_text()) for stage in STAGES
+    }
+
+
+def complete(raw_md5: str = UCI) -> dict[str, Any]:
+    """All documents; for the hash of another table than the project's its origin is unknown."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    return {
+        **common(raw_md5),
+        **figures(),
+        "params": params,
+        "version": VERSION,
+        "validation": VALIDATION,
+    }

@@ -137,10 +137,12 @@ def as_text(figure: Figure, form: str) -> str:
 FORMS: Mapping[str, Callable[[Figure], str]] = {
     "interval": lambda figure: with_interval(figure.parent, figure.key),
     "words": lambda figure: str(figure.value).replace("_", " "),
-    "list": lambda figure: ", ".join(map(str, figure.value)).replace("_", " "),
+    "list": lambda figure: ", ".join(map(str, figure.value)).replace("_", " ") or "none",
     "counts": lambda figure: _pairs({key: f"{n:.3g}" for key, n in figure.value.items()}),
     # Of groups of patients:
-    "sizes": lambda figure: _pairs({key: group["rows"] for key, group in figure.value.items()}),
+    "sizes": lambda figure: _pairs(
+        {key: group.get("rows", group.get("patients")) for key, group in figure.value.items()}
+    ),
     "roc_auc": lambda figure: _pairs(
         {key: with_interval(group, "roc_auc") for key, group in figure.value.items()}
     ),
@@ -152,7 +154,9 @@ def _pairs(texts: Mapping[str, Any]) -> str:
 
 
 def with_interval(figures: Mapping[str, Any], name: str) -> str:
-    """A figure with its interval, or a dash where it cannot be computed."""
+    """A figure with its interval if it has one, or a dash where it cannot be computed."""
     if figures[name] is None:
         return "-"
+    if f"{name}_low" not in figures:
+        return f"{figures[name]:.3f}"
     return f"{figures[name]:.3f} ({figures[f'{name}_low']:.3f} to {figures[f'{name}_high']:.3f})"

@@ -23,6 +23,11 @@ VERSION = {
 ESTIMATE = {"value": 0.8, "low": 0.7, "high": 0.9}
 VALIDATION = {  # the keys of monitoring.validate.Report that the tables name; a test there compares them
     "file": "clinic.csv",
+    "file_sha256": "4" * 64,
+    "groups": {
+        "all": {"patients": 300, "roc_auc": 0.8},
+        "sex_female": {"patients": 9, "roc_auc": None},
+    },
     "validation": {
         "patients": 300,
         "with_disease": 192,

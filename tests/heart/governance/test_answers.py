@@ -46,7 +46,7 @@ def test_every_text_of_a_table_can_be_filled() -> None:
     documents = complete()
 
     for text in (*table("facts").values(), *table("data_sets")[UCI].values()):
-        assert answer(text, documents).available
+        assert text is None or answer(text, documents).available
 
 
 def test_a_source_is_a_file_of_the_checkout_or_what_a_command_writes() -> None:

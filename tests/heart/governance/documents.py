@@ -15,6 +15,7 @@ VERSION = {
     "name": "heart-disease",
     "number": "1",
     "created": "2026-11-27",
+    "created_at": "2026-11-27T09:30:00+00:00",
     "git_commit": "0" * 40,
     "model_sha256": "1" * 64,
     "train_md5": "2" * 32,

@@ -1,15 +1,18 @@
 """The documents of the version that this checkout's committed figures describe."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from heart import files
-from heart.governance.answers import STAGES, common
+from heart.governance import answers
+from heart.governance.answers import STAGES, common, placeholders
 
 ROOT = Path(__file__).parents[3]
+TABLES = sorted(path.stem for path in Path(answers.__file__).parent.glob("*.yaml"))
 UCI = "5c974b97d9a188e986ad361c38217c8f"
 VERSION = {
     "name": "heart-disease",
@@ -22,7 +25,7 @@ VERSION = {
     "test_md5": "3" * 32,
 }
 ESTIMATE = {"value": 0.8, "low": 0.7, "high": 0.9}
-VALIDATION = {  # the keys of monitoring.validate.Report that the tables name; a test there compares them
+VALIDATION = {  # what the tables name of a report; tests/monitoring/test_validate.py looks them up in a real one
     "file": "clinic.csv",
     "file_sha256": "4" * 64,
     "groups": {
@@ -55,3 +58,18 @@ def complete(raw_md5: str = UCI) -> dict[str, Any]:
         "version": VERSION,
         "validation": VALIDATION,
     }
+
+
+def names(content: Any) -> Iterator[str]:
+    """Every placeholder of a table, and every figure that it names."""
+    match content:
+        case dict():
+            if "figure" in content:
+                yield content["groups" if "groups" in content else "figure"]
+            else:
+                yield from (name for item in content.values() for name in names(item))
+        case list():
+            for item in content:
+                yield from names(item)
+        case str():
+            yield from (name for _, name, _ in placeholders(content) if name)

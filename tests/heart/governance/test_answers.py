@@ -1,36 +1,16 @@
 """Texts with placeholders are filled with figures, and every placeholder has its source."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from heart import files
 from heart.governance import answers
-from heart.governance.answers import NOT_AVAILABLE, answer, look_up, placeholders, table
-from tests.heart.governance.documents import ROOT, UCI, complete
+from heart.governance.answers import NOT_AVAILABLE, answer, look_up, table
+from tests.heart.governance.documents import ROOT, TABLES, UCI, complete, names
 
 DOCUMENTS = {
     "evaluate": {"roc_auc": 0.9, "roc_auc_low": 0.8, "roc_auc_high": 1.0, "ece": None},
     "facts": {"fit": "A fit of {evaluate.roc_auc:.1f}.", "unknown": "{evaluate.nothing} it is"},
 }
-TABLES = sorted(path.stem for path in Path(answers.__file__).parent.glob("*.yaml"))
-
-
-def names(content: Any) -> Iterator[str]:
-    """Every placeholder of a table, and every figure that it names."""
-    match content:
-        case dict():
-            if "figure" in content:
-                yield content["groups" if "groups" in content else "figure"]
-            else:
-                yield from (name for item in content.values() for name in names(item))
-        case list():
-            for item in content:
-                yield from names(item)
-        case str():
-            yield from (name for _, name, _ in placeholders(content) if name)
 
 
 @pytest.mark.parametrize("name", TABLES)

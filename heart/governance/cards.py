@@ -1,6 +1,7 @@
 """Model cards for programs: CHAI's applied model card as XML, and the metadata of a Hugging Face repository."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -28,15 +29,20 @@ def _add(parent: ET.Element, content: Mapping[str, Any], documents: Documents) -
         if isinstance(value, Mapping):
             _add(element, value, documents)
         elif not isinstance(value, list):
-            element.text = answer(value, documents).text
+            element.text = _text(answer(value, documents).text)
         elif name == "Results":
             for label, figure in results(value, documents):
                 result = _child(element, "MetricResult")
-                _child(result, "Label").text = label
+                _child(result, "Label").text = _text(label)
                 _child(result, "ValueJson").text = json.dumps(figure)
         else:
             for item in value:
                 _add(element, item, documents)
+
+
+def _text(text: str) -> str:
+    """A text without characters that XML does not allow: a group may be named by a cell of a file."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text)
 
 
 def _child(parent: ET.Element, name: str) -> ET.Element:

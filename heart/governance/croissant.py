@@ -3,8 +3,10 @@
 https://docs.mlcommons.org/croissant/docs/croissant-spec.html
 """
 
+import csv
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +76,7 @@ class Table:
 def table_of(name: str, path: Path, address: str, others: Mapping[str, str] = OTHERS) -> Table:
     """The description of a CSV file with a heading; `others` says what further columns hold."""
     with path.open("rb") as file:
-        heading = file.readline().decode().strip().split(",")
+        (heading,) = csv.reader([file.readline().decode()])
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
@@ -117,9 +119,10 @@ def _records(table: Table) -> dict[str, Any]:
 
 def _field(table: Table, name: str, column: Measurement | str) -> dict[str, Any]:
     number = isinstance(column, Measurement) and not column.choices
+    identifier = re.sub(r"[^\w.-]", "_", name)  # without spaces, as mlcroissant wants
     return {
         "@type": "cr:Field",
-        "@id": f"{table.name}/{name}",
+        "@id": f"{table.name}/{identifier}",
         "name": name,
         "description": expected(column) if isinstance(column, Measurement) else column,
         "dataType": "sc:Float" if number else "sc:Text",

@@ -65,6 +65,16 @@ def test_results_are_the_pipeline_s_figures_with_their_intervals() -> None:
     assert len(groups) == len(evaluated["groups"])
 
 
+def test_a_name_from_a_file_of_patients_cannot_break_the_xml() -> None:
+    documents = complete()
+    group = documents["evaluate"]["groups"]["sex_male"]
+    documents["evaluate"]["groups"] = {"ward_<a>\x00\x1b&": group}
+
+    labels = [text for name, text in elements(documents) if name == "Label"]
+
+    assert "ROC AUC, ward <a>&" in labels
+
+
 def test_a_figure_that_cannot_be_computed_is_left_out() -> None:
     documents = complete()
     documents["evaluate"] = dict.fromkeys(documents["evaluate"]) | {"groups": {}}

@@ -18,7 +18,7 @@ PATHS = {"train": files.TRAIN, "test": files.TEST}
 def _tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with the tables of patients, of which the training patients have one further column."""
     monkeypatch.chdir(tmp_path)
-    files.write_table(files.TRAIN, rows_of(20).assign(kept_ward="a"))
+    files.write_table(files.TRAIN, rows_of(20).assign(**{"kept_ward, and floor": "a, 1"}))
     files.write_table(files.TEST, rows_of(8))
 
 

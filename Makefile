@@ -21,7 +21,7 @@ URL ?= http://127.0.0.1:8000
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-.PHONY: help install repro plots compare mlflow check-data validate collect withdraw release-outcomes erase register retrain retraining-status promote approve sign rollback challenger serve score synthetic-data test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock audit sbom pin space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-label-free bench-scale bench-synthesis clean
+.PHONY: help install repro plots compare mlflow check-data validate collect withdraw release-outcomes erase register retrain retraining-status promote approve governance sign rollback challenger serve score synthetic-data test test-integration test-heavy test-security test-stack docs docs-serve docs-linkcheck secrets backup restore format lock audit sbom pin space demo simulate drift-report bench-model bench-gate bench-pipeline bench-million bench-serve bench-drift bench-drift-peers bench-label-free bench-scale bench-synthesis clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ promote: .venv/pipeline ## make VERSION=n the champion, if it passed the promoti
 
 approve: .venv/pipeline ## record that a person approves VERSION=n (BY=name): later versions are compared with it too
 	@python -m heart.registry.promote --approve="$${VERSION:?make approve VERSION=n}" $${BY:+--by="$$BY"}
+
+governance: .venv/pipeline ## write model cards, checklists, data set and lineage of the version into reports/governance
+	@python -m heart.registry.governance
 
 sign: .venv/pipeline ## sign VERSION=n with the key in the file SIGNING_KEY, after a change of the key
 	@python -m heart.registry.promote --sign="$${VERSION:?make sign VERSION=n}"

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from docs.markdown import figure, figures, table
-from heart.registry.model_card import SHOWN, with_interval
+from heart.governance.answers import with_interval
+from heart.registry.model_card import SHOWN
 from heart.registry.summary import summary
 
 EVALUATED, TRAINED = "metrics/evaluate.json", "metrics/train.json"

@@ -18,7 +18,7 @@ import pandas as pd
 from heart import files
 from heart.errors import run_main
 from heart.ml.onnx_export import predict
-from heart.registry import local_store, signing
+from heart.registry import governance, local_store, signing
 from heart.registry import model_card as card
 from heart.registry import publishing as registry
 from heart.registry.aliases import (
@@ -192,10 +192,12 @@ def _risks(version: "ModelVersion", table: pd.DataFrame, rows: Any, *, held_out:
 
 def register(package: registry.Package, figures: Mapping[str, Any], trained: Mapping[str, Any],
              test: pd.DataFrame, options: params.Register,
-             training_rows: pd.DataFrame | None = None) -> dict[str, Any]:  # fmt: skip
+             training_rows: pd.DataFrame | None = None,
+             documents: Mapping[str, Any] | None = None) -> dict[str, Any]:  # fmt: skip
     """Publish a version, and promote it if it passes the gate. Returns the verdict, a tag of the version.
 
     `training_rows` have the challenger's out-of-fold `probability`; without them, only held-out patients decide.
+    `documents` have the figures of all stages, from which the version gets its model cards and checklists.
     """
     client = registry.connect()
     name = options.model_name
@@ -223,6 +225,8 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
         if champion is not None and model is not None:
             text = _comparison(test, (champion, model), (version, package))
             client.log_text(version.run_id, text, "comparison.md")
+        if documents is not None:
+            governance.log(client, version, {**documents, "register": verdict})
         client.set_model_version_tag(name, version.version, VERDICT, json.dumps(verdict))
         return verdict
 
@@ -270,7 +274,8 @@ def main() -> None:
             files.read_table(files.OUT_OF_FOLD), on="patient_id"
         )
         test = files.read_table(files.TEST)
-        verdict = register(published, figures, trained, test, options, rows)
+        documents = governance.of_stages()
+        verdict = register(published, figures, trained, test, options, rows, documents)
     files.write_metrics("register", verdict)
     files.write_json(RECORD, {"model_sha256": published.sha256})
     version = f"version {verdict['version']}, " if "version" in verdict else ""

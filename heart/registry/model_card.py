@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from heart.governance.answers import table, with_interval
 from heart.registry.publishing import Package
 
 SHOWN = {
@@ -18,23 +19,6 @@ SHOWN = {
 
 MEMBERSHIP_LIMIT = 0.6  # as in heart/synthesis/attack.py, which this package does not import
 
-ORIGIN = """## Limits
-With so few held-out patients the intervals are wide, by group above all.
-
-## Data and licenses
-The table that the project comes with is UCI Heart Disease, processed Cleveland file: one hospital, 1981
-to 1984, patients already referred for angiography, two thirds men. Janosi, Steinbrunn, Pfisterer and
-Detrano (1988), DOI 10.24432/C52P4X, CC BY 4.0. The tag train_md5 identifies the training rows of this
-version. Synthetic rows, if they have a weight, are drawn by the package ctgan (BUSL-1.1). This project:
-Apache-2.0."""
-
-
-def with_interval(figures: Mapping[str, Any], name: str) -> str:
-    """A figure with its interval, or a dash where it cannot be computed."""
-    if figures[name] is None:
-        return "-"
-    return f"{figures[name]:.3f} ({figures[f'{name}_low']:.3f} to {figures[f'{name}_high']:.3f})"
-
 
 def model_card(
     figures: Mapping[str, Any],
@@ -43,9 +27,10 @@ def model_card(
     package: Package,
 ) -> str:
     """The card as Markdown."""
+    facts = table("facts")
     sections = [
-        "# Risk of coronary artery disease",
-        "**Not a medical device.** For research and teaching; no basis for a decision about a patient.",
+        f"# {facts['title']}",
+        f"**{facts['not_a_device']}** {facts['purpose']}",
         f"Model: {trained['model'].replace('_', ' ')}, weight of synthetic rows "
         f"{trained['synthetic_weight']:g}. Input: 13 measurements, any but age and sex may be "
         "missing. Output: the probability that a vessel is narrowed by more than 50 %.",
@@ -59,10 +44,21 @@ def model_card(
         f"## Promotion gate\nVerdict: {'; '.join([verdict['verdict'], *verdict['reasons']])}.",
         *_membership(package.metrics),
         *_differential_privacy(package.metrics),
-        ORIGIN,
+        f"## Limits\n{facts['limits']}",
+        _origin(),
         "\n".join([f"model sha256 {package.sha256}", *map(" ".join, sorted(package.tags.items()))]),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _origin() -> str:
+    data = next(iter(table("data_sets").values()))  # the table that the project comes with
+    return (
+        f"## Data and licenses\nThe table that the project comes with is {data['name']}. {data['setting']} "
+        f"{data['dates']} {data['population']} {data['citation']}, {data['license']}. The tag train_md5 identifies the "
+        "training rows of this version. Synthetic rows, if they have a weight, are drawn by the package ctgan "
+        f"(BUSL-1.1). This project: {table('facts')['license']}."
+    )
 
 
 def _membership(metrics: Mapping[str, float]) -> list[str]:

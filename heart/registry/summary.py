@@ -7,8 +7,9 @@ from typing import Any
 
 from heart import files
 from heart.errors import run_main, without_password
+from heart.governance.answers import with_interval
 from heart.registry import tracking
-from heart.registry.model_card import SHOWN, with_interval
+from heart.registry.model_card import SHOWN
 
 Figures = Mapping[str, Any]
 

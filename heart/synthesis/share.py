@@ -17,12 +17,12 @@ from pydantic import ConfigDict, Field
 
 from heart import files
 from heart.errors import UserError, run_main
+from heart.governance.answers import table as tables
 from heart.params import Section
 from heart.synthesis import marginals
-from heart.synthesis.datasheet import CC_BY, COLUMNS, SOURCE, Description, croissant, sheet
+from heart.synthesis.datasheet import COLUMNS, SOURCE, Description, croissant, sheet
 
 OUT = Path("reports/synthetic_patients.csv")
-UCI_MD5 = "5c974b97d9a188e986ad361c38217c8f"  # of the table that the project comes with
 FIGURES = {
     "column_shapes": "similarity of single columns, 0 to 1",
     "pair_trends": "similarity of pairs of columns, 0 to 1",
@@ -74,7 +74,7 @@ def of_the_pipeline(rows: int, model: str, today: str) -> tuple[pd.DataFrame, De
         raise UserError(
             f"{files.SYNTHETIC} is not from synthesize.model {model!r} of params.yaml: run `make repro` first"
         )
-    return table.head(rows), Description(model, rows, today, _license(), figures, guarantee)
+    return table.head(rows), Description(model, rows, today, *_origin(), figures, guarantee)
 
 
 def new_private(
@@ -84,14 +84,18 @@ def new_private(
     privacy = marginals.privacy_of(epsilon, delta)
     sampler = marginals.fit(files.read_table(files.TRAIN), privacy)
     guarantee = marginals.guarantee(privacy, 1)
-    description = Description("dp", rows, today, _license(), {}, guarantee)
+    description = Description("dp", rows, today, *_origin(), {}, guarantee)
     return sampler.sample(rows, np.random.default_rng()), description
 
 
-def _license() -> str:
-    """That of the table that the project comes with, if all patients are from it."""
-    known = files.input_files() == [files.RAW] and files.md5(files.RAW) == UCI_MD5
-    return CC_BY if known else ""
+def _origin() -> tuple[str, str]:
+    """License and citation of the patients' table, if all patients are from one that is known."""
+    known = (
+        tables("data_sets").get(files.md5(files.RAW), {})
+        if files.input_files() == [files.RAW]
+        else {}
+    )
+    return known.get("license_url", ""), known.get("citation", "")
 
 
 def drawn(options: argparse.Namespace, today: str) -> tuple[pd.DataFrame, Description]:
@@ -122,7 +126,7 @@ def write(path: Path, table: pd.DataFrame, description: Description) -> None:
     text, metadata = beside(path)
     for target, data in (
         (text, sheet(path.name, description).encode()),
-        (metadata, croissant(path, content, description).encode()),
+        (metadata, croissant(path, content, description)),
         (path, content),
     ):
         with files.replacing(target) as part:

@@ -120,6 +120,25 @@ def test_the_version_says_where_it_came_from(project: Path, here: Any, command: 
     assert logged == {f"metrics/{stage}.json" for stage in SECTIONS if stage != "register"}
 
 
+def test_the_version_has_its_governance_documents(
+    project: Path, here: Any, tmp_path: Path, command: Command
+) -> None:
+    client = here(project)
+    [version] = versions(client)
+    target = str(tmp_path)
+
+    folder = Path(client.download_artifacts(version.run_id, "governance", target))
+
+    checklist = json.loads((folder / "hti_1.json").read_text())
+    assert len(checklist["items"]) == 31
+    events = map(json.loads, (folder / "openlineage.ndjson").read_text().splitlines())
+    assert {event["job"]["name"] for event in events} == set(SECTIONS)
+    command("python -m heart.registry.governance", project)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        path.name: path.read_bytes() for path in (project / "reports/governance").iterdir()
+    }
+
+
 # Nothing changed
 
 

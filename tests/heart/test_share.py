@@ -15,7 +15,6 @@ from heart.dataset.reader import read
 from heart.errors import UserError
 from heart.schema import NAMES, OUTCOME
 from heart.synthesis import share
-from heart.synthesis.datasheet import CC_BY
 from tests.heart.test_marginals import patients
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +127,7 @@ def test_the_stage_and_the_file_of_private_rows_state_the_same_guarantee(
 
 def test_the_license_of_patients_of_ones_own_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
     shared(monkeypatch, "--rows=5")
-    assert json.loads(share.beside(OUT)[1].read_text())["license"] == CC_BY
+    assert "creativecommons" in json.loads(share.beside(OUT)[1].read_text())["license"]
 
     files.RAW.write_text("another table")
     shared(monkeypatch, "--rows=5", "--force")

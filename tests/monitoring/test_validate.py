@@ -11,12 +11,14 @@ import pytest
 
 from heart import files
 from heart.errors import UserError
+from heart.governance import answers
 from heart.registry.errors import RegistryUnavailable
 from heart.registry.runs import Entry
 from heart.schema import NAMES, OUTCOME
 from monitoring import validate
 from monitoring.check_data import Prepare
 from tests.heart.drift.snapshots import watched_model
+from tests.heart.governance.documents import TABLES, names
 
 ROOT = Path(__file__).parents[2]
 LOGGED: list[Entry] = []
@@ -69,6 +71,19 @@ def test_the_report_has_a_verdict_and_the_figures_of_every_group(
     (entry,) = LOGGED
     assert entry.tags["model_version"] == result["version"]
     assert entry.metrics["roc_auc"] == pytest.approx(result["validation"]["roc_auc"]["value"])
+
+
+def test_a_report_has_every_figure_that_the_governance_documents_name() -> None:
+    documents = {"validation": report(written(REAL))}
+    named = {
+        name for t in TABLES for name in names(answers.table(t)) if name.startswith("validation.")
+    }
+
+    assert named
+    for name in named:
+        answers.look_up(name, documents)
+    sizes = answers.answer("{validation.groups:sizes} {validation.groups:roc_auc}", documents).text
+    assert f"all {len(REAL)}, " in sizes
 
 
 def test_the_page_loads_nothing_and_shows_the_plots() -> None:

@@ -198,6 +198,16 @@ def test_mounted_paths_exist() -> None:
                 assert (ROOT / source).exists(), source
 
 
+def test_files_of_the_checkout_are_mounted_to_be_read_only() -> None:
+    for name, service in services().items():
+        for volume in service.get("volumes", []):
+            assert not volume.startswith("./") or volume.endswith(":ro"), (name, volume)
+
+
+def test_the_service_reads_the_public_keys_of_signed_versions() -> None:
+    assert "./deploy/public_keys:/etc/heart/public_keys:ro" in services()["app"]["volumes"]
+
+
 def test_grafana_is_given_every_variable_of_its_files() -> None:
     given = services()["grafana"]["environment"]
 

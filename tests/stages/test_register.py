@@ -13,7 +13,7 @@ import pytest
 from heart import files
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.onnx_export import export, predict
-from heart.registry import local_store
+from heart.registry import governance, local_store
 from heart.registry import publishing as registry
 from heart.registry.aliases import SCHEMA, VERDICT, set_champion
 from heart.registry.gate import Patients, at_least, at_most, evaluate_gate, floors
@@ -617,6 +617,33 @@ def test_the_card_states_the_guarantee_of_private_synthetic_rows(
     )
 
     assert [text in card for text in ("epsilon 1.5", "1e-05", "3.25")] == [private] * 3
+
+
+# The governance documents
+
+
+def test_a_version_gets_its_documents_before_its_verdict(
+    store: Any,
+    package_of: Any,
+    model_of: Any,
+    held_out: pd.DataFrame,
+    figures_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def log(_: Any, version: Any, documents: dict[str, Any]) -> None:
+        assert VERDICT not in store.get_model_version(NAME, str(version.version)).tags
+        given.append(documents)
+
+    monkeypatch.setattr(governance, "log", log)
+    package = package_of(model_of())
+    arguments = package, figures_of(package.model), TRAINED, held_out, OPTIONS
+
+    verdict = register(*arguments, documents={"train": TRAINED})
+    register(*arguments, documents={"train": TRAINED})
+
+    assert given == [{"train": TRAINED, "register": verdict}]
 
 
 # Experiments

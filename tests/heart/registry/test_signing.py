@@ -1,6 +1,7 @@
 """A service with a public key serves only versions that were signed with its private key."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from serve.model_manager import ModelManager
 from tests.fixtures.security import SecurityFigure
 from tests.heart.registry.registry_fixture import HASHED, NAME, Shelf, version_of
 
+COST = 0.05  # seconds that a signature may add to loading a version
 pytestmark = [pytest.mark.security, pytest.mark.filterwarnings("ignore:::mlflow")]
 
 
@@ -104,6 +106,25 @@ def test_a_signed_version_is_served(signed: Shelf) -> None:
     champion.refresh()
 
     assert version_of(champion) == "2"
+
+
+def test_a_signature_costs_little_of_loading_a_version(
+    signed: Shelf, security_figure: SecurityFigure
+) -> None:
+    tags = signed.client.get_model_version(NAME, "1").tags
+    signatures = signing.Signatures((public(signed),))
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        signatures.require(NAME, "1", tags)
+        seconds.append(time.perf_counter() - start)
+
+    assert min(seconds) < COST
+    security_figure(
+        "loading a signed version instead of an unsigned one",
+        f"{1000 * min(seconds):.1g} ms more",
+        f"{1000 * COST:.0f} ms",
+    )
 
 
 def test_an_older_version_than_allowed_is_rejected(

@@ -130,7 +130,7 @@ simulate: .venv/serve ## send simulated patients to a running service: ROWS=500 
 drift-report: .venv/serve ## write the drift of the last patients to reports/drift.html, and to MLflow
 	@python -m monitoring.report
 
-demo: .venv/pipeline .venv/serve ## the whole loop in some minutes: pipeline, drift, alert, retraining, promotion, rollback
+demo: .venv/pipeline .venv/serve ## the whole loop in some minutes, with a report: drift, outcomes, alert, retraining, new champion, rollback
 	@python -m examples.demo
 
 test: .venv/dev ## format, lint, import rules, strict types, generated files and the fast tests

@@ -1,45 +1,81 @@
-"""A copy of the project in an empty directory, and the programs that run in it."""
+"""A copy of the project in an empty directory, with what the pipeline of this checkout has computed."""
 
-import os
 import shutil
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
+from examples.demo.processes import DemoFailed
+
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 60
-
-
-class DemoFailed(Exception):
-    """A step of the demo failed; the message describes it."""
+CACHE = Path(".dvc/cache/files/md5")
+# Without the checkout's remotes, to which a retraining would push, and without a look for newer versions of DVC.
+DVC_CONFIG = "[core]\n    analytics = false\n    autostage = false\n    check_update = false\n"
+# Of a retraining in the demo: no update uses synthetic rows, and fewer epochs save minutes.
+EPOCHS = 30
 
 
 def copy(folder: Path, changes: Mapping[str, str]) -> None:
-    """Copy the files of this checkout that git does not ignore, change parameters, and commit."""
-    listing = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    for name in listing.stdout.splitlines():
-        if (ROOT / name).is_file():
+    """Copy the files of this checkout that git does not ignore, change parameters, and commit.
+
+    Outcomes of the checkout's own service are left out.
+    """
+    for name in _names():
+        if (ROOT / name).is_file() and not name.startswith("data/production/labelled"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+    (folder / ".dvc" / "config").write_text(DVC_CONFIG)
+    set_parameters(folder, changes)
+    _copy_results(folder)
+    options = ("-c", "user.name=demo", "-c", "user.email=demo@example.org", "-c", "commit.gpgsign=false")  # fmt: skip
+    for words in (("init", "--quiet"), ("add", "--all"), (*options, "commit", "-qm", "demo")):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+
+
+def _names() -> list[str]:
+    listing = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    if listing.returncode:
+        raise DemoFailed(
+            f"{ROOT}: the demo copies the files that git knows, and git says: {listing.stderr.strip()}; "
+            "expected a clone of the repository"
+        )
+    return listing.stdout.splitlines()
+
+
+def _copy_results(folder: Path) -> None:
+    """Copy the outputs that dvc.lock names, as far as this checkout's DVC cache has them."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    for stage in lock["stages"].values():
+        for out in stage.get("outs", ()):
+            part = CACHE / out["md5"][:2] / out["md5"][2:]
+            if (ROOT / part).is_file():
+                (folder / part).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / part, folder / part)
+
+
+def set_parameters(folder: Path, changes: Mapping[str, str]) -> None:
+    """Change parameters in params.yaml of the copy. Raises DemoFailed for an unknown one."""
+    if not changes:
+        return
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
     for name, value in changes.items():
         change(params, name, value)
-    if changes:
-        (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    author = ("-c", "user.name=demo", "-c", "user.email=demo@example.org")
-    for words in (("init", "--quiet"), ("add", "--all"), (*author, "commit", "-qm", "demo")):
-        subprocess.run(["git", *words], cwd=folder, check=True)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def fewer_epochs(folder: Path) -> int:
+    """Shorten the training of the generator in later runs of the pipeline; the number of epochs."""
+    before = yaml.safe_load((folder / "params.yaml").read_text())["synthesize"]["epochs"]
+    epochs = min(int(before), EPOCHS)
+    set_parameters(folder, {"synthesize.epochs": str(epochs)})
+    return epochs
 
 
 def change(params: dict[str, Any], name: str, value: str) -> None:
@@ -55,76 +91,3 @@ def change(params: dict[str, Any], name: str, value: str) -> None:
         holder[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise DemoFailed(f"-S {name}: {value!r} is not valid YAML") from error
-
-
-def environment(folder: Path, **settings: str) -> dict[str, str]:
-    """The environment with the programs of this Python and without the settings of the caller."""
-    prefixes = ("HEART_", "MLFLOW_", "DVC_", "PYTHON")
-    others = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    own = {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
-    return others | own | {"MLFLOW_DISABLE_TELEMETRY": "true"} | settings
-
-
-def run(
-    command: list[str], folder: Path, variables: Mapping[str, str], on_line: Callable[[str], None]
-) -> None:
-    """Run a command to its end and call `on_line` with each line of output. Raises DemoFailed."""
-    lines: list[str] = []
-    with subprocess.Popen(
-        command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            on_line(line)
-    if process.returncode:
-        output = "".join(lines[-20:])
-        raise DemoFailed(f"{' '.join(command)} ended with {process.returncode}:\n{output}")
-
-
-@contextmanager
-def serving(
-    module: str, folder: Path, variables: Mapping[str, str], url: str, ready: str
-) -> Iterator[httpx.Client]:
-    """A client of a server of the project, which runs during the block. Raises DemoFailed."""
-    output = folder / f"{module}.log"
-    with output.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module], cwd=folder, env=variables,
-            stdout=file, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        with httpx.Client(base_url=url, timeout=30) as client:
-            wait(lambda: _answers(client, ready, process, output), f"{module} is ready")
-            yield client
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        process.kill()
-
-
-def _answers(client: httpx.Client, path: str, process: subprocess.Popen[bytes], log: Path) -> bool:
-    if process.poll() is not None:
-        raise DemoFailed(f"{log.stem} ended: {log.read_text()[-2000:]}")
-    try:
-        return client.get(path).is_success
-    except httpx.TransportError:
-        return False
-
-
-def wait(condition: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
-    """Wait until a condition is true. Raises DemoFailed."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise DemoFailed(f"not true within {seconds:g} s: {what}")
-        time.sleep(0.2)
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -1,16 +1,22 @@
 """The demo with small parameters, with real processes."""
 
+import json
 import re
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from examples.demo.project import DemoFailed, change
-from tests.conftest import SMALL
+from heart.errors import INTERRUPTED
+from tests.conftest import ROOT, SMALL
 from tests.heart.drift.snapshots import tables
+from tests.heart.predictions.logs import until
+from tests.processes import alive, children, command_line
 
 # Limits of the real policy: those of a short simulation may raise a false alarm.
 CHANGES: Mapping[str, Mapping[str, Any]] = {
@@ -18,23 +24,29 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "reference": {"simulations": 20000, "check_streams": 20},
     "register": {"bootstrap": 500},
 }
+STEPS = 8
 
 
 @pytest.fixture
-def demo(tmp_path: Path, command: Callable[..., Any]) -> Callable[..., str]:
-    """Run the demo with real patients; returns its output."""
+def words(tmp_path: Path) -> list[str]:
+    """The command line of a demo with small parameters and real patients."""
     tables(tmp_path)
     settings = [
         f"-S{section}.{name}={value}"
         for section, values in CHANGES.items()
         for name, value in values.items()
     ]
-    words = [sys.executable, "-m", "examples.demo", "--patients", str(tmp_path), *settings]
+    report = str(tmp_path / "report" / "demo.html")
+    demo = [sys.executable, "-m", "examples.demo", "--report", report]
+    return [*demo, "--patients", str(tmp_path), *settings]
+
+
+@pytest.fixture
+def demo(words: list[str], tmp_path: Path, command: Callable[..., Any]) -> Callable[..., str]:
+    """Run the demo with real patients; returns its output."""
 
     def run(code: int, *more: str) -> str:
-        root = Path(__file__).parents[2]
-        done = command([*words, *more], root, code=code, TMPDIR=str(tmp_path))
-        return str(done.stdout)
+        return str(command([*words, *more], ROOT, code=code, TMPDIR=str(tmp_path)).stdout)
 
     return run
 
@@ -45,40 +57,78 @@ def test_the_demo_ends_with_a_better_champion_and_a_rollback(
 ) -> None:
     output = demo(0)
 
-    events = [
-        "pipeline:", "no alarm: ", "ALARM: ", "the webhook in Grafana's format", "retraining:",
-        "challenger version 2: passed", "version 2 is in use; ", "brier ", "rollback",
-        "version 1 is in use again", "done",
-    ]  # fmt: skip
-    places = [output.index(event) for event in events]
-    assert places == sorted(places)
-    alarm = re.search(r"ALARM: (.*)", output)
-    assert alarm is not None
-    assert "major_vessels" in alarm[1]
+    report = tmp_path / "report" / "demo.html"
+    document = json.loads(report.with_suffix(".json").read_text())
+    figures, steps = document["figures"], document["steps"]
+    assert [len(step["lines"]) > 0 for step in steps] == [True] * STEPS
+    assert all(step["title"] in output for step in steps)
+    assert [step["start"] for step in steps] == sorted(step["start"] for step in steps)
+    drift = figures["drift"]
+    assert "major_vessels" in drift["features"]
+    assert drift["found_after"] <= 100
+    ratios = {patients <= drift["normal"]: ratio for patients, ratio in drift["curve"]}
+    assert ratios[True] < 1 < ratios[False]
+    assert all(s["low"] <= s["value"] <= s["high"] for s in figures["estimate"]["scores"].values())
+    outcomes = figures["outcomes"]
+    assert (bool(outcomes["shuffled"]["reasons"]), outcomes["recorded"]["reasons"]) == (True, [])
+    assert figures["ladder"]["rung"] != "keep"
+    gate = figures["gate"]
+    assert (gate["verdict"], gate["version"], gate["rival"]) == ("passed", 2, 1)
+    assert all(check["passed"] for check in gate["checks"])
+    assert figures["fresh"]["scores"]["brier"]["high"] < 0
+    assert report.read_text().count("<figure>") == 5
+    assert str(report) in output
     assert not list(tmp_path.glob("heart-demo-*"))
 
 
-def test_a_parameter_at_any_depth_is_changed() -> None:
-    params = {"train": {"seed": 0}, "register": {"floors": {"roc_auc": 0.75}}}
+def of_folder(folder: Path) -> list[int]:
+    """The processes whose current folder is in a folder."""
+    pids = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink().is_relative_to(folder):
+                pids.append(int(process.name))
+    return pids
 
-    change(params, "register.floors.roc_auc", "0.9")
-    change(params, "train.seed", "1")
 
-    assert params == {"train": {"seed": 1}, "register": {"floors": {"roc_auc": 0.9}}}
-
-
+@pytest.mark.integration
 @pytest.mark.parametrize(
-    ("name", "value", "reason"),
+    ("number", "moment"),
     [
-        ("trian.seed", "1", "-S trian.seed: trian is unknown, known are train"),
-        ("train.sed", "1", "-S train.sed: sed is unknown, known are seed"),
-        ("train.seed.x", "1", "-S train.seed.x: x is unknown, known are none"),
-        ("train.seed", "[1", "'[1' is not valid YAML"),
+        (signal.SIGINT, "stage synthesize"),
+        (signal.SIGTERM, "stage synthesize"),
+        # Service, receiver, and the retraining with its stages run.
+        (signal.SIGKILL, r" 6\. [^$]*stage synthesize"),
     ],
 )
-def test_an_unknown_parameter_is_rejected(name: str, value: str, reason: str) -> None:
-    with pytest.raises(DemoFailed, match=re.escape(reason)):
-        change({"train": {"seed": 0}}, name, value)
+def test_a_killed_demo_leaves_no_process(
+    number: signal.Signals,
+    moment: str,
+    words: list[str],
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        demo = subprocess.Popen(
+            words, cwd=ROOT, env={**environment, "TMPDIR": str(tmp_path)},
+            stdout=file, stderr=file, start_new_session=True,
+        )  # fmt: skip
+    try:
+        until(lambda: bool(re.search(moment, output.read_text())), 600)
+        until(lambda: any("stages." in command_line(pid) for pid in children(demo.pid)), 60)
+        processes = children(demo.pid)
+        demo.send_signal(number)
+        code = demo.wait(60)
+    finally:
+        demo.kill()
+        demo.wait()
+
+    until(lambda: not any(map(alive, processes)), 60)
+    assert of_folder(tmp_path) == []
+    if number != signal.SIGKILL:
+        assert code == INTERRUPTED
+        assert not list(tmp_path.glob("heart-demo-*"))
 
 
 @pytest.mark.integration
@@ -87,6 +137,18 @@ def test_an_invalid_parameter_is_rejected_before_the_demo_starts(
 ) -> None:
     assert "'nonsense' is not of the form SECTION.NAME=VALUE" in demo(2, "-S", "nonsense")
     assert not list(tmp_path.glob("heart-demo-*"))
+
+
+@pytest.mark.integration
+def test_a_failed_step_ends_the_demo_with_its_name_and_keeps_the_copy(
+    demo: Callable[..., str], tmp_path: Path
+) -> None:
+    *_, last = demo(1, "-Ssplit.folds=1").splitlines()
+
+    [copy] = tmp_path.glob("heart-demo-*")
+    assert last.startswith("error: step 1 ")
+    assert str(copy / "logs" / "pipeline.log") in last
+    assert (copy / "logs" / "pipeline.log").stat().st_size
 
 
 @pytest.mark.heavy

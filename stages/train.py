@@ -122,6 +122,8 @@ def choose_and_cross_validate(
     with parallel_config(backend="loky", inner_max_num_threads=1):
         results = Parallel(workers, return_as="generator")(work)
         selection, *folds = progress(results, "choice and cross-validation", "choices", len(work))
+    if workers > 1:
+        get_reusable_executor().shutdown()  # or the processes would stay for minutes
     return selection, _figures(folds)
 
 

@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from heart.predictions.log import new_ids
-from heart.schema import MEASUREMENTS, Measurement
 from serve.api.models import EXAMPLE
 from serve.app import create_app
+from tests.serve.fhir.strategies import PREDICTIONS
 from tests.serve.small_service import parts
 
 pytest.importorskip("fhir.resources", reason="requirements/fhir.txt is not installed")
@@ -108,25 +107,6 @@ def test_without_the_setting_there_is_no_route(tmp_path: Path) -> None:
         key = predict(client)["prediction_id"]
         assert client.get(f"/fhir/RiskAssessment/{key}").status_code == 404
         assert "/fhir/RiskAssessment/{id}" not in client.get("/openapi.json").json()["paths"]
-
-
-def _values(measurement: Measurement) -> st.SearchStrategy[Any]:
-    if measurement.choices:
-        values: st.SearchStrategy[Any] = st.sampled_from([c.name for c in measurement.choices])
-    elif measurement.step == 1:
-        values = st.integers(int(measurement.low), int(measurement.high)).map(float)
-    else:
-        values = st.floats(measurement.low, measurement.high)
-    return values if measurement.required else st.none() | values
-
-
-PREDICTIONS = st.fixed_dictionaries(
-    {
-        **{measurement.name: _values(measurement) for measurement in MEASUREMENTS},
-        "probability": st.floats(0, 1),
-        "model_version": st.integers(1, 10**6).map(str),
-    }
-)
 
 
 def is_valid(kept: dict[str, Any]) -> None:

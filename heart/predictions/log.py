@@ -15,7 +15,8 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from heart.predictions import changes, labeled
-from heart.predictions.access import Access, Columns
+from heart.predictions.access import Columns
+from heart.predictions.cards import CardLog
 from heart.predictions.changes import Recorded
 from heart.predictions.clock import Retention, RetentionClock, running_seconds
 from heart.predictions.inspection import INSPECTION_SECONDS, Inspection
@@ -71,7 +72,7 @@ ANSWER_SECONDS = 5.0  # limit of the wait of readiness for the database
 ROWS_AFTER_FAILURE = 500
 
 
-class PredictionLog(Access):
+class PredictionLog(CardLog):
     """Predictions and their outcomes, in SQLite (`sqlite:///path`) or PostgreSQL, as `url` says.
 
     `retention_days` is the age at which `purge` deletes, None for never; `clock_confirmed` is a date that

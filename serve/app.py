@@ -6,23 +6,21 @@ import gc
 import logging
 import math
 from collections.abc import AsyncIterator
-from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Security
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
-from heart.errors import UserError
 from heart.http.access import unavailable
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.gate import Gate
 from heart.http.hosts import AllowedHosts
 from heart.http.rate import RateExceeded, RateLimit
 from heart.http.sub_path import SubPath
-from heart.http.tokens import ADMIN, FEEDBACK, PREDICT
+from heart.http.tokens import ADMIN, FEEDBACK, PREDICT, Tokens
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from monitoring.collector import DriftCollector
@@ -33,6 +31,7 @@ from serve.api.errors import invalid
 from serve.api.protected import Protection
 from serve.api.routes import administration, operations, records, reports, scoring
 from serve.collectors import ServiceCollector, ShadowCollector
+from serve.fhir_setup import add_cors, cds_clients, cds_routers, fhir_routers
 from serve.guard import ChampionGuard
 from serve.metrics import Metrics
 from serve.middleware.admission import encoded_rejection
@@ -76,8 +75,9 @@ def create_app(
         telemetry=NO_TELEMETRY,
     )
     sub_path = SubPath(settings.root_path, settings.trust_forwarded_prefix)
+    clients = cds_clients(settings)
     authentication = Authentication(
-        settings.all_tokens(),
+        clients or settings.all_tokens(),
         lambda scope: app.state.page is not None and app.state.page.has_session(scope),
         settings.root_path,
     )
@@ -85,12 +85,14 @@ def create_app(
     add_middleware(
         app, hosts, authentication, limiter, metrics, sub_path, access_log=settings.access_log
     )
+    add_cors(app, settings)
     # For the server, which rejects requests beyond the limit before they reach the application.
     app.state.gate = Gate(
         limiter, authentication.takes_slot, metrics.count_shed, encoded_rejection()
     )
     _handle_errors(app)
-    _add_routes(app, service, guard, limiter, settings)
+    _add_routes(app, service, guard, limiter, settings, clients)
+    app.state.clients = clients
     app.state.service, app.state.limiter, app.state.guard = service, limiter, guard
     metrics.registry.register(ServiceCollector(service))
     metrics.registry.register(ShadowCollector(service, guard))
@@ -120,6 +122,8 @@ async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
         asyncio.create_task(loop_lag.measure(service.metrics.loop_lag.observe)),
         asyncio.create_task(_freeze_imports(service.champion)),
     ]
+    if app.state.clients is not None:
+        background.append(asyncio.create_task(app.state.clients.keys.follow()))
     if page is not None:
         background.append(asyncio.create_task(_start_page(page, service.champion)))
     try:
@@ -154,17 +158,19 @@ def _add_routes(
     guard: ChampionGuard,
     limiter: ConcurrencyLimiter,
     settings: Settings,
+    clients: Tokens | None,
 ) -> None:
     tokens = settings.all_tokens()
     protection = Protection(limiter, settings.max_body_bytes, tokens, service.offload)
     # Documents the token in OpenAPI; `protection` checks it.
     dependencies = [Security(TOKEN)] if tokens else []
     routers = (
+        *fhir_routers(service, protection, dependencies, settings),
         scoring(service, protection.route_class(PREDICT, direct=True), dependencies),
         records(service, protection.route_class(FEEDBACK), dependencies),
         reports(service, guard, protection.route_class(PREDICT), dependencies),
         administration(service, protection.route_class(ADMIN), dependencies),
-        *_fhir(service, protection, dependencies, settings),
+        *cds_routers(service, protection, settings, clients),
         operations(service, guard, limiter, tokens),
     )
     # Before the documentation's routes, and without `include_router`: that adds a router to each request.
@@ -173,22 +179,6 @@ def _add_routes(
         assert isinstance(route, APIRoute)
         for method in route.methods or ():
             service.metrics.add_route(method, route.path)
-
-
-def _fhir(
-    service: Service, protection: Protection, dependencies: list[Any], settings: Settings
-) -> list[APIRouter]:
-    """The router for FHIR, if a setting enables it. Raises UserError without its library."""
-    if not settings.fhir:
-        return []
-    try:
-        from serve.fhir.routes import fhir
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"HEART_FHIR is true, but the package {error.name} is not installed: run "
-            "`python requirements/install.py fhir`, or set HEART_FHIR=false"
-        ) from None
-    return [fhir(service, protection.route_class(PREDICT), dependencies)]
 
 
 async def _start_page(page: LazyPage, champion: ModelManager) -> None:

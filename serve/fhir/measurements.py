@@ -18,16 +18,33 @@ from pydantic import ValidationError
 from heart.locale.catalog import DEFAULT
 from heart.locale.language import label
 from heart.schema import MEASUREMENTS, Measurement, SchemaError
-from serve.fhir.codes import ENTRIES, EXERCISE_TEST, UCUM, Code, Entry
+from serve.fhir.codes import ENTRIES, EXERCISE_TEST, UCUM, Entry
 
-MAX_RESOURCES = 1000
+MAX_RESOURCES = 500
 VALID = ("final", "amended", "corrected")
 IGNORED = ("entered-in-error", "cancelled")
-VALUES = ("Quantity", "CodeableConcept", "Boolean", "Integer", "String", "DateTime", "Period")
-VALUES += ("Range", "Ratio", "SampledData", "Time")
+VALUES = (
+    "Quantity",
+    "CodeableConcept",
+    "Boolean",
+    "Integer",
+    "String",
+    "DateTime",
+    "Period",
+    "Range",
+    "Ratio",
+    "SampledData",
+    "Time",
+)
 GLUCOSE = (10, 2000)  # mg/dl; the schema has only whether it is above the threshold
 CLOCK_SKEW = timedelta(days=1)  # a time further ahead is an error
 UNSAFE = re.compile(r"[^A-Za-z0-9 .:/%#{}\[\]_-]")
+# By the measurement's name: the codes of its values, and those of the Observations that may have it within.
+KEYS = {
+    name: (frozenset(c.key for c in entry.codes), frozenset(c.key for c in entry.within))
+    for name, entry in ENTRIES.items()
+}
+EXERCISE = frozenset(code.key for code in EXERCISE_TEST)
 BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}
 
 
@@ -60,11 +77,13 @@ def read(
     _read_patient(Patient.model_validate(patient), now.date(), reading)
     if len(resources) > MAX_RESOURCES:
         reading.problems.append(f"Only the first {MAX_RESOURCES:,} resources were read.")
-    observations = list(_valid(resources[:MAX_RESOURCES], patient_id, reading))
+    candidates: dict[str, list[Candidate]] = {name: [] for name in ENTRIES}
+    for observation in _valid(resources[:MAX_RESOURCES], patient_id, reading):
+        for name, candidate in _candidates(observation):
+            candidates[name].append(candidate)
     for name, entry in ENTRIES.items():
-        candidates = [c for o in observations for c in _candidates(o, entry)]
         try:
-            chosen = _latest(candidates, BY_NAME[name], entry, now, reading.problems)
+            chosen = _latest(candidates[name], BY_NAME[name], entry, now, reading.problems)
         except SchemaError as error:
             reading.problems.append(f"{label(BY_NAME[name], DEFAULT)}: {error}.")
             continue
@@ -147,25 +166,26 @@ def _is_of(observation: Observation, patient_id: str) -> bool:
     return not reference or f"/{reference}".endswith(f"/Patient/{patient_id}")
 
 
-def _candidates(observation: Observation, entry: Entry) -> Iterator[Candidate]:
+def _candidates(observation: Observation) -> Iterator[tuple[str, Candidate]]:
+    """The values of an Observation and of its components, each with the measurement's name."""
     moment = _moment(observation)
-    context = [observation.code, observation.method]
-    in_exercise = any(_has_code(concept, EXERCISE_TEST) for concept in context)
-    if in_exercise and EXERCISE_TEST[0] not in entry.within:
-        return  # a value under stress is none at rest
-    is_within = any(_has_code(concept, entry.within) for concept in context)
-    if _has_code(observation.code, entry.codes) and (entry.alone or is_within):
-        yield Candidate(moment, observation)
-    if is_within:
-        for component in observation.component or ():
-            if _has_code(component.code, entry.codes):
-                yield Candidate(moment, component)
+    own = _keys(observation.code)
+    context = own | _keys(observation.method)
+    components = [(_keys(part.code), part) for part in observation.component or ()]
+    for name, (codes, within) in KEYS.items():
+        if context & EXERCISE and not within & EXERCISE:
+            continue  # a value under stress is none at rest
+        if own & codes and (ENTRIES[name].alone or context & within):
+            yield name, Candidate(moment, observation)
+        if context & within:
+            for keys, component in components:
+                if keys & codes:
+                    yield name, Candidate(moment, component)
 
 
-def _has_code(concept: Any, codes: Iterable[Code]) -> bool:
-    keys = {code.key for code in codes}
-    codings = (concept and concept.coding) or ()
-    return any((coding.system, coding.code) in keys for coding in codings)
+def _keys(concept: Any) -> frozenset[tuple[Any, Any]]:
+    codings = getattr(concept, "coding", None) or ()
+    return frozenset((coding.system, coding.code) for coding in codings)
 
 
 def _moment(observation: Observation) -> datetime | None:
@@ -219,10 +239,10 @@ def _converted(holder: Any, measurement: Measurement, entry: Entry) -> Any:
         return "yes" if value else "no"
     if kind != "CodeableConcept":
         raise SchemaError(f"the value is a {kind}, expected a CodeableConcept")
-    codings = [(coding.system, coding.code) for coding in value.coding or ()]
-    categories = {category for code, category in entry.answers if code.key in codings}
+    keys = _keys(value)
+    categories = {category for code, category in entry.answers if code.key in keys}
     if len(categories) != 1:
-        codes = ", ".join(shown(code) for _, code in codings[:3]) or "no code"
+        codes = ", ".join(shown(code) for _, code in sorted(keys, key=str)[:3]) or "no code"
         raise SchemaError(f"{codes} means {len(categories)} of the model's categories, expected 1")
     return categories.pop()
 

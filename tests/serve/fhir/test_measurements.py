@@ -11,7 +11,7 @@ pytest.importorskip("fhir.resources", reason="requirements/fhir.txt is not insta
 from heart.predictions.log import new_ids
 from heart.schema import NAMES
 from serve.fhir.codes import ENTRIES, EXERCISE_TEST, LOINC, SNOMED, Code
-from serve.fhir.measurements import Reading, read
+from serve.fhir.measurements import MAX_RESOURCES, Reading, read
 from serve.fhir.risk_assessment import risk_assessment
 from tests.serve.fhir.resources import (
     PATIENT_ID,
@@ -263,7 +263,7 @@ def test_resources_of_other_kinds_are_harmless() -> None:
 def test_no_more_resources_are_read_than_the_limit() -> None:
     late = observation(PRESSURE, quantity(120, "mm[Hg]"))
 
-    result = reading(*[{} for _ in range(1000)], late)
+    result = reading(*[{} for _ in range(MAX_RESOURCES)], late)
 
     assert PRESSURE not in result.values
     assert len(result.problems) == 1

@@ -20,7 +20,9 @@ from datetime import UTC, datetime
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from fhir.resources.R4B.riskassessment import RiskAssessment
 
+from serve.fhir.errors import FHIR_JSON
 from serve.fhir.risk_assessment import risk_assessment
+from serve.fhir.routes import prefers_fhir
 
 TOKEN = "a-token-of-some-length"
 
@@ -55,6 +57,44 @@ def test_the_resource_has_what_the_prediction_has(client: TestClient) -> None:
     basis = {reference["reference"][1:] for reference in response.json()["basis"]}
     assert basis == contained.keys() - {"model", "patient", "provenance"}
     assert not basis & {name.replace("_", "-") for name in answer["missing"]}
+
+
+def test_a_client_that_accepts_fhir_gets_the_resource_of_the_log(client: TestClient) -> None:
+    response = client.post("/predict", json=EXAMPLE, headers={"Accept": FHIR_JSON})
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == FHIR_JSON
+    key = RiskAssessment.model_validate_json(response.content).id
+    assert client.get(f"/fhir/RiskAssessment/{key}").content == response.content
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/fhir+json", True),
+        ("Application/FHIR+JSON; fhirVersion=4.0, */*;q=0.1", True),
+        ("application/json;q=0.5, application/fhir+json", True),
+        ("application/json, application/fhir+json", False),
+        ("*/*", False),
+        ("", False),
+        ("application/fhir+json;q=0", False),
+        ("application/fhir+json;q=x", False),
+        ("text/html", False),
+    ],
+)
+def test_the_preferred_media_type_decides(accept: str, expected: bool) -> None:
+    assert prefers_fhir(accept) is expected
+
+
+def test_an_invalid_patient_is_an_outcome_for_those_who_accept_fhir(client: TestClient) -> None:
+    for headers, kind in (({"Accept": FHIR_JSON}, FHIR_JSON), ({}, "json")):
+        response = client.post("/predict", json={"age": 7}, headers=headers)
+        assert response.status_code == 422
+        assert kind in response.headers["content-type"]
+    outcome = client.post("/predict", json={"age": 7}, headers={"Accept": FHIR_JSON})
+    assert OperationOutcome.model_validate_json(outcome.content).issue[0].code == "invalid"
+    repeated = {"Accept": FHIR_JSON, "Idempotency-Key": "x"}
+    assert client.post("/predict", json=EXAMPLE, headers=repeated).status_code == 400
 
 
 def test_an_erased_prediction_is_gone(client: TestClient) -> None:

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 pytest.importorskip("fhir.resources", reason="requirements/fhir.txt is not installed")
 
 from heart.predictions.log import new_ids
-from heart.schema import NAMES
+from heart.schema import MEASUREMENTS, NAMES
 from serve.fhir.codes import ENTRIES, EXERCISE_TEST, LOINC, SNOMED, Code
 from serve.fhir.measurements import MAX_RESOURCES, Reading, read
 from serve.fhir.risk_assessment import risk_assessment
@@ -283,6 +285,46 @@ def test_what_is_written_is_read_again(kept: dict[str, Any]) -> None:
         else:
             expected = round(kept[name], 1) if name == "st_depression" else kept[name]
             assert values[name] == expected
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=8), inner, max_size=2)
+    ),
+    max_leaves=6,
+)
+VALUES = st.sampled_from([part for one in complete() for part in one.values()])
+TIMES = st.sampled_from(["2026", "2026-05", "2026-05-02T08:00:00Z", "9999-12-31", "0001", "0000"])
+
+
+@st.composite
+def nearly_observations(draw: st.DrawFn) -> dict[str, Any]:
+    """An Observation of which some elements are others' or anything."""
+    content = dict(draw(st.sampled_from(complete())))
+    for name in draw(
+        st.lists(st.sampled_from([*content, "component", "effectivePeriod"]), max_size=2)
+    ):
+        content[name] = draw(JSON | VALUES | TIMES | st.sampled_from([[content], [{**content}]]))
+    return content
+
+
+@given(
+    st.lists(nearly_observations(), max_size=4),
+    st.dictionaries(st.sampled_from(["gender", "birthDate", "deceasedBoolean"]), JSON | TIMES),
+)
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_whatever_is_read_is_valid_for_the_model(
+    observations: list[Any], changes: dict[str, Any]
+) -> None:
+    try:
+        result = reading(*observations, person=patient(**changes))
+    except ValidationError:
+        return  # of the Patient: the call is answered 422
+
+    for name, value in result.values.items():
+        measurement = next(m for m in MEASUREMENTS if m.name == name)
+        assert measurement.text(measurement.encode(value))
 
 
 def test_every_category_of_the_schema_has_a_code() -> None:

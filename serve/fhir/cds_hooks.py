@@ -38,6 +38,7 @@ from serve.service import Service
 MAX_BYTES = 1024 * 1024
 MAX_FEEDBACK = 100
 FHIR_ID = "^[A-Za-z0-9.-]{1,64}$"
+TAG = "cds-hooks"
 TITLE = "Risk of coronary artery disease"
 DESCRIPTION = (
     "Probability of coronary artery disease from up to 13 measurements, with its interval. Not a medical "
@@ -91,16 +92,21 @@ class FeedbackRequest(BaseModel):
 
 def cds_hooks(service: Service, protection: Protection, url: str) -> list[APIRouter]:
     """The routes of CDS Hooks; `url` is that of the service, without a slash at its end."""
-    discovery = APIRouter()
-    calls = APIRouter(route_class=with_outcomes(_route_class(protection, PREDICT)))
-    reports = APIRouter(route_class=with_outcomes(_route_class(protection, FEEDBACK)))
+    discovery = APIRouter(tags=[TAG])
+    calls = APIRouter(tags=[TAG], route_class=with_outcomes(_route_class(protection, PREDICT)))
+    reports = APIRouter(tags=[TAG], route_class=with_outcomes(_route_class(protection, FEEDBACK)))
 
-    @discovery.get(PATH)
+    @discovery.get(PATH, operation_id="discover_cds_services", summary="Describe the CDS services")
     async def discover() -> dict[str, Any]:
         """Describe the CDS services, as CDS Hooks 2.0 has it. It needs no token."""
         return {"services": [description()]}
 
-    @calls.post(SERVICE_PATH, responses=RESPONSES)
+    @calls.post(
+        SERVICE_PATH,
+        operation_id="call_cds_service",
+        summary="Return a card for a patient",
+        responses=RESPONSES,
+    )
     async def call(hook: HookRequest, request: Request) -> Response:  # noqa: ARG001
         """Return a card with the risk of the patient of the hook patient-view. The prediction is logged."""
         reading = await protection.offload.run(_read, hook)
@@ -117,7 +123,12 @@ def cds_hooks(service: Service, protection: Protection, url: str) -> list[APIRou
         )
         return JSONResponse({"cards": [card]})
 
-    @reports.post(f"{SERVICE_PATH}/feedback", responses=RESPONSES)
+    @reports.post(
+        f"{SERVICE_PATH}/feedback",
+        operation_id="record_card_feedback",
+        summary="Record what was done with cards",
+        responses=RESPONSES,
+    )
     async def feedback(report: FeedbackRequest, request: Request) -> Response:
         """Record whether cards were accepted or overridden. Of several reports on a card the last counts."""
         entries = [_entry(item) for item in report.feedback]

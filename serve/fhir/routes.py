@@ -21,10 +21,14 @@ ANY = ("application/json", "application/*", "*/*")
 
 def fhir(service: Service, route_class: type[APIRoute], dependencies: Sequence[Any]) -> APIRouter:
     """The route that shows predictions of the log as FHIR."""
-    router = APIRouter(route_class=with_outcomes(route_class), dependencies=dependencies)
+    router = APIRouter(
+        tags=["fhir"], route_class=with_outcomes(route_class), dependencies=dependencies
+    )
 
     @router.get(
         "/fhir/RiskAssessment/{id}",
+        operation_id="read_risk_assessment",
+        summary="Read a prediction as FHIR",
         response_class=Response,
         responses={200: DESCRIPTION, **RESPONSES},
     )

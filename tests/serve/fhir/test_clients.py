@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hmac
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from tests.serve.small_service import parts
 pytest.importorskip("fhir.resources", reason="requirements/fhir.txt is not installed")
 pytest.importorskip("joserfc", reason="requirements/fhir.txt is not installed")
 
+from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
 from serve.fhir import clients as clients_module
@@ -184,8 +186,8 @@ def test_a_flood_of_invalid_signatures_costs_little(
         verified += 1
         return decode(*_, **__)
 
-    decode = clients_module.jwt.decode
-    monkeypatch.setattr(clients_module.jwt, "decode", count)
+    decode = jwt.decode
+    monkeypatch.setattr(jwt, "decode", count)
     other = ECKey.generate_key("P-384", {"kid": "ec"})
 
     def code(token: str) -> int:
@@ -417,6 +419,16 @@ def test_below_a_sub_path_the_clients_are_the_same(tmp_path: Path, key_file: Pat
             token = signed(claims(aud=f"{URL}/heart{SERVICE_PATH}"))
             assert status(client, token, path) == 200
         assert status(client, API_TOKEN) == 401
+
+
+def test_a_missing_package_ends_the_start_with_the_way_out(
+    tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "serve.fhir.keys")
+    monkeypatch.setitem(sys.modules, "joserfc.errors", None)
+
+    with pytest.raises(UserError, match=r"joserfc.* is not installed: .*install.py fhir"):
+        create_app(*parts(tmp_path, **settings(key_file)), with_page=False)
 
 
 def preflight(client: TestClient, origin: str, path: str = SERVICE_PATH) -> Any:

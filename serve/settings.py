@@ -206,4 +206,5 @@ class Settings(SharedSettings):
 
     def cds_base_url(self) -> str:
         """The base URL for CDS clients, without a slash at its end."""
-        return self.cds_url or f"http://{self.host}:{self.port}{self.root_path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.cds_url or f"http://{host}:{self.port}{self.root_path}"

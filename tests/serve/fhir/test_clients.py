@@ -508,3 +508,16 @@ def test_settings_that_do_not_fit_are_rejected(
 
 def test_keys_allow_another_address(key_file: Path) -> None:
     Settings(_env_file=None, **(settings(key_file) | {"host": "192.0.2.1"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"host": "::1", "port": 9}, "http://[::1]:9"),
+        ({"root_path": "/heart"}, "http://127.0.0.1:8000/heart"),
+        ({"cds_url": "https://heart.example.org/"}, "https://heart.example.org"),
+    ],
+)
+def test_the_base_url_is_that_of_the_settings(changes: dict[str, Any], url: str) -> None:
+    assert Settings(_env_file=None, **changes).cds_base_url() == url

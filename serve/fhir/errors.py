@@ -15,11 +15,14 @@ from serve.service import NoModel
 FHIR_JSON = "application/fhir+json"
 # Of the value set issue-type, by the status of the response.
 CODES = {
+    400: "invalid",
     401: "login",
     403: "forbidden",
     404: "not-found",
+    408: "timeout",
     412: "required",
     413: "too-long",
+    415: "not-supported",
     422: "invalid",
     503: "transient",
 }

@@ -131,7 +131,7 @@ class SharedSettings(Variables):
             "fhir",
             "cds_hooks",
             "cds_url",
-            "cds_keys",
+            "cds_public_keys",
             "cds_issuers",
             "cds_origins",
         }

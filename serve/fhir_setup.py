@@ -46,12 +46,12 @@ def fhir_routers(
 
 def cds_clients(settings: Settings) -> Clients | None:
     """The CDS clients that have keys, if a setting enables CDS Hooks. Raises UserError."""
-    if not settings.cds_hooks or not settings.cds_keys:
+    if not settings.cds_hooks or not settings.cds_public_keys:
         return None
     with _optional_packages("HEART_CDS_HOOKS"):
         from serve.fhir.clients import Clients
         from serve.fhir.keys import Keys
-    keys = Keys(settings.cds_keys)
+    keys = Keys(settings.cds_public_keys)
     if keys.is_file:
         keys.read()
     return Clients(

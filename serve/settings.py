@@ -110,7 +110,7 @@ class Settings(SharedSettings):
     cds_hooks: bool = Field(
         False,
         description="true: the service answers CDS Hooks at /cds-services. It needs the packages of "
-        "requirements/fhir.txt. On a non-loopback address it requires HEART_CDS_KEYS.",
+        "requirements/fhir.txt. On a non-loopback address it requires HEART_CDS_PUBLIC_KEYS.",
     )
     cds_url: ServiceUrl = Field(
         "",
@@ -118,7 +118,7 @@ class Settings(SharedSettings):
         "audience of their tokens begins with it, and cards link to it. If not set, http://HOST:PORT of the "
         "settings.",
     )
-    cds_keys: KeySource = Field(
+    cds_public_keys: KeySource = Field(
         "",
         description="Public keys of the CDS clients as JSON Web Key Set: a file or an https URL. If set, the "
         "routes of CDS Hooks require a JSON Web Token that one of them signed, and HEART_CDS_URL and "
@@ -191,15 +191,15 @@ class Settings(SharedSettings):
         return self
 
     @model_validator(mode="after")
-    def _require_cds_keys(self) -> Self:
-        if self.cds_hooks and not self.cds_keys and not is_loopback(self.host):
+    def _require_cds_public_keys(self) -> Self:
+        if self.cds_hooks and not self.cds_public_keys and not is_loopback(self.host):
             raise ValueError(
-                f"HEART_CDS_KEYS is required for HEART_CDS_HOOKS=true on HEART_HOST={self.host}, a non-loopback "
+                f"HEART_CDS_PUBLIC_KEYS is required for HEART_CDS_HOOKS=true on HEART_HOST={self.host}, a non-loopback "
                 "address: only a signed token shows which client sends a patient's data"
             )
-        if self.cds_keys and not (self.cds_url and self.cds_issuers):
+        if self.cds_public_keys and not (self.cds_url and self.cds_issuers):
             raise ValueError(
-                "HEART_CDS_KEYS is set, so HEART_CDS_URL and HEART_CDS_ISSUERS must be set too: tokens are "
+                "HEART_CDS_PUBLIC_KEYS is set, so HEART_CDS_URL and HEART_CDS_ISSUERS must be set too: tokens are "
                 "for an address and of an issuer"
             )
         return self

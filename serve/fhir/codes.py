@@ -180,11 +180,11 @@ def written_code(name: str) -> Code | None:
     """The code of a measurement in a resource of this service."""
     if name == "age":
         return AGE
-    entry = ENTRIES[name]
-    return None if entry.yes_above is not None else entry.codes[0]
+    entry = ENTRIES.get(name)
+    return None if entry is None or entry.yes_above is not None else entry.codes[0]
 
 
 def written_answer(name: str, category: str) -> Code | None:
     """The code of a category in a resource of this service."""
-    answers = ENTRIES[name].answers
+    answers = ENTRIES[name].answers if name in ENTRIES else ()
     return next((code for code, answer in answers if answer == category), None)

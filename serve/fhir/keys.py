@@ -55,7 +55,7 @@ class Keys:
             self.current = _key_set(json.loads(text))
         except (OSError, httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
             reason = error if isinstance(error, UnusableKeys) else type(error).__name__
-            raise UserError(f"HEART_CDS_KEYS={self._source}: {reason}: {FORM}") from None
+            raise UserError(f"HEART_CDS_PUBLIC_KEYS={self._source}: {reason}: {FORM}") from None
 
     async def follow(self) -> None:
         """Read the keys again and again."""

@@ -54,7 +54,7 @@ def settings(key_file: Path) -> dict[str, Any]:
     return {
         "cds_hooks": True,
         "cds_url": f"{URL}/",
-        "cds_keys": str(key_file),
+        "cds_public_keys": str(key_file),
         "cds_issuers": ISSUER,
         "cds_origins": ORIGIN,
         "api_token": API_TOKEN,
@@ -311,7 +311,7 @@ def write(file: Path, content: Any) -> Keys:
     ],
 )
 def test_a_key_set_without_a_usable_key_is_rejected(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(UserError, match="HEART_CDS_KEYS"):
+    with pytest.raises(UserError, match="HEART_CDS_PUBLIC_KEYS"):
         write(tmp_path / "keys", content).read()
 
 
@@ -327,7 +327,7 @@ def test_a_short_rsa_key_is_not_usable(tmp_path: Path) -> None:
 def test_an_unreadable_key_file_ends_the_start(tmp_path: Path, key_file: Path) -> None:
     key_file.write_text("{")
 
-    with pytest.raises(UserError, match="HEART_CDS_KEYS"):
+    with pytest.raises(UserError, match="HEART_CDS_PUBLIC_KEYS"):
         create_app(*parts(tmp_path, **settings(key_file)), with_page=False)
 
 
@@ -398,7 +398,7 @@ def test_keys_are_read_from_an_address(key_server: tuple[str, dict[str, Any]]) -
 
     assert [key.kid for key in keys.current] == ["ec"]
     for path in ("/moved", "/long", "/gone"):
-        with pytest.raises(UserError, match="HEART_CDS_KEYS"):
+        with pytest.raises(UserError, match="HEART_CDS_PUBLIC_KEYS"):
             Keys(url + path).read()
 
 
@@ -489,11 +489,11 @@ def test_no_other_page_and_no_other_route_is_open(
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"host": "192.0.2.1", "cds_keys": ""}, "HEART_CDS_KEYS"),
+        ({"host": "192.0.2.1", "cds_public_keys": ""}, "HEART_CDS_PUBLIC_KEYS"),
         ({"cds_url": ""}, "HEART_CDS_URL"),
         ({"cds_issuers": ""}, "HEART_CDS_ISSUERS"),
-        ({"cds_keys": "/no/such/file"}, "/no/such/file"),
-        ({"cds_keys": "http://ehr.example.org/jwks"}, "https"),
+        ({"cds_public_keys": "/no/such/file"}, "/no/such/file"),
+        ({"cds_public_keys": "http://ehr.example.org/jwks"}, "https"),
         ({"cds_origins": "*"}, "origin"),
         ({"cds_origins": "https://ehr.example.org/path"}, "origin"),
         ({"cds_url": "heart.example.org"}, "URL"),

@@ -21,8 +21,8 @@ PATH = "/cds-services"
 SERVICE_PATH = f"{PATH}/{SERVICE_ID}"
 USE = (
     "**Not a medical device: for research and teaching only.** Do not base a decision about a patient on "
-    "it. The model was fitted to 230 patients of one hospital who were referred for coronary angiography "
-    "in the 1980s."
+    "it. The model was fitted to patients who had been referred for coronary angiography; nothing is known "
+    "of others."
 )
 OVERRIDE_REASONS = {
     "known": "The diagnosis is known",

@@ -19,11 +19,13 @@ RUN groupadd --gid 1000 heart \
 
 FROM base AS serve-packages
 ARG PIP_CERT
+# serve, or fhir for HEART_FHIR and HEART_CDS_HOOKS, which includes it.
+ARG SERVE_PACKAGES=serve
 COPY requirements/hashes /requirements/hashes
-COPY requirements/install.py requirements/serve.txt requirements/lock.txt /requirements/
+COPY requirements/install.py requirements/serve.txt requirements/fhir.txt requirements/lock.txt /requirements/
 # uv and pip go at the end: nothing more can be installed into what is served.
 RUN python -m venv /opt/venv \
- && /opt/venv/bin/python /requirements/install.py serve --compile-bytecode \
+ && /opt/venv/bin/python /requirements/install.py ${SERVE_PACKAGES} --compile-bytecode \
  && pip uninstall --yes setuptools uv pip
 
 FROM runtime AS serve

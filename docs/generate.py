@@ -11,7 +11,14 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from docs import diagrams, figure_tables, performance_tables, quality_tables, reference_tables
+from docs import (
+    diagrams,
+    fhir_tables,
+    figure_tables,
+    performance_tables,
+    quality_tables,
+    reference_tables,
+)
 from heart.errors import run_main
 from heart.settings import lines
 
@@ -19,6 +26,7 @@ ENV_EXAMPLE = Path(".env.example")
 STACK = "\n# The stack "  # begins what is written by hand
 PAGES = ("README.md", "docs/*.md")
 BLOCKS: dict[str, Callable[..., str]] = {
+    **fhir_tables.BLOCKS,
     **figure_tables.BLOCKS,
     **performance_tables.BLOCKS,
     **quality_tables.BLOCKS,

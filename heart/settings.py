@@ -129,6 +129,11 @@ class SharedSettings(Variables):
             "tokens",
             "outcomes_per_minute",
             "fhir",
+            "cds_hooks",
+            "cds_url",
+            "cds_public_keys",
+            "cds_issuers",
+            "cds_origins",
         }
     )
 

@@ -14,14 +14,13 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
-from heart.errors import UserError
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.gate import Gate
 from heart.http.hosts import AllowedHosts
 from heart.http.problems import answer_with_problems, problem_response, unavailable
 from heart.http.rate import RateExceeded, RateLimit
 from heart.http.sub_path import SubPath
-from heart.http.tokens import ADMIN, FEEDBACK, PREDICT
+from heart.http.tokens import ADMIN, FEEDBACK, PREDICT, Tokens
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from heart.predictions.tables import AnswerErased, KeyReused
@@ -35,6 +34,7 @@ from serve.api.report_routes import operations, reports
 from serve.api.routes import administration, reading, records, scoring
 from serve.api.routing import Routing
 from serve.collectors import ServiceCollector, ShadowCollector
+from serve.fhir_setup import add_cors, cds_clients, cds_routers, fhir_routers
 from serve.guard import ChampionGuard
 from serve.metrics import V1, Metrics, route_label
 from serve.middleware.admission import encoded_rejection
@@ -91,8 +91,9 @@ def create_app(
         telemetry=NO_TELEMETRY,
     )
     sub_path = SubPath(settings.root_path, settings.trust_forwarded_prefix)
+    clients = cds_clients(settings)
     authentication = Authentication(
-        settings.all_tokens(),
+        clients or settings.all_tokens(),
         lambda scope: app.state.page is not None and app.state.page.has_session(scope),
         settings.root_path,
     )
@@ -100,13 +101,15 @@ def create_app(
     add_middleware(
         app, hosts, authentication, limiter, metrics, sub_path, access_log=settings.access_log
     )
+    add_cors(app, settings)
     # For the server, which rejects requests beyond the limit before they reach the application.
     app.state.gate = Gate(
         limiter, authentication.takes_slot, metrics.count_shed, encoded_rejection()
     )
     _handle_errors(app)
     _document(app)
-    _add_routes(app, service, guard, limiter, settings)
+    _add_routes(app, service, guard, limiter, settings, clients)
+    app.state.clients = clients
     app.state.service, app.state.limiter, app.state.guard = service, limiter, guard
     metrics.registry.register(ServiceCollector(service))
     metrics.registry.register(ShadowCollector(service, guard))
@@ -136,6 +139,8 @@ async def _lifespan(app: FastAPI, poll_seconds: float) -> AsyncIterator[None]:
         asyncio.create_task(loop_lag.measure(service.metrics.loop_lag.observe)),
         asyncio.create_task(_freeze_imports(service.champion)),
     ]
+    if app.state.clients is not None:
+        background.append(asyncio.create_task(app.state.clients.keys.follow()))
     if page is not None:
         background.append(asyncio.create_task(_start_page(page, service.champion)))
     try:
@@ -185,6 +190,7 @@ def _add_routes(
     guard: ChampionGuard,
     limiter: ConcurrencyLimiter,
     settings: Settings,
+    clients: Tokens | None,
 ) -> None:
     tokens = settings.all_tokens()
     protection = Protection(limiter, settings.max_body_bytes, tokens, service.offload)
@@ -199,12 +205,13 @@ def _add_routes(
         return [create(Routing(kind, dependencies, prefix)) for prefix in ("", V1)]
 
     protected = [
+        *fhir_routers(service, protection, dependencies, settings),
         *both(lambda routing: scoring(service, routing), PREDICT, direct=True),
         *both(lambda routing: records(service, routing), FEEDBACK),
         *both(lambda routing: reading(service, routing), PREDICT),
         *both(lambda routing: reports(service, guard, routing), PREDICT),
         *both(lambda routing: administration(service, routing), ADMIN),
-        *_fhir(service, protection, dependencies, settings),
+        *cds_routers(service, protection, settings, clients),
     ]
     routers = [*protected, operations(service, guard, limiter, tokens)]
     # Before the documentation's routes, and without `include_router`: that adds a router to each request.
@@ -213,22 +220,6 @@ def _add_routes(
         assert isinstance(route, APIRoute)
         for method in route.methods or ():
             service.metrics.add_route(method, route_label(route.path))
-
-
-def _fhir(
-    service: Service, protection: Protection, dependencies: list[Any], settings: Settings
-) -> list[APIRouter]:
-    """The router for FHIR, if a setting enables it. Raises UserError without its library."""
-    if not settings.fhir:
-        return []
-    try:
-        from serve.fhir.routes import fhir
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"HEART_FHIR is true, but the package {error.name} is not installed: run "
-            "`python requirements/install.py fhir`, or set HEART_FHIR=false"
-        ) from None
-    return [fhir(service, protection.route_class(PREDICT), dependencies)]
 
 
 async def _start_page(page: LazyPage, champion: ModelManager) -> None:

@@ -1,6 +1,5 @@
 """Settings of the service: environment variables HEART_... or a file .env (see .env.example)."""
 
-import ipaddress
 from datetime import date
 from typing import Annotated, ClassVar, Self
 
@@ -12,6 +11,7 @@ from heart.http.sub_path import RootPath
 from heart.http.tokens import DEFAULT, SCOPES, Token, Tokens, check, parse
 from heart.log_format import Form
 from heart.settings import SharedSettings
+from serve.addresses import KeySource, Origins, ServiceUrl, Words, is_loopback
 
 MAX_BATCH = 10_000  # patients in one request
 
@@ -102,8 +102,38 @@ class Settings(SharedSettings):
 
     fhir: bool = Field(
         False,
-        description="true: predictions can be read as FHIR R4 at /fhir/RiskAssessment/ID. It needs the "
-        "packages of requirements/fhir.txt.",
+        description="true: predictions can be read as FHIR R4 at /fhir/RiskAssessment/ID, and POST /predict "
+        "answers so if the header Accept asks for application/fhir+json. It needs the packages of "
+        "requirements/fhir.txt.",
+    )
+
+    cds_hooks: bool = Field(
+        False,
+        description="true: the service answers CDS Hooks at /cds-services. It needs the packages of "
+        "requirements/fhir.txt. On a non-loopback address it requires HEART_CDS_PUBLIC_KEYS.",
+    )
+    cds_url: ServiceUrl = Field(
+        "",
+        description="Base URL by which CDS clients call the service, such as https://heart.example.org: the "
+        "audience of their tokens begins with it, and cards link to it. If not set, http://HOST:PORT of the "
+        "settings.",
+    )
+    cds_public_keys: KeySource = Field(
+        "",
+        description="Public keys of the CDS clients as JSON Web Key Set: a file or an https URL. If set, the "
+        "routes of CDS Hooks require a JSON Web Token that one of them signed, and HEART_CDS_URL and "
+        "HEART_CDS_ISSUERS must be set. If not, they require a token of the service as the API does.",
+    )
+    cds_issuers: Words = Field(
+        (),
+        description="Values of iss in the tokens of CDS clients that are accepted, separated by commas.",
+        json_schema_extra={"default": ""},
+    )
+    cds_origins: Origins = Field(
+        (),
+        description="Origins of browser-based CDS clients, such as https://ehr.example.org, separated by "
+        "commas. Their pages may call the routes of CDS Hooks (CORS).",
+        json_schema_extra={"default": ""},
     )
 
     guard_labels: int = Field(
@@ -152,7 +182,7 @@ class Settings(SharedSettings):
 
     @model_validator(mode="after")
     def _require_token(self) -> Self:
-        if not self.all_tokens() and not _is_loopback(self.host):
+        if not self.all_tokens() and not is_loopback(self.host):
             raise ValueError(
                 f"HEART_API_TOKEN (at least 16 characters) or HEART_TOKENS is required to listen on HEART_HOST="
                 f"{self.host}, a non-loopback address: without it, everyone who can connect can read "
@@ -160,9 +190,21 @@ class Settings(SharedSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _require_cds_public_keys(self) -> Self:
+        if self.cds_hooks and not self.cds_public_keys and not is_loopback(self.host):
+            raise ValueError(
+                f"HEART_CDS_PUBLIC_KEYS is required for HEART_CDS_HOOKS=true on HEART_HOST={self.host}, a non-loopback "
+                "address: only a signed token shows which client sends a patient's data"
+            )
+        if self.cds_public_keys and not (self.cds_url and self.cds_issuers):
+            raise ValueError(
+                "HEART_CDS_PUBLIC_KEYS is set, so HEART_CDS_URL and HEART_CDS_ISSUERS must be set too: tokens are "
+                "for an address and of an issuer"
+            )
+        return self
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    def cds_base_url(self) -> str:
+        """The base URL for CDS clients, without a slash at its end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.cds_url or f"http://{host}:{self.port}{self.root_path}"

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from heart.predictions import changes, labeled
 from heart.predictions.access import Columns
 from heart.predictions.answers import KEPT, AnswerLog, purge_answers
+from heart.predictions.cards import CardLog
 from heart.predictions.changes import Recorded
 from heart.predictions.clock import Retention, RetentionClock, running_seconds
 from heart.predictions.inspection import INSPECTION_SECONDS, Inspection
@@ -72,7 +73,7 @@ ANSWER_SECONDS = 5.0  # limit of the wait of readiness for the database
 ROWS_AFTER_FAILURE = 500
 
 
-class PredictionLog(AnswerLog):
+class PredictionLog(CardLog, AnswerLog):
     """Predictions and their outcomes, in SQLite (`sqlite:///path`) or PostgreSQL, as `url` says.
 
     `retention_days` is the age at which `purge` deletes, None for never; `clock_confirmed` is a date that

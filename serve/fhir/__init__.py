@@ -1,5 +1,7 @@
-"""FHIR R4 for programs in hospitals: predictions of the log as resources RiskAssessment.
+"""FHIR R4 and CDS Hooks for programs in hospitals.
 
-The models of fhir.resources check every resource. That library is optional (`requirements/fhir.txt`), so
-only `serve/app.py` imports this package, and only if the setting HEART_FHIR is true.
+`codes` is the table of codes; `measurements` reads a patient from resources with it, `risk_assessment`
+writes a prediction; `cds_hooks` has the service and `cards` what it answers; `clients`, `keys` and `cors` say
+who may call it. The models of fhir.resources check every resource. The libraries are optional
+(`requirements/fhir.txt`), so only `serve/fhir_setup.py` imports this package, if a setting enables it.
 """

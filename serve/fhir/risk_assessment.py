@@ -1,7 +1,8 @@
 """A prediction of the log as a FHIR resource RiskAssessment.
 
-Patient, measurements, model version and provenance are contained in it, since they have no identity
-outside it: the log knows no patient, and an erased prediction must leave nothing behind.
+Measurements, model version and provenance are contained in it, since they have no identity outside it: an
+erased prediction must leave nothing behind. So is the patient, whom the log does not know, unless a CDS
+client names the one it asked for.
 """
 
 from collections.abc import Mapping
@@ -11,32 +12,46 @@ from typing import Any
 from fhir.resources.R4B.riskassessment import RiskAssessment
 
 from heart.schema import MEASUREMENTS, Measurement
-from serve.fhir.codes import DISEASE, NAMES, OBSERVATIONS, UCUM, UNITS, Code
+from serve.fhir.codes import (
+    DISEASE,
+    ENTRIES,
+    EXERCISE_TEST,
+    UCUM,
+    UNITS,
+    Code,
+    written_answer,
+    written_code,
+)
 
 MODEL, PATIENT, PROVENANCE = "model", "patient", "provenance"
 NOT_A_DEVICE = "Not a medical device: for research and teaching only."
 
 
-def risk_assessment(kept: Mapping[str, Any]) -> RiskAssessment:
-    """The resource of a prediction as `PredictionLog.get` returns it."""
+def risk_assessment(kept: Mapping[str, Any], patient_id: str | None = None) -> RiskAssessment:
+    """The resource of a prediction as `PredictionLog.get` returns it.
+
+    With the id of a client's Patient it is about that one, and has no id of its own yet.
+    """
     moment: datetime = kept["created_at"]
-    measured = [m for m in MEASUREMENTS if m.name in NAMES and kept[m.name] is not None]
+    subject = {"reference": f"Patient/{patient_id}" if patient_id else f"#{PATIENT}"}
+    patient = {"resourceType": "Patient", "id": PATIENT, "gender": kept["sex"]}
+    measured = [m for m in MEASUREMENTS if m.name != "sex" and kept[m.name] is not None]
     missing = [m.name for m in MEASUREMENTS if kept[m.name] is None]
     notes = [NOT_A_DEVICE, *([f"Not measured: {', '.join(missing)}."] if missing else [])]
     content = {
         "resourceType": "RiskAssessment",
-        "id": kept["id"],
+        **({} if patient_id else {"id": kept["id"]}),
         "contained": [
-            {"resourceType": "Patient", "id": PATIENT, "gender": kept["sex"]},
+            *([] if patient_id else [patient]),
             _device(kept["model_version"]),
-            *(_observation(m, kept[m.name]) for m in measured),
+            *(_observation(m, kept[m.name], subject) for m in measured),
             _provenance(moment),
         ],
         "status": "final",
         "method": {
             "text": "Statistical model of 13 measurements, fitted to patients with a diagnosis"
         },
-        "subject": _reference(PATIENT),
+        "subject": subject,
         "occurrenceDateTime": moment.isoformat(),
         "performer": _reference(MODEL),
         "basis": [_reference(_id(m.name)) for m in measured],
@@ -46,18 +61,24 @@ def risk_assessment(kept: Mapping[str, Any]) -> RiskAssessment:
     return RiskAssessment.model_validate(content)
 
 
-def _observation(measurement: Measurement, value: str | float) -> dict[str, Any]:
+def _observation(
+    measurement: Measurement, value: str | float, subject: dict[str, str]
+) -> dict[str, Any]:
     name = measurement.name
-    code = OBSERVATIONS.get(name)
+    code = written_code(name)
     content: dict[str, Any] = {
         "resourceType": "Observation",
         "id": _id(name),
         "status": "final",
         "code": _concept(code) | {"text": name} if code else {"text": name},
-        "subject": _reference(PATIENT),
+        "subject": subject,
     }
+    if name in ENTRIES and not ENTRIES[name].alone:
+        content["method"] = _concept(EXERCISE_TEST[0])
     if isinstance(value, str):
-        return content | {"valueCodeableConcept": {"text": value}}
+        answer = written_answer(name, value)
+        concept = _concept(answer) | {"text": value} if answer else {"text": value}
+        return content | {"valueCodeableConcept": concept}
     unit = UNITS[measurement.unit]
     quantity = {"value": value, "unit": measurement.unit, "system": UCUM, "code": unit}
     return content | {"valueQuantity": quantity}

@@ -1,34 +1,29 @@
-"""The routes for FHIR. Their errors are resources OperationOutcome."""
+"""The routes that answer with predictions of the log as FHIR."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.routing import APIRoute
-from fhir.resources.R4B.operationoutcome import OperationOutcome
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Match
+from starlette.types import Scope
 
-from heart.predictions.log import LogUnavailable
-from serve.api.bodies import InvalidBody
+from heart.http.messages import header
+from serve.api.models import Patient
+from serve.fhir.errors import DESCRIPTION, FHIR_JSON, RESPONSES, with_outcomes
 from serve.fhir.risk_assessment import risk_assessment
+from serve.metrics import V1
 from serve.service import Service
 
-FHIR_JSON = "application/fhir+json"
-CODES = {
-    401: "login",
-    403: "forbidden",
-    404: "not-found",
-    422: "invalid",
-    503: "transient",
-}  # of the value set issue-type
 NO_PREDICTION = "no prediction has this id: it is wrong, or the prediction was erased"
-DESCRIPTION: dict[str, Any] = {"content": {FHIR_JSON: {"schema": {"type": "object"}}}}
+ANY = ("application/json", "application/*", "*/*")
 
 
 def fhir(service: Service, route_class: type[APIRoute], dependencies: Sequence[Any]) -> APIRouter:
     """The route that shows predictions of the log as FHIR."""
     router = APIRouter(
-        tags=["fhir"], route_class=_answering(route_class), dependencies=dependencies
+        tags=["fhir"], route_class=with_outcomes(route_class), dependencies=dependencies
     )
 
     @router.get(
@@ -36,53 +31,70 @@ def fhir(service: Service, route_class: type[APIRoute], dependencies: Sequence[A
         operation_id="read_risk_assessment",
         summary="Read a prediction as FHIR",
         response_class=Response,
-        responses={
-            200: DESCRIPTION,
-            **{status: {"description": code, **DESCRIPTION} for status, code in CODES.items()},
-        },
+        responses={200: DESCRIPTION, **RESPONSES},
     )
     def read(id: str) -> Response:  # noqa: A002  # FHIR's name
         """Return a prediction as a FHIR R4 RiskAssessment, computed from the log."""
-        kept = service.log.get(id)
-        if kept is None:
-            raise HTTPException(404, NO_PREDICTION)
-        return Response(risk_assessment(kept).model_dump_json(), media_type=FHIR_JSON)
+        return _resource(service, id)
 
     return router
 
 
-def _answering(route_class: type[APIRoute]) -> type[APIRoute]:
-    """The class of routes, with errors as OperationOutcome, whether raised before the endpoint or in it."""
+def fhir_scoring(
+    service: Service, route_class: type[APIRoute], dependencies: Sequence[Any]
+) -> APIRouter:
+    """The route that scores a patient for those who accept FHIR. It must be before that of the API."""
+    router = APIRouter(
+        route_class=with_outcomes(_accepting(route_class)), dependencies=dependencies
+    )
 
-    class FhirRoute(route_class):  # type: ignore[valid-type, misc]
-        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-            try:
-                await super().handle(scope, receive, send)
-            except HTTPException as error:
-                await _outcome(error.status_code, error.detail, error.headers)(scope, receive, send)
-            except InvalidBody as error:
-                text = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors)
-                await _outcome(422, text, None)(scope, receive, send)
+    @router.post("/predict", response_class=Response, include_in_schema=False)
+    @router.post(f"{V1}/predict", response_class=Response, include_in_schema=False)
+    async def predict(patient: Patient, request: Request) -> Response:
+        """Predict the risk of one patient, as a FHIR R4 RiskAssessment."""
+        if "idempotency-key" in request.headers:
+            raise HTTPException(
+                400, "Idempotency-Key is not for answers as FHIR: leave one of them out"
+            )
+        prediction = (await service.predict([patient.__dict__]))[0]
+        return await asyncio.to_thread(_resource, service, prediction["prediction_id"])
 
-        def get_route_handler(self) -> Any:
-            handler = super().get_route_handler()
-
-            async def handle(request: Any) -> Response:
-                try:
-                    response: Response = await handler(request)
-                except HTTPException as error:
-                    return _outcome(error.status_code, error.detail, error.headers)
-                except LogUnavailable as error:
-                    wait = {"Retry-After": str(max(1, round(error.retry_after)))}
-                    return _outcome(503, "the prediction log is unavailable", wait)
-                return response
-
-            return handle
-
-    return FhirRoute
+    return router
 
 
-def _outcome(status: int, text: str, headers: Mapping[str, str] | None) -> Response:
-    issue = {"severity": "error", "code": CODES.get(status, "processing"), "diagnostics": text}
-    content = OperationOutcome.model_validate({"issue": [issue]}).model_dump_json()
-    return Response(content, status, dict(headers or {}), media_type=FHIR_JSON)
+def _resource(service: Service, prediction_id: str) -> Response:
+    kept = service.log.get(prediction_id)
+    if kept is None:
+        raise HTTPException(404, NO_PREDICTION)
+    return Response(risk_assessment(kept).model_dump_json(), media_type=FHIR_JSON)
+
+
+def _accepting(route_class: type[APIRoute]) -> type[APIRoute]:
+    """A class of routes that match only if the client prefers FHIR to other JSON."""
+
+    class AcceptRoute(route_class):  # type: ignore[valid-type, misc]
+        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+            match, child = super().matches(scope)
+            if match is Match.FULL and prefers_fhir(header(scope, b"accept").decode("latin-1")):
+                return match, child
+            return Match.NONE, {}
+
+    return AcceptRoute
+
+
+def prefers_fhir(accept: str) -> bool:
+    """Whether a header Accept lists FHIR, and no other JSON before it or with a higher weight."""
+    best, weight = "", 0.0
+    for item in accept.lower().split(","):
+        name, *parameters = (part.strip() for part in item.split(";"))
+        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        if name in (FHIR_JSON, *ANY) and (number := _number(quality)) > weight:
+            best, weight = name, number
+    return best == FHIR_JSON
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

@@ -113,7 +113,8 @@ def test_space_contains_no_secret_and_no_patient(
     given = {"serve/app.py", "monitoring/rules.yml", "requirements/x"}
     given |= {"heart/schema.py", "heart/registry/aliases.py", "heart/registry/local_store.py"}
     secret = {"serve/.env", "serve/log.db", "monitoring/a.pem", "serve/__pycache__/api.pyc", ".env"}
-    for path in given | secret | {"data/raw/heart.csv", "requirements/serve.txt"}:
+    sets = {"requirements/serve.txt", "requirements/fhir.txt"}
+    for path in given | secret | sets | {"data/raw/heart.csv"}:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     copied = {f"requirements/{name}" for name in ("lock.txt", "install.py", "hashes/packages.txt")}
@@ -127,7 +128,7 @@ def test_space_contains_no_secret_and_no_patient(
     build.write_code(tmp_path / "made")
 
     made = {str(p.relative_to(tmp_path / "made")) for p in (tmp_path / "made").rglob("*.*")}
-    assert made == given - {"requirements/x"} | {"requirements/serve.txt", *copied}
+    assert made == given - {"requirements/x"} | sets | copied
 
 
 # Without network

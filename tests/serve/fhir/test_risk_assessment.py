@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from heart.predictions.log import new_ids
-from heart.schema import MEASUREMENTS, Measurement
 from serve.api.models import EXAMPLE
 from serve.app import create_app
+from tests.serve.fhir.strategies import PREDICTIONS
 from tests.serve.small_service import parts
 
 pytest.importorskip("fhir.resources", reason="requirements/fhir.txt is not installed")
@@ -21,7 +20,9 @@ from datetime import UTC, datetime
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from fhir.resources.R4B.riskassessment import RiskAssessment
 
+from serve.fhir.errors import FHIR_JSON
 from serve.fhir.risk_assessment import risk_assessment
+from serve.fhir.routes import prefers_fhir
 
 TOKEN = "a-token-of-some-length"
 
@@ -56,6 +57,44 @@ def test_the_resource_has_what_the_prediction_has(client: TestClient) -> None:
     basis = {reference["reference"][1:] for reference in response.json()["basis"]}
     assert basis == contained.keys() - {"model", "patient", "provenance"}
     assert not basis & {name.replace("_", "-") for name in answer["missing"]}
+
+
+def test_a_client_that_accepts_fhir_gets_the_resource_of_the_log(client: TestClient) -> None:
+    response = client.post("/predict", json=EXAMPLE, headers={"Accept": FHIR_JSON})
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == FHIR_JSON
+    key = RiskAssessment.model_validate_json(response.content).id
+    assert client.get(f"/fhir/RiskAssessment/{key}").content == response.content
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/fhir+json", True),
+        ("Application/FHIR+JSON; fhirVersion=4.0, */*;q=0.1", True),
+        ("application/json;q=0.5, application/fhir+json", True),
+        ("application/json, application/fhir+json", False),
+        ("*/*", False),
+        ("", False),
+        ("application/fhir+json;q=0", False),
+        ("application/fhir+json;q=x", False),
+        ("text/html", False),
+    ],
+)
+def test_the_preferred_media_type_decides(accept: str, expected: bool) -> None:
+    assert prefers_fhir(accept) is expected
+
+
+def test_an_invalid_patient_is_an_outcome_for_those_who_accept_fhir(client: TestClient) -> None:
+    for headers, kind in (({"Accept": FHIR_JSON}, FHIR_JSON), ({}, "json")):
+        response = client.post("/predict", json={"age": 7}, headers=headers)
+        assert response.status_code == 422
+        assert kind in response.headers["content-type"]
+    outcome = client.post("/predict", json={"age": 7}, headers={"Accept": FHIR_JSON})
+    assert OperationOutcome.model_validate_json(outcome.content).issue[0].code == "invalid"
+    repeated = {"Accept": FHIR_JSON, "Idempotency-Key": "x"}
+    assert client.post("/predict", json=EXAMPLE, headers=repeated).status_code == 400
 
 
 def test_an_erased_prediction_is_gone(client: TestClient) -> None:
@@ -108,25 +147,6 @@ def test_without_the_setting_there_is_no_route(tmp_path: Path) -> None:
         key = predict(client)["prediction_id"]
         assert client.get(f"/fhir/RiskAssessment/{key}").status_code == 404
         assert "/fhir/RiskAssessment/{id}" not in client.get("/openapi.json").json()["paths"]
-
-
-def _values(measurement: Measurement) -> st.SearchStrategy[Any]:
-    if measurement.choices:
-        values: st.SearchStrategy[Any] = st.sampled_from([c.name for c in measurement.choices])
-    elif measurement.step == 1:
-        values = st.integers(int(measurement.low), int(measurement.high)).map(float)
-    else:
-        values = st.floats(measurement.low, measurement.high)
-    return values if measurement.required else st.none() | values
-
-
-PREDICTIONS = st.fixed_dictionaries(
-    {
-        **{measurement.name: _values(measurement) for measurement in MEASUREMENTS},
-        "probability": st.floats(0, 1),
-        "model_version": st.integers(1, 10**6).map(str),
-    }
-)
 
 
 def is_valid(kept: dict[str, Any]) -> None:

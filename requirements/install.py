@@ -23,7 +23,7 @@ import re
 import subprocess
 import sys
 from ast import literal_eval
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -87,9 +87,9 @@ def run(*command: str, env: Mapping[str, str] | None = None, output: bool = Fals
 class Uv:
     """uv, in the locked version, with what pip is configured to."""
 
-    def __init__(self, wanted: str, known: Mapping[str, list[str]]) -> None:
+    def __init__(self, wanted: str, known: Mapping[str, list[str]], options: list[str]) -> None:
         given = pip_configuration()
-        self.options, self.environment = configuration(given)
+        self.options, self.environment = configuration(given, options)
         self.constraints = [LOCK, *given.get("constraint", "").split()]
         try:
             installed = version("uv")
@@ -112,11 +112,10 @@ class Uv:
             with exact(versions, known) as file:
                 self("--no-deps", "--require-hashes", *options, "--requirements", file)
 
-    def resolved(self, wanted: list[str], *options: str) -> dict[str, str]:
+    def resolved(self, wanted: list[str]) -> dict[str, str]:
         """The versions of the packages that would be installed: name and version as their files have them."""
         report = self("--dry-run", "--output-format=json", "--only-binary=:all:",
-                      *(f"--constraint={path}" for path in self.constraints), *options, *wanted,
-                      output=True)  # fmt: skip
+                      *(f"--constraint={path}" for path in self.constraints), *wanted, output=True)  # fmt: skip
         changes = json.loads(report)["changes"]
         return {
             canonical(change["name"]): change["version"]
@@ -139,8 +138,10 @@ def exact(versions: Mapping[str, str], known: Mapping[str, list[str]]) -> Iterat
         yield str(path)
 
 
-def configuration(given: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """The options and the environment of uv for what pip is given."""
+def configuration(
+    given: Mapping[str, str], more: Iterable[str] = ()
+) -> tuple[list[str], dict[str, str]]:
+    """The options and the environment of uv for what pip is given, and for `more` options of uv."""
     options = ["--index-strategy=unsafe-best-match"]  # as pip: the hashes decide what is right
     for name, option in (PLACES | OTHERS).items():
         options += [f"{option}={value}" for value in given.get(name, "").split()]
@@ -157,12 +158,15 @@ def configuration(given: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
         name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_FIND_LINKS", "UV_NO_INDEX"))
         for name in environment
     )
+    elsewhere = elsewhere or any(
+        option.startswith((*PLACES.values(), "--no-index")) for option in more
+    )
     torch = os.environ.get("TORCH") or "cpu"
     if torch not in {"cpu", "cuda"}:
         raise SystemExit(f"error: TORCH={torch}: expected cpu or cuda")
     if torch == "cpu" and sys.platform == "linux" and not elsewhere and find_spec("torch") is None:
         environment.setdefault("UV_TORCH_BACKEND", "cpu")
-    return options, environment
+    return [*options, *more], environment
 
 
 def pip_configuration() -> dict[str, str]:
@@ -184,16 +188,16 @@ def main() -> None:
     files = [HERE / f"{name}.txt" for name in given.sets if (HERE / f"{name}.txt").is_file()]
     single = [name for name in given.sets if not (HERE / f"{name}.txt").is_file()]
     versions, known = locked(), hashes()
-    uv = Uv(versions["uv"], known)
+    uv = Uv(versions["uv"], known, options)
 
     needed = {*single, *(name for file in files for name in names(file))}
     if sources := [name for name in SOURCE_ONLY if name in needed]:
         # Built with the locked setuptools, not with one that is fetched for the build.
-        uv.install({"setuptools": versions["setuptools"]}, known, "--only-binary=:all:", *options)
+        uv.install({"setuptools": versions["setuptools"]}, known, "--only-binary=:all:")
         built = {name: versions[name] for name in sources}
-        uv.install(built, known, "--no-build-isolation", *options)
+        uv.install(built, known, "--no-build-isolation")
     wanted = [*single, *(f"--requirements={file}" for file in files)]
-    uv.install(uv.resolved(wanted, *options), known, "--only-binary=:all:", *options)
+    uv.install(uv.resolved(wanted), known, "--only-binary=:all:")
 
 
 if __name__ == "__main__":

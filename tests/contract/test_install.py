@@ -232,12 +232,14 @@ def test_package_without_a_hash_is_named(place: Place) -> None:
 # What pip is configured to
 
 
-def configured(monkeypatch: pytest.MonkeyPatch, text: str) -> tuple[list[str], dict[str, str]]:
+def configured(
+    monkeypatch: pytest.MonkeyPatch, text: str, *more: str
+) -> tuple[list[str], dict[str, str]]:
     """The options and the environment of uv for the output of `pip config list`."""
     monkeypatch.setattr(install, "run", lambda *_, **__: text)
     monkeypatch.setattr(install, "find_spec", lambda _: None)
     monkeypatch.setattr(sys, "platform", "linux")
-    return install.configuration(install.pip_configuration())
+    return install.configuration(install.pip_configuration(), more)
 
 
 def test_the_environment_and_the_command_have_precedence_over_global_options(
@@ -293,6 +295,15 @@ def test_the_build_of_torch_is_for_the_cpu_unless_somebody_decides(
     _, result = configured(monkeypatch, text)
 
     assert result.get("UV_TORCH_BACKEND") == expected
+
+
+def test_an_index_on_the_command_line_decides_on_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UV_TORCH_BACKEND", raising=False)
+    option = "--default-index=https://mirror/simple"
+    options, environment = configured(monkeypatch, "", option)
+
+    assert option in options
+    assert "UV_TORCH_BACKEND" not in environment
 
 
 def test_an_unknown_build_of_torch_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,8 +101,9 @@ class Uv:
                     "--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", file)  # fmt: skip
 
     def __call__(self, *arguments: str, output: bool = False) -> str:
-        command = (sys.executable, "-m", "uv", "pip", "install", "--quiet", *self.options)
-        return run(*command, *arguments, env=self.environment, output=output)
+        command = (sys.executable, "-m", "uv", "pip", "install", "--quiet")
+        unique = dict.fromkeys((*self.options, *arguments))  # uv takes no flag twice
+        return run(*command, *unique, env=self.environment, output=output)
 
     def install(
         self, versions: Mapping[str, str], known: Mapping[str, list[str]], *options: str

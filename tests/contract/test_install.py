@@ -74,7 +74,7 @@ class Place:
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(self.wheels),
-            "UV_PYTHON": str(self.python),
+            "UV_PYTHON": str(self.python),  # of uv itself; the script takes the option only
             "UV_CACHE_DIR": str(self.folder / "cache"),
         }
 
@@ -112,7 +112,8 @@ class Place:
         (self.folder / "requirements/hashes/packages.txt").write_text("\n".join(lines) + "\n")
 
     def install(self, name: str = "app") -> subprocess.CompletedProcess[str]:
-        return self.run(str(self.folder / "requirements/install.py"), name)
+        script = str(self.folder / "requirements/install.py")
+        return self.run(script, name, f"--python={self.python}")
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -293,6 +294,14 @@ def test_the_build_of_torch_is_for_the_cpu_unless_somebody_decides(
     _, result = configured(monkeypatch, text)
 
     assert result.get("UV_TORCH_BACKEND") == expected
+
+
+def test_packages_are_for_the_python_that_runs_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_PYTHON", "3.9")  # as for other projects of the same machine
+
+    _, environment = configured(monkeypatch, "")
+
+    assert environment["UV_PYTHON"] == sys.executable
 
 
 def test_an_unknown_build_of_torch_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

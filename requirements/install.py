@@ -150,7 +150,7 @@ def configuration(
         options.append("--no-index")
     if "PYTHONDONTWRITEBYTECODE" in os.environ:  # or each run would compile all that it imports
         options.append("--compile-bytecode")
-    environment = {"UV_PYTHON": sys.executable, **os.environ}
+    environment = {**os.environ, "UV_PYTHON": sys.executable}  # not that of another project
     if "cert" in given:
         environment.setdefault("SSL_CERT_FILE", given["cert"])
     if "proxy" in given:

@@ -29,6 +29,12 @@ FORM = "expected NAME SCOPES SECRET, such as: hospital predict,feedback SECRET"
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
+def bearer(scope: Scope) -> bytes | None:
+    """What a request's header Authorization has after Bearer, which is in any case (RFC 9110, section 11.1)."""
+    kind, _, secret = header(scope, b"authorization").partition(b" ")
+    return secret if kind.lower() == b"bearer" else None
+
+
 @dataclass(frozen=True)
 class Token:
     """One token. Its secret is in no text form of it."""
@@ -83,8 +89,8 @@ class Tokens:
         """The token of a request, whatever its scopes. Raises 401 without a valid one."""
         if not self.known:
             return OPEN
-        kind, _, secret = header(scope, b"authorization").partition(b" ")
-        token = self.find(secret) if kind == b"Bearer" else None
+        secret = bearer(scope)
+        token = None if secret is None else self.find(secret)
         if token is None:
             raise Problem(
                 "authentication-required",

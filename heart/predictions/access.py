@@ -21,16 +21,18 @@ class Access:
         self._writer = writer
         self._retry_after = retry_after
 
-    def _change(self, work: Callable[[Connection], T], timeout: float | None = None) -> T:
+    def _change(
+        self, work: Callable[[Connection], T], timeout: float | None = None, rows: int = 0
+    ) -> T:
         def job() -> T:
             with self._store.transaction() as connection:
                 return work(connection)
 
-        return self._on_writer(job, timeout)
+        return self._on_writer(job, timeout, rows)
 
-    def _on_writer(self, job: Callable[[], T], timeout: float | None = None) -> T:
+    def _on_writer(self, job: Callable[[], T], timeout: float | None = None, rows: int = 0) -> T:
         try:
-            return self._writer.run_on_writer(job, timeout)
+            return self._writer.run_on_writer(job, timeout, rows)
         except LogConfigurationError as error:  # the database was replaced since the start
             raise LogUnavailable(str(error), self._retry_after) from error
 

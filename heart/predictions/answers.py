@@ -72,7 +72,7 @@ class AnswerLog(Access):
     def append_once(self, records: Sequence[Record], key: OnceKey, body: bytes) -> Answer:
         """Write checked records with their answer, unless the key has one: then that is returned.
 
-        Raises KeyReused, AnswerErased, LogUnavailable.
+        Raises KeyReused, AnswerErased, LogUnavailable (LogQueueFull if too many records wait).
         """
         row = {
             "key": key.key,
@@ -84,7 +84,7 @@ class AnswerLog(Access):
         work = partial(_append, records=records, key=key, row=row, now=self._clock())
         started = perf_counter()
         try:
-            answer = self._change(work, COMMIT_SECONDS)
+            answer = self._change(work, COMMIT_SECONDS, len(records))
         except TimeoutError:
             raise LogUnavailable(
                 f"no answer within {COMMIT_SECONDS:g} s", self._retry_after

@@ -149,7 +149,7 @@ class GroupCommitWriter:
         """Return once all records are durable. Raises LogUnavailable, LogRejected."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        self._admit(_Request(records, future, loop))
+        self._enqueue(_Request(records, future, loop), len(records))
         # For example, the database does not answer, or its name is not resolved. One timer: `asyncio.wait`
         # and `asyncio.timeout` take as long as the model.
         late = LogUnavailable(f"no answer within {COMMIT_SECONDS:g} s", self._retry_after)
@@ -162,33 +162,30 @@ class GroupCommitWriter:
     def append_sync(self, records: Sequence[Record]) -> None:
         """`append` for a thread without an event loop."""
         request = _Request(records, Future(), None)
-        self._admit(request)
+        self._enqueue(request, len(records))
         request.future.result()
 
-    def run_on_writer(self, job: Callable[[], T], timeout: float | None = None) -> T:
+    def run_on_writer(self, job: Callable[[], T], timeout: float | None = None, rows: int = 0) -> T:
         """Run a job in the thread between two commits, and return its result. Raises the errors of the job,
 
-        LogUnavailable and LogConfigurationError, and TimeoutError after `timeout` seconds.
+        LogUnavailable and LogConfigurationError, and TimeoutError after `timeout` seconds. The `rows` of
+        predictions that it writes wait like others, also after that time.
         """
         future: Future[T] = Future()
-        with self._lock:
-            running = self._down_until < inf
-            if running:
-                self._queue.put(lambda: self._run_job(future, job))
-        if not running:
-            raise LogUnavailable(self._reason, self._retry_after)
+        self._enqueue(lambda: self._run_job(future, job, rows), rows)
         return future.result(timeout)
 
-    def _admit(self, request: _Request) -> None:
-        rows = len(request.records)
+    def _enqueue(self, item: _Request | Callable[[], None], rows: int) -> None:
+        """Admit what writes so many rows of predictions. Raises LogUnavailable."""
         with self._lock:
-            if monotonic() < self._down_until:
+            # A job without such rows is tried even then: it may find that the database is there again.
+            if self._down_until == inf or (rows and monotonic() < self._down_until):
                 error = LogUnavailable(self._reason, self._retry_after)
             elif self._waiting + rows > self._limit:
                 error = LogQueueFull(f"{self._waiting} records wait", self._retry_after)
             else:
                 self._waiting += rows
-                self._queue.put(request)
+                self._queue.put(item)
                 return
         raise error
 
@@ -251,13 +248,19 @@ class GroupCommitWriter:
                 raise LogRejected(f"the records do not fit the table ({kind})") from None
             raise
 
-    def _run_job(self, future: Future[T], job: Callable[[], T]) -> None:
+    def _run_job(self, future: Future[T], job: Callable[[], T], rows: int) -> None:
         try:
             result = self._attempt(job)
         except Exception as error:  # noqa: BLE001  # the waiting thread raises it
+            self._release(rows)
             future.set_exception(error)
         else:
+            self._release(rows)
             future.set_result(result)
+
+    def _release(self, rows: int) -> None:
+        with self._lock:
+            self._waiting -= rows
 
     def _attempt(self, work: Callable[[], T]) -> T:
         """Run the work with a connection; if that fails, once more with a new one.
@@ -305,8 +308,7 @@ class GroupCommitWriter:
         self, requests: list[_Request], rows: int, failure: LogRejected | LogUnavailable | None
     ) -> None:
         """Resolve all futures: with one call into each event loop, whatever their number."""
-        with self._lock:
-            self._waiting -= rows
+        self._release(rows)
         loops: dict[asyncio.AbstractEventLoop, list[Any]] = {}
         for request in requests:
             if request.loop is None:

@@ -31,7 +31,7 @@ from serve.fhir.cards import (
 )
 from serve.fhir.codes import ENTRIES
 from serve.fhir.errors import RESPONSES, with_outcomes
-from serve.fhir.measurements import Reading, read
+from serve.fhir.measurements import MAX_PATIENT_VALUES, Reading, count_values, read
 from serve.middleware.admission import takes_slot
 from serve.service import Service
 
@@ -168,6 +168,12 @@ def _read(hook: HookRequest) -> Reading:
     patient = prefetch.get("patient")
     if not isinstance(patient, dict) or patient.get("resourceType") != "Patient":
         raise HTTPException(412, "the prefetch has no Patient with the key patient: it is required")
+    if count_values(patient, MAX_PATIENT_VALUES) > MAX_PATIENT_VALUES:
+        raise HTTPException(
+            413,
+            f"prefetch.patient has more than {MAX_PATIENT_VALUES:,} values: id, gender, birthDate and "
+            "deceased suffice",
+        )
     if patient.get("id", patient_id) != patient_id:
         raise HTTPException(422, "prefetch.patient is not the patient of context.patientId")
     bundle = prefetch.get("observations")
@@ -181,8 +187,8 @@ def _read(hook: HookRequest) -> Reading:
         raise HTTPException(
             422, f"prefetch.patient is not valid FHIR R4: {_place(error)}"
         ) from None
-    if "observations" not in prefetch:
-        reading.problems.append("The client did not fetch the observations.")
+    if bundle.get("resourceType") not in ("Bundle", "OperationOutcome"):
+        reading.problems.append("The client sent no Bundle of observations.")
     if any(link.get("relation") == "next" for link in _objects(bundle.get("link"))):
         reading.problems.append("The observations have further pages, which were not read.")
     return reading

@@ -21,10 +21,10 @@ from joserfc.errors import JoseError
 from joserfc.jwt import JWTClaimsRegistry
 from starlette.types import Scope
 
-from heart.http.messages import header, route_path
+from heart.http.messages import route_path
 from heart.http.problems import Problem
 from heart.http.rate import RateLimit
-from heart.http.tokens import CHALLENGE, FEEDBACK, PREDICT, Token, Tokens
+from heart.http.tokens import CHALLENGE, FEEDBACK, PREDICT, Token, Tokens, bearer
 from serve.fhir.cards import PATH, SERVICE_PATH
 from serve.fhir.keys import ALGORITHMS, Keys
 
@@ -93,7 +93,7 @@ class Clients(Tokens):
         # The server, the middleware and the route ask; the `jti` may be used only once.
         if RESULT not in scope:
             try:
-                scope[RESULT] = self._verify(header(scope, b"authorization"), path)
+                scope[RESULT] = self._verify(bearer(scope), path)
             except Problem as error:
                 scope[RESULT] = error
         result = scope[RESULT]
@@ -102,17 +102,16 @@ class Clients(Tokens):
         token: Token = result
         return token
 
-    def _verify(self, authorization: bytes, path: str) -> Token:
-        kind, _, text = authorization.partition(b" ")
-        if kind != b"Bearer":
+    def _verify(self, text: bytes | None, path: str) -> Token:
+        if text is None:
             raise rejection("a token of a CDS client is required")
         try:
             parts = jws.extract_compact(text)
             self._check(parts.headers(), json.loads(parts.payload), path)
             claims = self._decode(text)
+            self._replays.use(claims["iss"], claims["jti"])
         except (JoseError, ValueError, TypeError, RecursionError) as error:
             raise rejection(f"the token of the CDS client is not valid: {_reason(error)}") from None
-        self._replays.use(claims["iss"], claims["jti"])
         return Token(claims["iss"], frozenset({PREDICT, FEEDBACK}), "")
 
     def _decode(self, text: bytes) -> dict[str, Any]:

@@ -28,6 +28,12 @@ FORM = (
     "expected a JSON Web Key Set with public keys: EC of curve P-384, or RSA of at least 2048 bits"
 )
 
+# Whatever a file or an address has: an error of another type would end `follow`.
+UNREADABLE = (
+    *(OSError, httpx.HTTPError, httpx.InvalidURL),
+    *(JoseError, ValueError, KeyError, TypeError, RecursionError),
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -53,7 +59,7 @@ class Keys:
         try:
             text = Path(self._source).read_bytes() if self.is_file else _fetch(self._source)
             self.current = _key_set(json.loads(text))
-        except (OSError, httpx.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
+        except UNREADABLE as error:
             reason = error if isinstance(error, UnusableKeys) else type(error).__name__
             raise UserError(f"HEART_CDS_PUBLIC_KEYS={self._source}: {reason}: {FORM}") from None
 
@@ -90,6 +96,8 @@ def _key_set(content: dict[str, Any]) -> KeySet:
     """The keys that may verify a signature. Raises UnusableKeys."""
     keys = []
     for entry in content["keys"]:
+        if not isinstance(entry, dict):
+            raise UnusableKeys("one of its keys is no object")
         if "d" in entry:
             raise UnusableKeys("it has a private key, which only its owner may have")
         if entry.get("kid") and entry.get("use", "sig") == "sig":

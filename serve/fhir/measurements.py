@@ -1,7 +1,7 @@
 """The measurements of a patient from FHIR resources: what is absent is missing, what is in doubt is reported.
 
 Of several values the latest by effective time decides, even if it cannot be used: an older one in its
-place would be a guess. Nothing that the client sent is in a problem's text except short codes.
+place would be a guess. So would be an order of two times of which one is incomplete. Nothing that the client sent is in a problem's text except short codes.
 """
 
 import math
@@ -21,6 +21,9 @@ from heart.schema import MEASUREMENTS, Measurement, SchemaError
 from serve.fhir.codes import ENTRIES, EXERCISE_TEST, UCUM, Entry
 
 MAX_RESOURCES = 500
+# Values of JSON in all Observations, and in the Patient: to check one takes up to 25 microseconds, and a body has
+# room for 350,000. A megabyte of usual Observations has fewer than 40,000.
+MAX_VALUES, MAX_PATIENT_VALUES = 40_000, 5_000
 VALID = ("final", "amended", "corrected")
 IGNORED = ("entered-in-error", "cancelled")
 VALUES = (
@@ -36,6 +39,7 @@ VALUES = (
     "SampledData",
     "Time",
 )
+INVALID, LARGE = "are not valid FHIR R4", "are too large to be read"
 GLUCOSE = (10, 2000)  # mg/dl; the schema has only whether it is above the threshold
 CLOCK_SKEW = timedelta(days=1)  # a time further ahead is an error
 UNSAFE = re.compile(r"[^A-Za-z0-9 .:/%#{}\[\]_-]")
@@ -58,10 +62,18 @@ class Reading:
     deceased: bool = False
 
 
+class Moment(NamedTuple):
+    """A time, which is between two in UTC if it is a day, a month or a year; and its date as the record has it."""
+
+    first: datetime
+    last: datetime
+    date: str
+
+
 class Candidate(NamedTuple):
     """A value of a measurement: the Observation's or a component's."""
 
-    moment: datetime | None
+    moment: Moment | None
     holder: Any
 
 
@@ -74,7 +86,10 @@ def read(
     """
     now = now or datetime.now(UTC)
     reading = Reading()
-    _read_patient(Patient.model_validate(patient), now.date(), reading)
+    person = Patient.model_validate(patient)
+    if not _are_texts(patient.get("birthDate")):
+        person.birthDate = None
+    _read_patient(person, now.date(), reading)
     if len(resources) > MAX_RESOURCES:
         reading.problems.append(f"Only the first {MAX_RESOURCES:,} resources were read.")
     candidates: dict[str, list[Candidate]] = {name: [] for name in ENTRIES}
@@ -89,13 +104,24 @@ def read(
             continue
         if chosen is not None:
             reading.values[name], moment = chosen
-            reading.times[name] = moment.date().isoformat() if moment else "without a date"
+            reading.times[name] = moment.date if moment else "without a date"
     return reading
 
 
 def shown(text: Any) -> str:
     """A short text of the client as code in Markdown; what could be markup is left out."""
     return f"`{UNSAFE.sub('', str(text))[:40]}`"
+
+
+def count_values(content: Any, limit: int) -> int:
+    """The number of values of JSON in others; a number above the limit if there are more."""
+    count, others = 0, [content]
+    while others and count <= limit:
+        other = others.pop()
+        if isinstance(other, dict | list):
+            others += other.values() if isinstance(other, dict) else other
+            count += len(other)
+    return count
 
 
 def _read_patient(patient: Patient, today: date, reading: Reading) -> None:
@@ -137,7 +163,8 @@ def _possible_dates(value: date | str) -> tuple[date, date]:
 
 def _valid(resources: Iterable[Any], patient_id: str, reading: Reading) -> Iterator[Observation]:
     """The valid Observations of the patient; a problem for each kind of other one."""
-    counts = {"are not valid FHIR R4": 0, "are of another patient": 0}
+    counts = dict.fromkeys((INVALID, LARGE, "are of another patient"), 0)
+    left = MAX_VALUES
     statuses: dict[str, int] = {}
     for resource in resources:
         kind = resource.get("resourceType") if isinstance(resource, dict) else None
@@ -145,12 +172,15 @@ def _valid(resources: Iterable[Any], patient_id: str, reading: Reading) -> Itera
             reading.problems.append("The client reports an error while it fetched the data.")
         if kind != "Observation":
             continue
-        try:
-            observation = Observation.model_validate(resource)
-        except ValidationError:
-            counts["are not valid FHIR R4"] += 1
+        size = count_values(resource, left)
+        if size > left:
+            counts[LARGE] += 1
             continue
-        if not _is_of(observation, patient_id):
+        left -= size
+        observation = _validated(resource)
+        if observation is None:
+            counts[INVALID] += 1
+        elif not _is_of(observation, patient_id):
             counts["are of another patient"] += 1
         elif observation.status in VALID:
             yield observation
@@ -158,6 +188,22 @@ def _valid(resources: Iterable[Any], patient_id: str, reading: Reading) -> Itera
             statuses[observation.status] = statuses.get(observation.status, 0) + 1
     counts |= {f"have the status {shown(status)}": count for status, count in statuses.items()}
     reading.problems += [f"{count} Observations {why}." for why, count in counts.items() if count]
+
+
+def _validated(resource: dict[str, Any]) -> Observation | None:
+    """A resource as an Observation; None if it is not valid."""
+    try:
+        observation = Observation.model_validate(resource)
+    except ValidationError:
+        return None
+    period = resource.get("effectivePeriod") or {}
+    times = [resource.get(name) for name in ("effectiveDateTime", "effectiveInstant")]
+    return observation if _are_texts(*times, period.get("start"), period.get("end")) else None
+
+
+def _are_texts(*times: Any) -> bool:
+    """Whether times are as FHIR has them: the models would read a number as seconds since 1970."""
+    return all(time is None or isinstance(time, str) for time in times)
 
 
 def _is_of(observation: Observation, patient_id: str) -> bool:
@@ -188,13 +234,18 @@ def _keys(concept: Any) -> frozenset[tuple[Any, Any]]:
     return frozenset((coding.system, coding.code) for coding in codings)
 
 
-def _moment(observation: Observation) -> datetime | None:
+def _moment(observation: Observation) -> Moment | None:
     period = observation.effectivePeriod
     value = observation.effectiveDateTime or observation.effectiveInstant
     value = value or (period and (period.end or period.start))
-    if value is None or isinstance(value, datetime):
-        return value
-    return datetime.combine(_possible_dates(value)[0], time(), UTC)
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return Moment(value, value, value.date().isoformat())
+    first, last = _possible_dates(value)
+    return Moment(
+        datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC), str(value)
+    )
 
 
 def _latest(
@@ -203,10 +254,10 @@ def _latest(
     entry: Entry,
     now: datetime,
     problems: list[str],
-) -> tuple[Any, datetime | None] | None:
-    """The latest value and its time; None without one. Raises SchemaError."""
+) -> tuple[Any, Moment | None] | None:
+    """The latest value and its time; None without one. Raises SchemaError if it is not certain which that is."""
     candidates = [candidate for candidate in candidates if _value(candidate.holder) is not None]
-    past = [c for c in candidates if c.moment is None or c.moment <= now + CLOCK_SKEW]
+    past = [c for c in candidates if c.moment is None or c.moment.first <= now + CLOCK_SKEW]
     if len(past) < len(candidates):
         problems.append(f"{label(measurement, DEFAULT)}: a value with a time to come is ignored.")
     if not past:
@@ -214,10 +265,14 @@ def _latest(
     moments = [c.moment for c in past if c.moment is not None]
     if moments and len(moments) < len(past):
         problems.append(f"{label(measurement, DEFAULT)}: a value without a time is ignored.")
-    last = max(moments, default=None)
-    values = {_converted(c.holder, measurement, entry) for c in past if c.moment == last}
+    last = max(moments, default=None)  # by the first time that it may mean
+    values = {
+        _converted(c.holder, measurement, entry)
+        for c in past
+        if c.moment == last or (c.moment and last and c.moment.last >= last.first)
+    }
     if len(values) > 1:
-        raise SchemaError("several values differ, and none is the latest")
+        raise SchemaError("several values differ, and none is certainly the latest")
     return values.pop(), last
 
 
@@ -266,4 +321,6 @@ def _number(kind: str, value: Any, measurement: Measurement, entry: Entry) -> An
         if not GLUCOSE[0] <= number <= GLUCOSE[1]:
             raise SchemaError(f"{number:.4g} mg/dl is implausible")
         return "yes" if number > entry.yes_above else "no"
+    if "1" in entry.units:  # a count
+        return measurement.check(number)
     return measurement.check(round(round(number / measurement.step) * measurement.step, 6))

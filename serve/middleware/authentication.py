@@ -12,11 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heart.http.messages import SAFE_METHODS, route_path
 from heart.http.problems import Problem, send_problem
-from heart.http.tokens import Tokens
+from heart.http.tokens import CHALLENGE, Tokens
 from serve.middleware.admission import takes_slot
 from serve.page_paths import CALL, LOGIN
 
-NO_SESSION = Problem("authentication-required", "log in on the page first")
+NO_SESSION = Problem("authentication-required", "log in on the page first", CHALLENGE)
 
 
 class Authentication:
@@ -36,7 +36,8 @@ class Authentication:
         if not self._tokens or scope["method"] in SAFE_METHODS or path == LOGIN:
             return None
         if path == CALL:
-            return None if self._has_session(scope) else NO_SESSION
+            # Without a token of the service the page has no login, even if CDS clients have keys.
+            return NO_SESSION if self._tokens.known and not self._has_session(scope) else None
         try:
             self._tokens.authenticate(scope)
         except Problem as error:
@@ -68,6 +69,8 @@ class AuthenticationMiddleware:
         if rejection is None:
             return self.app(scope, receive, send)
         self._on_reject(scope["method"], rejection.status_code)
-        return send_problem(
-            send, rejection.kind, rejection.detail, [(b"www-authenticate", b"Bearer")]
-        )
+        headers = [
+            (name.lower().encode(), value.encode())
+            for name, value in (rejection.headers or {}).items()
+        ]
+        return send_problem(send, rejection.kind, rejection.detail, headers)

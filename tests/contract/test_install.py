@@ -74,7 +74,7 @@ class Place:
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(self.wheels),
-            "UV_PYTHON": str(self.python),
+            "UV_PYTHON": str(self.python),  # of uv itself; the script takes the option only
             "UV_CACHE_DIR": str(self.folder / "cache"),
         }
 
@@ -112,7 +112,8 @@ class Place:
         (self.folder / "requirements/hashes/packages.txt").write_text("\n".join(lines) + "\n")
 
     def install(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run(str(self.folder / "requirements/install.py"), *(arguments or ["app"]))
+        script = str(self.folder / "requirements/install.py")
+        return self.run(script, *(arguments or ["app"]), f"--python={self.python}")
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -304,6 +305,14 @@ def test_an_index_on_the_command_line_decides_on_torch_too(monkeypatch: pytest.M
 
     assert option in options
     assert "UV_TORCH_BACKEND" not in environment
+
+
+def test_packages_are_for_the_python_that_runs_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_PYTHON", "3.9")  # as for other projects of the same machine
+
+    _, environment = configured(monkeypatch, "")
+
+    assert environment["UV_PYTHON"] == sys.executable
 
 
 def test_an_unknown_build_of_torch_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,13 @@ def test_each_route_requires_its_scope(client: TestClient, security_figure: Secu
     )
 
 
+def test_the_scheme_of_a_token_is_in_any_case(client: TestClient) -> None:
+    headers = {"Authorization": f"bEARER {DEFAULT}"}
+
+    assert client.get("/model", headers=headers).status_code == 200
+    assert client.get("/model", headers={"Authorization": f"Basic {DEFAULT}"}).status_code == 401
+
+
 def test_every_route_with_a_token_is_in_the_list(client: TestClient) -> None:
     listed = {(method, path.replace("/x", "/{prediction_id}")) for method, path, _, _ in REQUESTS}
     routes = {

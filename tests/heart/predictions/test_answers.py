@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from heart.predictions import answers
 from heart.predictions.answers import KEPT, Answer, OnceKey
-from heart.predictions.log import LogUnavailable, UnknownPrediction
+from heart.predictions.log import LogQueueFull, LogUnavailable, UnknownPrediction
 from heart.predictions.tables import AnswerErased, KeyReused
-from tests.heart.predictions.logs import execute, opened, records
+from tests.heart.predictions.logs import execute, held, opened, records, until
 
 KEY = OnceKey("k" * 64, "r" * 64)
 BODY = b'{"probability": 0.25}' * 100
@@ -134,10 +135,10 @@ def test_of_requests_at_the_same_time_one_is_logged(url: str, logs: int) -> None
             return log.append_once(records(2), KEY, b"%d" % number)
 
         with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(send, range(8)))
+            sent = list(pool.map(send, range(8)))
 
-        assert len({answer.body for answer in answers}) == 1
-        assert sum(answer.is_new for answer in answers) == 1
+        assert len({answer.body for answer in sent}) == 1
+        assert sum(answer.is_new for answer in sent) == 1
         assert one.count() == 2
 
 
@@ -171,3 +172,36 @@ def test_a_log_of_the_version_before_is_upgraded(url: str) -> None:
     with opened(url) as log:
         assert log.append_once(records(1), KEY, BODY).is_new
         assert log.count() == 2
+
+
+def test_waiting_answers_are_limited_like_waiting_predictions(tmp_path: Path) -> None:
+    other = KEY._replace(key="n" * 64)
+    with opened(f"sqlite:///{tmp_path}/log.db", queue_limit=10) as log:
+        with ThreadPoolExecutor(1) as thread, held(log):
+            waiting = thread.submit(log.append_once, records(6), KEY, BODY)
+            until(lambda: log._writer._waiting == 6)
+            with pytest.raises(LogQueueFull):
+                log.append_once(records(5), other, BODY)
+            with pytest.raises(LogQueueFull):
+                log.append_sync(records(5))
+
+        assert waiting.result().is_new
+        assert log.append_once(records(10), other, BODY).is_new
+        assert log.count() == 16
+
+
+def test_answers_that_wait_too_long_are_still_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "COMMIT_SECONDS", 0)
+    with opened(f"sqlite:///{tmp_path}/log.db", queue_limit=10) as log:
+        with held(log):
+            for _ in range(2):
+                with pytest.raises(LogUnavailable) as error:
+                    log.append_once(records(6), KEY, BODY)
+        monkeypatch.undo()
+        until(lambda: log._writer._waiting == 0)
+
+        assert isinstance(error.value, LogQueueFull)
+        assert not log.append_once(records(6), KEY, BODY).is_new
+        assert log.count() == 6

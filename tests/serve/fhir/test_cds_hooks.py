@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from time import process_time
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,6 +24,7 @@ from fhir.resources.R4B.riskassessment import RiskAssessment
 from serve.fhir.cards import OVERRIDE_REASONS, SERVICE_PATH
 from serve.fhir.cds_hooks import MAX_BYTES
 from serve.fhir.codes import ENTRIES
+from serve.fhir.measurements import MAX_PATIENT_VALUES
 from tests.serve.fhir.resources import (
     PATIENT_ID,
     bundle,
@@ -139,7 +141,11 @@ def test_a_deceased_patient_has_no_card(client: TestClient) -> None:
 def test_a_prefetch_without_observations_leaves_all_missing(
     client: TestClient, observations: Any
 ) -> None:
-    assert "11 of 13" in card(client, request(observations=observations))["summary"]
+    result = card(client, request(observations=observations))
+
+    assert "11 of 13" in result["summary"]
+    is_bundle = isinstance(observations, dict) and observations.get("resourceType") == "Bundle"
+    assert ("Not used" in result["detail"]) is not is_bundle
 
 
 def test_further_pages_are_reported(client: TestClient) -> None:
@@ -160,6 +166,7 @@ def test_further_pages_are_reported(client: TestClient) -> None:
         ({"prefetch": {"patient": {"resourceType": "Device"}}}, 412, "required"),
         ({"prefetch": {"patient": patient(id="other")}}, 422, "invalid"),
         ({"prefetch": {"patient": patient(birthDate="yesterday")}}, 422, "invalid"),
+        ({"prefetch": {"patient": patient(name=[1] * MAX_PATIENT_VALUES)}}, 413, "too-long"),
         ({"hook": "order-sign"}, 422, "invalid"),
         ({"context": {"patientId": "a/../b", "userId": "Practitioner/1"}}, 422, "invalid"),
         ({"context": {}}, 422, "invalid"),
@@ -175,6 +182,27 @@ def test_invalid_calls_are_answered_with_an_outcome(
     issue = OperationOutcome.model_validate_json(response.content).issue[0]
     assert issue.code == code
     assert "yesterday" not in issue.diagnostics
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("element", ["note", "component", "category"])
+def test_a_prefetch_of_many_small_values_is_not_checked_value_by_value(
+    client: TestClient, element: str, security_figure: SecurityFigure
+) -> None:
+    many: list[Any] = [{}] * (MAX_BYTES // 4)
+    hostile = observation("cholesterol", quantity(240, "mg/dL")) | {element: many}
+
+    before = process_time()
+    result = card(client, request(hostile, observation("resting_bp", quantity(120, "mm[Hg]"))))
+    seconds = process_time() - before
+
+    assert "10 of 13" in result["summary"]
+    assert seconds < 2
+    security_figure(
+        "a CDS Hooks call with 260,000 values in an Observation of 1 MB",
+        "the Observation is not checked, and reported",
+        "2 s of CPU time",
+    )
 
 
 def test_a_body_that_is_no_json_is_rejected(client: TestClient) -> None:

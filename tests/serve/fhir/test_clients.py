@@ -27,7 +27,7 @@ from tests.serve.small_service import parts
 pytest.importorskip("fhir.resources", reason="requirements/fhir.txt is not installed")
 pytest.importorskip("joserfc", reason="requirements/fhir.txt is not installed")
 
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OctKey
 
 from serve.fhir import clients as clients_module
@@ -35,6 +35,7 @@ from serve.fhir import keys as keys_module
 from serve.fhir.cards import SERVICE_PATH
 from serve.fhir.clients import MAX_SECONDS, Clients, Replays
 from serve.fhir.keys import MAX_BYTES, Keys
+from serve.page_paths import CALL
 from tests.serve.fhir.resources import request
 from tests.serve.fhir.signing import EC, ISSUER, RSA, URL, bearer, claims, public, signed
 
@@ -114,6 +115,12 @@ def signed_by_secret(secret: bytes) -> str:
     return text + encoded(signature)
 
 
+def escaped(content: dict[str, Any]) -> str:
+    """A token whose claims have escapes; `jwt.encode` writes UTF-8."""
+    head = {"alg": "ES384", "typ": "JWT", "kid": EC.kid}
+    return jws.serialize_compact(head, json.dumps(content), EC, algorithms=["ES384"])
+
+
 def forged() -> dict[str, str]:
     """Tokens that must not be accepted, by what is wrong with them."""
     now = claims()["iat"]
@@ -147,6 +154,7 @@ def forged() -> dict[str, str]:
         "an expiry as text": signed(claims(exp=str(now + 200))),
         "issued in the future": signed(claims(iat=now + 1000)),
         "a jti that is no text": signed(claims(jti=7)),
+        "a jti that UTF-8 cannot write": escaped(claims(jti="\ud800")),
         "an empty jti": signed(claims(jti="")),
         **{f"without {name}": signed(claims(**{name: None})) for name in claims()},
         "claims that are no object": signed().split(".")[0] + ".W10.x",
@@ -299,9 +307,12 @@ def write(file: Path, content: Any) -> Keys:
     [
         "",
         "[]",
+        "[" * 90_000,
         {},
         {"keys": []},
         {"keys": [7]},
+        {"keys": ["text"]},
+        {"keys": [["list"]]},
         {"keys": [EC.as_dict(private=True)]},
         {"keys": [EC.as_dict(private=False) | {"kid": None}]},
         {"keys": [EC.as_dict(private=False) | {"use": "enc"}]},
@@ -410,6 +421,33 @@ def test_before_the_keys_are_known_a_client_is_asked_to_retry() -> None:
         clients.authenticate({"path": SERVICE_PATH, "root_path": "", "headers": headers})
 
     assert error.value.status_code == 503
+
+
+def test_a_client_that_has_to_wait_is_told_how_long(tmp_path: Path, key_file: Path) -> None:
+    app = create_app(*parts(tmp_path, **settings(key_file)), with_page=False)
+    app.state.clients.keys.current = []
+
+    response = TestClient(app).post(SERVICE_PATH, json=request(), headers=bearer(signed()))
+
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
+    assert "www-authenticate" not in response.headers
+
+
+def test_keys_of_clients_close_no_page_that_needs_no_login(tmp_path: Path, key_file: Path) -> None:
+    statuses = {}
+    for token in (None, API_TOKEN):
+        given = settings(key_file) | {"api_token": token}
+        client = TestClient(create_app(*parts(tmp_path / str(token), **given), with_page=False))
+        statuses[token] = client.post(CALL, json={}).status_code
+
+    assert statuses == {None: 404, API_TOKEN: 401}  # 404: this service has no page
+
+
+def test_the_scheme_of_the_token_is_in_any_case(client: TestClient) -> None:
+    headers = {"Authorization": f"bearer {signed()}"}
+
+    assert client.post(SERVICE_PATH, json=request(), headers=headers).status_code == 200
 
 
 def test_below_a_sub_path_the_clients_are_the_same(tmp_path: Path, key_file: Path) -> None:

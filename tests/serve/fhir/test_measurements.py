@@ -13,7 +13,7 @@ pytest.importorskip("fhir.resources", reason="requirements/fhir.txt is not insta
 from heart.predictions.log import new_ids
 from heart.schema import MEASUREMENTS, NAMES
 from serve.fhir.codes import ENTRIES, EXERCISE_TEST, LOINC, SNOMED, Code
-from serve.fhir.measurements import MAX_RESOURCES, Reading, read
+from serve.fhir.measurements import MAX_RESOURCES, MAX_VALUES, Reading, read
 from serve.fhir.risk_assessment import risk_assessment
 from tests.serve.fhir.resources import (
     PATIENT_ID,
@@ -122,6 +122,14 @@ def test_what_cannot_be_mapped_is_reported(value: dict[str, Any], part: str) -> 
     assert part in result.problems[0]
 
 
+@pytest.mark.parametrize("count", [1.5, 0.5, -1, 4])
+def test_a_count_is_not_rounded(count: float) -> None:
+    result = reading(observation("major_vessels", quantity(count, "{vessels}")))
+
+    assert "major_vessels" not in result.values
+    assert len(result.problems) == 1
+
+
 def test_an_unknown_or_an_ambiguous_category_is_reported() -> None:
     name = "thallium"
     other = {"valueCodeableConcept": concept(Code(SNOMED, "251056002", "Partially reversible"))}
@@ -134,13 +142,50 @@ def test_an_unknown_or_an_ambiguous_category_is_reported() -> None:
 
 
 def test_the_latest_of_several_values_counts() -> None:
-    times = {"2019": 130, "2025-06-01T08:00:00+02:00": 150, "2025-06-01": 145, "2024-12": 120}
+    times = {"2019": 130, "2025-06-01T08:00:00+02:00": 150, "2025-05-31": 145, "2024-12": 120}
     result = reading(
         *(observation(PRESSURE, quantity(value, "mm[Hg]"), time) for time, value in times.items())
     )
 
     assert result.values[PRESSURE] == 150
     assert result.times[PRESSURE] == "2025-06-01"
+
+
+@pytest.mark.parametrize(
+    ("time", "other"),
+    [
+        ("2025", "2025-03-01"),
+        ("2025-06", "2025-06-30T08:00:00Z"),
+        ("2025-06-01", "2025-06-01T08:00:00+02:00"),
+        ("2025", "2025-06"),
+    ],
+)
+def test_it_is_no_guess_which_value_is_the_latest(time: str, other: str) -> None:
+    first = observation(PRESSURE, quantity(130, "mm[Hg]"), time)
+    second, same = (observation(PRESSURE, quantity(value, "mm[Hg]"), other) for value in (150, 130))
+    newer = observation(PRESSURE, quantity(120, "mm[Hg]"), "2026")
+
+    assert PRESSURE not in reading(first, second).values
+    assert len(reading(first, second).problems) == 1
+    assert reading(first, same).values[PRESSURE] == 130
+    assert reading(first, second, newer).values[PRESSURE] == 120
+
+
+@pytest.mark.parametrize("time", ["2025", "2025-06", "2025-06-01"])
+def test_the_time_of_a_value_is_as_incomplete_as_in_the_record(time: str) -> None:
+    assert reading(observation(PRESSURE, quantity(130, "mm[Hg]"), time)).times[PRESSURE] == time
+
+
+def test_a_number_is_no_time() -> None:
+    since_1970 = {"effectiveDateTime": 1_748_764_800}
+    period = {"effectiveDateTime": None, "effectivePeriod": {"start": 0}}
+    for changes in (since_1970, period):
+        value = observation(PRESSURE, quantity(120, "mm[Hg]")) | changes
+        value = {name: part for name, part in value.items() if part is not None}
+        result = reading(value, person=patient(birthDate=0))
+
+        assert result.values == {"sex": "male"}
+        assert len(result.problems) == 2
 
 
 def test_a_latest_value_that_cannot_be_used_is_not_replaced_by_an_older_one() -> None:
@@ -268,6 +313,16 @@ def test_no_more_resources_are_read_than_the_limit() -> None:
     result = reading(*[{} for _ in range(MAX_RESOURCES)], late)
 
     assert PRESSURE not in result.values
+    assert len(result.problems) == 1
+
+
+def test_observations_that_would_take_long_to_check_are_reported() -> None:
+    large = observation("cholesterol", quantity(240, "mg/dL"), category=[{}] * MAX_VALUES)
+    usual = [observation(PRESSURE, quantity(120, "mm[Hg]"))] * MAX_RESOURCES
+
+    result = reading(large, *usual[1:])
+
+    assert result.values.keys() == {"age", "sex", PRESSURE}
     assert len(result.problems) == 1
 
 

@@ -115,10 +115,10 @@ def _append(
     now: datetime,
 ) -> Answer:
     limit = now - KEPT
-    found: Row[Any] | None = connection.execute(_of(key, limit)).first()
-    if found is not None:
+    known: Row[Any] | None = connection.execute(_of(key, limit)).first()
+    if known is not None:
         # The first attempt may have been committed before its connection broke.
-        return Answer(_body(key, found.request, found.body), found.ids == row["ids"])
+        return Answer(_body(key, known.request, known.body), known.ids == row["ids"])
     connection.execute(
         delete(answers).where(answers.c.key == key.key, answers.c.created_at < limit)
     )

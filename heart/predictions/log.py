@@ -278,7 +278,7 @@ class PredictionLog(CardLog, AnswerLog):
             self._scrubbed = self._writer.run_on_writer(self._store.scrub)
 
     def compact(self) -> None:
-        """Write the files anew, without deleted rows. Writers wait. Raises LogUnavailable."""
+        """Rewrite the files without deleted rows. Writers wait. Raises LogUnavailable."""
         if not self._on_writer(self._store.compact):
             raise LogUnavailable("a reader keeps the WAL in use: stop it", self._retry_after)
 

@@ -185,7 +185,7 @@ class SqliteStore:
         return not busy
 
     def compact(self) -> bool:
-        """Write the file anew, and empty the WAL. False if a reader prevented it. Raises sqlite3.Error.
+        """Rewrite the file, and empty the WAL. False if a reader prevented it. Raises sqlite3.Error.
 
         `secure_delete` overwrites the rows that this program deletes. Free pages may still have others:
         of a program without it, such as the command sqlite3 or a recovery.

@@ -47,7 +47,7 @@ def _session(master: str) -> Any:
     try:
         from pyspark.sql import SparkSession
     except ImportError:
-        raise ScoreError("Spark is not installed: pip install -r requirements/spark.txt") from None
+        raise ScoreError("Spark is not installed: run `make .venv/spark`") from None
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = (
         SparkSession.builder.master(master)

@@ -439,11 +439,11 @@ def preflight(client: TestClient, origin: str, path: str = SERVICE_PATH) -> Any:
 
 
 def test_a_page_of_a_configured_origin_may_call(client: TestClient) -> None:
-    asked = preflight(client, ORIGIN)
-    assert asked.status_code == 204
-    assert asked.headers["access-control-allow-origin"] == ORIGIN
-    assert "POST" in asked.headers["access-control-allow-methods"]
-    assert "authorization" in asked.headers["access-control-allow-headers"]
+    response = preflight(client, ORIGIN)
+    assert response.status_code == 204
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+    assert "POST" in response.headers["access-control-allow-methods"]
+    assert "authorization" in response.headers["access-control-allow-headers"]
 
     headers = {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site"}
     for response in (

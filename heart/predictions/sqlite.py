@@ -85,7 +85,7 @@ def _insert_shadows(rows: int) -> str:
     )
 
 
-def _capacity(rows: int) -> int:
+def capacity_of(rows: int) -> int:
     """The rows of the statement for so many shadow predictions: a power of two."""
     return max(64, 1 << (rows - 1).bit_length())
 
@@ -156,7 +156,7 @@ class SqliteStore:
         """
         for start in range(0, len(rows), SHADOW_ROWS):
             part = rows[start : start + SHADOW_ROWS]
-            capacity = _capacity(len(part))
+            capacity = capacity_of(len(part))
             values: list[str | float | None] = [value for row in part for value in row]
             values += [None] * (3 * capacity - len(values))
             self._driver().execute(_insert_shadows(capacity), values)

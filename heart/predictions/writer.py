@@ -145,6 +145,11 @@ class GroupCommitWriter:
         else:  # the log was only read
             self._store.close()
 
+    @property
+    def accepts(self) -> bool:
+        """Whether it is started and not closed."""
+        return self._down_until < inf
+
     async def append(self, records: Sequence[Record]) -> None:
         """Return once all records are durable. Raises LogUnavailable, LogRejected."""
         loop = asyncio.get_running_loop()
@@ -172,10 +177,10 @@ class GroupCommitWriter:
         """
         future: Future[T] = Future()
         with self._lock:
-            running = self._down_until < inf
-            if running:
+            accepts = self.accepts
+            if accepts:
                 self._queue.put(lambda: self._run_job(future, job))
-        if not running:
+        if not accepts:
             raise LogUnavailable(self._reason, self._retry_after)
         return future.result(timeout)
 

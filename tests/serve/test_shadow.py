@@ -49,6 +49,13 @@ def offered(
     return ids
 
 
+def scored(log: PredictionLog) -> set[str]:
+    """The ids of the predictions that the challenger has scored."""
+    with log.store.reading() as connection:
+        query = "SELECT prediction_id FROM shadow_predictions"
+        return set(connection.exec_driver_sql(query).scalars())
+
+
 def test_every_row_is_scored_by_the_challenger_and_logged(log: PredictionLog) -> None:
     shadow = ShadowScorer(challenger_alias(model(*CHALLENGER)), log)
     offered(shadow, log)
@@ -69,7 +76,7 @@ def test_without_a_challenger_nothing_is_logged(log: PredictionLog) -> None:
         shadow = ShadowScorer(challenger_alias(challenger), log)
         offered(shadow, log)
         shadow.process_batch()
-        assert (shadow.rows, shadow.dropped, len(shadow._queue)) == ({}, 0, 0)
+        assert (shadow.rows, shadow.dropped, shadow.waiting) == ({}, 0, 0)
     assert ShadowScorer(challenger_alias(None), log).compare(model()) is None
 
 
@@ -81,7 +88,7 @@ def test_cleared_challenger_scores_no_more(log: PredictionLog) -> None:
 
     shadow.process_batch()
 
-    assert (shadow.rows, len(shadow._queue)) == ({}, 0)
+    assert (shadow.rows, shadow.waiting) == ({}, 0)
     assert shadow.dropped == 40
 
 
@@ -93,14 +100,15 @@ def test_step_and_queue_are_limited(log: PredictionLog, monkeypatch: pytest.Monk
     first, second = offered(shadow, log), offered(shadow, log)
     offered(shadow, log)
 
-    assert [key for key, _ in shadow._queue] == [*first, *second[:20]]
-    assert shadow.dropped == 60
+    assert (shadow.waiting, shadow.dropped) == (60, 60)
     shadow.process_batch()
     assert shadow.rows == {"2": 25}
+    assert scored(log) == set(first[:25])
     shadow.process_batch()
     shadow.process_batch()
     shadow.process_batch()
     assert (shadow.rows, shadow.dropped) == ({"2": 60}, 60)
+    assert scored(log) == {*first, *second[:20]}
 
 
 def test_rows_that_cannot_be_logged_are_counted(log: PredictionLog) -> None:
@@ -277,4 +285,4 @@ def test_enqueue_never_waits(log: PredictionLog) -> None:
     shadow = ShadowScorer(challenger_alias(model(*CHALLENGER)), log)
     with held(log):
         shadow.enqueue("1", new_ids(40), ROWS)
-    assert len(shadow._queue) == 40
+    assert shadow.waiting == 40

@@ -78,7 +78,7 @@ def test_a_client_that_retries_at_once_is_not_read_for_a_moment(
                     assert reply.status == 200
                 assert (await answer_to(await running.client(), other)).status == 503
             assert len(shed) == 2
-            running.connections[0]._read_again()  # instead of 60 s
+            running.connections[0].end_pause()  # instead of 60 s
             assert (await answer(client[0])).status == 200
         security_figure(
             "a retry at once after a rejection for overload",

@@ -73,8 +73,8 @@ def sample(train: pd.DataFrame, size: int, repetition: int) -> tuple[pd.DataFram
     outcome = pool["heart_disease"]
     # Within an outcome the patients keep their random order; the first of each are taken.
     place = (pool.groupby("heart_disease").cumcount() + 0.5) / outcome.map(outcome.value_counts())
-    few = pool.loc[place.sort_values(kind="stable").index[:size]]
-    return few.reset_index(drop=True), train[held_out]
+    patients = pool.loc[place.sort_values(kind="stable").index[:size]]
+    return patients.reset_index(drop=True), train[held_out]
 
 
 def ctgan_rows(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -101,8 +101,8 @@ GENERATORS = {"ctgan": ctgan_rows, "dp": private_rows}
 def models() -> dict[str, Any]:
     """One model of each kind of candidate."""
     options = params.Train.load()
-    found = candidates(options.logistic_c, options.trees, options.min_samples_leaf, options.seed)
-    return {name: kinds[len(kinds) // 2] for name, kinds in found.items()}
+    by_kind = candidates(options.logistic_c, options.trees, options.min_samples_leaf, options.seed)
+    return {name: kinds[len(kinds) // 2] for name, kinds in by_kind.items()}
 
 
 def auc(

@@ -36,7 +36,7 @@ MARKED = re.compile(r"(<!-- generated: ([^>]+) -->)\n(.*?)(<!-- end -->)", re.DO
 
 
 def filled(page: str, name: str) -> str:
-    """A page with its marked parts written anew; `name` is for messages."""
+    """A page with its marked parts filled again; `name` is for messages."""
 
     def write(match: re.Match[str]) -> str:
         start, words, _, end = match.groups()

@@ -1,1 +1,1 @@
-"""Monitoring: drift of the measurements, of their missing values and of the model's score; retraining."""
+"""Monitoring: drift, performance without outcomes, reports, simulated patients; and retraining in `retraining`."""

@@ -36,6 +36,11 @@ class Blocks:
         self._waiting: deque[tuple[float, int, defaultdict[Hashable, float]]] = deque()
         self._lock = threading.Lock()
 
+    @property
+    def waiting(self) -> int:
+        """Entries that wait for a complete block."""
+        return len(self._waiting)
+
     def add(self, patients: int, counts: Counts) -> None:
         """Count some patients. With 0, the counts belong to patients who were counted before."""
         with self._lock:

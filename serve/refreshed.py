@@ -50,6 +50,11 @@ class Refreshed(Generic[T]):
         self._succeeded = False
         self._completed = 0
 
+    @property
+    def running(self) -> bool:
+        """Whether the value is being computed."""
+        return self._running
+
     def get(self) -> T | None:
         """The value, or None if none was ever computed in time. Raises what the last computation raised."""
         with self._changed:

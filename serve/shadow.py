@@ -60,6 +60,11 @@ class ShadowScorer:
         """Rows that the challenger should have scored and that are not in the log."""
         return self._not_queued + self._not_logged
 
+    @property
+    def waiting(self) -> int:
+        """Rows in the queue."""
+        return len(self._queue)
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()

@@ -1,6 +1,6 @@
 """`python -m examples.demo`: from the registered champion to a better one, and back, in eight steps.
 
-The champion serves; patients like those of the training arrive, then patients of another hospital; drift is found;
+The champion serves; patients like those of the training arrive, then patients of another hospital; drift is detected;
 the performance is estimated without outcomes; outcomes are recorded; an alert in Grafana's format starts a
 retraining; the promotion gate passes the new version, which is compared on new patients; a rollback. All of it
 happens in a copy of the checkout. The report is one HTML file.

@@ -91,8 +91,8 @@ class Service:
 
     def _last_check(self) -> float:
         text = self._client.get("/metrics").raise_for_status().text
-        found = re.search(r"^heart_drift_last_run_timestamp_seconds (\S+)$", text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
+        match = re.search(r"^heart_drift_last_run_timestamp_seconds (\S+)$", text, re.MULTILINE)
+        return float(match[1]) if match else 0.0
 
     def _post(self, path: str, body: Any, token: str) -> Any:
         response = self._client.post(path, json=body, headers=self._headers[token])

@@ -72,14 +72,14 @@ def other_hospital(running: Running, normal: Seen) -> tuple[Seen, list[str]]:
         answered.append(running.service.predict(ten))
         if not report["drifted"]:
             report = running.service.check_drift()
-            found = 10 * len(answered)
-    expect(report["drifted"], f"no drift is found after {OTHER} patients of another hospital")
+            detected_after = 10 * len(answered)
+    expect(report["drifted"], f"no drift is detected after {OTHER} patients of another hospital")
     worst = max(report["features"].values(), key=lambda feature: float(feature["ratio"]))
-    record.say(f"drift is found after {found} patients: {worst['summary']}")
+    record.say(f"drift is detected after {detected_after} patients: {worst['summary']}")
     seen = Seen(patients, _joined(answered))
     curve = _evidence(running, [normal, seen])
     record.figures["drift"] = {
-        "normal": NORMAL, "found_after": found, "features": _drifted(report), "curve": curve,
+        "normal": NORMAL, "detected_after": detected_after, "features": _drifted(report), "curve": curve,
         "summary": worst["summary"],
     }  # fmt: skip
     return seen, _drifted(running.service.check_drift())

@@ -75,7 +75,7 @@ def _short(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     brier = figures["fresh"]["scores"]["brier"]
     score = figures["estimate"]["scores"]["brier"]
     return [
-        ("Patients until drift is found", str(figures["drift"]["found_after"])),
+        ("Patients until drift is detected", str(figures["drift"]["detected_after"])),
         ("Brier score, estimated", f"{score['value']:.2f}"),
         ("Brier score, true", f"{score['true']:.2f}"),
         ("Outcomes for the update", str(figures["outcomes"]["recorded"]["outcomes"])),

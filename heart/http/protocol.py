@@ -59,7 +59,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.headers = []
         self.running: RequestResponseCycle | None = None  # `cycle` is the last one that was parsed
         self.opened_at = time.monotonic()
-        self._rejected = False
+        self.rejected = False  # whether the rest of what the client sends is ignored
         self._body_received = False  # in the chunk that is being parsed
         self._framing_bytes = 0  # since the start of a message or the last part of its body
         self._queued_bytes = 0  # since the first request that waits for another one
@@ -84,7 +84,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # Receiving
 
     def data_received(self, data: bytes) -> None:
-        if self._rejected:
+        if self.rejected:
             return
         if len(data) > CHUNK_BYTES:
             for start in range(0, len(data), CHUNK_BYTES):
@@ -123,7 +123,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self.pipeline:
             self._queued_bytes = 0
         gate = self.server_state.gate
-        if self._rejected and self._pause is not None:
+        if self.rejected and self._pause is not None:
             cycle.response_complete = True  # it was sent behind a rejected request
         elif gate is None or gate.admits(cast("Scope", cycle.scope)):
             HttpToolsProtocol._start_asgi_task(self, cycle, app)  # noqa: SLF001  # of the base class
@@ -142,15 +142,16 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
         elif self._pause is not None:
             # The client had sent it before it could read the first rejection: pipelining.
-            self._rejected = True
+            self.rejected = True
             self.loop.call_later(self.limits.linger_seconds, self.transport.close)
         else:
             seconds = self.limits.rejection_seconds
-            self._pause = self.loop.call_later(seconds, self._read_again)
+            self._pause = self.loop.call_later(seconds, self.end_pause)
             self.on_response_complete()
             self.flow.pause_reading()
 
-    def _read_again(self) -> None:
+    def end_pause(self) -> None:
+        """Read from the client again, after a rejection for overload."""
         self._pause = None
         self.flow.resume_reading()
 
@@ -166,9 +167,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _reject(self, kind: str, detail: str) -> None:
         """Ignore all further input. Complete earlier requests are answered before the connection closes."""
-        if self._rejected:
+        if self.rejected:
             return
-        self._rejected = True
+        self.rejected = True
         del self.headers[self._head_fields :]
         if self.is_busy and (self._in_head or not self.cycle.more_body):
             self.cycle.keep_alive = False

@@ -55,6 +55,11 @@ class Reservations:
         self._requests: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
 
+    @property
+    def clients(self) -> int:
+        """Clients with a request in progress."""
+        return len(self._requests)
+
     @contextmanager
     def reserve(self, client: str, length: int) -> Iterator[None]:
         """Count a request with a body of `length` bytes as long as the block runs. Raises QuotaExceeded."""

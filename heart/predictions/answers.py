@@ -90,7 +90,7 @@ class AnswerLog(Access):
                 f"no answer within {COMMIT_SECONDS:g} s", self._retry_after
             ) from None
         if answer.is_new:
-            self._writer.report(len(records), perf_counter() - started)
+            self.writer.report(len(records), perf_counter() - started)
         return answer
 
 
@@ -115,10 +115,10 @@ def _append(
     now: datetime,
 ) -> Answer:
     limit = now - KEPT
-    found: Row[Any] | None = connection.execute(_of(key, limit)).first()
-    if found is not None:
+    known: Row[Any] | None = connection.execute(_of(key, limit)).first()
+    if known is not None:
         # The first attempt may have been committed before its connection broke.
-        return Answer(_body(key, found.request, found.body), found.ids == row["ids"])
+        return Answer(_body(key, known.request, known.body), known.ids == row["ids"])
     connection.execute(
         delete(answers).where(answers.c.key == key.key, answers.c.created_at < limit)
     )

@@ -111,7 +111,7 @@ class PredictionLog(CardLog, AnswerLog):
     @property
     def stats(self) -> Stats:
         """Counts since the start."""
-        return self._writer.stats
+        return self.writer.stats
 
     def start(self) -> None:
         """Start the writer, unless it runs. It waits for an unavailable database.
@@ -119,7 +119,7 @@ class PredictionLog(CardLog, AnswerLog):
         Raises LogConfigurationError if waiting cannot help.
         """
         try:
-            self._writer.start(ANSWER_SECONDS)
+            self.writer.start(ANSWER_SECONDS)
         except (LogUnavailable, TimeoutError):
             return  # `ready` gives the reason
         except LogConfigurationError:
@@ -128,7 +128,7 @@ class PredictionLog(CardLog, AnswerLog):
 
     def close(self, timeout: float = ANSWER_SECONDS) -> None:
         """Reject further records, write waiting ones for up to `timeout` seconds, stop."""
-        self._writer.close(timeout)
+        self.writer.close(timeout)
 
     async def append(self, records: Sequence[Record], *, checked: bool = False) -> None:
         """Return once all records are durable; they are written in one transaction.
@@ -140,13 +140,13 @@ class PredictionLog(CardLog, AnswerLog):
         if not checked:
             check(records)
         if records:
-            await self._writer.append(records)
+            await self.writer.append(records)
 
     def append_sync(self, records: Sequence[Record]) -> None:
         """`append` for a thread without an event loop."""
         check(records)
         if records:
-            self._writer.append_sync(records)
+            self.writer.append_sync(records)
 
     def append_shadows(self, rows: Sequence[ShadowRecord]) -> None:
         """Keep predictions of a challenger; rows whose prediction is not in the log are left out.
@@ -154,7 +154,7 @@ class PredictionLog(CardLog, AnswerLog):
         Raises LogUnavailable.
         """
         if rows:
-            self._on_writer(lambda: self._store.insert_shadows(rows))
+            self._on_writer(lambda: self.store.insert_shadows(rows))
 
     def compared(self, champion: Side, challenger: Side, newest: int) -> dict[str, Any]:
         """The figures of `differences` and `scores`; None where there are no rows. Raises LogUnavailable."""
@@ -179,7 +179,7 @@ class PredictionLog(CardLog, AnswerLog):
         except TimeoutError:
             return f"the database has not answered for {ANSWER_SECONDS:g} s"
         last = self.inspection
-        return last.damage if last and last.file == self._store.file() else None
+        return last.damage if last and last.file == self.store.file() else None
 
     def inspect(self, seconds: float = INSPECTION_SECONDS) -> Inspection:
         """Check the files of the database, for at most about so many seconds. Raises LogUnavailable.
@@ -187,10 +187,10 @@ class PredictionLog(CardLog, AnswerLog):
         It reads the whole log through a connection of its own, in the calling thread.
         """
         try:
-            file = self._store.file()
-            damage, complete = self._store.inspect(seconds)
+            file = self.store.file()
+            damage, complete = self.store.inspect(seconds)
         except (SQLAlchemyError, OSError, sqlite3.Error) as error:
-            raise LogUnavailable(self._store.reason(error), self._retry_after) from None
+            raise LogUnavailable(self.store.reason(error), self._retry_after) from None
         if damage:
             logger.error("The prediction log: %s", damage)
         self.inspection = Inspection(self._clock(), damage, complete, file)
@@ -206,9 +206,9 @@ class PredictionLog(CardLog, AnswerLog):
         return [f"prediction log: {note}" for note in notes]
 
     def _probe(self) -> None:
-        with self._store.transaction() as connection:
-            changes.probe(connection, ROWS_AFTER_FAILURE if self._writer.failed else 1)
-        self._writer.failed = False
+        with self.store.transaction() as connection:
+            changes.probe(connection, ROWS_AFTER_FAILURE if self.writer.failed else 1)
+        self.writer.failed = False
 
     def record_outcome(
         self,
@@ -275,11 +275,11 @@ class PredictionLog(CardLog, AnswerLog):
         """Overwrite erased rows; while a reader prevents it, the next purge tries again."""
         self._scrubbed = False
         with suppress(LogUnavailable):
-            self._scrubbed = self._writer.run_on_writer(self._store.scrub)
+            self._scrubbed = self.writer.run_on_writer(self.store.scrub)
 
     def compact(self) -> None:
-        """Write the files anew, without deleted rows. Writers wait. Raises LogUnavailable."""
-        if not self._on_writer(self._store.compact):
+        """Rewrite the files without deleted rows. Writers wait. Raises LogUnavailable."""
+        if not self._on_writer(self.store.compact):
             raise LogUnavailable("a reader keeps the WAL in use: stop it", self._retry_after)
 
     def purge(self, now: datetime | None = None) -> int:

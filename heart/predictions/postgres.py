@@ -131,7 +131,7 @@ class PostgresStore:
         return True
 
     def compact(self) -> bool:
-        """Write all tables anew, without deleted rows. Others wait meanwhile. Raises DBAPIError."""
+        """Rewrite all tables without deleted rows. Others wait meanwhile. Raises DBAPIError."""
         assert self._connection
         names = ", ".join(table.name for table in metadata.sorted_tables)
         self._connection.exec_driver_sql(f"VACUUM (FULL) {names}")

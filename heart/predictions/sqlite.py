@@ -85,7 +85,7 @@ def _insert_shadows(rows: int) -> str:
     )
 
 
-def _capacity(rows: int) -> int:
+def capacity_of(rows: int) -> int:
     """The rows of the statement for so many shadow predictions: a power of two."""
     return max(64, 1 << (rows - 1).bit_length())
 
@@ -156,7 +156,7 @@ class SqliteStore:
         """
         for start in range(0, len(rows), SHADOW_ROWS):
             part = rows[start : start + SHADOW_ROWS]
-            capacity = _capacity(len(part))
+            capacity = capacity_of(len(part))
             values: list[str | float | None] = [value for row in part for value in row]
             values += [None] * (3 * capacity - len(values))
             self._driver().execute(_insert_shadows(capacity), values)
@@ -185,7 +185,7 @@ class SqliteStore:
         return not busy
 
     def compact(self) -> bool:
-        """Write the file anew, and empty the WAL. False if a reader prevented it. Raises sqlite3.Error.
+        """Rewrite the file, and empty the WAL. False if a reader prevented it. Raises sqlite3.Error.
 
         `secure_delete` overwrites the rows that this program deletes. Free pages may still have others:
         of a program without it, such as the command sqlite3 or a recovery.

@@ -1,4 +1,4 @@
-"""The file of a prediction log in SQLite: only one process writes it, and a lost one is not begun anew.
+"""The file of a prediction log in SQLite: only one process writes it, and a lost one is not replaced by an empty one.
 
 Another process may reach the file by another path. Three locks, since none covers all platforms and paths:
 

@@ -145,6 +145,11 @@ class GroupCommitWriter:
         else:  # the log was only read
             self._store.close()
 
+    @property
+    def accepts(self) -> bool:
+        """Whether it is started and not closed."""
+        return self._down_until < inf
+
     async def append(self, records: Sequence[Record]) -> None:
         """Return once all records are durable. Raises LogUnavailable, LogRejected."""
         loop = asyncio.get_running_loop()
@@ -179,7 +184,7 @@ class GroupCommitWriter:
         """Admit what writes so many rows of predictions. Raises LogUnavailable."""
         with self._lock:
             # A job without such rows is tried even then: it may find that the database is there again.
-            if self._down_until == inf or (rows and monotonic() < self._down_until):
+            if not self.accepts or (rows and monotonic() < self._down_until):
                 error = LogUnavailable(self._reason, self._retry_after)
             elif self._waiting + rows > self._limit:
                 error = LogQueueFull(f"{self._waiting} records wait", self._retry_after)

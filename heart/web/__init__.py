@@ -1,1 +1,1 @@
-"""HTML that the page and the drift report share."""
+"""HTML, charts and templates that the page and the reports share."""

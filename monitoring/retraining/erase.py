@@ -2,7 +2,7 @@
 
 A patient is known by the id of the prediction, which is `patient_id` in every table. A file that contains an
 id is deleted, except data/production/labelled.csv, which is written again without the rows; the pipeline makes
-the others anew. What this cannot reach is printed, and described in docs/upgrade_and_backup.md.
+the others again. What this cannot reach is printed, and described in docs/upgrade_and_backup.md.
 """
 
 import argparse

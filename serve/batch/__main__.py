@@ -58,7 +58,7 @@ def _say(report: Report) -> None:
 
 def _given(arguments: list[str] | None) -> argparse.Namespace:
     """The arguments, or the end of the program with what is wrong with them."""
-    parser = _parser()
+    parser = command_line()
     given = parser.parse_args(arguments)
     if not (given.output or given.drift):
         parser.error("an output is missing, or --drift")
@@ -67,7 +67,8 @@ def _given(arguments: list[str] | None) -> argparse.Namespace:
     return given
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m serve.batch", description=__doc__)
     parser.add_argument("input", help="a .csv or .parquet file, a folder of them, or s3://...")
     parser.add_argument("output", nargs="?", help="a folder, a .csv or .parquet file, or s3://...")

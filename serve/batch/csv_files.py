@@ -19,7 +19,7 @@ HEAD_BYTES = 1 << 20
 STEP = 1 << 16  # bytes in which the end of a line is looked for
 
 
-def look(place: Place, choice: Choice, deciding: Collection[str]) -> tuple[Layout, pa.Table]:
+def inspect(place: Place, choice: Choice, deciding: Collection[str]) -> tuple[Layout, pa.Table]:
     """The layout by the heading, and the deciding columns of the first rows. Raises ScoreError."""
     with place.open() as file:
         head, size = file.read(HEAD_BYTES), file.size()

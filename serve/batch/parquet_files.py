@@ -19,7 +19,7 @@ BATCH = 1 << 16  # rows that are in memory at a time
 HEAD_ROWS = 1 << 14
 
 
-def look(place: Place, choice: Choice, deciding: Collection[str]) -> tuple[Layout, pa.Table]:
+def inspect(place: Place, choice: Choice, deciding: Collection[str]) -> tuple[Layout, pa.Table]:
     """The layout by the columns, and the deciding ones of the first rows. Raises ScoreError."""
     with _opened(place) as file:
         kinds = {field.name: field.type for field in file.schema_arrow}

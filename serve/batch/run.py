@@ -150,7 +150,7 @@ def _bind(job: Job, manifest: dict[str, Any]) -> None:
     if differ:
         raise ScoreError(
             f"{job.folder}: an unfinished run of another {' and '.join(differ)} is there; "
-            "delete the folder to begin anew, or take back what was changed to go on with it"
+            "delete the folder to restart, or restore the inputs to resume"
         )
 
 
@@ -159,7 +159,7 @@ def _read_manifest(job: Job, content: bytes) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(content)
     except ValueError:  # as a power cut leaves it
         raise ScoreError(
-            f"{job.folder}: its {MANIFEST} is no JSON; delete the folder to begin anew"
+            f"{job.folder}: its {MANIFEST} is no JSON; delete the folder to restart"
         ) from None
     return manifest
 

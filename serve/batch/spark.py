@@ -31,7 +31,7 @@ LOOPBACK = "127.0.0.1"
 
 def run(job: Job, parts: Sequence[Part], master: str, sha256: str) -> Iterator[int]:
     """Score parts in a Spark application of its own. Raises ScoreError."""
-    session = _session(master)
+    session = start_session(master)
     try:
         with TemporaryDirectory() as folder:
             session.sparkContext.addPyFile(str(_code(Path(folder))))
@@ -43,11 +43,11 @@ def run(job: Job, parts: Sequence[Part], master: str, sha256: str) -> Iterator[i
         session.stop()
 
 
-def _session(master: str) -> Any:
+def start_session(master: str) -> Any:
     try:
         from pyspark.sql import SparkSession
     except ImportError:
-        raise ScoreError("Spark is not installed: pip install -r requirements/spark.txt") from None
+        raise ScoreError("Spark is not installed: run `make .venv/spark`") from None
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = (
         SparkSession.builder.master(master)
@@ -83,7 +83,7 @@ def _score(numbers: Iterator[pa.RecordBatch], sent: Any, sha256: str) -> Iterato
         problems = []
         for number in batch["id"].to_pylist():
             try:
-                _check(job.model, sha256)
+                check_model(job.model, sha256)
                 score(job, parts[number])
             except (ScoreError, VersionRejected) as error:
                 problems.append(str(error))
@@ -91,7 +91,7 @@ def _score(numbers: Iterator[pa.RecordBatch], sent: Any, sha256: str) -> Iterato
 
 
 @lru_cache(maxsize=1)
-def _check(model: bytes, sha256: str) -> None:
+def check_model(model: bytes, sha256: str) -> None:
     """Raises VersionRejected for a model that is not the one that was sent."""
     digest = hashlib.sha256(model).hexdigest()
     if digest != sha256:

@@ -85,7 +85,7 @@ def _files(source: Place, folder: bool, info: Any) -> list[Any]:
 def _table(place: Place, info: Any, shown: str, choice: Choice) -> Table:
     if place.suffix not in KINDS:
         raise ScoreError(f"{place}: expected a file in {', '.join(KINDS)}")
-    layout, first = KINDS[place.suffix].look(place, choice, NAMES)
+    layout, first = KINDS[place.suffix].inspect(place, choice, NAMES)
     if (
         first.num_rows
     ):  # otherwise there is nothing to tell the coding from, and nothing to translate

@@ -76,7 +76,7 @@ class LazyPage:
         # One task must enter and leave the page's lifespan.
         with temporary_folder(FOLDER_PREFIX) as folder:
             try:
-                app = await asyncio.to_thread(_with_loop, self._build, folder)
+                app = await asyncio.to_thread(build_in_loop, self._build, folder)
                 async with app.router.lifespan_context(app):
                     self._app = app
                     self._built.set()
@@ -127,7 +127,7 @@ class LazyPage:
             await too_many(error)(scope, receive, send)
 
 
-def _with_loop(build: Callable[[Path], FastAPI], folder: Path) -> FastAPI:
+def build_in_loop(build: Callable[[Path], FastAPI], folder: Path) -> FastAPI:
     """Build inside a running event loop: without one, Gradio creates some and never closes them."""
 
     async def inside() -> FastAPI:

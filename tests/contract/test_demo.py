@@ -65,7 +65,7 @@ def test_the_demo_ends_with_a_better_champion_and_a_rollback(
     assert [step["start"] for step in steps] == sorted(step["start"] for step in steps)
     drift = figures["drift"]
     assert "major_vessels" in drift["features"]
-    assert drift["found_after"] <= 100
+    assert drift["detected_after"] <= 100
     ratios = {patients <= drift["normal"]: ratio for patients, ratio in drift["curve"]}
     assert ratios[True] < 1 < ratios[False]
     assert all(s["low"] <= s["value"] <= s["high"] for s in figures["estimate"]["scores"].values())

@@ -33,7 +33,7 @@ def document(rung: str = "intercept") -> dict[str, Any]:
         "steps": [{"title": "A <step>", "start": 61.0, "seconds": 3.2, "lines": ["a & b", LONG]}],
         "figures": {
             "confidence": "90 %",
-            "drift": {"normal": 40, "found_after": 10, "features": ["age"],
+            "drift": {"normal": 40, "detected_after": 10, "features": ["age"],
                       "curve": [[20, 0.4], [30, 0.5], [40, 0.6], [50, 1.2], [60, 7.5]]},
             "estimate": {"patients": 400, "scores": dict.fromkeys(("accuracy", "brier"), score)},
             "outcomes": {"recorded": {"outcomes": 60}},

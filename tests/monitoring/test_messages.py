@@ -102,7 +102,7 @@ def test_drift_is_one_message_that_names_the_features(render: Render) -> None:
     assert render("heart.title", DRIFT) == "Drift detected: thallium, age, score"
     assert render("heart.text", DRIFT) == (
         f"• thallium is wrong{FIRING}\n• age is wrong{FIRING}\n• score is wrong{FIRING}\n"
-        f"To do: {ADVICE}\n<{LINK}|Dashboard>"
+        f"What to do: {ADVICE}\n<{LINK}|Dashboard>"
     )
 
 
@@ -164,7 +164,7 @@ def test_a_message_lists_resolved_alerts_beside_firing_ones(render: Render) -> N
 
     assert render("heart.title", mixed) == "Drift detected: age"
     assert render("heart.text", mixed) == (
-        f"• age is wrong{FIRING}\n• thallium is right again\nTo do: {ADVICE}\n<{LINK}|Dashboard>"
+        f"• age is wrong{FIRING}\n• thallium is right again\nWhat to do: {ADVICE}\n<{LINK}|Dashboard>"
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from heart.predictions.log import PredictionLog
 from heart.schema import MEASUREMENTS, NAMES
 from serve import app as api
 from serve.api.models import EXAMPLE, Prediction
@@ -318,12 +319,13 @@ def test_requests_beyond_the_concurrency_limit_are_rejected(tmp_path: Path) -> N
         assert "heart_requests_rejected_total 1.0" in client.get("/metrics").text
 
 
-def test_errors_of_the_log_are_reported(client: TestClient, tmp_path: Path) -> None:
-    log = client.app.state.service.log  # type: ignore[attr-defined]
-    log._writer._limit = 0
-    full = client.post("/predict", json=EXAMPLE)
-    (tmp_path / "log.db").rename(tmp_path / "away")
-    unread = client.get("/model")
+def test_errors_of_the_log_are_reported(tmp_path: Path) -> None:
+    settings, champion, _, metrics = parts(tmp_path)
+    log = PredictionLog(settings.log_url, queue_limit=0)
+    with TestClient(create_app(settings, champion, log, metrics, with_page=False)) as client:
+        full = client.post("/predict", json=EXAMPLE)
+        (tmp_path / "log.db").rename(tmp_path / "away")
+        unread = client.get("/model")
 
     assert (full.status_code, unread.status_code) == (503, 503)
     assert full.json()["detail"] == "the prediction log's queue is full"

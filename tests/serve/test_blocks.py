@@ -197,7 +197,7 @@ def test_incomplete_block_stays_small() -> None:
 
     for _ in range(1000):
         blocks.add(0, {"replaced": 1})
-    assert len(blocks._waiting) == 1
+    assert blocks.waiting == 1
     blocks.add(MIN_CELL_COUNT, {"new": MIN_CELL_COUNT})
 
     assert blocks.published == {"replaced": 1000, "new": MIN_CELL_COUNT}

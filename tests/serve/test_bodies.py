@@ -242,12 +242,12 @@ def test_errors_far_apart_are_all_listed_with_their_rows(client: TestClient) -> 
 
 
 def test_response_with_twenty_errors_says_there_may_be_more(client: TestClient) -> None:
-    few = refused(client, batch(*[b'{"age":57}'] * MAX_ERRORS))
-    many = refused(client, batch(*[b'{"age":57}'] * (MAX_ERRORS + 1)))
+    at_limit = refused(client, batch(*[b'{"age":57}'] * MAX_ERRORS))
+    above_limit = refused(client, batch(*[b'{"age":57}'] * (MAX_ERRORS + 1)))
     single = refused(client, names(MAX_ERRORS - 2), "/predict")
 
-    assert (len(few["errors"]), few["more"]) == (MAX_ERRORS, False)
-    assert (len(many["errors"]), many["more"]) == (MAX_ERRORS, True)
+    assert (len(at_limit["errors"]), at_limit["more"]) == (MAX_ERRORS, False)
+    assert (len(above_limit["errors"]), above_limit["more"]) == (MAX_ERRORS, True)
     assert (len(single["errors"]), single["more"]) == (MAX_ERRORS, False)
 
 

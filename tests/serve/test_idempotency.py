@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from heart.predictions.log import PredictionLog
 from serve.api.models import EXAMPLE
 from serve.app import create_app
 from tests.fixtures.security import SecurityFigure
@@ -225,14 +226,16 @@ def test_an_unknown_or_erased_prediction_is_not_found(client: TestClient, key: s
     assert client.get(f"/predictions/{key}").status_code == 404
 
 
-def test_keys_end_after_a_day(client: TestClient) -> None:
-    log = client.app.state.service.log  # type: ignore[attr-defined]
-    client.post("/predict", json=EXAMPLE, headers=KEY)
-    clock = log._clock
-    log._clock = lambda: clock() + timedelta(hours=24, seconds=1)
+def test_keys_end_after_a_day(tmp_path: Path) -> None:
+    settings, champion, _, metrics = parts(tmp_path)
+    now = [datetime(2026, 3, 1, 12, tzinfo=UTC)]
+    log = PredictionLog(settings.log_url, clock=lambda: now[0])
+    with TestClient(create_app(settings, champion, log, metrics, with_page=False)) as client:
+        client.post("/predict", json=EXAMPLE, headers=KEY)
+        now[0] += timedelta(hours=24, seconds=1)
 
-    answer = client.post("/predict", json=EXAMPLE, headers=KEY)
+        answer = client.post("/predict", json=EXAMPLE, headers=KEY)
 
-    assert answer.status_code == 200
-    assert "idempotency-replayed" not in answer.headers
-    assert count(client) == 2
+        assert answer.status_code == 200
+        assert "idempotency-replayed" not in answer.headers
+        assert count(client) == 2

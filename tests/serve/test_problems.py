@@ -27,7 +27,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[TestClient]:
+def protected(tmp_path: Path) -> Iterator[TestClient]:
     """A service with tokens, one slot and short bodies."""
     options = parts(
         tmp_path,
@@ -83,9 +83,9 @@ def test_each_error_is_a_problem_with_the_request_id(
     ],
 )
 def test_rejections_before_a_route_are_problems_too(
-    guarded: TestClient, kind: str, path: str, headers: dict[str, str], body: bytes
+    protected: TestClient, kind: str, path: str, headers: dict[str, str], body: bytes
 ) -> None:
-    check(guarded.post(path, content=body, headers={**ID, **JSON, **headers}), kind)
+    check(protected.post(path, content=body, headers={**ID, **JSON, **headers}), kind)
 
 
 def test_the_rejection_for_overload_is_the_same_in_the_gate_and_behind_it(

@@ -148,10 +148,10 @@ def test_challenger_and_fallback_follow_their_aliases(shelf: Shelf) -> None:
         shelf.client.set_registered_model_alias(NAME, alias, "2")
     champion.refresh()
 
-    for rival in (champion.challenger, champion.fallback):
-        assert rival.current is not None
-        assert rival.current.version == "2"
-        assert rival.current.predict(ROWS).shape == (40,)
+    for other in (champion.challenger, champion.fallback):
+        assert other.current is not None
+        assert other.current.version == "2"
+        assert other.current.predict(ROWS).shape == (40,)
     same = champion.challenger.current
     champion.refresh()
     assert champion.challenger.current is same

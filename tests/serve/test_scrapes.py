@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fastapi.testclient import TestClient
 from httpx import ASGITransport, AsyncClient
 
 from heart.ml.scores import roc_auc
-from heart.predictions.log import LogUnavailable, PredictionLog, Record, Side, new_ids
+from heart.predictions.log import LogUnavailable, Record, Side, new_ids
 from serve import loop_lag
 from serve.api.models import EXAMPLE
 from serve.app import create_app
@@ -33,17 +34,18 @@ def app(tmp_path: Path) -> FastAPI:
 
 
 @pytest.fixture
-def queries(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The queries of the log."""
-    made: list[Any] = []
-    query = PredictionLog._columns
+def queries(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times at which the log was queried."""
+    times: list[float] = []
+    store = app.state.service.log.store
+    reading = store.reading
 
-    def counted(log: PredictionLog, statement: Any) -> Any:
-        made.append(statement)
-        return query(log, statement)
+    def counted() -> Any:
+        times.append(time.monotonic())
+        return reading()
 
-    monkeypatch.setattr(PredictionLog, "_columns", counted)
-    return made
+    monkeypatch.setattr(store, "reading", counted)
+    return times
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def label(client: TestClient, count: int = LABELS) -> None:
 
 @pytest.mark.security
 def test_scrapes_read_the_log_only_after_a_change(
-    client: TestClient, queries: list[Any], security_figure: SecurityFigure
+    client: TestClient, queries: list[float], security_figure: SecurityFigure
 ) -> None:
     label(client)
     first = client.get("/metrics").text
@@ -211,7 +213,7 @@ class Computation:
 
     def idle(self) -> None:
         """Wait for the thread that computes."""
-        until(lambda: not self.shared._running)
+        until(lambda: not self.shared.running)
 
 
 def test_a_value_is_computed_again_only_after_a_change_or_a_while() -> None:

@@ -20,7 +20,7 @@ def a_service(folder: Path, log: PredictionLog) -> Service:
     return Service(champion, log, Metrics())
 
 
-async def asked(service: Service, *batches: list[dict[str, Any]]) -> list[Any]:
+async def answers_to(service: Service, *batches: list[dict[str, Any]]) -> list[Any]:
     return list(await asyncio.gather(*map(service.predict, batches), return_exceptions=True))
 
 
@@ -33,7 +33,7 @@ def test_requests_of_one_turn_share_a_commit_and_get_their_own_predictions(tmp_p
         service = a_service(tmp_path, log)
 
         alone = asyncio.run(service.predict(aged(40, 60)))
-        first, second, third = asyncio.run(asked(service, aged(40), aged(50, 60), aged(70)))
+        first, second, third = asyncio.run(answers_to(service, aged(40), aged(50, 60), aged(70)))
 
         assert log.stats.commits == 2
         assert [len(result) for result in (first, second, third)] == [1, 2, 1]
@@ -51,10 +51,10 @@ def test_failed_micro_batch_fails_for_each_request(tmp_path: Path) -> None:
         assert isinstance(service.champion, Present)
         service.champion.current = None
 
-        failures = asyncio.run(asked(service, aged(40), aged(50)))
+        failures = asyncio.run(answers_to(service, aged(40), aged(50)))
         service.champion.current = model()
         log.close()
-        refusals = asyncio.run(asked(service, aged(40), aged(50)))
+        refusals = asyncio.run(answers_to(service, aged(40), aged(50)))
 
     assert [type(failure) for failure in failures] == [NoModel] * 2
     assert [type(refusal) for refusal in refusals] == [LogUnavailable] * 2

@@ -32,7 +32,7 @@ def log(tmp_path: Path) -> Iterator[PredictionLog]:
         yield opened_log
 
 
-def rival(current: Model | None) -> AliasedModel:
+def challenger_alias(current: Model | None) -> AliasedModel:
     made = AliasedModel("challenger", lambda _: model(), lambda _: None)
     made.current = current
     return made
@@ -49,8 +49,15 @@ def offered(
     return ids
 
 
+def scored(log: PredictionLog) -> set[str]:
+    """The ids of the predictions that the challenger has scored."""
+    with log.store.reading() as connection:
+        query = "SELECT prediction_id FROM shadow_predictions"
+        return set(connection.exec_driver_sql(query).scalars())
+
+
 def test_every_row_is_scored_by_the_challenger_and_logged(log: PredictionLog) -> None:
-    shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
+    shadow = ShadowScorer(challenger_alias(model(*CHALLENGER)), log)
     offered(shadow, log)
 
     shadow.process_batch()
@@ -66,45 +73,46 @@ def test_every_row_is_scored_by_the_challenger_and_logged(log: PredictionLog) ->
 
 def test_without_a_challenger_nothing_is_logged(log: PredictionLog) -> None:
     for challenger in (None, model()):  # the second is the version that answered
-        shadow = ShadowScorer(rival(challenger), log)
+        shadow = ShadowScorer(challenger_alias(challenger), log)
         offered(shadow, log)
         shadow.process_batch()
-        assert (shadow.rows, shadow.dropped, len(shadow._queue)) == ({}, 0, 0)
-    assert ShadowScorer(rival(None), log).compare(model()) is None
+        assert (shadow.rows, shadow.dropped, shadow.waiting) == ({}, 0, 0)
+    assert ShadowScorer(challenger_alias(None), log).compare(model()) is None
 
 
 def test_cleared_challenger_scores_no_more(log: PredictionLog) -> None:
-    challenger = rival(model(*CHALLENGER))
+    challenger = challenger_alias(model(*CHALLENGER))
     shadow = ShadowScorer(challenger, log)
     offered(shadow, log)
     challenger.current = None
 
     shadow.process_batch()
 
-    assert (shadow.rows, len(shadow._queue)) == ({}, 0)
+    assert (shadow.rows, shadow.waiting) == ({}, 0)
     assert shadow.dropped == 40
 
 
 def test_step_and_queue_are_limited(log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shadow_module, "QUEUE_ROWS", 60)
     monkeypatch.setattr(shadow_module, "STEP_ROWS", 25)
-    shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
+    shadow = ShadowScorer(challenger_alias(model(*CHALLENGER)), log)
 
     first, second = offered(shadow, log), offered(shadow, log)
     offered(shadow, log)
 
-    assert [key for key, _ in shadow._queue] == [*first, *second[:20]]
-    assert shadow.dropped == 60
+    assert (shadow.waiting, shadow.dropped) == (60, 60)
     shadow.process_batch()
     assert shadow.rows == {"2": 25}
+    assert scored(log) == set(first[:25])
     shadow.process_batch()
     shadow.process_batch()
     shadow.process_batch()
     assert (shadow.rows, shadow.dropped) == ({"2": 60}, 60)
+    assert scored(log) == {*first, *second[:20]}
 
 
 def test_rows_that_cannot_be_logged_are_counted(log: PredictionLog) -> None:
-    shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
+    shadow = ShadowScorer(challenger_alias(model(*CHALLENGER)), log)
     offered(shadow, log)
     log.close()
 
@@ -115,8 +123,8 @@ def test_rows_that_cannot_be_logged_are_counted(log: PredictionLog) -> None:
         log.append_sync(records(1))
 
 
-class Strange:
-    """A network that gives what no probability is, or nothing at all."""
+class InvalidNetwork:
+    """A network whose results are no probabilities, or that fails."""
 
     def __init__(self, *risks: float) -> None:
         self._risks = risks
@@ -127,13 +135,13 @@ class Strange:
         return np.resize(np.array(self._risks, dtype=np.float32), len(rows))
 
 
-def strange(*risks: float) -> Model:
-    network: Any = Strange(*risks)
+def invalid_model(*risks: float) -> Model:
+    network: Any = InvalidNetwork(*risks)
     return replace(model(*CHALLENGER), network=network)
 
 
 def test_invalid_probability_is_skipped_and_the_rest_logged(log: PredictionLog) -> None:
-    shadow = ShadowScorer(rival(strange(0.5, float("nan"), 1.5, -0.1)), log)
+    shadow = ShadowScorer(challenger_alias(invalid_model(0.5, float("nan"), 1.5, -0.1)), log)
     offered(shadow, log)
 
     shadow.process_batch()
@@ -147,7 +155,7 @@ def test_thread_continues_after_an_error_of_a_challenger(
     log: PredictionLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shadow_module, "STEP_SECONDS", 0.005)
-    challenger = rival(strange())
+    challenger = challenger_alias(invalid_model())
     shadow = ShadowScorer(challenger, log)
     shadow.start()
     offered(shadow, log)
@@ -240,7 +248,7 @@ def test_no_response_waits_for_the_challenger(
     monkeypatch.setattr(shadow_module, "STEP_SECONDS", 0.005)
     entered, released = threading.Event(), threading.Event()
 
-    class Slow(Strange):
+    class Slow(InvalidNetwork):
         def __call__(self, rows: Any) -> Any:
             entered.set()
             released.wait(20)
@@ -262,7 +270,7 @@ def test_no_response_waits_for_the_challenger(
 def test_a_prediction_that_is_erased_before_it_is_scored_leaves_no_shadow(
     log: PredictionLog,
 ) -> None:
-    shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
+    shadow = ShadowScorer(challenger_alias(model(*CHALLENGER)), log)
     ids = offered(shadow, log)
     log.erase(ids[0])
 
@@ -274,7 +282,7 @@ def test_a_prediction_that_is_erased_before_it_is_scored_leaves_no_shadow(
 
 
 def test_enqueue_never_waits(log: PredictionLog) -> None:
-    shadow = ShadowScorer(rival(model(*CHALLENGER)), log)
+    shadow = ShadowScorer(challenger_alias(model(*CHALLENGER)), log)
     with held(log):
         shadow.enqueue("1", new_ids(40), ROWS)
-    assert len(shadow._queue) == 40
+    assert shadow.waiting == 40

@@ -38,10 +38,10 @@ def patients(count: int) -> list[dict[str, Any]]:
 class Load:
     """Clients that ask for ever, so many times a second together, and remember every answer."""
 
-    def __init__(self, port: int, asked: list[dict[str, Any]]) -> None:
+    def __init__(self, port: int, patients: list[dict[str, Any]]) -> None:
         self.answers: list[tuple[int, int, dict[str, Any]]] = []  # patient, status, body
         self.seen = ""  # the version of the latest answer
-        self._port, self._asked = port, [request("/predict", patient) for patient in asked]
+        self._port, self._requests = port, [request("/predict", patient) for patient in patients]
         self._done = threading.Event()
 
     @contextmanager
@@ -65,8 +65,8 @@ class Load:
         while not self._done.is_set():
             await asyncio.sleep(due - loop.time())
             due = max(due + step, loop.time())
-            turn = (turn + CLIENTS) % len(self._asked)
-            writer.write(self._asked[turn])
+            turn = (turn + CLIENTS) % len(self._requests)
+            writer.write(self._requests[turn])
             result = await answer(reader)
             body = result.json()
             self.answers.append((turn, result.status, body))

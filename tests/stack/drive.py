@@ -1,4 +1,4 @@
-"""People and programs that use the stack, and what they were told."""
+"""People and programs that use the stack, and the answers that they get."""
 
 import threading
 import time
@@ -41,7 +41,7 @@ def client(stack: Stack, port: str = "APP_PORT") -> httpx.Client:
 
 
 @dataclass
-class Told:
+class Answers:
     """What was answered while a load lasted: acknowledged predictions, and other answers by kind."""
 
     acknowledged: list[str] = field(default_factory=list)
@@ -51,9 +51,9 @@ class Told:
 
 
 @contextmanager
-def load(stack: Stack, clients: int = 4) -> Iterator[Told]:
+def load(stack: Stack, clients: int = 4) -> Iterator[Answers]:
     """Clients that predict and read by turns, until the block ends."""
-    message, stop = Told(), threading.Event()
+    message, stop = Answers(), threading.Event()
     threads = [threading.Thread(target=_use, args=(stack, message, stop)) for _ in range(clients)]
     for thread in threads:
         thread.start()
@@ -65,19 +65,19 @@ def load(stack: Stack, clients: int = 4) -> Iterator[Told]:
             thread.join()
 
 
-def _use(stack: Stack, told: Told, stop: threading.Event) -> None:
+def _use(stack: Stack, answers: Answers, stop: threading.Event) -> None:
     with client(stack) as http:
         while not stop.is_set():
             start = time.monotonic()
             predicted = http.post("/predict", json=PATIENT)
             if predicted.status_code == 200:
-                told.acknowledged.append(predicted.json()["prediction_id"])
+                answers.acknowledged.append(predicted.json()["prediction_id"])
             else:
-                told.failed_posts.append(predicted.status_code)
+                answers.failed_posts.append(predicted.status_code)
             read = http.get("/model")
             if read.status_code != 200:
-                told.failed_gets.append(read.status_code)
-            told.slowest = max(told.slowest, time.monotonic() - start)
+                answers.failed_gets.append(read.status_code)
+            answers.slowest = max(answers.slowest, time.monotonic() - start)
             time.sleep(PAUSE)
 
 

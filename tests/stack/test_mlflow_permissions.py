@@ -220,17 +220,19 @@ def test_the_pipelines_user_may_write_what_the_services_user_may_not(server: Ser
 
 
 @pytest.mark.security
-def test_strangers_read_nothing(server: Server, security_figure: SecurityFigure) -> None:
+def test_a_user_without_a_role_reads_nothing(
+    server: Server, security_figure: SecurityFigure
+) -> None:
     admin = httpx.BasicAuth("admin", PASSWORDS["admin"])
-    stranger = {"username": "stranger", "password": "a-strangers-password"}
+    user = {"username": "user", "password": "a-password-of-a-user"}
     url = f"{server.address}/api/2.0/mlflow"
-    created = httpx.post(f"{url}/users/create", json=stranger, auth=admin, timeout=60)
+    created = httpx.post(f"{url}/users/create", json=user, auth=admin, timeout=60)
     assert created.is_success, created.text
     read = f"{url}/registered-models/get?name={NAME}"
 
     statuses = [
         httpx.get(read, auth=auth, timeout=60).status_code
-        for auth in (None, ("serve", "wrong"), (stranger["username"], stranger["password"]))
+        for auth in (None, ("serve", "wrong"), (user["username"], user["password"]))
     ]
 
     assert statuses == [401, 401, 403]

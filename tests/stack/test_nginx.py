@@ -70,7 +70,7 @@ def nginx(
         yield port
 
 
-def asked(port: int, target: str, method: str = "GET") -> tuple[int, bytes]:
+def answer_of(port: int, target: str, method: str = "GET") -> tuple[int, bytes]:
     """The answer to a request line, as it stands: a client library would tidy up the path."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         head = f"{method} {target} HTTP/1.1\r\nHost: heart\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -83,7 +83,7 @@ def asked(port: int, target: str, method: str = "GET") -> tuple[int, bytes]:
 @pytest.mark.parametrize("target", METRICS)
 def test_nginx_blocks_every_spelling_of_the_metrics_path(nginx: int, target: str) -> None:
     for method in ("GET", "HEAD", "POST"):
-        status, body = asked(nginx, target, method)
+        status, body = answer_of(nginx, target, method)
 
         assert status in (400, 404)
         assert body != b"backend"
@@ -91,7 +91,7 @@ def test_nginx_blocks_every_spelling_of_the_metrics_path(nginx: int, target: str
 
 @pytest.mark.parametrize("target", OTHERS)
 def test_other_paths_reach_the_service(nginx: int, target: str) -> None:
-    assert asked(nginx, target) == (200, b"backend")
+    assert answer_of(nginx, target) == (200, b"backend")
 
 
 def test_the_service_gives_its_metrics_at_their_own_path_only(tmp_path: Path) -> None:

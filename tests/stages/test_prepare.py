@@ -571,9 +571,9 @@ def test_the_probability_by_chance_is_hypergeometric(rows: int) -> None:
 
 
 def test_copies_of_rows_are_no_evidence_against_a_sign() -> None:
-    few = _changed("exercise_angina", CONTRADICTIONS["exercise_angina"], PATIENTS[:8])
+    lines = _changed("exercise_angina", CONTRADICTIONS["exercise_angina"], PATIENTS[:8])
 
-    prepared, metrics = _prepared([HEADING, *few[1:] * 40])
+    prepared, metrics = _prepared([HEADING, *lines[1:] * 40])
 
     assert len(prepared) == 8
     assert metrics["sources"]["raw"]["clinical_signs_z"]["exercise_angina"] < -3

@@ -13,10 +13,10 @@ from stages import params, synthesize
 
 
 def options(**changes: object) -> params.Synthesize:
-    few = {"epochs": 2, "batch_size": 20, "embedding_dim": 8, "layers": [16], "rows": 40}
+    small = {"epochs": 2, "batch_size": 20, "embedding_dim": 8, "layers": [16], "rows": 40}
     fixed = {"model": "ctgan", "learning_rate": 0.001, "seed": 0, "device": "cpu", "max_rows": 1000}
     fixed |= {"epsilon": 1.0, "delta": 0.00001}
-    return params.Synthesize.model_validate({**few, **fixed, **changes})
+    return params.Synthesize.model_validate({**small, **fixed, **changes})
 
 
 def table(rows: int, seed: int = 0) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def table(rows: int, seed: int = 0) -> pd.DataFrame:
 
 
 class Replay:
-    """A generator that gives back what it was told to."""
+    """A generator that gives back what it was asked for."""
 
     def __init__(self, *samples: pd.DataFrame) -> None:
         self.samples = list(samples)
@@ -120,15 +120,15 @@ def test_completion_borrows_from_patients_with_the_same_outcome() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "gpu", "found"),
+    ("setting", "gpu", "device"),
     [("cpu", True, "cpu"), ("auto", True, "cuda"), ("auto", False, "cpu"), ("cuda", True, "cuda")],
 )
 def test_the_device_is_a_gpu_where_one_is_wanted_and_there(
-    wanted: str, gpu: bool, found: str, monkeypatch: pytest.MonkeyPatch
+    setting: str, gpu: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
 
-    assert device_of(wanted) == found
+    assert device_of(setting) == device
 
 
 def test_a_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,17 +143,17 @@ def test_a_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
 def test_generator_is_configured_with_the_device(
     model: str, device: str, used: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Told(Exception):
-        """Ends the fit once the library was told."""
+    class Recorded(Exception):
+        """Ends the fit once the library has its arguments."""
 
-    def told(*_: object, enable_gpu: bool, **__: object) -> None:
+    def record(*_: object, enable_gpu: bool, **__: object) -> None:
         assert enable_gpu == used
-        raise Told
+        raise Recorded
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(model, told)
+    monkeypatch.setattr(model, record)
 
-    with pytest.raises(Told):
+    with pytest.raises(Recorded):
         fit_generators(
             [table(4)], options(model=model.rpartition(".")[2].lower(), device=device), lambda: None
         )

@@ -215,12 +215,12 @@ def trained(service: Rows) -> Any:
 
 
 def test_a_few_outcomes_of_the_service_change_nothing() -> None:
-    few = trained(recorded(11, intercept=3))
+    result = trained(recorded(11, intercept=3))
     alone = trained(recorded(0))
 
-    assert few.update is None
-    assert logits(few.model, study().x) == pytest.approx(logits(alone.model, study().x))
-    assert len(few.out_of_fold) == 240 + 11
+    assert result.update is None
+    assert logits(result.model, study().x) == pytest.approx(logits(alone.model, study().x))
+    assert len(result.out_of_fold) == 240 + 11
 
 
 def test_outcomes_of_a_hospital_with_more_ill_patients_recalibrate_the_model() -> None:

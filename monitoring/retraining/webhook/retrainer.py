@@ -5,9 +5,8 @@ import logging
 import os
 import shlex
 import sqlite3
-import time
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +42,14 @@ class Retrainer:
     def cooldown_left(self) -> float:
         """The remaining seconds in which no alert starts a retraining."""
         end = self.runs.last_end()
-        passed = time.time() - end if end is not None else float("inf")
+        passed = self.runs.clock() - end if end is not None else float("inf")
         # An end in the future means that the clock was set back: it must not block retraining.
         return max(0.0, self.settings.cooldown_seconds - passed) if passed >= 0 else 0.0
 
     def status(self, runs: int) -> dict[str, Any]:
         """What the operator needs to know, with the last `runs` runs. Raises sqlite3.Error."""
         left, alert = self.cooldown_left(), self.runs.last_alert()
-        until = datetime.now(UTC) + timedelta(seconds=left)
+        until = datetime.fromtimestamp(self.runs.clock() + left, UTC)
         return {
             "running": self.running,
             "cooldown_seconds_left": round(left),

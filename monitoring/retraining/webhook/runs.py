@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +61,8 @@ class Runs:
     Every method raises sqlite3.Error if the file cannot be read or written, or another receiver has it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock  # seconds since 1970
         self.logs = folder / "logs"
         # The output of a retraining may quote invalid rows of patients.
         self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,7 +77,7 @@ class Runs:
         with self._database:
             self._database.execute(
                 "UPDATE runs SET ended = ?, result = 'stopped', verdict = ? WHERE result IS NULL",
-                (time.time(), LOST),
+                (self.clock(), LOST),
             )
 
     def seen(self, keys: Iterable[Key]) -> bool:
@@ -94,7 +95,7 @@ class Runs:
         with self._database:
             self._database.execute(
                 "INSERT OR REPLACE INTO last_alert VALUES (1, ?, ?, ?)",
-                (time.time(), trigger, response),
+                (self.clock(), trigger, response),
             )
 
     def last_alert(self) -> LastAlert | None:
@@ -108,7 +109,7 @@ class Runs:
         with self._database:
             row = self._database.execute(
                 "INSERT INTO runs (trigger, log, started) VALUES (?, '', ?) RETURNING number",
-                (trigger, time.time()),
+                (trigger, self.clock()),
             ).fetchone()
             log = f"{row[0]:06d}.log"  # without the folder, which may be moved
             self._database.execute("UPDATE runs SET log = ? WHERE number = ?", (log, row[0]))
@@ -122,7 +123,7 @@ class Runs:
                 self._database.execute("DELETE FROM alerts WHERE run = ?", (run.number,))
             self._database.execute(
                 "UPDATE runs SET ended = ?, exit_code = ?, result = ?, verdict = ? WHERE number = ?",
-                (time.time(), exit_code, result, verdict, run.number),
+                (self.clock(), exit_code, result, verdict, run.number),
             )
 
     def last(self, limit: int) -> list[Run]:

@@ -1,4 +1,4 @@
-"""A table's coding is told right, or it is not told: the 303 patients in each coding, and samples of them."""
+"""A coding is recognized correctly or not at all: the 303 patients in each coding, and samples of them."""
 
 import csv
 from collections import Counter
@@ -65,7 +65,7 @@ def written(patients: Iterable[Patient], coding: str, **others: str) -> list[Pat
 
 
 def outcome(table: Columns) -> str:
-    """The name of the coding, or nothing where it is not told."""
+    """The name of the coding, or nothing if it is not recognized."""
     try:
         return detect(table).coding.name
     except SchemaError:
@@ -95,7 +95,7 @@ def test_the_whole_data_set_is_recognized_in_each_coding(coding: str) -> None:
     assert outcome(columns(patients[::-1])) == coding
 
 
-def told(coding: str, rows: int, draws: int) -> Counter[str]:
+def verdicts_of(coding: str, rows: int, draws: int) -> Counter[str]:
     """How often the coding of a random sample is right, refused or wrong."""
     random = np.random.default_rng([rows, *coding.encode()])
     patients = written(PATIENTS, coding)
@@ -109,7 +109,7 @@ def told(coding: str, rows: int, draws: int) -> Counter[str]:
 @CODINGS_OF_CODES
 @pytest.mark.parametrize(("rows", "right"), [(3, 0), (10, 8), (50, 20)])
 def test_no_sample_is_read_in_a_wrong_coding(coding: str, rows: int, right: int) -> None:
-    verdicts = told(coding, rows, draws=20)
+    verdicts = verdicts_of(coding, rows, draws=20)
 
     assert verdicts["wrong"] == 0
     assert verdicts["right"] >= right
@@ -120,7 +120,7 @@ def test_no_sample_is_read_in_a_wrong_coding(coding: str, rows: int, right: int)
 def test_none_of_two_thousand_samples_is_read_in_a_wrong_coding(
     rows: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    verdicts = sum((told(coding, rows, draws=400) for coding in NUMBERED), Counter[str]())
+    verdicts = sum((verdicts_of(coding, rows, draws=400) for coding in NUMBERED), Counter[str]())
 
     with capsys.disabled():
         print(f"\n{rows} rows: {dict(verdicts)}")

@@ -24,7 +24,7 @@ def gate_of(running: Running, shed: list[str], limit: int = 1) -> ConcurrencyLim
     return limiter
 
 
-async def asked(client: Pair, data: bytes = POST) -> Answer:
+async def answer_to(client: Pair, data: bytes = POST) -> Answer:
     reader, writer = client
     writer.write(data)
     return await answer(reader)
@@ -39,10 +39,10 @@ def test_a_full_server_rejects_without_running_the_application(
         async with limited(rejection_seconds=0.01) as running:
             limiter, client = gate_of(running, shed), await running.client()
             with limiter:
-                refused = [await asked(client) for _ in range(3)]
-                safe = await asked(client, b"GET /length HTTP/1.1\r\nHost: a\r\n\r\n")
+                refused = [await answer_to(client) for _ in range(3)]
+                safe = await answer_to(client, b"GET /length HTTP/1.1\r\nHost: a\r\n\r\n")
             started = list(running.app.started)
-            admitted = await asked(client)
+            admitted = await answer_to(client)
 
         assert [(r.status, r.headers["retry-after"], r.body) for r in refused] == [
             (503, "1", b"full")
@@ -68,17 +68,17 @@ def test_a_client_that_retries_at_once_is_not_read_for_a_moment(
         async with limited(rejection_seconds=60) as running:
             limiter, client, other = gate_of(running, shed), await running.client(), POST
             with limiter:
-                assert (await asked(client)).status == 503
+                assert (await answer_to(client)).status == 503
                 client[1].write(POST)
                 # The way to the server and back on another connection: everything sent before was there.
                 for _ in range(3):
-                    reply = await asked(
+                    reply = await answer_to(
                         await running.client(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
                     )
                     assert reply.status == 200
-                assert (await asked(await running.client(), other)).status == 503
+                assert (await answer_to(await running.client(), other)).status == 503
             assert len(shed) == 2
-            running.connections[0]._read_again()  # instead of 60 s
+            running.connections[0].end_pause()  # instead of 60 s
             assert (await answer(client[0])).status == 200
         security_figure(
             "a retry at once after a rejection for overload",

@@ -157,7 +157,7 @@ def test_earlier_requests_are_answered_before_the_connection_closes() -> None:
             reader, writer = await running.client(get("/held") + GET)
             await until(lambda: running.app.started)
             writer.write(b"a: b\r\n" * 10_000)
-            await until(lambda: running.connections[0]._rejected)
+            await until(lambda: running.connections[0].rejected)
             running.app.released.set()
             assert (await answer(reader)).body == b"held"
             assert await read_all(reader) == b""
@@ -244,7 +244,7 @@ def test_only_the_first_of_many_pipelined_requests_are_answered() -> None:
             await until(lambda: running.app.started)
             queue = running.connections[0].pipeline
             writer.write(WHOLE * 50_000)
-            await until(lambda: running.connections[0]._rejected)
+            await until(lambda: running.connections[0].rejected)
             assert len(queue) == 4
             running.app.released.set()
             assert (await read_all(reader)).count(b"200 OK") == 5

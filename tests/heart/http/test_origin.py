@@ -194,13 +194,13 @@ def test_another_host_is_rejected_with_the_setting(client: TestClient, host: str
     "hosts", [[], [b""], [b"127.0.0.1", b"evil.example"], [b"localhost", b"localhost"], [b"a b"]]
 )
 def test_a_host_must_be_given_once(client: TestClient, hosts: list[bytes]) -> None:
-    status, detail = asked(client, [(b"host", host) for host in hosts])
+    status, detail = answer_to(client, [(b"host", host) for host in hosts])
 
     assert status == 400
     assert "Host" in detail
 
 
-def asked(client: TestClient, headers: list[tuple[bytes, bytes]]) -> tuple[int, str]:
+def answer_to(client: TestClient, headers: list[tuple[bytes, bytes]]) -> tuple[int, str]:
     """Status and detail of an answer to a request with exactly these headers."""
     scope = {
         "type": "http", "method": "GET", "path": "/health/live", "query_string": b"",
@@ -223,12 +223,12 @@ def asked(client: TestClient, headers: list[tuple[bytes, bytes]]) -> tuple[int, 
 def test_other_headers_may_be_given_twice(client: TestClient) -> None:
     twice = [(b"accept", b"*/*"), (b"accept", b"text/html"), (b"host", b"localhost")]
 
-    assert asked(client, twice)[0] == 200
+    assert answer_to(client, twice)[0] == 200
     foreign = [*twice, (b"origin", b"http://localhost"), (b"origin", b"http://evil.example")]
-    assert asked(client, foreign)[0] == 403
-    assert asked(client, [*twice, *[(b"x-forwarded-host", b"localhost")] * 2])[0] == 200
+    assert answer_to(client, foreign)[0] == 403
+    assert answer_to(client, [*twice, *[(b"x-forwarded-host", b"localhost")] * 2])[0] == 200
     other = [(b"x-forwarded-host", b"localhost"), (b"x-forwarded-host", b"evil.example")]
-    assert asked(client, [*twice, *other])[0] == 421
+    assert answer_to(client, [*twice, *other])[0] == 421
 
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost.:8000", "10.1.2.3:8000", "[fd00::1]"])

@@ -113,14 +113,14 @@ def test_head_is_answered_wherever_get_is(start: Start) -> None:
 
     routes: Any = client.app.routes  # type: ignore[attr-defined]
     paths = {route.path for route in routes if "GET" in (getattr(route, "methods", None) or ())}
-    got, head = (
+    get, head = (
         {path: getattr(client, method)(path) for path in paths} for method in ("get", "head")
     )
 
     assert {"/model", "/health/ready", "/metrics", "/docs", "/openapi.json"} <= paths
-    assert {p: a.status_code for p, a in head.items()} == {p: a.status_code for p, a in got.items()}
+    assert {p: a.status_code for p, a in head.items()} == {p: a.status_code for p, a in get.items()}
     assert {answer.content for answer in head.values()} == {b""}
-    assert head["/docs"].headers["content-length"] == str(len(got["/docs"].content))
+    assert head["/docs"].headers["content-length"] == str(len(get["/docs"].content))
 
 
 @pytest.mark.security

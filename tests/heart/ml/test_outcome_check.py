@@ -63,10 +63,10 @@ def test_honest_outcomes_pass_also_at_hospitals_with_other_shares_and_missing_me
 
 @pytest.mark.parametrize("count", [60, 240])
 def test_shuffled_outcomes_are_uninformative(count: int) -> None:
-    found = reasons(count, shuffle)
+    verdicts = reasons(count, shuffle)
 
-    assert found.count("") <= 1
-    assert found.count(UNINFORMATIVE) >= DRAWS - 5
+    assert verdicts.count("") <= 1
+    assert verdicts.count(UNINFORMATIVE) >= DRAWS - 5
 
 
 @pytest.mark.parametrize("count", [60, 240])

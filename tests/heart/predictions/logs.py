@@ -58,7 +58,7 @@ def held(log: PredictionLog) -> Iterator[None]:
         released.wait(20)
 
     with ThreadPoolExecutor(1) as pool:
-        job = pool.submit(log._writer.run_on_writer, hold)
+        job = pool.submit(log.writer.run_on_writer, hold)
         entered.wait(20)
         try:
             yield

@@ -244,7 +244,7 @@ def test_closing_writes_waiting_records_and_rejects_further_ones(url: str) -> No
         with held(log):
             waiting = asyncio.create_task(log.append(records(5)))
             closing = asyncio.create_task(asyncio.to_thread(log.close))
-            await asyncio.to_thread(until, lambda: log._writer._down_until == float("inf"))
+            await asyncio.to_thread(until, lambda: not log.writer.accepts)
             with pytest.raises(LogUnavailable, match="closed"):
                 await log.append(records(1))
             assert log.ready() == "it is closed"
@@ -581,12 +581,11 @@ def _blocked(url: str) -> bool:
 
 def test_sqlite_syncs_to_the_disk_and_readers_cannot_write(tmp_path: Path) -> None:
     with opened(f"sqlite:///{tmp_path}/log.db") as log:
-        driver = log._store._driver()  # type: ignore[attr-defined]
         pragmas = ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
-        assert [driver.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas] == [
-            "wal", 2, 1, 1,
-        ]  # fmt: skip
-        with log._store.reading() as reader, pytest.raises(Exception, match="readonly"):
+        with log.store.transaction() as writing:
+            values = [writing.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
+        assert values == ["wal", 2, 1, 1]
+        with log.store.reading() as reader, pytest.raises(Exception, match="readonly"):
             reader.execute(text("DELETE FROM predictions"))
     assert (tmp_path / "log.db").stat().st_mode & 0o777 == 0o600
 
@@ -597,7 +596,7 @@ def test_postgresql_syncs_to_the_disk_whatever_the_setting_of_the_server(
     url = postgres.database()
     _execute(url, f"ALTER DATABASE {make_url(url).database} SET synchronous_commit = 'off'")
 
-    with opened(url) as log, log._store.transaction() as connection:
+    with opened(url) as log, log.store.transaction() as connection:
         assert connection.scalar(text("SHOW synchronous_commit")) == "on"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from heart.predictions.log import LogUnavailable, PredictionLog, ShadowRecord, Side, new_ids
-from heart.predictions.sqlite import SHADOW_ROWS, _capacity
+from heart.predictions.sqlite import SHADOW_ROWS, capacity_of
 from tests.heart.predictions.logs import execute, opened, records
 
 CHAMPION, CHALLENGER = Side("7", 0.5), Side("8", 0.4)
@@ -63,7 +63,7 @@ def test_shadows_of_any_number_are_kept(url: str) -> None:
 
 
 def test_five_statements_suffice_for_any_number_of_shadows() -> None:
-    capacities = {rows: _capacity(rows) for rows in range(1, SHADOW_ROWS + 1)}
+    capacities = {rows: capacity_of(rows) for rows in range(1, SHADOW_ROWS + 1)}
 
     assert all(rows <= capacity <= SHADOW_ROWS for rows, capacity in capacities.items())
     assert len(set(capacities.values())) == 5  # each is compiled once

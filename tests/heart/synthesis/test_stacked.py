@@ -207,13 +207,15 @@ def test_rows_follow_the_associations_of_the_table() -> None:
 
 
 def test_mixtures_are_the_librarys() -> None:
-    ours, own = Transformer(), DataTransformer()
-    for transformer in (ours, own):
+    project, library = Transformer(), DataTransformer()
+    for transformer in (project, library):
         transformer.fit(TABLES[0], ["color", "shape"])
 
-    ours_mixture, own_mixture = (
-        t._column_transform_info_list[0].transform._bgm_transformer for t in (ours, own)
+    project_mixture, library_mixture = (
+        t._column_transform_info_list[0].transform._bgm_transformer for t in (project, library)
     )
-    assert ours.output_info_list == own.output_info_list
-    np.testing.assert_allclose(ours_mixture.means_, own_mixture.means_)
-    np.testing.assert_allclose(ours_mixture.covariances_.ravel(), own_mixture.covariances_.ravel())
+    assert project.output_info_list == library.output_info_list
+    np.testing.assert_allclose(project_mixture.means_, library_mixture.means_)
+    np.testing.assert_allclose(
+        project_mixture.covariances_.ravel(), library_mixture.covariances_.ravel()
+    )

@@ -211,7 +211,7 @@ def test_rows_that_a_reader_kept_in_the_wal_are_overwritten_by_the_next_purge(
     monkeypatch.setattr("heart.predictions.sqlite.BUSY_SECONDS", 0.01)
     with opened(LOG) as log:
         keys = log_patients(log, 3)
-        with log._store.reading() as reader:
+        with log.store.reading() as reader:
             reader.exec_driver_sql("BEGIN")
             reader.exec_driver_sql("SELECT count(*) FROM predictions").scalar()
             log.erase(keys[1])

@@ -365,10 +365,10 @@ class Dies:
 
     def __init__(self, after: int) -> None:
         self.after = after
-        self.asked: list[int] = []
+        self.numbers: list[int] = []
 
     def __call__(self, job: Job, parts: Sequence[Part]) -> Iterator[int]:
-        self.asked = [part.number for part in parts]
+        self.numbers = [part.number for part in parts]
         yield from local.run(job, parts[: self.after], 1)
         if self.after < len(parts):
             job.scores(parts[self.after]).write_whole(b"half")
@@ -386,7 +386,7 @@ def test_a_stopped_run_goes_on_where_it_was(source: Path, tmp_path: Path, score:
     second = Dies(1000)
     score(source, tmp_path / "out", engine=second)
 
-    assert second.asked == [1, 3, 4, 5, 6]
+    assert second.numbers == [1, 3, 4, 5, 6]
     for path in (tmp_path / "whole").iterdir():
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
 
@@ -405,7 +405,7 @@ def test_a_part_file_cut_short_by_a_power_failure_is_written_again(
     second = Dies(1000)
     score(source, tmp_path / "out", engine=second)
 
-    assert second.asked == [1, 3, 4, 5, 6]
+    assert second.numbers == [1, 3, 4, 5, 6]
     for path in (tmp_path / "whole").iterdir():
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
 

@@ -50,12 +50,12 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_a_worker_refuses_a_model_that_is_not_the_one_that_was_sent(onnx: bytes) -> None:
-    spark._check(onnx, hashlib.sha256(onnx).hexdigest())
+    spark.check_model(onnx, hashlib.sha256(onnx).hexdigest())
 
     with pytest.raises(
         VersionRejected, match=r"the model has the hash .* on a worker, its tag says abc"
     ):
-        spark._check(onnx, "abc")
+        spark.check_model(onnx, "abc")
 
 
 @pytest.mark.heavy
@@ -96,7 +96,7 @@ def test_an_error_on_a_worker_is_reported_by_the_driver(
 @pytest.fixture
 def session(request: pytest.FixtureRequest) -> Iterator[Any]:
     request.getfixturevalue("installed")
-    result = spark._session(MASTER)
+    result = spark.start_session(MASTER)
     yield result
     result.stop()
 

@@ -110,7 +110,7 @@ def test_an_erased_prediction_is_gone(client: TestClient) -> None:
 
 def test_an_unavailable_log_is_a_transient_error(client: TestClient) -> None:
     key = predict(client)["prediction_id"]
-    client.app.state.service.log._store.reading = _broken  # type: ignore[attr-defined]
+    client.app.state.service.log.store.reading = _broken  # type: ignore[attr-defined]
 
     response = client.get(f"/fhir/RiskAssessment/{key}")
 

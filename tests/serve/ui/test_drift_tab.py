@@ -75,12 +75,12 @@ def test_drift_tab_without_a_check_shows_no_result() -> None:
 
 
 def test_too_few_patients_are_counted_and_not_shown() -> None:
-    few = snapshot(12, thallium=None)
+    small = snapshot(12, thallium=None)
 
-    html = drift_html(few, "en")
+    html = drift_html(small, "en")
 
     assert translate("drift.too_few", "en", rows=12, version="7", minimum=20) in html
-    assert comparison_html(few, "thallium", "en") == ""
+    assert comparison_html(small, "thallium", "en") == ""
     assert "<ul" not in html
 
 

@@ -21,7 +21,7 @@ from heart.http.tokens import Tokens
 from heart.locale.language import translate
 from serve.service import Service
 from serve.ui import LazyPage
-from serve.ui.mounting import _with_loop, build
+from serve.ui.mounting import build, build_in_loop
 from serve.ui.visitors import MAX_CALL_BYTES
 from tests.heart.predictions.logs import records
 from tests.heart.registry.registry_fixture import ROOT
@@ -206,7 +206,7 @@ def test_the_folder_of_gradio_is_the_pages_own(
 ) -> None:
     for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
         monkeypatch.setenv(name, "")
-    _with_loop(partial(build, service, Tokens()), tmp_path / "uploads")
+    build_in_loop(partial(build, service, Tokens()), tmp_path / "uploads")
 
     from gradio.utils import get_upload_folder
 

@@ -182,8 +182,9 @@ def test_a_reservation_is_released_also_by_an_error() -> None:
         with pytest.raises(QuotaExceeded), reservations.reserve("b", 6):
             pass
         stack.enter_context(reservations.reserve("b", 5))
-    assert not reservations._requests
-    assert not reservations._bytes
+    assert reservations.clients == 0
+    with reservations.reserve("a", 10), reservations.reserve("b", 5):
+        assert reservations.clients == 2
 
 
 def test_a_host_is_one_client_whatever_address_of_its_network_it_uses() -> None:

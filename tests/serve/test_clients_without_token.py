@@ -59,7 +59,7 @@ def sent(client: TestClient, method: str, path: str, receive: Any, check: Any) -
 
 
 @pytest.mark.security
-def test_a_stranger_takes_neither_a_slot_nor_memory(
+def test_a_client_without_a_token_takes_neither_a_slot_nor_memory(
     app: FastAPI, client: TestClient, security_figure: SecurityFigure
 ) -> None:
     limiter, parts_read = app.state.limiter, list[str]()
@@ -82,20 +82,20 @@ def test_a_stranger_takes_neither_a_slot_nor_memory(
     )
 
 
-def test_a_stranger_is_recognized_while_the_service_is_full(
+def test_a_client_without_a_token_is_recognized_while_the_service_is_full(
     app: FastAPI, client: TestClient
 ) -> None:
     with app.state.limiter:
-        stranger = client.post("/predict", json={})
+        response = client.post("/predict", json={})
         known = client.post("/predict", json={}, headers={"Authorization": f"Bearer {TOKEN}"})
 
-    assert (stranger.status_code, known.status_code) == (401, 503)
-    assert stranger.headers["www-authenticate"] == "Bearer"
+    assert (response.status_code, known.status_code) == (401, 503)
+    assert response.headers["www-authenticate"] == "Bearer"
     text = client.get("/metrics").text
     assert 'heart_requests_total{method="POST",route="rejected",status="401"} 1.0' in text
 
 
-def test_strangers_do_not_use_up_the_slots_of_a_turn(app: FastAPI) -> None:
+def test_clients_without_a_token_do_not_use_up_the_slots_of_a_turn(app: FastAPI) -> None:
     def scope(token: str) -> dict[str, Any]:
         headers = [(b"authorization", f"Bearer {token}".encode())]
         return {"method": "POST", "path": "/predict", "headers": headers}

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2
 FOLDER_PREFIX = "heart-page-"  # of the folder for Gradio's files
+QUEUE_PAUSE_SECONDS = 3600  # between two looks at Gradio's queue, which no event uses
 
 
 class LazyPage:
@@ -191,6 +192,9 @@ def build(service: Service, tokens: Tokens, folder: Path) -> FastAPI:
 
     blocks = create_page(service, tokens)
     contain_errors(blocks)
+    # Gradio's own pause wakes the event loop a thousand times a second.
+    blocks._queue.sleep_when_free = QUEUE_PAUSE_SECONDS  # noqa: SLF001  # there is no option
+    blocks._queue.progress_update_sleep_when_free = QUEUE_PAUSE_SECONDS  # noqa: SLF001
     app = FastAPI(openapi_url=None, telemetry=NO_TELEMETRY)
     app.add_middleware(CallFilter, inputs=input_counts(blocks))
     gr.mount_gradio_app(

@@ -11,6 +11,7 @@ from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from fastapi import FastAPI
@@ -211,6 +212,21 @@ def test_the_folder_of_gradio_is_the_pages_own(
     from gradio.utils import get_upload_folder
 
     assert get_upload_folder() == str(tmp_path / "uploads")
+
+
+def test_the_built_page_leaves_the_event_loop_idle(service: Service) -> None:
+    async def story() -> int:
+        page = LazyPage(partial(build, service, Tokens()), ConcurrencyLimiter(10, 10**6))
+        await page.start()
+        assert await page.ready()
+        await asyncio.sleep(0.1)  # its tasks have started
+        loop = asyncio.get_running_loop()
+        with patch.object(loop, "call_later", wraps=loop.call_later) as timers:
+            await asyncio.sleep(0.2)
+        await page.stop()
+        return timers.call_count
+
+    assert asyncio.run(story()) < 5
 
 
 @pytest.mark.security

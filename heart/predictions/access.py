@@ -35,11 +35,7 @@ class Access:
 
     def _on_writer(self, job: Callable[[], T], timeout: float | None = None, rows: int = 0) -> T:
         try:
-<<<<<<< HEAD
-            return self._writer.run_on_writer(job, timeout, rows)
-=======
-            return self.writer.run_on_writer(job, timeout)
->>>>>>> h-reader
+            return self.writer.run_on_writer(job, timeout, rows)
         except LogConfigurationError as error:  # the database was replaced since the start
             raise LogUnavailable(str(error), self._retry_after) from error
 

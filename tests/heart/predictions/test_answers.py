@@ -179,7 +179,7 @@ def test_waiting_answers_are_limited_like_waiting_predictions(tmp_path: Path) ->
     with opened(f"sqlite:///{tmp_path}/log.db", queue_limit=10) as log:
         with ThreadPoolExecutor(1) as thread, held(log):
             waiting = thread.submit(log.append_once, records(6), KEY, BODY)
-            until(lambda: log._writer._waiting == 6)
+            until(lambda: log.writer._waiting == 6)
             with pytest.raises(LogQueueFull):
                 log.append_once(records(5), other, BODY)
             with pytest.raises(LogQueueFull):
@@ -200,7 +200,7 @@ def test_answers_that_wait_too_long_are_still_limited(
                 with pytest.raises(LogUnavailable) as error:
                     log.append_once(records(6), KEY, BODY)
         monkeypatch.undo()
-        until(lambda: log._writer._waiting == 0)
+        until(lambda: log.writer._waiting == 0)
 
         assert isinstance(error.value, LogQueueFull)
         assert not log.append_once(records(6), KEY, BODY).is_new

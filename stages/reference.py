@@ -4,11 +4,11 @@ It uses real training rows and their out-of-fold scores. The rate of false alarm
 the same patients before the baseline is written.
 """
 
-import os
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import cpu_count
 from scipy.stats import binomtest
 
 from heart import files
@@ -97,7 +97,8 @@ def main() -> None:
     complete = sample_of(train, files.read_table(files.OUT_OF_FOLD))
     which = subsample(train, options.max_rows, options.seed)
     sample = Sample(complete.rows[which], complete.scores[which])
-    alarms = false_alarms(sample, policy, options.check_streams, os.cpu_count() or 1)
+    # joblib counts the processors of the container, os.cpu_count those of its machine.
+    alarms = false_alarms(sample, policy, options.check_streams, cpu_count())
     reference = fit(sample.rows, sample.scores, policy)
     with files.replacing(files.REFERENCE) as part:
         part.write_text(reference.to_json())

@@ -12,6 +12,7 @@ For very large tables, the choice uses a subsample of the real rows. The logisti
 on all rows; trees, which take long and whose ONNX graph grows with the rows, on the subsample.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from heart.ml.training import Choice, Rows, fit, train
 from heart.progress import progress
 from heart.schema import NAMES, SECOND_EXAM
 from heart.subsample import subsample
+from heart.workers import end_with
 from stages import params
 
 PARITY = 1e-5  # limit of the difference between scikit-learn's and ONNX probabilities
@@ -119,7 +121,8 @@ def choose_and_cross_validate(
     """
     work = [delayed(choose)(rows, models, weights)]
     work += [delayed(cross_validated)(rows, models, weights, fold) for fold in rows.folds()]
-    with parallel_config(backend="loky", inner_max_num_threads=1):
+    ends = {"initializer": end_with, "initargs": (os.getpid(),)}
+    with parallel_config(backend="loky", inner_max_num_threads=1, **ends):
         results = Parallel(workers, return_as="generator")(work)
         selection, *folds = progress(results, "choice and cross-validation", "choices", len(work))
     if workers > 1:

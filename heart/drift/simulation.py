@@ -4,6 +4,7 @@ This verifies the rate of false alarms: each stream has a reference of its own, 
 before the drift, and every drift check applies the tests and limits of production.
 """
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from heart.drift.statistics import all_tests
 from heart.drift.thresholds import maxima
 from heart.progress import progress
 from heart.schema import Floats
+from heart.workers import end_with
 
 Array = npt.NDArray[Any]
 
@@ -58,7 +60,8 @@ def delays(
     delay = partial(_delay, before, after, rows, policy, patients, seed, start)
     maxima(rows, policy)  # cached for the processes, where they are copies of this one
     # Threads of matrix products of this size cost more than they gain.
-    with threadpool_limits(1), ProcessPoolExecutor(workers) as processes:
+    pool = ProcessPoolExecutor(workers, initializer=end_with, initargs=(os.getpid(),))
+    with threadpool_limits(1), pool as processes:
         results: Iterator[float] = (
             map(delay, range(streams))
             if workers == 1

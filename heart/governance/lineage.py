@@ -135,7 +135,11 @@ def send(content: Iterable[Event]) -> None:
             f"{URL} needs the package openlineage-python: python requirements/install.py lineage"
         ) from None
     # Not the address of the git remote, which may hold a password.
-    client = OpenLineageClient(config={"facets": {"source_code_location": {"disabled": True}}})
+    config = {"facets": {"source_code_location": {"disabled": True}}}
+    try:
+        client = OpenLineageClient(config=config)
+    except ValueError:  # whose message quotes the text, with a password if it has one
+        raise UserError(f"{URL} is no URL: expected one such as http://marquez:5000") from None
     try:
         for event in deepcopy(list(content)):  # the library adds to what it is given
             client.emit(

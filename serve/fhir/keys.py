@@ -16,7 +16,7 @@ import httpx
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
-from heart.errors import UserError
+from heart.errors import UserError, without_password
 
 ALGORITHMS = ("ES384", "RS384")
 CURVE, RSA_BITS = "P-384", 2048
@@ -61,7 +61,8 @@ class Keys:
             self.current = _key_set(json.loads(text))
         except UNREADABLE as error:
             reason = error if isinstance(error, UnusableKeys) else type(error).__name__
-            raise UserError(f"HEART_CDS_PUBLIC_KEYS={self._source}: {reason}: {FORM}") from None
+            source = without_password(self._source)
+            raise UserError(f"HEART_CDS_PUBLIC_KEYS={source}: {reason}: {FORM}") from None
 
     async def follow(self) -> None:
         """Read the keys again and again."""

@@ -145,6 +145,18 @@ def test_a_server_that_rejects_events_is_named(
     assert "s3cret" not in str(error.value)
 
 
+@pytest.mark.parametrize("url", ["me:s3cret@marquez:5000", "http://", "http://[::1", "marquez"])
+def test_a_text_that_is_no_url_is_an_error_without_its_password(
+    lock: dict[str, Any], monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv(lineage.URL, url)
+
+    with pytest.raises(UserError, match=lineage.URL) as error:
+        send(events(lock, VERSION))
+
+    assert "s3cret" not in str(error.value)
+
+
 def test_without_the_library_the_message_says_how_to_install_it(
     lock: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -408,8 +408,9 @@ def test_keys_are_read_from_an_address(key_server: tuple[str, dict[str, Any]]) -
 
     assert [key.kid for key in keys.current] == ["ec"]
     for path in ("/moved", "/long", "/gone"):
-        with pytest.raises(UserError, match="HEART_CDS_PUBLIC_KEYS"):
-            Keys(url + path).read()
+        with pytest.raises(UserError, match="HEART_CDS_PUBLIC_KEYS") as error:
+            Keys(url.replace("//", "//me:s3cret@") + path).read()
+        assert "s3cret" not in str(error.value)
 
 
 def test_before_the_keys_are_known_a_client_is_asked_to_retry() -> None:

@@ -174,9 +174,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--reason", required=True, help="why they are right")
     parser.add_argument("--since", type=_time, help="the first time, such as 2026-11-27T08:00:00Z")
     parser.add_argument("--until", type=_time, help="the last time; now, if it is not given")
-    parser.add_argument(
-        "--by", default=getpass.getuser(), help="who says so; this user, if it is not given"
-    )
+    parser.add_argument("--by", help="who says so; this user, if it is not given")
     return parser.parse_args(arguments)
 
 
@@ -195,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sender=given.sender,
         since=given.since or "",
         until=until,
-        by=given.by,
+        by=given.by or getpass.getuser(),
         reason=given.reason,
     )
     print(f"outcomes of {given.sender} until {until} are released; `make retrain` learns from them")

@@ -15,11 +15,14 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from heart.errors import UserError
+from heart.files import replacing
 from heart.registry.aliases import IDENTITY, require_version
 from heart.registry.errors import VersionRejected
 from heart.registry.local_store import FOLDER
@@ -120,24 +123,35 @@ def private_key() -> "EllipticCurvePrivateKey":
         raise UserError(f"{path}: {error}; expected a private key as PEM ({KEY})") from error
     if not isinstance(key, EllipticCurvePrivateKey):
         raise UserError(f"{path}: expected an elliptic-curve key ({KEY})")
+    if not given:
+        _write_public(key, path.with_suffix(PUBLIC))
     return key
 
 
 def _make(path: Path) -> None:
+    """Make a key, complete or not at all; of two processes that do, both then use the first one's."""
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-        PublicFormat,
-    )
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     key = generate_private_key(SECP256R1())
     path.parent.mkdir(parents=True, exist_ok=True)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    # O_EXCL: of two processes that make a key, one fails instead of replacing the other's.
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
-        file.write(private)
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    path.with_suffix(PUBLIC).write_bytes(public)
-    print(f"note: {path} is a new development key to sign versions ({KEY})", file=sys.stderr)
+    # Only its user may read this file.
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
+        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        file.flush()
+        with suppress(FileExistsError):
+            os.link(file.name, path)
+            print(
+                f"note: {path} is a new development key to sign versions ({KEY})", file=sys.stderr
+            )
+
+
+def _write_public(key: "EllipticCurvePrivateKey", path: Path) -> None:
+    """Write the public half of a development key, unless it is there."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    if path.exists():
+        return
+    with replacing(path) as part:
+        public = key.public_key()
+        part.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))

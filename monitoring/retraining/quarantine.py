@@ -175,7 +175,9 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--since", type=_time, help="the first time, such as 2026-11-27T08:00:00Z")
     parser.add_argument("--until", type=_time, help="the last time; now, if it is not given")
     parser.add_argument("--by", help="who says so; this user, if it is not given")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    given.by = given.by or getpass.getuser()  # which fails for a user without a name
+    return given
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -193,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sender=given.sender,
         since=given.since or "",
         until=until,
-        by=given.by or getpass.getuser(),
+        by=given.by,
         reason=given.reason,
     )
     print(f"outcomes of {given.sender} until {until} are released; `make retrain` learns from them")

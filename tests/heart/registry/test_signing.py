@@ -1,6 +1,7 @@
 """A service with a public key serves only versions that were signed with its private key."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -192,3 +193,30 @@ def test_the_development_key_is_private_and_made_once(
     assert first.private_numbers() == second.private_numbers()
     assert path.stat().st_mode & 0o777 == 0o600
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_development_key_is_complete_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key.pem"
+    monkeypatch.setattr(signing, "DEVELOPMENT_KEY", path)
+    monkeypatch.delenv(signing.KEY, raising=False)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(os, "link", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            signing.private_key()
+    assert not list(tmp_path.iterdir())
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(signing, "replacing", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            signing.private_key()
+    assert [file.name for file in tmp_path.iterdir()] == ["key.pem"]
+
+    signing.private_key()
+    assert (tmp_path / "key.pub.pem").read_bytes().startswith(b"-----BEGIN PUBLIC KEY")
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -15,14 +15,12 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from heart.errors import UserError
-from heart.files import replacing
 from heart.registry.aliases import IDENTITY, require_version
 from heart.registry.errors import VersionRejected
 from heart.registry.local_store import FOLDER
@@ -135,23 +133,29 @@ def _make(path: Path) -> None:
 
     key = generate_private_key(SECP256R1())
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Only its user may read this file.
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
-        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        file.flush()
-        with suppress(FileExistsError):
-            os.link(file.name, path)
-            print(
-                f"note: {path} is a new development key to sign versions ({KEY})", file=sys.stderr
-            )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    if _create(path, private, 0o600):
+        print(f"note: {path} is a new development key to sign versions ({KEY})", file=sys.stderr)
 
 
 def _write_public(key: "EllipticCurvePrivateKey", path: Path) -> None:
     """Write the public half of a development key, unless it is there."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    if path.exists():
-        return
-    with replacing(path) as part:
+    if not path.exists():
         public = key.public_key()
-        part.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        _create(path, pem, 0o644)
+
+
+def _create(path: Path, content: bytes, mode: int) -> bool:
+    """Create a file with its whole content; False if there is one already."""
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
+        file.write(content)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            return False
+    return True

@@ -209,7 +209,7 @@ def test_a_development_key_is_complete_or_not_there(
     assert not list(tmp_path.iterdir())
 
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(signing, "replacing", interrupt)
+        interrupted.setattr(signing, "_write_public", interrupt)
         with pytest.raises(KeyboardInterrupt):
             signing.private_key()
     assert [file.name for file in tmp_path.iterdir()] == ["key.pem"]

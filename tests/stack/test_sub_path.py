@@ -76,7 +76,7 @@ def test_the_whole_service_works_below_a_sub_path(page: Any, url: str) -> None:
 
     assert 0 < float(page.wait_for_selector("data.risk").get_attribute("value")) < 1
     page.goto(f"{url}/docs")
-    page.wait_for_selector('[data-path="/predict/batch"]')
+    page.wait_for_selector('[data-path="/v1/predict/batch"]')
     page.goto(f"{url}/logout")
     page.wait_for_selector("input[type=password]")
     assert page.url.rstrip("/") == url

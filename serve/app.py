@@ -79,17 +79,7 @@ def create_app(
     service = Service(champion, log, metrics, monitor, rate)
     guard = ChampionGuard(champion, log, settings)
     limiter = ConcurrencyLimiter(settings.max_concurrent, settings.max_body_bytes)
-    app = FastAPIOffline(
-        title="Heart disease",
-        description=DESCRIPTION,
-        lifespan=lambda app: _lifespan(app, settings.poll_seconds),
-        redoc_url=None,
-        version=API_VERSION,
-        contact={"name": "The maintainers: see SECURITY.md and CONTRIBUTING.md of the repository"},
-        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
-        openapi_tags=TAGS,
-        telemetry=NO_TELEMETRY,
-    )
+    app = _empty_app(settings)
     sub_path = SubPath(settings.root_path, settings.trust_forwarded_prefix)
     clients = cds_clients(settings)
     authentication = Authentication(
@@ -117,6 +107,21 @@ def create_app(
         metrics.registry.register(DriftCollector(monitor))
     app.state.page = mount(app, service, settings, limiter) if with_page else None
     return app
+
+
+def _empty_app(settings: Settings) -> FastAPI:
+    """An application without routes: what its OpenAPI document says of it."""
+    return FastAPIOffline(
+        title="Heart disease",
+        description=DESCRIPTION,
+        lifespan=lambda app: _lifespan(app, settings.poll_seconds),
+        redoc_url=None,
+        version=API_VERSION,
+        contact={"name": "The maintainers: see SECURITY.md and CONTRIBUTING.md of the repository"},
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        openapi_tags=TAGS,
+        telemetry=NO_TELEMETRY,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -33,6 +33,7 @@ from serve.fhir.codes import ENTRIES
 from serve.fhir.errors import RESPONSES, with_outcomes
 from serve.fhir.measurements import MAX_PATIENT_VALUES, Reading, count_values, read
 from serve.middleware.admission import takes_slot
+from serve.offload import Offload
 from serve.service import Service
 
 MAX_BYTES = 1024 * 1024
@@ -109,19 +110,7 @@ def cds_hooks(service: Service, protection: Protection, url: str) -> list[APIRou
     )
     async def call(hook: HookRequest, request: Request) -> Response:  # noqa: ARG001
         """Return a card with the risk of the patient of the hook patient-view. The prediction is logged."""
-        reading = await protection.offload.run(_read, hook)
-        if reading.deceased:
-            return JSONResponse({"cards": []})
-        if not {"age", "sex"} <= reading.values.keys():
-            return JSONResponse({"cards": [no_risk_card(reading, url)]})
-        model = service.model()
-        prediction = (await service.predict([reading.values]))[0]
-        same = model if model.version == prediction["model_version"] else None
-        # The models of fhir.resources take some milliseconds: not on the event loop.
-        card = await protection.offload.run(
-            risk_card, reading, prediction, same, url, hook.context.patient_id
-        )
-        return JSONResponse({"cards": [card]})
+        return JSONResponse({"cards": await _cards(service, protection.offload, hook, url)})
 
     @reports.post(
         f"{SERVICE_PATH}/feedback",
@@ -142,6 +131,23 @@ def cds_hooks(service: Service, protection: Protection, url: str) -> list[APIRou
         return JSONResponse({})
 
     return [discovery, calls, reports]
+
+
+async def _cards(
+    service: Service, offload: Offload, hook: HookRequest, url: str
+) -> list[dict[str, Any]]:
+    """The card for the patient of a hook; none for a deceased one."""
+    reading = await offload.run(_read, hook)
+    if reading.deceased:
+        return []
+    if not {"age", "sex"} <= reading.values.keys():
+        return [no_risk_card(reading, url)]
+    model = service.model()
+    prediction = (await service.predict([reading.values]))[0]
+    same = model if model.version == prediction["model_version"] else None
+    # The models of fhir.resources take some milliseconds: not on the event loop.
+    patient = hook.context.patient_id
+    return [await offload.run(risk_card, reading, prediction, same, url, patient)]
 
 
 def description() -> dict[str, Any]:

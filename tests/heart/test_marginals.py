@@ -20,8 +20,8 @@ def patients(rows: int) -> pd.DataFrame:
             for i, m in enumerate(MEASUREMENTS)
         }
     )
-    sick = codes[:, NAMES.index("st_depression")] > 4
-    table[OUTCOME.name] = np.where(sick, "presence", "absence")
+    ill = codes[:, NAMES.index("st_depression")] > 4
+    table[OUTCOME.name] = np.where(ill, "presence", "absence")
     table["patient_id"] = [f"p{row}" for row in range(rows)]
     return table
 

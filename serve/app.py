@@ -30,7 +30,7 @@ from serve import loop_lag
 from serve.api.bodies import InvalidBody
 from serve.api.errors import invalid, with_media_type
 from serve.api.protected import Protection
-from serve.api.report_routes import operations, reports
+from serve.api.report_routes import operations, reports, scraping
 from serve.api.routes import administration, reading, records, scoring
 from serve.api.routing import Routing
 from serve.collectors import ServiceCollector, ShadowCollector
@@ -218,7 +218,7 @@ def _add_routes(
         *both(lambda routing: administration(service, routing), ADMIN),
         *cds_routers(service, protection, settings, clients),
     ]
-    routers = [*protected, operations(service, guard, limiter, tokens)]
+    routers = [*protected, operations(service, guard, limiter), scraping(service, tokens)]
     # Before the documentation's routes, and without `include_router`: that adds a router to each request.
     app.router.routes[:0] = [route for router in routers for route in router.routes]
     for route in (route for router in protected for route in router.routes):

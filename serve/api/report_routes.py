@@ -46,19 +46,12 @@ def reports(service: Service, guard: ChampionGuard, routing: Routing) -> APIRout
     return router
 
 
-def operations(
-    service: Service, guard: ChampionGuard, limiter: ConcurrencyLimiter, tokens: Tokens
-) -> APIRouter:
-    """The routes for probes and monitoring. Probes name their paths in many places, so they have no version.
-
-    The metrics require a token if one of those with a name has the scope for them.
-    """
-    closed = any(token.name != DEFAULT for token in tokens.with_scope(METRICS))
+def operations(service: Service, guard: ChampionGuard, limiter: ConcurrencyLimiter) -> APIRouter:
+    """The routes for probes, and the page of problems. Many places name them, so they have no version."""
     unknown: dict[int | str, Any] = {
         422: error_response("A query parameter is unknown", model=InvalidRequest)
     }
     router = APIRouter(tags=["operations"], route_class=StrictRoute)
-    scrape = SharedScrape(lambda: generate_latest(service.metrics.registry))
 
     @router.get(
         "/health/live", operation_id="health_live", summary="Report liveness", responses=unknown
@@ -89,6 +82,15 @@ def operations(
     @router.get(PAGE, include_in_schema=False)
     async def problems() -> Response:
         return HTMLResponse(problems_page())
+
+    return router
+
+
+def scraping(service: Service, tokens: Tokens) -> APIRouter:
+    """The route for Prometheus. It requires a token if one of those with a name has the scope for it."""
+    closed = any(token.name != DEFAULT for token in tokens.with_scope(METRICS))
+    router = APIRouter(tags=["operations"], route_class=StrictRoute)
+    scrape = SharedScrape(lambda: generate_latest(service.metrics.registry))
 
     @router.get("/metrics", include_in_schema=False)
     async def metrics(request: Request) -> Response:

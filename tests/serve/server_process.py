@@ -16,6 +16,8 @@ from tests.heart.predictions.logs import until
 from tests.heart.registry.registry_fixture import ROOT
 from tests.processes import free_port
 
+TOKEN = "a-token-of-some-length"
+
 SERVE = (sys.executable, "-m", "serve")
 
 
@@ -104,3 +106,12 @@ def served(
         server.client.close()
         process.kill()
         process.wait()
+
+
+@contextmanager
+def served_with_token(folder: Path, watched: Path) -> Iterator[Server]:
+    """A server for the pipeline's registry in `watched` that requires TOKEN, once its first drift check is complete."""
+    with served(folder, watched / "registry" / "mlflow.db", api_token=TOKEN) as server:
+        server.client.headers["Authorization"] = f"Bearer {TOKEN}"
+        until(lambda: server.answers("/drift"))
+        yield server

@@ -15,21 +15,16 @@ from hypothesis import strategies as st
 from heart.http.concurrency import SHORT_BODY_BYTES
 from heart.schema import MEASUREMENTS, NAMES, Measurement
 from serve.api.models import EXAMPLE
-from tests.heart.predictions.logs import until
-from tests.serve.server_process import Server, served
+from tests.serve.server_process import TOKEN, Server, served_with_token
 
 pytestmark = pytest.mark.integration
 
 JSON = {"content-type": "application/json"}
-TOKEN = "a-token-of-some-length"
 
 
 @pytest.fixture(scope="module")
 def server(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    registry = watched / "registry" / "mlflow.db"
-    with served(tmp_path_factory.mktemp("server"), registry, api_token=TOKEN) as server:
-        server.client.headers["Authorization"] = f"Bearer {TOKEN}"
-        until(lambda: server.answers("/drift"))
+    with served_with_token(tmp_path_factory.mktemp("server"), watched) as server:
         yield server
 
 

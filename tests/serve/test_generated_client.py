@@ -12,24 +12,19 @@ from typing import Any
 import pytest
 
 from serve.api.models import EXAMPLE
-from tests.heart.predictions.logs import until
 from tests.heart.registry.registry_fixture import ROOT
-from tests.serve.server_process import Server, served
+from tests.serve.server_process import TOKEN, Server, served_with_token
 
 pytestmark = pytest.mark.integration
 
 # In an environment of its own: it needs an older typer than Gradio.
 GENERATOR = ROOT / ".venv-tools/bin/openapi-python-client"
-TOKEN = "a-token-of-some-length"
 PACKAGE = "generated_heart_client"
 
 
 @pytest.fixture(scope="module")
 def server(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    registry = watched / "registry" / "mlflow.db"
-    with served(tmp_path_factory.mktemp("server"), registry, api_token=TOKEN) as server:
-        server.client.headers["Authorization"] = f"Bearer {TOKEN}"
-        until(lambda: server.answers("/drift"))
+    with served_with_token(tmp_path_factory.mktemp("server"), watched) as server:
         yield server
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 from typing import Any
 
@@ -26,43 +27,64 @@ ABSENCE, PRESENCE = (choice.name for choice in OUTCOME.choices)
 
 @dataclass(frozen=True)
 class ScoredPatients:
-    """Predictions in the order of the patients, with the rows for the log, the metrics and the challenger."""
+    """Scored patients in their order: what the log needs; the rest is made while the log commits.
 
-    predictions: list[dict[str, Any]]
+    `rows` are encoded, [n, 13]; `columns` has the values of each measurement.
+    """
+
+    model: Model
     records: list[Record]
-    counts: Counts
     rows: Floats
+    columns: Sequence[Sequence[Any]]
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """The predictions as the API returns them."""
+        missing, outside = by_row(self._missing), by_row(self._outside)
+        ranges, threshold, version = self._ranges, self.model.threshold, self.model.version
+        return [
+            {
+                "prediction_id": record.id,
+                "probability": record.probability,
+                "prediction": PRESENCE if record.probability >= threshold else ABSENCE,
+                "threshold": threshold,
+                "model_version": version,
+                "missing": missing.get(row, []),
+                "warnings": [warning(name, ranges) for name in outside.get(row, ())],
+                "contributions": None,
+            }
+            for row, record in enumerate(self.records)
+        ]
+
+    @cached_property
+    def counts(self) -> Counts:
+        """The counts for the metrics."""
+        risks = [record.probability for record in self.records]
+        present = sum(risk >= self.model.threshold for risk in risks)
+        return tally(risks, present, _lengths(self._missing), _lengths(self._outside))
+
+    @cached_property
+    def _missing(self) -> Places:
+        return missing_places(self.columns)
+
+    @cached_property
+    def _outside(self) -> Places:
+        return outside_places(self.columns, self._ranges)
+
+    @property
+    def _ranges(self) -> Mapping[str, Any]:
+        ranges: Mapping[str, Any] = self.model.training.get("numbers", {})
+        return ranges
 
 
 def score(model: Model, patients: Sequence[Mapping[str, Any]]) -> ScoredPatients:
-    """The predictions of a model for valid patients."""
+    """The risks of valid patients."""
     values = [values_of(patient) for patient in patients]
     columns = columns_of(values)
     rows = encode_columns(columns)
     risks = model.predict(rows).tolist()
-    ranges = model.training.get("numbers", {})
-    missing, outside = missing_places(columns), outside_places(columns, ranges)
-    missing_names, outside_names = by_row(missing), by_row(outside)
-    keys = new_ids(len(risks))
-    threshold, version = model.threshold, model.version
-    predictions = [
-        {
-            "prediction_id": key,
-            "probability": risk,
-            "prediction": PRESENCE if risk >= threshold else ABSENCE,
-            "threshold": threshold,
-            "model_version": version,
-            "missing": missing_names.get(row, []),
-            "warnings": [warning(name, ranges) for name in outside_names.get(row, ())],
-            "contributions": None,
-        }
-        for row, (key, risk) in enumerate(zip(keys, risks, strict=True))
-    ]
-    records = list(map(Record, keys, repeat(version), risks, values))
+    records = list(map(Record, new_ids(len(risks)), repeat(model.version), risks, values))
     check(records)
-    present = sum(risk >= threshold for risk in risks)
-    counts = tally(risks, present, _lengths(missing), _lengths(outside))
-    return ScoredPatients(predictions, records, counts, rows)
+    return ScoredPatients(model, records, rows, columns)
 
 
 def _lengths(places: Places) -> dict[str, int]:

@@ -108,11 +108,16 @@ class Service:
         return await self._batcher.submit(patients)
 
     async def _predict(self, patients: Sequence[Patient], parts: Parts = NONE) -> Predictions:
-        model = self.model()
-        result = await self._score(model, patients, parts)
-        await self.log.append(result.records, checked=True)
-        self._count(model, result)
-        return result.predictions
+        scored = await self._score(patients)
+        if parts:
+            predictions = await self._predictions(scored, parts)
+            await self.log.start_append(scored.records)
+        else:
+            committed = self.log.start_append(scored.records)
+            predictions = await self._predictions(scored)  # while the log commits
+            await committed
+        self._count(scored)
+        return predictions
 
     async def predict_once(
         self,
@@ -128,12 +133,11 @@ class Service:
         earlier = await to_thread.run_sync(self.log.answer, key)
         if earlier is not None:
             return Answer(earlier, is_new=False)
-        model = self.model()
-        result = await self._score(model, patients, parts)
-        body = encode(result.predictions)
-        answer = await to_thread.run_sync(self.log.append_once, result.records, key, body)
+        scored = await self._score(patients)
+        body = encode(await self._predictions(scored, parts))
+        answer = await to_thread.run_sync(self.log.append_once, scored.records, key, body)
         if answer.is_new:
-            self._count(model, result)
+            self._count(scored)
         return answer
 
     def model_of(self, version: str) -> Model | None:
@@ -142,25 +146,30 @@ class Service:
         loaded = (champion.current, champion.previous)
         return next((model for model in loaded if model and model.version == version), None)
 
-    async def _score(
-        self, model: Model, patients: Sequence[Patient], parts: Parts
-    ) -> ScoredPatients:
+    async def _score(self, patients: Sequence[Patient]) -> ScoredPatients:
+        model = self.model()
         if len(patients) > LARGE_ROWS:
-            result = await self.offload.run(score, model, patients)
-        else:
-            result = score(model, patients)
-        if parts:
-            risks = [prediction["probability"] for prediction in result.predictions]
-            # With all measurements, the contributions need 8192 predictions: not on the event loop.
-            added = await asyncio.to_thread(explained, model, result.rows, risks, parts)
-            for prediction, answer in zip(result.predictions, added, strict=True):
-                prediction.update(answer)
-        return result
+            return await self.offload.run(score, model, patients)
+        return score(model, patients)
 
-    def _count(self, model: Model, result: ScoredPatients) -> None:
+    async def _predictions(self, scored: ScoredPatients, parts: Parts = NONE) -> Predictions:
+        if len(scored.records) > LARGE_ROWS:
+            _, predictions = await self.offload.run(lambda: (scored.counts, scored.predictions()))
+        else:
+            predictions = scored.predictions()
+        if parts:
+            risks = [record.probability for record in scored.records]
+            # With all measurements, the contributions need 8192 predictions: not on the event loop.
+            added = await asyncio.to_thread(explained, scored.model, scored.rows, risks, parts)
+            for prediction, answer in zip(predictions, added, strict=True):
+                prediction.update(answer)
+        return predictions
+
+    def _count(self, scored: ScoredPatients) -> None:
         """Count logged predictions, and have the challenger score the same patients."""
-        self.metrics.patients.count_predictions(model.version, len(result.records), result.counts)
-        self.shadow.enqueue(model.version, [record.id for record in result.records], result.rows)
+        version, ids = scored.model.version, [record.id for record in scored.records]
+        self.metrics.patients.count_predictions(version, len(ids), scored.counts)
+        self.shadow.enqueue(version, ids, scored.rows)
 
     def reload(self) -> dict[str, Any]:
         """Poll the registry now, and try rejected versions again. Raises RegistryUnavailable."""

@@ -5,7 +5,7 @@ One thread writes rows (`writer`) into SQLite or PostgreSQL (`sqlite`, `postgres
 
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import partial
@@ -130,17 +130,22 @@ class PredictionLog(CardLog, AnswerLog):
         """Reject further records, write waiting ones for up to `timeout` seconds, stop."""
         self.writer.close(timeout)
 
-    async def append(self, records: Sequence[Record], *, checked: bool = False) -> None:
+    async def append(self, records: Sequence[Record]) -> None:
         """Return once all records are durable; they are written in one transaction.
 
-        `checked` says that the caller has called `check`, which for thousands of records would block the
-        event loop. A record whose id is in the log already is not written. Raises LogUnavailable
-        (LogQueueFull if too many records wait), LogRejected for records that do not fit the table.
+        A record whose id is in the log already is not written. Raises LogUnavailable (LogQueueFull if too
+        many records wait), LogRejected for records that do not fit the table.
         """
-        if not checked:
-            check(records)
+        check(records)
         if records:
             await self.writer.append(records)
+
+    def start_append(self, records: Sequence[Record]) -> Awaitable[None]:
+        """`append` of one or more records that the caller has checked: it is done when the result is.
+
+        The caller can do something else meanwhile. (`check` of thousands would block the event loop.)
+        """
+        return self.writer.append(records)
 
     def append_sync(self, records: Sequence[Record]) -> None:
         """`append` for a thread without an event loop."""

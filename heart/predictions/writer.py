@@ -1,6 +1,6 @@
 """Group commit: one thread takes all waiting records and writes them in one transaction.
 
-1. `append` puts a request into a queue and waits for its future, in an event loop or a thread.
+1. `append` puts a request into a queue and returns its future, for an event loop or a thread to wait for.
 2. The thread takes everything from the queue (`_gather`) and commits it as one group (`_commit`).
 3. It then resolves all futures of the group: each caller returns after its own record is durable.
 4. Requests that arrive during a commit form the next group. No timer is needed: the slower the disk,
@@ -150,8 +150,8 @@ class GroupCommitWriter:
         """Whether it is started and not closed."""
         return self._down_until < inf
 
-    async def append(self, records: Sequence[Record]) -> None:
-        """Return once all records are durable. Raises LogUnavailable, LogRejected."""
+    def append(self, records: Sequence[Record]) -> "asyncio.Future[None]":
+        """A future that is done once all records are durable; it raises LogUnavailable or LogRejected."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._enqueue(_Request(records, future, loop), len(records))
@@ -159,10 +159,8 @@ class GroupCommitWriter:
         # and `asyncio.timeout` take as long as the model.
         late = LogUnavailable(f"no answer within {COMMIT_SECONDS:g} s", self._retry_after)
         timer = loop.call_later(COMMIT_SECONDS, _resolve, [future], late)
-        try:
-            await future
-        finally:
-            timer.cancel()
+        future.add_done_callback(lambda _: timer.cancel())
+        return future
 
     def append_sync(self, records: Sequence[Record]) -> None:
         """`append` for a thread without an event loop."""

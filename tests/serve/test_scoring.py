@@ -39,16 +39,17 @@ def test_a_batch_is_scored_as_its_patients_one_by_one() -> None:
 
     together, alone = score(model(), rows), [score(model(), [row]) for row in rows]
 
-    for prediction, one, row in zip(together.predictions, alone, rows, strict=True):
-        (expected,) = one.predictions
+    predictions = together.predictions()
+    for prediction, one, row in zip(predictions, alone, rows, strict=True):
+        (expected,) = one.predictions()
         assert prediction["probability"] == pytest.approx(expected["probability"], abs=1e-6)
         kept = {name: value for name, value in row.items() if value is not None}
         assert prediction["missing"] == [name for name in NAMES if name not in kept]
         for key in ("missing", "warnings", "threshold", "model_version", "contributions"):
             assert prediction[key] == expected[key]
     assert [record.measurements for record in together.records] == [values_of(row) for row in rows]
-    assert [r.id for r in together.records] == [p["prediction_id"] for p in together.predictions]
-    assert any(prediction["warnings"] for prediction in together.predictions)
+    assert [r.id for r in together.records] == [p["prediction_id"] for p in predictions]
+    assert any(prediction["warnings"] for prediction in predictions)
 
 
 def test_the_counts_of_a_batch_are_the_sums_of_its_patients() -> None:

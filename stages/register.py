@@ -217,7 +217,7 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
             version = registry.publish(client, name, experiment, package, text)
         signing.sign(client, name, version.version)  # before an alias names it
         verdict |= {"model": name, "version": int(version.version), "update": _rung(trained)}
-        verdict["rival"] = int(champion.version) if champion is not None and model else None
+        verdict["champion"] = int(champion.version) if champion is not None and model else None
         verdict["approved"] = int(approved.version) if approved and approved_model else None
         if verdict["verdict"] == PASSED:
             set_champion(client, name, version.version)

@@ -62,7 +62,7 @@ def generate_private(
 
 
 def metrics_of(train: pd.DataFrame, synthetic: pd.DataFrame, seed: int) -> dict[str, Any]:
-    """What metrics/synthesize.json says of synthetic patients beside those they were learnt from."""
+    """What metrics/synthesize.json says of synthetic patients beside those they were learned from."""
     final = synthetic[synthetic["fold"] == files.ALL]
     missing = {
         name: {

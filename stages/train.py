@@ -173,7 +173,7 @@ def _figures(folds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, fl
 def parity(fitted: Any, onnx_model: bytes, x: Array) -> float:
     """The largest difference between the two forms of the model. Raises UserError from PARITY on."""
     parts = np.split(x, range(PART, len(x), PART))
-    difference = float(np.max([_gap(fitted, onnx_model, part) for part in parts]))
+    difference = float(np.max([largest_difference(fitted, onnx_model, part) for part in parts]))
     if not difference < PARITY:
         raise UserError(
             f"{files.ONNX}: probabilities differ from scikit-learn's by {difference:.2g}, "
@@ -182,7 +182,7 @@ def parity(fitted: Any, onnx_model: bytes, x: Array) -> float:
     return difference
 
 
-def _gap(fitted: Any, onnx_model: bytes, x: Array) -> float:
+def largest_difference(fitted: Any, onnx_model: bytes, x: Array) -> float:
     views = np.vstack([x, withhold(x), withhold(x, list(range(2, len(NAMES))))])
     views = views.astype(np.float32).astype(np.float64)
     return float(np.abs(fitted.predict_proba(views)[:, 1] - predict(onnx_model, views)).max())

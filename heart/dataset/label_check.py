@@ -84,10 +84,10 @@ def contradictions(table: pd.DataFrame) -> dict[str, float]:
         values = _numbers(cells, sign)
         given = ~np.isnan(values)
         if given.any():
-            p = _probability_of_so_few(_is_high(values[given]), positive[given])
+            p = probability_of_so_few(_is_high(values[given]), positive[given])
             if isinstance(sign, str):
                 others = _numbers(cells, _first_category(column)) == 0
-                p = min(p, _probability_of_so_few(others[given], positive[given]))
+                p = min(p, probability_of_so_few(others[given], positive[given]))
             if p < CONTRADICTION_P:
                 result[column] = p
     return result
@@ -104,7 +104,7 @@ def _is_high(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     return np.asarray(high if high.any() else values >= median)
 
 
-def _probability_of_so_few(high: "np.ndarray[Any, Any]", positive: "np.ndarray[Any, Any]") -> float:
+def probability_of_so_few(high: "np.ndarray[Any, Any]", positive: "np.ndarray[Any, Any]") -> float:
     """The probability that no more patients have both, if one has nothing to do with the other.
 
     It is hypergeometric. (The import of scipy.stats would take longer than the rest of the stage.)

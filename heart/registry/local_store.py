@@ -166,14 +166,14 @@ def _create(database: Path) -> None:
         part = database.with_name(f"{DATABASE}.part")
         shutil.rmtree(part, ignore_errors=True)  # a killed process may have left it
         part.mkdir()
-        _make_tables(part / DATABASE, (database.parent / ARTIFACTS).as_uri())
+        make_tables(part / DATABASE, (database.parent / ARTIFACTS).as_uri())
         # SQLite would apply the journal of a deleted database to this one.
         database.with_name(f"{DATABASE}-journal").unlink(missing_ok=True)
         (part / DATABASE).replace(database)
         shutil.rmtree(part)
 
 
-def _make_tables(database: Path, artifacts: str) -> None:
+def make_tables(database: Path, artifacts: str) -> None:
     """Have MLflow create its tables, by some dozens of migrations that take seconds."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

@@ -83,7 +83,7 @@ def _differential_privacy(metrics: Mapping[str, float]) -> list[str]:
         for name in ("epsilon", "delta", "epsilon_of_all_generators")
     )
     return [
-        "## Differential privacy\nOf the synthetic rows alone: the model and its figures are learnt from real patients "
+        "## Differential privacy\nOf the synthetic rows alone: the model and its figures are learned from real patients "
         f"and have no guarantee. A generator has epsilon {epsilon:g} at delta {delta:g}, all generators together "
         f"{whole:.3g}, for one patient (patient_id) more or fewer among the training patients."
     ]

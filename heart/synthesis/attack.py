@@ -125,14 +125,14 @@ def _pooled(
 ) -> dict[str, float]:
     """The mean AUC over the generators, and its interval for two attackers."""
     areas = np.mean(
-        [_areas(score, folds != fold, weights) for fold, score in scores.items()], axis=0
+        [weighted_areas(score, folds != fold, weights) for fold, score in scores.items()], axis=0
     )
     tail = (1 - CONFIDENCE) / 2 / len(ATTACKERS)
     low, high = np.quantile(areas[1:], [tail, 1 - tail])
     return {"auc": float(areas[0]), "low": float(low), "high": float(high)}
 
 
-def _areas(scores: Array, member: npt.NDArray[np.bool_], weights: Array) -> Array:
+def weighted_areas(scores: Array, member: npt.NDArray[np.bool_], weights: Array) -> Array:
     """The ROC AUC for each row of weights: the probability that a member has the higher score, ties count half."""
     difference = scores[member][:, None] - scores[~member]
     wins = (np.sign(difference) + 1) / 2

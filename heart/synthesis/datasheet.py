@@ -46,7 +46,7 @@ def _method(description: Description) -> str:
 def sheet(name: str, description: Description) -> str:
     """The data sheet, as Markdown."""
     license_ = description.license or (
-        "Not stated: whoever owns the patients' table that these rows were learnt from decides."
+        "Not stated: whoever owns the patients' table that these rows were learned from decides."
     )
     return "\n\n".join(
         [

@@ -166,7 +166,7 @@ def mask(synthetic: pd.DataFrame, real: pd.DataFrame, random: np.random.Generato
     return masked
 
 
-def _texts(measurement: Measurement, values: pd.Series, real: pd.Series) -> pd.Series:
+def choice_texts(measurement: Measurement, values: pd.Series, real: pd.Series) -> pd.Series:
     """Generated values as the schema writes them, "" where it does not allow them.
 
     If many real patients have the lowest value (no ST depression at all), lower ones become that value.
@@ -196,7 +196,7 @@ def draw(
     generator.set_random_state(seed)
     for _ in range(REDRAWS):
         raw = generator.sample(rows)
-        texts = pd.DataFrame({m.name: _texts(m, raw[m.name], real[m.name]) for m in COLUMNS})
+        texts = pd.DataFrame({m.name: choice_texts(m, raw[m.name], real[m.name]) for m in COLUMNS})
         valid = (texts != "").all(axis=1)
         masked = mask(texts[valid].reset_index(drop=True), real, random)
         copied = masked[list(NAMES)].apply(tuple, axis=1).isin(copies_of)

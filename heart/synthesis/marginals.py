@@ -193,8 +193,8 @@ def shares(measurement: Measurement, table: Array, totals: Array, scale: float) 
 
     first = np.append(np.log(start) - np.log(start).mean(), np.zeros(basis.shape[1]))
     free = [(None, None)] * cells
-    found = minimize(loss, first, method="L-BFGS-B", bounds=[*free, *bounds])
-    return distribution(found.x)
+    minimum = minimize(loss, first, method="L-BFGS-B", bounds=[*free, *bounds])
+    return distribution(minimum.x)
 
 
 def _tilts(

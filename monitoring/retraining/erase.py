@@ -17,7 +17,8 @@ from pathlib import Path
 
 from heart import files
 from heart.errors import UserError, run_main
-from heart.predictions.log import LogError, PredictionLog, is_id
+from heart.predictions.log import LogError, PredictionLog
+from heart.predictions.tables import is_id
 from heart.settings import SharedSettings, read
 from monitoring.retraining import collect
 from monitoring.retraining import lock as run_lock

@@ -116,7 +116,7 @@ def report(
     quarantined: str = "",
 ) -> str:
     """The text of the report: the verdict, and both models by group."""
-    model, champion = verdict["model"], verdict.get("rival")
+    model, champion = verdict["model"], verdict.get("champion")
     lines = [
         f"Retraining of {model}, triggered by {trigger}",
         f"  rows       {change}; {new.total} outcomes since the last retraining",
@@ -206,7 +206,7 @@ def outcome_tags(
     verdict: Mapping[str, Any], change: collect.Change, labelled: pd.DataFrame
 ) -> dict[str, Any]:
     """The tags of a retraining in the history; UNTIL is the time after which outcomes are new."""
-    tags: dict[str, Any] = {key: verdict.get(key) for key in ("verdict", "version", "rival")}
+    tags: dict[str, Any] = {key: verdict.get(key) for key in ("verdict", "version", "champion")}
     tags |= {"rows": change.rows, "gained": change.gained, "lost": change.lost}
     tags["reason"] = "; ".join(verdict["reasons"])
     tags["senders"] = collect.by_sender(change.senders)

@@ -73,7 +73,7 @@ def test_the_demo_ends_with_a_better_champion_and_a_rollback(
     assert (bool(outcomes["shuffled"]["reasons"]), outcomes["recorded"]["reasons"]) == (True, [])
     assert figures["ladder"]["rung"] != "keep"
     gate = figures["gate"]
-    assert (gate["verdict"], gate["version"], gate["rival"]) == ("passed", 2, 1)
+    assert (gate["verdict"], gate["version"], gate["champion"]) == ("passed", 2, 1)
     assert all(check["passed"] for check in gate["checks"])
     assert figures["fresh"]["scores"]["brier"]["high"] < 0
     assert report.read_text().count("<figure>") == 5

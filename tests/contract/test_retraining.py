@@ -84,7 +84,7 @@ def test_outcomes_become_an_evaluated_challenger(
     tags = run.data.tags
     assert run.info.status == "FINISHED"
     assert (tags["trigger"], tags["rows"], tags["new_outcomes"]) == ("age drifts", "140", "140")
-    assert (tags["version"], tags["rival"]) == ("2", "1")
+    assert (tags["version"], tags["champion"]) == ("2", "1")
     assert tags["verdict"] in {"passed", "rejected"}
     assert f"challenger version 2: {tags['verdict']}" in output
     assert {"source_raw", "source_production"} <= set(output.split())

@@ -72,7 +72,7 @@ def test_worse_model_is_detected() -> None:
 
 
 def turned(risks: Any) -> Any:
-    """The risks of a model that has learnt the opposite."""
+    """The risks of a model that has learned the opposite."""
     return 1 - risks
 
 

@@ -567,7 +567,7 @@ def test_the_probability_by_chance_is_hypergeometric(rows: int) -> None:
     for share in (0.1, 0.5, 0.9):
         high, positive = random.random(rows) < share, random.random(rows) < 0.4
         expected = hypergeom.cdf((high & positive).sum(), rows, high.sum(), positive.sum())
-        assert direction._probability_of_so_few(high, positive) == pytest.approx(expected)
+        assert direction.probability_of_so_few(high, positive) == pytest.approx(expected)
 
 
 def test_copies_of_rows_are_no_evidence_against_a_sign() -> None:

@@ -390,7 +390,7 @@ def test_the_first_good_model_becomes_champion(run: Register, store: Any) -> Non
     verdict = run()
 
     assert (verdict["verdict"], verdict["model"], verdict["version"]) == ("passed", NAME, 1)
-    assert verdict["rival"] is None
+    assert verdict["champion"] is None
     assert aliases(store) == {"champion": 1}
     tag = store.get_model_version(NAME, "1").tags[VERDICT]
     assert json.loads(tag) == verdict
@@ -409,7 +409,7 @@ def test_a_clearly_worse_challenger_leaves_the_champion(run: Register, store: An
 
     verdict = run(shuffled=True)
 
-    assert (verdict["verdict"], verdict["version"], verdict["rival"]) == ("rejected", 2, 1)
+    assert (verdict["verdict"], verdict["version"], verdict["champion"]) == ("rejected", 2, 1)
     for name in (ROC_AUC, BRIER):
         assert any(reason.startswith(name) for reason in verdict["reasons"])
     assert aliases(store) == {"champion": 1}
@@ -532,7 +532,7 @@ def test_an_interruption_after_the_promotion_is_completed(
 
     verdict = run(strength=0.12)
 
-    assert (verdict["verdict"], verdict["version"], verdict["rival"]) == ("passed", 2, 1)
+    assert (verdict["verdict"], verdict["version"], verdict["champion"]) == ("passed", 2, 1)
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 
@@ -543,7 +543,7 @@ def test_a_champion_with_another_schema_is_not_compared(run: Register, store: An
     verdict = run(strength=0.12)
 
     assert (verdict["verdict"], verdict["against_champion"]) == ("passed", {})
-    assert verdict["rival"] is None
+    assert verdict["champion"] is None
     assert aliases(store) == {"champion": 2, "previous": 1}
 
 

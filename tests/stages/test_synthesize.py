@@ -178,7 +178,7 @@ def test_values_below_a_lowest_value_that_many_patients_have_become_it(
 ) -> None:
     measurement = next(m for m in MEASUREMENTS if m.name == "st_depression")
 
-    texts = generator._texts(measurement, pd.Series([-0.2, 1.0]), pd.Series(real))
+    texts = generator.choice_texts(measurement, pd.Series([-0.2, 1.0]), pd.Series(real))
 
     assert texts.tolist() == [expected, "1"]
 

@@ -178,12 +178,12 @@ def test_a_large_table_is_compared_in_parts(
         return 0.0
 
     monkeypatch.setattr("stages.train.PART", 100)
-    monkeypatch.setattr("stages.train._gap", gap)
+    monkeypatch.setattr("stages.train.largest_difference", gap)
 
     assert parity(model, onnx, data.x) == 0.0 < whole
     assert sum(gaps) == len(data.x)
     assert max(gaps) == 100
-    monkeypatch.setattr("stages.train._gap", lambda *_: np.nan)
+    monkeypatch.setattr("stages.train.largest_difference", lambda *_: np.nan)
     with pytest.raises(UserError, match="differ from scikit-learn's by nan"):
         parity(model, onnx, data.x)
 

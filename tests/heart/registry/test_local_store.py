@@ -301,7 +301,7 @@ def make_like(store: Path) -> Callable[[Path, str], None]:
 @pytest.fixture
 def quick(empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], None]:
     make = make_like(empty_store)
-    monkeypatch.setattr(local_store, "_make_tables", make)
+    monkeypatch.setattr(local_store, "make_tables", make)
     return make
 
 
@@ -317,7 +317,7 @@ def test_two_processes_make_one_store(
             started.wait(0.3)  # both arrive unless a lock keeps the second away
         quick(database, artifacts)
 
-    monkeypatch.setattr(local_store, "_make_tables", slowly)
+    monkeypatch.setattr(local_store, "make_tables", slowly)
 
     def prepare() -> None:
         local_store.prepare(local_store.uri_of(tmp_path))
@@ -337,10 +337,10 @@ def test_a_store_whose_creation_was_interrupted_is_created_again(
         database.with_name(f"{database.name}-journal").write_bytes(b"of another database")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(local_store, "_make_tables", die)
+    monkeypatch.setattr(local_store, "make_tables", die)
     assert in_processes(lambda: local_store.prepare(local_store.uri_of(tmp_path))) == [-9]
     assert not (tmp_path / "registry" / "mlflow.db").exists()
-    monkeypatch.setattr(local_store, "_make_tables", quick)
+    monkeypatch.setattr(local_store, "make_tables", quick)
 
     assert local_store.experiment(enter(tmp_path), NAME)
 

@@ -6,7 +6,13 @@ import pytest
 
 from heart.registry.model_card import MEMBERSHIP_LIMIT
 from heart.schema import MEASUREMENTS, OUTCOME
-from heart.synthesis.attack import LIMIT, _areas, density_scores, distance_scores, membership_attack
+from heart.synthesis.attack import (
+    LIMIT,
+    density_scores,
+    distance_scores,
+    membership_attack,
+    weighted_areas,
+)
 
 FOLDS = [str(fold) for fold in range(5)]
 
@@ -88,7 +94,7 @@ def test_areas_count_ties_half_and_draws_by_weight() -> None:
     scores = np.array([3.0, 1.0, 1.0, 2.0])
     member = np.array([True, True, False, False])
 
-    areas = _areas(scores, member, np.array([[1.0, 1, 1, 1], [2, 0, 1, 1], [0, 1, 0, 2]]))
+    areas = weighted_areas(scores, member, np.array([[1.0, 1, 1, 1], [2, 0, 1, 1], [0, 1, 0, 2]]))
 
     assert areas.tolist() == [(2 + 0.5) / 4, 1, 0]
 

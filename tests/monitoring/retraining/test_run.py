@@ -76,7 +76,7 @@ BRIER = {"champion": 0.11, "challenger": 0.12, "difference": 0.01, "low": -0.01,
 VERDICT = {
     "model": "heart-disease",
     "version": 4,
-    "rival": 2,
+    "champion": 2,
     "verdict": "rejected",
     "reasons": ["recall at least 0.6: it is 0.5"],
     "against_champion": {
@@ -105,7 +105,7 @@ def test_the_report_has_rows_verdict_reasons_and_both_models_by_group() -> None:
 
 
 def test_the_report_without_a_champion() -> None:
-    text = report(VERDICT | {"rival": None, "against_champion": {}}, *GAIN, "hand")
+    text = report(VERDICT | {"champion": None, "against_champion": {}}, *GAIN, "hand")
 
     assert "none to compare with" in text
 

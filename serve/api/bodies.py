@@ -23,12 +23,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from heart.errors import UserError
-from serve.api.models import Batch
+from serve.api.models import Batch, Patient
 from serve.patient_table import InvalidTable, PatientTable, TableProblem, read_table
 from serve.settings import MAX_BATCH
 
 CSV = "text/csv"
 LINE = "line"
+UNKNOWN = "extra_forbidden"  # pydantic's type of the error of an unknown field
 Error = dict[str, Any]  # as pydantic's ErrorDetails; `loc` starts with "body"
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -192,13 +193,13 @@ def _validate(model: type[Model], document: bytes) -> tuple[Model | None, list[E
     try:
         return model.model_validate_json(document), []
     except ValidationError as error:
-        errors = _errors(error)
+        errors = _errors(error, model)
     if errors[0]["type"] == "json_invalid":
         try:
             # `json` accepts half of a surrogate pair, so the error can name the field.
             model.model_validate(json.loads(document))
         except ValidationError as error:
-            return None, _errors(error)
+            return None, _errors(error, model)
         except (ValueError, RecursionError):
             pass
     return None, errors
@@ -209,15 +210,21 @@ def _errors_of_part(document: bytes) -> list[Error]:
     try:
         Batch.model_validate(from_json(document, allow_partial=True))
     except ValidationError as error:
-        return [e for e in _errors(error) if e["type"] not in ("missing", "too_short")]
+        return [e for e in _errors(error, Batch) if e["type"] not in ("missing", "too_short")]
     except ValueError as error:
         return [{"type": "json_invalid", "msg": f"Invalid JSON: {error}", "loc": ("body",)}]
     return []
 
 
-def _errors(error: ValidationError) -> list[Error]:
+def _errors(error: ValidationError, model: type[BaseModel]) -> list[Error]:
+    """The errors; of those that may be shown, unknown fields have the known ones."""
     items = error.errors(include_url=False, include_context=False)
-    return [{**item, "loc": ("body", *item["loc"])} for item in items]
+    errors: list[Error] = [{**item, "loc": ("body", *item["loc"])} for item in items]
+    for item in errors[:MAX_ERRORS]:
+        if item["type"] == UNKNOWN:
+            owner = Patient if model is Batch and item["loc"][2:] else model
+            item["choices"] = list(owner.model_fields)
+    return errors
 
 
 def _rows(batch: Any) -> int:

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 
+from heart.dataset.headings import ALIASES, plain
 from heart.http.problems import KINDS, PROBLEM_JSON, problem_response, type_uri
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement
-from serve.api.bodies import LINE, MAX_ERRORS, InvalidBody
+from serve.api.bodies import LINE, MAX_ERRORS, UNKNOWN, InvalidBody
 
 MAX_SHOWN = 100  # characters of a value or of an unknown name
 BY_NAME = {measurement.name: measurement for measurement in (*MEASUREMENTS, OUTCOME)}
@@ -186,7 +188,7 @@ def out_of_range(errors: Sequence[Any]) -> list[list[str]]:
         if error["loc"][0] != "body":
             continue
         row, name = _row_and_field(error["loc"])
-        has_value = error["type"] not in ("missing", "extra_forbidden")
+        has_value = error["type"] not in ("missing", UNKNOWN)
         if name in NAMES and has_value and error["input"] is not None:
             patients.setdefault(row, {})[name] = None
     return [list(names) for names in patients.values()]
@@ -203,7 +205,7 @@ def _row_and_field(loc: Sequence[Any]) -> tuple[int | None, str | None]:
 def _invalid_value(item: Any) -> dict[str, Any]:
     loc = item["loc"]
     row, field = _row_and_field(loc)
-    error: dict[str, Any] = {"type": item["type"], "message": item["msg"], "location": loc[0]}
+    error: dict[str, Any] = {"type": item["type"], "message": message_of(item), "location": loc[0]}
     if LINE not in loc[:2] and loc[1:]:
         error["path"] = _path(loc)
     if row is not None:
@@ -212,7 +214,7 @@ def _invalid_value(item: Any) -> dict[str, Any]:
     if field is not None:
         error["field"] = field[:MAX_SHOWN]
     measurement = BY_NAME.get(field or "") if loc[0] == "body" else None
-    if measurement is not None and item["type"] != "extra_forbidden":
+    if measurement is not None and item["type"] != UNKNOWN:
         error |= _expectation(measurement)
     if "choices" in item:
         error["choices"] = item["choices"]
@@ -220,6 +222,16 @@ def _invalid_value(item: Any) -> dict[str, Any]:
         error["value"] = _shortened(item["input"])
         error["value_type"] = _json_type(item["input"])
     return error
+
+
+def message_of(item: Any) -> str:
+    """The message of an error; for an unknown field, with the one that its name means in files or is like."""
+    if item["type"] != UNKNOWN or "choices" not in item:
+        return str(item["msg"])
+    name, known = str(item["loc"][-1])[:MAX_SHOWN], item["choices"]
+    meant = [field for field in (ALIASES.get(plain(name)),) if field in known]
+    close = meant or get_close_matches(name.lower(), known, 1)
+    return f"unknown field: expected {close[0]}" if close else "unknown field"
 
 
 def _path(loc: Sequence[Any]) -> str:

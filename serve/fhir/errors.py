@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from heart.predictions.log import LogUnavailable
 from serve.api.bodies import InvalidBody
+from serve.api.errors import message_of
 from serve.service import NoModel
 
 FHIR_JSON = "application/fhir+json"
@@ -47,7 +48,7 @@ def outcome_of(error: Exception) -> Response:
         return outcome(error.status_code, error.detail, error.headers)
     if isinstance(error, InvalidBody):
         places = (".".join(map(str, item["loc"][1:])) or "body" for item in error.errors[:5])
-        texts = (item["msg"] for item in error.errors)
+        texts = map(message_of, error.errors)
         return outcome(422, "; ".join(f"{p}: {t}" for p, t in zip(places, texts, strict=False)))
     if isinstance(error, LogUnavailable):
         wait = {"Retry-After": str(max(1, round(error.retry_after)))}

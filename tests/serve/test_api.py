@@ -158,6 +158,46 @@ def test_unknown_and_missing_fields_are_named(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("oldpeak", "st_depression"),
+        ("Chest pain type", "chest_pain_type"),
+        ("cholestrol", "cholesterol"),
+    ],
+)
+def test_an_unknown_field_is_answered_with_the_one_that_is_meant(
+    name: str, meant: str, client: TestClient
+) -> None:
+    for path, body in (
+        ("/predict", {"age": 57, "sex": "male", name: 1}),
+        ("/predict/batch", {"patients": [EXAMPLE, {"age": 57, "sex": "male", name: 1}]}),
+    ):
+        (problem,) = client.post(path, json=body).json()["errors"]
+        assert meant in problem["message"]
+        assert problem["choices"] == list(NAMES)
+
+
+def test_an_unknown_field_beside_the_patients_is_answered_with_the_known_ones(
+    client: TestClient,
+) -> None:
+    (problem,) = client.post("/predict/batch", json={"patients": [EXAMPLE], "age": 3}).json()[
+        "errors"
+    ]
+
+    assert problem["choices"] == ["patients"]
+    assert "age" not in problem["message"]
+
+
+def test_a_long_unknown_field_is_not_compared_at_length(client: TestClient) -> None:
+    body = {"age": 57, "sex": "male", **{f"{row}{'x' * 500}": 1 for row in range(25)}}
+
+    answer = client.post("/predict", json=body).json()
+
+    assert (len(answer["errors"]), answer["more"]) == (20, True)
+    assert all(len(problem["message"]) < 200 for problem in answer["errors"])
+
+
+@pytest.mark.parametrize(
     "body", [b"", b"no json", b"[1]", b"\xff\xfe", b'{"age": NaN, "sex": "male"}']
 )
 def test_body_that_is_no_patient_is_rejected(body: bytes, client: TestClient) -> None:

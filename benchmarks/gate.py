@@ -165,10 +165,7 @@ def outcome_of(
     new, truth = draw(patients, count, random)
     reported = case.reported(truth, random)
     fresh = draw(patients, FRESH, random)
-    second = of_second_sender(truth)
-    subsets = {"first": ~second, "second": second} if case.senders == 2 else {}
-    check = check_outcomes(risk(champion, new), reported.astype(float), subsets)
-    kept = ~check.quarantined
+    kept = accepted(case, risk(champion, new), truth, reported)
     new, reported = new[kept], reported[kept]
     learned = random.random(len(new)) >= HELD_OUT
     service = rows_of((new[learned], reported[learned]), service=True)
@@ -196,6 +193,13 @@ def outcome_of(
         return REJECTED, rung, 0.0
     before, after = (((risk(m, fresh[0]) - fresh[1]) ** 2).mean() for m in (champion, challenger))
     return PROMOTED, rung, float(before - after)
+
+
+def accepted(case: Case, risks: Array, truth: Labels, reported: Labels) -> npt.NDArray[np.bool_]:
+    """Which outcomes [n] the outcome check does not quarantine."""
+    second = of_second_sender(truth)
+    senders = {"first": ~second, "second": second} if case.senders == 2 else {}
+    return np.asarray(~check_outcomes(risks, reported.astype(float), senders).quarantined)
 
 
 def figures_of(frozen: Sample, challenger: Any) -> dict[str, Any]:

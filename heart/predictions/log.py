@@ -58,10 +58,8 @@ __all__ = [
     "Record",
     "ShadowRecord",
     "Side",
-    "Stats",
     "UnknownPrediction",
     "check",
-    "is_id",
     "new_ids",
 ]
 
@@ -141,10 +139,7 @@ class PredictionLog(CardLog, AnswerLog):
             await self.writer.append(records)
 
     def start_append(self, records: Sequence[Record]) -> Awaitable[None]:
-        """`append` of one or more records that the caller has checked: it is done when the result is.
-
-        The caller can do something else meanwhile. (`check` of thousands would block the event loop.)
-        """
+        """Begin to `append` records, at least one, that the caller has checked; await the result."""
         return self.writer.append(records)
 
     def append_sync(self, records: Sequence[Record]) -> None:

@@ -17,6 +17,7 @@ contains no object and no string with braces.
 
 import json
 import re
+from itertools import count
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -57,7 +58,9 @@ def validate_body(model: type[Model], body: bytes) -> Model:
     """A short body as its model. Raises InvalidBody."""
     text = body.removeprefix(BYTE_ORDER_MARK)
     value, errors = _validate(model, text)
-    if value is None:
+    if value is not None:
+        errors = _repeated(text, len(value.model_fields_set))
+    if value is None or errors:
         raise InvalidBody([_located(error, text, text) for error in errors], complete=True)
     return value
 
@@ -128,6 +131,8 @@ class _BatchReader:
         piece = self._piece(cut.start() + 1) + CLOSING if cut else self._piece(len(self.body))
         batch, errors = _validate(Batch, piece)
         if batch is not None:
+            keys = 1 + sum(len(patient.model_fields_set) for patient in batch.patients)
+            self._add_all(_repeated(piece, keys, batch=True), piece)
             self.patients += batch.patients
             self.rows += len(batch.patients)
         elif errors[0]["type"] != "json_invalid":
@@ -224,6 +229,30 @@ def _errors(error: ValidationError, model: type[BaseModel]) -> list[Error]:
         if item["type"] == UNKNOWN:
             owner = Patient if model is Batch and item["loc"][2:] else model
             item["choices"] = list(owner.model_fields)
+    return errors
+
+
+def _repeated(document: bytes, keys: int, *, batch: bool = False) -> list[Error]:
+    """Errors for keys that a valid document repeats, given how many different ones its objects have.
+
+    A parser takes the last of them; what the sender meant is in doubt. Each key has a colon, and so may a
+    few values, such as times: only then is the document read again. The objects of a batch are read in the
+    order of its rows.
+    """
+    if document.count(b":") == keys:
+        return []
+    errors: list[Error] = []
+    rows = count()
+
+    def read(pairs: list[tuple[str, Any]]) -> Any:
+        names, row = [name for name, _ in pairs], next(rows)
+        place = ("patients", row) if batch and "patients" not in names else ()
+        for name in {name for name in names if names.count(name) > 1}:
+            text = f"{name} is given more than once"
+            errors.append({"type": "duplicate_key", "msg": text, "loc": ("body", *place, name)})
+        return dict(pairs)
+
+    json.loads(document, object_pairs_hook=read)
     return errors
 
 

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from starlette.types import Receive, Scope, Send
 
-from heart.dataset.codings import AUTO
+from heart.dataset.codings import AUTO, parse_setting
+from heart.schema import SchemaError
 from serve.api.bodies import MAX_ERRORS, InvalidBody
 from serve.explain import Parts
 
@@ -58,6 +59,15 @@ class BatchQuery(PredictQuery):
             "auto,thallium=heart_csv"
         ),
     ] = AUTO
+
+    @field_validator("coding")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        try:
+            parse_setting(value)
+        except SchemaError as error:
+            raise ValueError(str(error)) from None
+        return value
 
     def require_short(self, patients: int) -> None:
         """Raise InvalidBody if there are more patients than the parts allow."""
@@ -123,5 +133,8 @@ def validate_query(model: type[BaseModel], query: dict[str, str]) -> Any:
         return model.model_validate(query)
     except ValidationError as error:
         items = error.errors(include_url=False, include_context=False)
-        errors: list[dict[str, Any]] = [{**i, "loc": ("query", *i["loc"])} for i in items]
+        errors: list[dict[str, Any]] = [
+            {**i, "msg": i["msg"].removeprefix("Value error, "), "loc": ("query", *i["loc"])}
+            for i in items
+        ]
         raise InvalidBody(errors, complete=True) from None

@@ -177,6 +177,57 @@ def test_an_unknown_field_is_answered_with_the_one_that_is_meant(
         assert problem["choices"] == list(NAMES)
 
 
+@pytest.mark.parametrize("name", ["age", "thallium"])
+def test_a_field_that_is_given_twice_is_rejected(name: str, client: TestClient) -> None:
+    one = json.dumps(EXAMPLE)
+    twice = f'{one[:-1]}, "{name}": {json.dumps(EXAMPLE[name])}}}'
+    kind = {"content-type": "application/json"}
+    for path, body, row in (
+        ("/predict", twice, None),
+        ("/predict/batch", f'{{"patients": [{one}, {twice}, {one}]}}', 1),
+    ):
+        answer = client.post(path, content=body, headers=kind)
+        assert answer.status_code == 422, path
+        (problem,) = answer.json()["errors"]
+        assert (problem["type"], problem["field"]) == ("duplicate_key", name)
+        assert problem.get("row") == row
+
+
+def test_a_long_batch_with_a_field_given_twice_is_rejected(client: TestClient) -> None:
+    patients = [json.dumps(EXAMPLE)] * 900
+    patients[700] = patients[700][:-1] + ', "sex": "female"}'
+    body = f'{{"patients":[{",".join(patients)}]}}'
+
+    answer = client.post(
+        "/predict/batch", content=body, headers={"content-type": "application/json"}
+    )
+
+    (problem,) = answer.json()["errors"]
+    assert (problem["field"], problem["row"]) == ("sex", 700)
+
+
+def test_a_wrong_unit_is_answered_with_the_unit(client: TestClient) -> None:
+    detail = client.post("/predict", json={**EXAMPLE, "cholesterol": 5.2}).json()["detail"]
+
+    assert "mg/dl" in detail
+
+
+def test_an_unknown_coding_is_an_error_of_the_query(client: TestClient) -> None:
+    for kind, body in (
+        ("text/csv", "age,sex\n57,1\n"),
+        ("application/json", json.dumps({"patients": [EXAMPLE]})),
+    ):
+        answer = client.post(
+            "/predict/batch?coding=foo", content=body, headers={"content-type": kind}
+        )
+        (problem,) = answer.json()["errors"]
+        assert (problem["location"], problem["path"], problem["value"]) == (
+            "query",
+            "coding",
+            "foo",
+        )
+
+
 def test_an_unknown_field_beside_the_patients_is_answered_with_the_known_ones(
     client: TestClient,
 ) -> None:

@@ -29,7 +29,12 @@ from typing import Literal
 
 from heart.registry.aliases import CHALLENGER, PREVIOUS, SHA256
 from heart.registry.cache import Cache
-from heart.registry.errors import RegistryUnavailable, Rejection, VersionRejected
+from heart.registry.errors import (
+    NoSuchVersion,
+    RegistryUnavailable,
+    Rejection,
+    VersionRejected,
+)
 from heart.registry.model_version import Model
 from heart.registry.resolver import Registry, Version
 from heart.registry.signing import Signatures
@@ -43,6 +48,10 @@ Event = Literal["loaded", "rejected", "registry_failed"]
 SECONDS_WITHOUT_MODEL = 2.0  # between polls as long as no model is loaded
 SECONDS_OF_SILENCE = 1.5  # of the registry, after which a reload no longer waits for it
 SECONDS_TO_FIRST_POLL = 2.0  # with a cached model: importing MLflow would slow down the start
+# Why no poll succeeds. The error itself may name addresses, so it is in the log alone.
+NO_REGISTRY = "the registry has been unavailable"
+NO_VERSION = "the registry has had no version that HEART_MODEL names"
+NO_CACHE = "the folder HEART_CACHE_DIR could not be written"
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +88,8 @@ class ModelManager:
         self.reloads = 0
         self.rejections: Counter[str] = Counter()
         self.registry_failures = 0
-        self.registry_down_since: datetime | None = None
+        self.registry_down_since: datetime | None = None  # since when no poll has succeeded
+        self._trouble = NO_REGISTRY  # why
         self.rejection: Rejection | None = None
         self._registry = Registry(settings.tracking_uri, settings.model)
         self._cache = Cache(
@@ -120,7 +130,7 @@ class ModelManager:
         current, since, rejection = self.current, self.registry_down_since, self.rejection
         notes = []
         if since is not None:
-            notes.append(f"the registry has been unavailable since {since:%Y-%m-%dT%H:%M:%SZ}")
+            notes.append(f"{self._trouble} since {since:%Y-%m-%dT%H:%M:%SZ}, the log says why")
         if rejection is not None:
             notes.append(f"version {rejection.version} was rejected ({rejection.kind})")
         notes += [note for model in (self.challenger, self.fallback) for note in model.notes()]
@@ -128,7 +138,7 @@ class ModelManager:
             return State(("no model is loaded yet", *notes), ())
         if current.run_id and not current.figures:
             notes.append(f"the figures of version {current.version} are missing: see the log")
-        if current.from_cache:
+        if current.from_cache and (self.polled or since is not None):
             notes.insert(0, f"version {current.version} is served from the local cache")
         return State((), tuple(notes))
 
@@ -143,8 +153,14 @@ class ModelManager:
                 self._cache.verdicts.clear()
             try:
                 swapped = self._update(self._registry.resolve(), retry_rejected)
-            except (RegistryUnavailable, OSError) as error:
+            except NoSuchVersion as error:
+                self._fail(str(error), NO_VERSION)
+                return False
+            except RegistryUnavailable as error:
                 self._fail(str(error))
+                return False
+            except OSError as error:
+                self._fail(str(error), NO_CACHE)
                 return False
             self._update_aliased(retry_rejected)
             self.polled = True
@@ -169,7 +185,7 @@ class ModelManager:
                 )
             thread.join(0.05)
         if self.registry_down_since is not None:
-            raise RegistryUnavailable("the registry is unavailable")
+            raise RegistryUnavailable(f"{self._trouble}, the log says why")
 
     def roll_back(self, champion: Model) -> bool:
         """Move the champion alias back in the registry, for all replicas, and serve the fallback.
@@ -280,11 +296,12 @@ class ModelManager:
         self.rejections[error.kind] += 1
         self._on_event("rejected", error.kind)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, trouble: str = NO_REGISTRY) -> None:
         self.registry_failures += 1
-        if self.registry_down_since is None:
-            self.registry_down_since = datetime.now(UTC)
-            logger.error("the registry is unavailable: %s", reason)
+        if self.registry_down_since is None or self._trouble != trouble:
+            self.registry_down_since = self.registry_down_since or datetime.now(UTC)
+            self._trouble = trouble
+            logger.error("%s: %s", trouble, reason)
         self._on_event("registry_failed", "")
 
     def _recover(self) -> None:

@@ -49,7 +49,8 @@ class Rejection:
 
 
 class RegistryUnavailable(Exception):
-    """The registry cannot be read, the cache cannot be written, or no subprocess can be started.
+    """The registry cannot be read, or no subprocess can be started. A later attempt may succeed."""
 
-    A later attempt may succeed.
-    """
+
+class NoSuchVersion(RegistryUnavailable):
+    """The registry answers, and has no version that the setting names."""

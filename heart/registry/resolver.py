@@ -26,7 +26,12 @@ from heart.registry.aliases import (
     roll_back,
     set_up_client,
 )
-from heart.registry.errors import RegistryUnavailable, Rejection, VersionRejected
+from heart.registry.errors import (
+    NoSuchVersion,
+    RegistryUnavailable,
+    Rejection,
+    VersionRejected,
+)
 from heart.registry.model_version import (
     BESIDE,
     FIGURES,
@@ -37,6 +42,7 @@ from heart.registry.model_version import (
 )
 from heart.settings import MODEL
 
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # codes of MLflow's errors
 BUSY_SECONDS = 5.0  # limit of the wait for a lock that another process holds on a SQLite file
 
 
@@ -121,7 +127,7 @@ class Registry:
             f"name = '{self.name}'", max_results=1, order_by=["version_number DESC"]
         )
         if not versions:
-            raise RegistryUnavailable(f"the registry holds no version of {self.name}")
+            raise NoSuchVersion(f"the registry holds no version of {self.name}")
         return versions[0]
 
     def download(self, version: Version, folder: Path) -> None:
@@ -178,7 +184,8 @@ class Registry:
             raise
         except Exception as error:
             # Each kind of store has exceptions of its own: one for all.
-            raise RegistryUnavailable(store_reason(error)) from error
+            kind = NoSuchVersion if _is_missing(error) else RegistryUnavailable
+            raise kind(store_reason(error)) from error
 
     def _probe(self) -> None:
         """Raises RegistryUnavailable for a missing or empty SQLite file, in which MLflow would create tables."""
@@ -191,7 +198,12 @@ class Registry:
             )
         with contextlib.closing(local_store.open_database(path, BUSY_SECONDS)) as file:
             if not file.execute("SELECT 1 FROM registered_models LIMIT 1").fetchone():
-                raise RegistryUnavailable("the registry holds no model")
+                raise NoSuchVersion("the registry holds no model")
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether a registry says that it has no such model, version or alias."""
+    return getattr(error, "error_code", "") in MISSING and "not found" in str(error)
 
 
 def _version(entry: Any) -> Version:

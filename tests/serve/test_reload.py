@@ -107,7 +107,7 @@ def test_reload_without_a_registry_is_unavailable(client: TestClient, shelf: She
     answer = client.post("/admin/reload")
 
     shelf.away.rename(shelf.database)
-    assert (answer.status_code, answer.json()["detail"]) == (503, "the registry is unavailable")
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems#registry-unavailable")
     assert int(answer.headers["Retry-After"]) > 0
     assert client.get("/model").json()["version"] == "1"
 

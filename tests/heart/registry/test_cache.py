@@ -355,3 +355,15 @@ def test_replicas_share_a_cache(shelf: Shelf) -> None:
 
     assert sum(champion.registry_failures for champion in champions) == 0
     assert len(list((shelf.folder / "cache" / NAME).iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_not_said_to_be_the_registry(shelf: Shelf) -> None:
+    folder = shelf.folder / "a file"
+    folder.write_text("no folder")
+    champion = ModelManager(shelf.settings(cache_dir=folder))
+
+    assert not champion.refresh()
+
+    notes = " ".join(champion.state().reasons)
+    assert "HEART_CACHE_DIR" in notes
+    assert "registry" not in notes

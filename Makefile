@@ -51,7 +51,7 @@ plots: .venv/pipeline ## draw the plots into reports/plots.html; A=REVISION B=RE
 	@set -f; python -m heart.web.plots $${A:+"$$A"} $${B:+"$$B"}
 
 compare: .venv/pipeline ## is B better than A, on the same patients? A, B: revision, experiment, workspace, version:3
-	@python -m heart.registry.compare $$ARGS -- "$${A:?make compare A=REVISION B=REVISION}" "$${B:?make compare A=REVISION B=REVISION}"
+	@python -m heart.registry.compare $$ARGS -- "$${A:?is missing: make compare A=REVISION B=REVISION}" "$${B:?is missing: make compare A=REVISION B=REVISION}"
 
 # Without the second option, artifacts of experiments that the page creates would lie in ./mlartifacts.
 mlflow: .venv/pipeline ## the registry's page on http://127.0.0.1:5000/#/models/heart-disease
@@ -61,13 +61,13 @@ collect: .venv/pipeline .venv/serve ## write the recorded outcomes to data/produ
 	@python -m monitoring.retraining.collect
 
 withdraw: .venv/serve ## withdraw the outcomes that a token sent: make withdraw SENDER=name SINCE=time UNTIL=time URL=...
-	@python -m monitoring.withdraw --url="$$URL" $${SINCE:+--since="$$SINCE"} $${UNTIL:+--until="$$UNTIL"} -- "$${SENDER:?make withdraw SENDER=name}"
+	@python -m monitoring.withdraw --url="$$URL" $${SINCE:+--since="$$SINCE"} $${UNTIL:+--until="$$UNTIL"} -- "$${SENDER:?is missing: make withdraw SENDER=name}"
 
 register: .venv/pipeline ## publish the model to MLflow unless it is registered already
 	@python -m stages.register
 
 release-outcomes: .venv/pipeline ## say that quarantined outcomes are right: make release-outcomes SENDER=name REASON=text SINCE=time UNTIL=time BY=name
-	@python -m monitoring.retraining.quarantine --reason="$${REASON:?make release-outcomes SENDER=name REASON=text}" $${SINCE:+--since="$$SINCE"} $${UNTIL:+--until="$$UNTIL"} $${BY:+--by="$$BY"} -- "$${SENDER:?make release-outcomes SENDER=name REASON=text}"
+	@python -m monitoring.retraining.quarantine --reason="$${REASON:?is missing: make release-outcomes SENDER=name REASON=text}" $${SINCE:+--since="$$SINCE"} $${UNTIL:+--until="$$UNTIL"} $${BY:+--by="$$BY"} -- "$${SENDER:?is missing: make release-outcomes SENDER=name REASON=text}"
 
 erase: .venv/pipeline .venv/serve ## erase a patient from log, labelled rows, derived files and cache: ID=prediction_id, or IDS=FILE
 	@python -m monitoring.retraining.erase $${IDS:+--ids="$$IDS"} -- $${ID:+"$$ID"}
@@ -79,16 +79,16 @@ retraining-status: .venv/pipeline ## show the receiver's last alert, running or 
 	@python -m monitoring.retraining.status $${RECEIVER:+--url="$$RECEIVER"}
 
 promote: .venv/pipeline ## make VERSION=n the champion, if it passed the promotion gate
-	@python -m heart.registry.promote -- "$${VERSION:?make promote VERSION=n}"
+	@python -m heart.registry.promote -- "$${VERSION:?is missing: make promote VERSION=n}"
 
 approve: .venv/pipeline ## record that a person approves VERSION=n (BY=name): later versions are compared with it too
-	@python -m heart.registry.promote --approve="$${VERSION:?make approve VERSION=n}" $${BY:+--by="$$BY"}
+	@python -m heart.registry.promote --approve="$${VERSION:?is missing: make approve VERSION=n}" $${BY:+--by="$$BY"}
 
 governance: .venv/pipeline ## write model cards, checklists, data set and lineage of the version into reports/governance
 	@python -m heart.registry.governance
 
 sign: .venv/pipeline ## sign VERSION=n with the key in the file SIGNING_KEY, after a change of the key
-	@python -m heart.registry.promote --sign="$${VERSION:?make sign VERSION=n}"
+	@python -m heart.registry.promote --sign="$${VERSION:?is missing: make sign VERSION=n}"
 
 rollback: .venv/pipeline ## make the previous version the champion again
 	@python -m heart.registry.promote --rollback
@@ -113,16 +113,16 @@ serve: .venv/serve ## serve the champion: web page, API and metrics on http://12
 	@touch $@
 
 check-data: .venv/pipeline ## report on a file of patients: make check-data IN=file (docs/data_formats.md)
-	@set -f; python -m monitoring.check_data $$ARGS -- "$${IN:?make check-data IN=file}"
+	@set -f; python -m monitoring.check_data $$ARGS -- "$${IN:?is missing: make check-data IN=file}"
 
 synthetic-data: .venv/pipeline ## write synthetic patients to hand on: ROWS=n OUT=file MODEL=dp|ctgan|tvae EPSILON=n, FORCE=1 overwrites
 	@python -m heart.synthesis.share --rows="$$ROWS" $${OUT:+--out="$$OUT"} $${MODEL:+--model="$$MODEL"} $${EPSILON:+--epsilon="$$EPSILON"} $${FORCE:+--force}
 
 validate: .venv/pipeline .venv/serve ## how well the champion, or VERSION=n, fits labelled patients of another place: IN=labelled.csv
-	@set -f; python -m monitoring.validate $${VERSION:+--version="$$VERSION"} $$ARGS -- "$${IN:?make validate IN=labelled.csv}"
+	@set -f; python -m monitoring.validate $${VERSION:+--version="$$VERSION"} $$ARGS -- "$${IN:?is missing: make validate IN=labelled.csv}"
 
 score: .venv/score ## batch scoring: make score IN=patients.csv OUT=scores.csv (docs/batch_scoring.md)
-	@set -f; python -m serve.batch $$ARGS -- "$${IN:?make score IN=patients.csv OUT=scores.csv}" $${OUT:+"$$OUT"}
+	@set -f; python -m serve.batch $$ARGS -- "$${IN:?is missing: make score IN=patients.csv OUT=scores.csv}" $${OUT:+"$$OUT"}
 
 simulate: .venv/serve ## send simulated patients to a running service: ROWS=500 SHIFT=none|older|... RATE=50 OUTCOMES=0 URL=...
 	@python -m monitoring.simulate --rows="$$ROWS" --shift="$$SHIFT" --rate="$$RATE" --outcomes="$$OUTCOMES" --url="$$URL"
@@ -182,7 +182,7 @@ backup: ## back up the databases and buckets of the running stack (BACKUP=FOLDER
 	@$(FIND_COMPOSE) deploy/backup.sh "$${BACKUP:-backups/$$(date -u +%Y-%m-%dT%H%M%SZ)}"
 
 restore: ## restore BACKUP=FOLDER and start the stack
-	@$(FIND_COMPOSE) deploy/restore.sh "$${BACKUP:?make restore BACKUP=FOLDER}"
+	@$(FIND_COMPOSE) deploy/restore.sh "$${BACKUP:?is missing: make restore BACKUP=FOLDER}"
 
 space: .venv/serve ## write the folder of a Hugging Face Space with the champion (docs/deployment.md)
 	@python -m deploy.space.build

@@ -7,6 +7,7 @@ from datetime import datetime
 import httpx
 
 from heart.errors import run_main
+from heart.http.answer import explained
 from heart.settings import SharedSettings, read
 
 
@@ -25,15 +26,17 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _time(text: str) -> str:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time, expected one such as 2026-11-27T08:00:00Z"
+        ) from None
     if moment.tzinfo is None:
         raise argparse.ArgumentTypeError(
             f"{text} has no time zone: add Z for UTC, or an offset such as +07:00"
         )
     return moment.isoformat()
-
-
-_time.__name__ = "time"
 
 
 def withdraw(client: httpx.Client, options: argparse.Namespace) -> int:
@@ -44,12 +47,18 @@ def withdraw(client: httpx.Client, options: argparse.Namespace) -> int:
     except httpx.HTTPError as error:
         sys.exit(f"error: no service at {client.base_url}: {error}")
     if not response.is_success:
-        reason = response.text[:200]
+        state = "it is not known whether outcomes were withdrawn, so run this again later"
         sys.exit(
-            f"error: nothing is withdrawn, the service answers {response.status_code}: {reason}; "
-            "HEART_API_TOKEN must be a token with the scope admin"
+            f"error: {state if response.is_server_error else 'nothing is withdrawn'}: "
+            + explained(response, "HEART_API_TOKEN must be a token with the scope admin")
         )
-    return int(response.json()["withdrawn"])
+    withdrawn = int(response.json()["withdrawn"])
+    if not withdrawn:
+        sys.exit(
+            f"error: {options.sender} has no outcomes in that time: check the times and the name; "
+            "make collect prints the senders"
+        )
+    return withdrawn
 
 
 def main() -> None:

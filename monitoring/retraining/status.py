@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from heart.errors import run_main
+from heart.http.answer import explained
 from heart.settings import read
 from monitoring.retraining.webhook.settings import RetrainerSettings
 
@@ -17,6 +18,7 @@ RESPONSES = {
     "running": "no retraining was started, because one was running",
     "cooling_down": "no retraining was started, because of the cool-down",
 }
+NO_SECRET = "needed-by-Grafana-alone"  # noqa: S105  # the settings must have one
 ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - to listen on, not to call
 
 
@@ -64,10 +66,8 @@ def fetch(client: httpx.Client) -> dict[str, Any]:
             "python -m monitoring.retraining.webhook, or give its address with --url"
         )
     if not response.is_success:
-        sys.exit(
-            f"error: {client.base_url.join('/status')} answers {response.status_code}: {response.text[:200]}; "
-            "HEART_RETRAIN_TOKEN must be the receiver's token"
-        )
+        hint = "HEART_RETRAIN_TOKEN must be the receiver's token"
+        sys.exit(f"error: {explained(response, hint)}")
     return dict(response.json())
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     )
     parser.add_argument("--url", help="of the receiver; by default that of HEART_RETRAIN_...")
     options = parser.parse_args()
-    settings = read(RetrainerSettings)
+    settings = read(RetrainerSettings, secret=NO_SECRET)
     host = "127.0.0.1" if settings.host in ANYWHERE else settings.host
     url = options.url or f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     headers = {"Authorization": f"Bearer {settings.token.get_secret_value()}"}

@@ -36,6 +36,30 @@ def test_a_rejection_is_reported() -> None:
         withdraw(client(403, {"detail": "the scope admin is required"}, []), arguments(["lab"]))
 
 
+def test_an_error_has_the_reason_and_a_hint_only_if_the_token_is_refused() -> None:
+    for status, hinted in ((401, True), (403, True), (422, False), (503, False)):
+        answer = client(status, {"type": "/problems#x", "detail": "the reason"}, [])
+        with pytest.raises(SystemExit) as end:
+            withdraw(answer, arguments(["lab"]))
+        assert "the reason" in str(end.value)
+        assert "/problems" not in str(end.value)
+        assert ("HEART_API_TOKEN" in str(end.value)) is hinted
+
+
+def test_a_failed_commit_is_not_said_to_have_withdrawn_nothing() -> None:
+    endings = []
+    for status in (422, 503):
+        with pytest.raises(SystemExit) as end:
+            withdraw(client(status, {"detail": "no"}, []), arguments(["lab"]))
+        endings.append("nothing is withdrawn" in str(end.value))
+    assert endings == [True, False]
+
+
+def test_a_sender_without_outcomes_is_an_error() -> None:
+    with pytest.raises(SystemExit, match="labb"):
+        withdraw(client(200, {"sender": "labb", "withdrawn": 0}, []), arguments(["labb"]))
+
+
 @pytest.mark.parametrize("time", ["yesterday", "2026-11-20T00:00:00"])
 def test_a_time_without_zone_is_rejected(time: str) -> None:
     with pytest.raises(SystemExit):

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from monitoring.retraining.status import describe, fetch
+from monitoring.retraining.status import describe, fetch, main
 
 ALERT = {
     "received": "2026-11-25T10:00:31+00:00",
@@ -34,6 +34,17 @@ NOTHING: dict[str, Any] = {
 def client(status: int, content: object) -> httpx.Client:
     answer = httpx.MockTransport(lambda _: httpx.Response(status, json=content))
     return httpx.Client(base_url="http://receiver", transport=answer)
+
+
+def test_the_command_needs_the_token_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HEART_RETRAIN_TOKEN", "a-token-of-the-receiver")
+    monkeypatch.delenv("HEART_RETRAIN_SECRET", raising=False)
+    monkeypatch.setattr("sys.argv", ["status", "--url", "http://127.0.0.1:9"])
+
+    with pytest.raises(SystemExit, match="no receiver at"):
+        main()
 
 
 def test_a_receiver_without_alerts_has_a_status() -> None:

@@ -101,6 +101,8 @@ def training(train: pd.DataFrame) -> dict[str, Any]:
     for measurement in MEASUREMENTS:
         if not measurement.choices:
             values = pd.to_numeric(train[measurement.name], errors="coerce").dropna()
+            if values.empty:
+                continue  # no training patient has it
             low, *middle, high = values.quantile([0, 0.05, 0.5, 0.95, 1]).tolist()
             numbers[measurement.name] = {"low": low, "quantiles": middle, "high": high}
     return {

@@ -18,6 +18,7 @@ from heart.registry import publishing as registry
 from heart.registry.aliases import SCHEMA, VERDICT, set_champion
 from heart.registry.gate import Patients, at_least, at_most, evaluate_gate, floors
 from heart.registry.model_card import model_card
+from heart.registry.model_version import check_ranges
 from heart.registry.publishing import Dataset
 from heart.schema import MEASUREMENTS, NAMES
 from stages import params
@@ -695,6 +696,15 @@ def test_the_training_summary_has_ranges_and_quantiles_but_no_patient(
             <= numbers["quantiles"][2]
         )
         assert numbers["quantiles"][1] == values.median()
+
+
+def test_a_measurement_that_no_training_patient_has_does_not_make_a_version_invalid(
+    patients: pd.DataFrame,
+) -> None:
+    summary = training(patients.assign(cholesterol=""))
+
+    assert "cholesterol" not in summary["numbers"]
+    check_ranges(json.loads(json.dumps(summary)))
 
 
 def test_the_commit_has_a_suffix_if_files_differ_from_it(

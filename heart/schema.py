@@ -204,9 +204,14 @@ def _encode_column(measurement: Measurement, values: Sequence[Any]) -> list[floa
 
 
 def decode(rows: npt.NDArray[np.floating[Any]]) -> dict[str, list[str]]:
-    """The canonical text of encoded rows [n, 13], by column: the inverse of `encode`."""
+    """The canonical text of encoded rows [n, 13], by column: the inverse of `encode`.
+
+    Of a number it has the shortest text that is the same float32: 79.9, not 79.90000152587890625.
+    """
     return {
-        measurement.name: [measurement.text(round(float(code), 6)) for code in rows[:, position]]
+        measurement.name: [
+            measurement.text(float(str(np.float32(code)))) for code in rows[:, position]
+        ]
         for position, measurement in enumerate(MEASUREMENTS)
     }
 

@@ -211,9 +211,10 @@ def _check_outcomes(frame: pd.DataFrame, table: RawTable, options: Prepare, repo
     }
     report.contradicted_p = label_check.contradictions(frame)
     remedy = (
-        f"if the label means the opposite, set prepare.invert_label: {not options.invert_label}"
+        "if the label means the opposite, set prepare.invert_label: "
+        f"{str(not options.invert_label).lower()}"
     )
-    report.attempt(lambda: label_check.check_direction(frame, path, remedy.lower()))
+    report.attempt(lambda: label_check.check_direction(frame, path, remedy))
     hashes = pd.util.hash_pandas_object(frame[list(NAMES)].astype(str), index=False).to_numpy()
     report.attempt(lambda: label_check.check_conflicts(hashes, frame, [path]))
 

@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, SchemaError
 
 COLUMNS = (*NAMES, OUTCOME.name)
+# Of the files of UCI, which have no heading.
+HEADLESS = (
+    "age", "sex", "chest_pain_type", "resting_bp", "cholesterol", "fasting_blood_sugar_over_120",
+    "resting_ecg", "max_heart_rate", "exercise_angina", "st_depression", "st_slope", "major_vessels",
+    "thallium", OUTCOME.name,
+)  # fmt: skip
 PATIENT_ID = "patient_id"
 
 # Extra columns that the project's own files may carry.
@@ -144,11 +150,12 @@ def _repeated(name: str, headings: Sequence[str], names: Sequence[str | None]) -
 def headless(cells: Sequence[str]) -> Columns | None:
     """The columns of a file whose first line is a patient, as in the files of UCI, or None.
 
-    These have the 13 measurements in the order of the schema, and mostly the outcome behind them.
+    These have the columns HEADLESS, or all but the outcome.
     """
-    if len(cells) not in (len(NAMES), len(COLUMNS)) or not all(map(_is_number, cells)):
+    width = len(cells)
+    if width not in (len(HEADLESS) - 1, len(HEADLESS)) or not all(map(_is_number, cells)):
         return None
-    return Columns(COLUMNS[: len(cells)], COLUMNS[: len(cells)])
+    return Columns(HEADLESS[:width], HEADLESS[:width])
 
 
 def _is_number(cell: str) -> bool:

@@ -24,7 +24,7 @@ DIRECTIONS: tuple[tuple[str, str | int], ...] = (
     ("st_slope", "flat"),
 )
 
-# Eight signs without any association, tested twelve times, would be refused once in 800 tables; at
+# Eight signs without any association, in eleven different tests, would be refused once in 900 tables; at
 # each of the four UCI hospitals all go with disease or hardly differ (the lowest z value is -0.8).
 CONTRADICTION_P = 1e-4
 CONFLICT_P = 1e-4

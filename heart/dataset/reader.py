@@ -111,7 +111,7 @@ def _match(text_layout: layout.Layout, name: str, options: Options) -> Columns:
     """What the columns of a text file are. Raises UserError."""
     line = f"line {text_layout.first_line - 1}"
     if not text_layout.heading:
-        columns = headings.COLUMNS[: text_layout.width]
+        columns = headings.HEADLESS[: text_layout.width]
         return _match_headings(columns, name, "no heading", options)
     return _match_headings(text_layout.heading, name, line, options)
 

@@ -35,7 +35,7 @@ def summary(
 
 def _share(test: DriftTest, counts: Counts) -> str:
     """The share among patients with a known value; small shares are not rounded to 0."""
-    known = float(counts @ np.array(np.array(test.among)))
+    known = float(counts @ np.array(test.among))
     share = float(counts @ np.array(test.weights)) / known if known else 0.0
     return "under 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 

@@ -1,5 +1,6 @@
 """How similar synthetic patients are to real ones."""
 
+import math
 import warnings
 from typing import Any
 
@@ -45,7 +46,8 @@ def plot(real: pd.DataFrame, synthetic: pd.DataFrame, path: Any) -> None:
     """Draw real against synthetic distributions of all columns."""
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(3, 5, figsize=(17, 9), layout="constrained")
+    rows = math.ceil(len(COLUMNS) / 5)
+    figure, axes = plt.subplots(rows, 5, figsize=(17, 3 * rows), layout="constrained")
     for axis, measurement in zip(axes.flat, COLUMNS, strict=False):
         for table, label, shift in ((real, "real", -0.2), (synthetic, "synthetic", 0.2)):
             _draw_column(axis, measurement, table[measurement.name], label, shift)

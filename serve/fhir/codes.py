@@ -167,6 +167,7 @@ ENTRIES: Mapping[str, Entry] = {
 }
 # The units in which quantities are written, in UCUM.
 UNITS = {
+    "": "1",
     "years": "a",
     "mm Hg": "mm[Hg]",
     "mg/dl": "mg/dL",

@@ -12,7 +12,7 @@ from serve.ui.components import PLAIN, browser_text, heading, static
 from serve.ui.examples import EXAMPLES
 from serve.ui.units import CHOLESTEROL, MG_DL, MG_DL_PER_MMOL_L, MMOL_L, UNIT
 
-GROUPS = ("patient", "blood", "ecg", "second_exam")
+GROUPS = tuple(dict.fromkeys(m.group for m in MEASUREMENTS))
 RANGES = {unit: (m.low, m.high) for unit, m in CHOLESTEROL.items()}
 
 
@@ -26,7 +26,9 @@ def patient_tab(
     with tab as translated["tab_patient"], gr.Row(elem_id="patient"):
         with gr.Column(scale=6, min_width=320, elem_id="form-side"):
             examples = _example_buttons(translated)
-            fields = [field for group in GROUPS for field in _group(group, translated)]
+            for group in GROUPS:
+                _group(group, translated)
+            fields = [translated[m.name] for m in MEASUREMENTS]
             _submit_bar(translated)
         with gr.Column(scale=5, min_width=320, elem_id="answer-side"):
             answer = gr.HTML(elem_id="answer")
@@ -83,21 +85,18 @@ def _submit_bar(translated: dict[str, Any]) -> None:
             translated["clear"] = gr.Button(browser_text("clear"), scale=1, min_width=100)
 
 
-def _group(group: str, translated: dict[str, Any]) -> list[Any]:
+def _group(group: str, translated: dict[str, Any]) -> None:
     """The heading and the fields of a group of measurements."""
     import gradio as gr
 
     key = f"group_{group}"
     translated[key] = gr.HTML(heading(key, DEFAULT, 2), elem_classes="group-title")
-    fields = {}
     with gr.Group():
         for measurement in MEASUREMENTS:
             if measurement.group == group:
-                fields[measurement.name] = _field(measurement)
+                translated[measurement.name] = _field(measurement)
             if measurement.group == group and measurement.name == "cholesterol":
                 translated[UNIT] = _unit_switch()
-    translated |= fields
-    return list(fields.values())
 
 
 def _field(measurement: Measurement) -> Any:

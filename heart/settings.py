@@ -211,7 +211,12 @@ def read(kind: type[T], **values: Any) -> T:
     try:
         return kind(**values)
     except ValidationError as error:
-        sys.exit("\n".join(["error: invalid settings:", *reasons(kind, error)]))
+        lines = reasons(kind, error)
+        sys.exit(
+            f"error: {lines[0]}"
+            if len(lines) == 1
+            else "\n".join(["error: invalid settings:", *lines])
+        )
 
 
 def _check_env_file(path: Path) -> None:

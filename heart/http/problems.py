@@ -132,7 +132,8 @@ KINDS: dict[str, Kind] = {
     ),
     "head-too-large": Kind(
         431, "Head too large",
-        "The request head is larger than 32 KiB or has more than 100 fields.",
+        "The request head is larger than 32 KiB or has more than 100 fields. It is measured as it arrives, so one that "
+        "arrives at once may be up to 32 KiB larger.",
         "Send a smaller head.",
     ),
     "internal-error": Kind(

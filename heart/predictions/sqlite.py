@@ -5,6 +5,7 @@ because SQLite 3.7.0 to 3.51.2 can corrupt a file that two connections write and
 """
 
 import functools
+import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -29,6 +30,8 @@ from heart.predictions.tables import (
     shadows,
 )
 from heart.predictions.upgrade import prepare
+
+logger = logging.getLogger(__name__)
 
 BUSY_SECONDS = 2.0  # limit of the wait for a lock that another program holds on the file
 # Settings of the writing connection; each is set and then read back.
@@ -269,6 +272,9 @@ class SqliteStore:
             connection.rollback()
             if result != "ok":
                 raise OSError(0, "the restored file is damaged")
+            logger.warning(
+                "The prediction log's file was replaced: rows that only the other had are missing"
+            )
         self._files = files
 
     def _verify(self) -> None:

@@ -138,7 +138,7 @@ class ModelManager:
             return State(("no model is loaded yet", *notes), ())
         if current.run_id and not current.figures:
             notes.append(f"the figures of version {current.version} are missing: see the log")
-        if current.from_cache and (self.polled or since is not None):
+        if current.from_cache:
             notes.insert(0, f"version {current.version} is served from the local cache")
         return State((), tuple(notes))
 

@@ -191,8 +191,12 @@ def outcome_of(
     )
     if verdict["verdict"] != PASSED:
         return REJECTED, rung, 0.0
-    before, after = (((risk(m, fresh[0]) - fresh[1]) ** 2).mean() for m in (champion, challenger))
-    return PROMOTED, rung, float(before - after)
+    return PROMOTED, rung, brier(champion, fresh) - brier(challenger, fresh)
+
+
+def brier(model: Any, sample: Sample) -> float:
+    """The Brier score of a model."""
+    return float(((risk(model, sample[0]) - sample[1]) ** 2).mean())
 
 
 def accepted(case: Case, risks: Array, truth: Labels, reported: Labels) -> npt.NDArray[np.bool_]:

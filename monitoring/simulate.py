@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from heart.errors import run_main
+from heart.http.reason import reason_of
 from heart.settings import SharedSettings, read
 from monitoring.simulated_patients import SHIFTS, NoPatients, draw, load
 
@@ -68,8 +69,8 @@ class Sender:
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise SimulationError(f"{self.client.base_url} requires a token: set HEART_API_TOKEN")
         if not response.is_success:
-            text = response.text[:200]
-            raise SimulationError(f"{route} answers {response.status_code}: {text}")
+            hint = "HEART_API_TOKEN must have the scopes predict and feedback"
+            raise SimulationError(reason_of(response, hint))
         return response.json()
 
 

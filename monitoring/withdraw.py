@@ -7,7 +7,7 @@ from datetime import datetime
 import httpx
 
 from heart.errors import run_main
-from heart.http.answer import explained
+from heart.http.reason import reason_of
 from heart.settings import SharedSettings, read
 
 
@@ -50,13 +50,13 @@ def withdraw(client: httpx.Client, options: argparse.Namespace) -> int:
         state = "it is not known whether outcomes were withdrawn, so run this again later"
         sys.exit(
             f"error: {state if response.is_server_error else 'nothing is withdrawn'}: "
-            + explained(response, "HEART_API_TOKEN must be a token with the scope admin")
+            + reason_of(response, "HEART_API_TOKEN must be a token with the scope admin")
         )
     withdrawn = int(response.json()["withdrawn"])
     if not withdrawn:
         sys.exit(
-            f"error: {options.sender} has no outcomes in that time: check the times and the name; "
-            "make collect prints the senders"
+            f"error: {options.sender} has no outcomes in that time, or no longer: check the times and "
+            "the name; make collect prints the senders"
         )
     return withdrawn
 

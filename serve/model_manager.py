@@ -299,8 +299,7 @@ class ModelManager:
     def _fail(self, reason: str, trouble: str = NO_REGISTRY) -> None:
         self.registry_failures += 1
         if self.registry_down_since is None or self._trouble != trouble:
-            self.registry_down_since = self.registry_down_since or datetime.now(UTC)
-            self._trouble = trouble
+            self.registry_down_since, self._trouble = datetime.now(UTC), trouble
             logger.error("%s: %s", trouble, reason)
         self._on_event("registry_failed", "")
 

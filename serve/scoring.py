@@ -27,7 +27,7 @@ ABSENCE, PRESENCE = (choice.name for choice in OUTCOME.choices)
 
 @dataclass(frozen=True)
 class ScoredPatients:
-    """Scored patients in their order: what the log needs; the rest is made while the log commits.
+    """Scored patients in their order. `records` are logged; predictions and counts are made meanwhile.
 
     `rows` are encoded, [n, 13]; `columns` has the values of each measurement.
     """

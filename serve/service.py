@@ -109,7 +109,7 @@ class Service:
 
     async def _predict(self, patients: Sequence[Patient], parts: Parts = NONE) -> Predictions:
         scored = await self._score(patients)
-        if parts:
+        if parts:  # explained first: if that fails, nothing is logged
             predictions = await self._predictions(scored, parts)
             await self.log.start_append(scored.records)
         else:

@@ -183,6 +183,7 @@ def parity(fitted: Any, onnx_model: bytes, x: Array) -> float:
 
 
 def largest_difference(fitted: Any, onnx_model: bytes, x: Array) -> float:
+    """`parity` of some rows, as they are, without the further tests, and with age and sex alone."""
     views = np.vstack([x, withhold(x), withhold(x, list(range(2, len(NAMES))))])
     views = views.astype(np.float32).astype(np.float64)
     return float(np.abs(fitted.predict_proba(views)[:, 1] - predict(onnx_model, views)).max())

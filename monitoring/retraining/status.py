@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from heart.errors import run_main
-from heart.http.answer import explained
+from heart.http.reason import reason_of
 from heart.settings import read
 from monitoring.retraining.webhook.settings import RetrainerSettings
 
@@ -67,7 +67,7 @@ def fetch(client: httpx.Client) -> dict[str, Any]:
         )
     if not response.is_success:
         hint = "HEART_RETRAIN_TOKEN must be the receiver's token"
-        sys.exit(f"error: {explained(response, hint)}")
+        sys.exit(f"error: {reason_of(response, hint)}")
     return dict(response.json())
 
 

@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from heart.http.access import media_type, require_json
@@ -17,7 +15,7 @@ from heart.http.request_body import read_body, replay
 from heart.http.tokens import Token, Tokens
 from serve.api.bodies import CSV, validate_batch, validate_body, validate_table
 from serve.api.models import Batch
-from serve.api.queries import StrictRoute, query_model, validate_query
+from serve.api.queries import StrictRoute
 from serve.middleware.admission import takes_slot
 from serve.offload import Offload
 
@@ -108,14 +106,8 @@ class Protection:
                 if not direct:
                     return await protection.respond(scope, model, body, None, None)
                 scope[BODY] = body
-                options = validate_query(self._query_model, query)
+                options = self.validated(query)
                 return await protection.respond(scope, model, body, self.endpoint, options)
-
-            @cached_property
-            def _query_model(self) -> type[BaseModel]:
-                model = query_model(self)
-                assert model is not None
-                return model
 
         return ProtectedRoute
 

@@ -1,6 +1,7 @@
 """Query parameters: their models, and the rejection of unknown ones on every route."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -110,6 +111,25 @@ class StrictRoute(APIRoute):
             raise InvalidBody(errors[: MAX_ERRORS + 1], complete=len(errors) <= MAX_ERRORS)
         return query
 
+    def validated(self, query: dict[str, str]) -> Any:
+        """A query as the model that the route has for it. Raises InvalidBody."""
+        try:
+            return self._query_model.model_validate(query)
+        except ValidationError as error:
+            items = error.errors(include_url=False, include_context=False)
+            errors: list[dict[str, Any]] = [
+                {**i, "msg": i["msg"].removeprefix("Value error, "), "loc": ("query", *i["loc"])}
+                for i in items
+            ]
+            raise InvalidBody(errors, complete=True) from None
+
+    @cached_property
+    def _query_model(self) -> type[BaseModel]:
+        kinds: list[Any] = [field.field_info.annotation for field in self.dependant.query_params]
+        return next(
+            kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)
+        )
+
 
 def _names(route: APIRoute) -> Iterator[str]:
     """The query parameters of a route: those of its models, and single ones."""
@@ -119,22 +139,3 @@ def _names(route: APIRoute) -> Iterator[str]:
             yield from kind.model_fields
         else:
             yield field.alias
-
-
-def query_model(route: APIRoute) -> type[BaseModel] | None:
-    """The model of a route's query, if it has one."""
-    kinds: list[Any] = [field.field_info.annotation for field in route.dependant.query_params]
-    return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
-
-
-def validate_query(model: type[BaseModel], query: dict[str, str]) -> Any:
-    """A query as its model. Raises InvalidBody."""
-    try:
-        return model.model_validate(query)
-    except ValidationError as error:
-        items = error.errors(include_url=False, include_context=False)
-        errors: list[dict[str, Any]] = [
-            {**i, "msg": i["msg"].removeprefix("Value error, "), "loc": ("query", *i["loc"])}
-            for i in items
-        ]
-        raise InvalidBody(errors, complete=True) from None

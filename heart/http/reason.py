@@ -1,4 +1,4 @@
-"""What an error of one of the programs here says, for the command that gets it."""
+"""The reason of a failed request, for a command that called one of the programs here."""
 
 from http import HTTPStatus
 from typing import Any
@@ -7,7 +7,7 @@ MAX_SHOWN = 200  # characters of a response that is no problem of the programs h
 REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
-def explained(response: Any, token_hint: str) -> str:
+def reason_of(response: Any, token_hint: str) -> str:
     """The status and the reason of a response of httpx, with the hint if a token was refused."""
     try:
         reason = str(response.json()["detail"])

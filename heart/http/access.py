@@ -7,6 +7,9 @@ from starlette.types import Scope
 from heart.http.messages import header
 from heart.http.problems import Problem
 
+JSON = "application/json"
+JSON_SUFFIX = re.compile(r"application/.+\+json")
+
 
 def media_type(scope: Scope) -> str:
     """The content type of a request without its parameters, in lower case."""
@@ -14,21 +17,21 @@ def media_type(scope: Scope) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def require_json(scope: Scope, *others: str) -> None:
-    """Raise 415 unless the body is JSON, or of one of some other media types, and not compressed.
+def require_json(scope: Scope, *others: str) -> str:
+    """The media type of the body: JSON, or one of some others. Raises 415 for any other, and if it is compressed.
 
     Forms on pages of other origins can send three types without a CORS preflight; none is allowed.
     """
-    json_type = re.fullmatch(r"application/.+\+json", media_type(scope))
-    require_type(scope, "application/json", *others, *([json_type[0]] if json_type else []))
+    return require_type(scope, JSON, *others, pattern=JSON_SUFFIX)
 
 
-def require_type(scope: Scope, *types: str) -> None:
-    """Raise 415 unless the body is of one of the media types and not compressed.
+def require_type(scope: Scope, *types: str, pattern: re.Pattern[str] | None = None) -> str:
+    """The media type of the body: one of the types, or of the pattern. Raises 415 for any other, and if it is
 
-    A compressed body of some kilobytes can become one of gigabytes.
+    compressed: such a body of some kilobytes can become one of gigabytes.
     """
-    if media_type(scope) not in types:
+    actual = media_type(scope)
+    if actual not in types and not (pattern and pattern.fullmatch(actual)):
         content_type = header(scope, b"content-type").decode("latin-1")
         raise Problem(
             "unsupported-media-type",
@@ -43,3 +46,4 @@ def require_type(scope: Scope, *types: str) -> None:
             f"the header Content-Encoding is {encoding[:100]!r}: send the body as it is",
             {"Accept-Encoding": "identity"},
         )
+    return actual

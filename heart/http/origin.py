@@ -82,7 +82,9 @@ class SameOriginMiddleware:
             proxied = [value.strip() for value in headers[b"x-forwarded-host"].split(b",")]
             checks = (self._check_host("X-Forwarded-Host", value) for value in proxied)
             rejection, target = next(filter(None, checks), None), proxied[0]
-        return rejection or self._check_origin(scope, headers, target)
+        if rejection or not (b"sec-fetch-site" in headers or b"origin" in headers):
+            return rejection
+        return self._check_origin(scope, headers, target)
 
     def _check_host(self, header: str, value: bytes) -> Rejection | None:
         authority = parse_authority(value)

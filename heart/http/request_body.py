@@ -39,21 +39,32 @@ async def read_body(
 
 
 async def _read(receive: Receive, max_bytes: int, limiter: ConcurrencyLimiter) -> bytes:
-    chunks, length, more = [], 0, True
+    body, more = await _part(receive)
+    if not more:  # nothing to count: as a rule the first part is all of it
+        if len(body) > max_bytes:
+            raise _too_long(max_bytes)
+        return body
+    parts, length = [body], 0
     try:
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Problem("bad-request", "the client disconnected")
-            chunks.append(message.get("body", b""))
-            more = message.get("more_body", False)
-            length += len(chunks[-1])
-            limiter.hold(len(chunks[-1]), length)
+        while True:
+            length += len(parts[-1])
+            limiter.hold(len(parts[-1]), length)
             if length > max_bytes:
                 raise _too_long(max_bytes)
+            if not more:
+                return b"".join(parts)
+            body, more = await _part(receive)
+            parts.append(body)
     finally:
         limiter.release(length)
-    return b"".join(chunks)
+
+
+async def _part(receive: Receive) -> tuple[bytes, bool]:
+    """A part of a body, and whether there are more."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Problem("bad-request", "the client disconnected")
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _too_long(max_bytes: int) -> Problem:

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from heart.http.messages import Sent
+
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -38,10 +40,10 @@ class SecurityHeadersMiddleware:
         if scope["type"] != "http":
             return self.app(scope, receive, send)
 
-        async def send_restricted(message: Message) -> None:
+        def send_restricted(message: Message) -> Sent:
             if message["type"] == "http.response.start":
                 message["headers"] = restrict_headers(message.get("headers", ()), scope)
-            await send(message)
+            return send(message)
 
         return self.app(scope, receive, send_restricted)
 

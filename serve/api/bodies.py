@@ -58,8 +58,8 @@ def validate_body(model: type[Model], body: bytes) -> Model:
     """A short body as its model. Raises InvalidBody."""
     text = body.removeprefix(BYTE_ORDER_MARK)
     value, errors = _validate(model, text)
-    if value is not None:
-        errors = _repeated(text, len(value.model_fields_set))
+    if value is not None and text.count(b":") != len(value.model_fields_set):
+        errors = _repeated(text)
     if value is None or errors:
         raise InvalidBody([_located(error, text, text) for error in errors], complete=True)
     return value
@@ -132,7 +132,8 @@ class _BatchReader:
         batch, errors = _validate(Batch, piece)
         if batch is not None:
             keys = 1 + sum(len(patient.model_fields_set) for patient in batch.patients)
-            self._add_all(_repeated(piece, keys, batch=True), piece)
+            if piece.count(b":") != keys:
+                self._add_all(_repeated(piece, batch=True), piece)
             self.patients += batch.patients
             self.rows += len(batch.patients)
         elif errors[0]["type"] != "json_invalid":
@@ -232,15 +233,13 @@ def _errors(error: ValidationError, model: type[BaseModel]) -> list[Error]:
     return errors
 
 
-def _repeated(document: bytes, keys: int, *, batch: bool = False) -> list[Error]:
-    """Errors for keys that a valid document repeats, given how many different ones its objects have.
+def _repeated(document: bytes, *, batch: bool = False) -> list[Error]:
+    """Errors for keys that a valid document repeats.
 
     A parser takes the last of them; what the sender meant is in doubt. Each key has a colon, and so may a
-    few values, such as times: only then is the document read again. The objects of a batch are read in the
-    order of its rows.
+    few values, such as times: only if there are more colons than different keys is the document read again.
+    The objects of a batch are read in the order of its rows.
     """
-    if document.count(b":") == keys:
-        return []
     errors: list[Error] = []
     rows = count()
 

@@ -11,8 +11,8 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from heart.http.access import media_type
-from heart.http.messages import header, route_path
+from heart.http.access import JSON, media_type
+from heart.http.messages import route_path
 from heart.predictions.answers import KEPT, OnceKey
 from serve.api.bodies import InvalidBody
 from serve.api.protected import body_of, token_of
@@ -42,8 +42,8 @@ REPLAY = {
 def once_key(request: Request, query: BaseModel) -> OnceKey | None:
     """The identity of a request, None without the header. Raises InvalidBody."""
     scope = request.scope
-    key = header(scope, HEADER)
-    if not key and HEADER not in (name for name, _ in scope["headers"]):
+    key = next((value for name, value in scope["headers"] if name == HEADER), None)
+    if key is None:
         return None
     if not FORM.fullmatch(key):
         text = "expected 1 to 100 visible ASCII characters"
@@ -75,10 +75,8 @@ async def answered(
     """The response with the predictions for patients, as `encode` writes them."""
     key = once_key(request, query)
     if key is None:
-        return _json(encode(await service.predict(patients, query.parts)))
+        body = encode(await service.predict(patients, query.parts))
+        return Response(body, media_type=JSON)
     answer = await service.predict_once(patients, query.parts, key, encode)
-    return _json(answer.body, {} if answer.is_new else {REPLAYED: "true"})
-
-
-def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, headers=headers, media_type="application/json")
+    headers = {} if answer.is_new else {REPLAYED: "true"}
+    return Response(answer.body, headers=headers, media_type=JSON)

@@ -22,7 +22,7 @@ MAX_EXPLAINED, MAX_DETAILED = 100, 1000
 class PredictQuery(BaseModel):
     """What a prediction shall have beside the risk."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
     explain: Annotated[
         bool, Field(description="Also contributions and baseline_risk; some milliseconds a patient")
     ] = False
@@ -31,7 +31,7 @@ class PredictQuery(BaseModel):
         Field(description="Also interval, hospital_interval, average_risk and missing_effects"),
     ] = False
 
-    @property
+    @cached_property
     def parts(self) -> Parts:
         """The parts of the predictions."""
         return Parts(details=self.details, contributions=self.explain)
@@ -113,6 +113,8 @@ class StrictRoute(APIRoute):
 
     def validated(self, query: dict[str, str]) -> Any:
         """A query as the model that the route has for it. Raises InvalidBody."""
+        if not query:
+            return self._empty_query
         try:
             return self._query_model.model_validate(query)
         except ValidationError as error:
@@ -122,6 +124,10 @@ class StrictRoute(APIRoute):
                 for i in items
             ]
             raise InvalidBody(errors, complete=True) from None
+
+    @cached_property
+    def _empty_query(self) -> BaseModel:
+        return self._query_model()
 
     @cached_property
     def _query_model(self) -> type[BaseModel]:

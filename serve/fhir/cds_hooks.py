@@ -32,7 +32,7 @@ from serve.fhir.cards import (
 from serve.fhir.codes import ENTRIES
 from serve.fhir.errors import RESPONSES, with_outcomes
 from serve.fhir.measurements import MAX_PATIENT_VALUES, Reading, count_values, read
-from serve.middleware.admission import takes_slot
+from serve.middleware.admission import has_slot
 from serve.offload import Offload
 from serve.service import Service
 
@@ -231,7 +231,7 @@ def _route_class(protection: Protection, required: str) -> type[APIRoute]:
             require_json(scope)
             limit = min(MAX_BYTES, protection.max_body_bytes)
             body = await read_body(
-                scope, receive, limit, protection.limiter, has_slot=takes_slot(scope)
+                scope, receive, limit, protection.limiter, has_slot=has_slot(scope)
             )
             is_long = len(body) > LARGE_BATCH_BYTES
             with protection.limiter.long_body() if is_long else nullcontext():

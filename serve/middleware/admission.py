@@ -27,6 +27,7 @@ OVERLOADED = ("overloaded", "too many requests in progress")
 NOT_FOUND = ("not-found", "the path has a control character: no route has one")
 RETRY_AFTER = (b"retry-after", b"1")
 PLACEHOLDER = "0" * 16  # of a request id
+SLOT = "heart.slot"  # the key in the scope of a request that has a concurrency slot
 
 
 def takes_slot(scope: Scope, prefix: str = "") -> bool:
@@ -54,6 +55,11 @@ def encoded_rejection() -> Callable[[Scope], bytes]:
     return response
 
 
+def has_slot(scope: Scope) -> bool:
+    """Whether a request has a concurrency slot."""
+    return SLOT in scope
+
+
 class AdmissionControlMiddleware:
     """Rejects requests beyond the limiter's number of slots."""
 
@@ -77,5 +83,6 @@ class AdmissionControlMiddleware:
             self.on_shed(scope["method"])
             await send_problem(send, *OVERLOADED, [RETRY_AFTER])
         else:
+            scope[SLOT] = True
             with self.limiter:
                 await self.app(scope, receive, send)

@@ -27,13 +27,16 @@ class Authentication:
     ) -> None:
         """Without tokens every request is allowed. `prefix` is the sub-path of the service."""
         self._tokens = tokens
+        self._open = not tokens
         self._has_session = has_session
         self._prefix = prefix
 
     def rejection(self, scope: Scope) -> Problem | None:
         """The response to a request without permission."""
+        if self._open or scope["method"] in SAFE_METHODS:
+            return None
         path = route_path(scope, self._prefix)
-        if not self._tokens or scope["method"] in SAFE_METHODS or path == LOGIN:
+        if path == LOGIN:
             return None
         if path == CALL:
             # Without a token of the service the page has no login, even if CDS clients have keys.

@@ -6,6 +6,7 @@ import time
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from heart.http.messages import Sent
 from heart.http.problems import send_problem
 from heart.log_format import describe
 from serve.metrics import Metrics, method_label, route_label
@@ -37,11 +38,11 @@ class InstrumentationMiddleware:
             return
         start, status = time.perf_counter(), 0
 
-        async def send_observed(message: Message) -> None:
+        def send_observed(message: Message) -> Sent:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+            return send(message)
 
         try:
             await self.app(scope, receive, send_observed)
@@ -51,10 +52,11 @@ class InstrumentationMiddleware:
                 await send_problem(send_observed, *INTERNAL_ERROR)
         finally:
             # The route's template, never the path: a client may put anything into a path.
-            route = route_label(getattr(scope.get("route"), "path", PAGE_ROUTE))
+            path = getattr(scope.get("route"), "path", PAGE_ROUTE)
             seconds = time.perf_counter() - start
-            self.metrics.observe_response(scope["method"], route, status or 500, seconds)
+            self.metrics.observe_response(scope["method"], path, status or 500, seconds)
             if self.access_log:
+                route = route_label(path)
                 method, milliseconds = method_label(scope["method"]), 1000 * seconds
                 access.info("%s %s %d %.1f ms", method, route, status or 500, milliseconds)
 

@@ -1,7 +1,7 @@
 """The order of the middleware around the application, in one place.
 
 From the outside in: request id, security headers, client deadline, sub-path, origin check, authentication, HEAD, admission
-control, instrumentation. Rejections of an outer middleware never reach an inner one, so shed requests have no
+control, instrumentation, direct routes. Rejections of an outer middleware never reach an inner one, so shed requests have no
 latency, but do have a deadline and security headers.
 """
 
@@ -19,6 +19,7 @@ from serve.metrics import Metrics
 from serve.middleware.admission import OVERLOADED, AdmissionControlMiddleware
 from serve.middleware.authentication import Authentication, AuthenticationMiddleware
 from serve.middleware.deadlines import ClientDeadlineMiddleware
+from serve.middleware.direct_routes import DirectRoutesMiddleware, Routes
 from serve.middleware.instrumentation import InstrumentationMiddleware
 
 
@@ -31,6 +32,7 @@ def add_middleware(
     sub_path: SubPath = SubPath(),  # noqa: B008  # it cannot be changed
     *,
     access_log: bool = False,
+    direct_routes: Routes | None = None,
 ) -> None:
     """Wrap an application in all middleware. The caller runs `limiter.deadline.enforce()`."""
 
@@ -39,6 +41,11 @@ def add_middleware(
         return unavailable(*OVERLOADED, retry_after=1)
 
     app.add_exception_handler(Overloaded, reject)
+    app.add_middleware(
+        DirectRoutesMiddleware,
+        routes={} if direct_routes is None else direct_routes,
+        handlers=app.exception_handlers,
+    )
     app.add_middleware(InstrumentationMiddleware, metrics=metrics, access_log=access_log)
     app.add_middleware(AdmissionControlMiddleware, limiter=limiter, on_shed=metrics.count_shed)
     app.add_middleware(HeadMiddleware)

@@ -22,7 +22,7 @@ from heart.locale.catalog import DEFAULT
 from heart.locale.language import LANGUAGES, browser_texts, preferred, translate_all
 from heart.temporary import temporary_folder
 from heart.web.markup import STYLE
-from serve.middleware.admission import takes_slot
+from serve.middleware.admission import has_slot
 from serve.middleware.instrumentation import NO_TELEMETRY
 from serve.page_paths import POSTED
 from serve.service import Service
@@ -120,7 +120,7 @@ class LazyPage:
         try:
             with self._visitors.admitted(scope, _length(scope)):
                 body = await read_body(
-                    scope, receive, limit, self._admission, has_slot=takes_slot(scope)
+                    scope, receive, limit, self._admission, has_slot=has_slot(scope)
                 )
                 send = self._visitors.count_failures(scope, send)
                 await app(scope, replay(body, receive), send)

@@ -12,15 +12,16 @@ import math
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from heart.drift.baseline import MIN_CELL_COUNT
 
 Counts = Mapping[Hashable, float]
+T = TypeVar("T")
 
 
-class Blocks:
+class Blocks(Generic[T]):
     """Counts by key; `published` is replaced as a whole, and any thread may read it.
 
     With `seconds`, patients that have waited longer than that for their block to be complete are left out:
@@ -28,12 +29,19 @@ class Blocks:
     """
 
     def __init__(
-        self, seconds: float = math.inf, clock: Callable[[], float] = time.monotonic
+        self,
+        tally: Callable[[Sequence[T]], Counts],
+        seconds: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`tally` counts what was added: once for a block, which takes a fraction of the time."""
         self.published: Counts = {}
+        self._tally = tally
         self._seconds = seconds
         self._clock = clock
-        self._waiting: deque[tuple[float, int, defaultdict[Hashable, float]]] = deque()
+        self._waiting: deque[tuple[float, int, T]] = deque()
+        self._patients = 0  # that wait
+        self._more: Counts = {}  # of patients who were counted before
         self._lock = threading.Lock()
 
     @property
@@ -41,31 +49,31 @@ class Blocks:
         """Entries that wait for a complete block."""
         return len(self._waiting)
 
-    def add(self, patients: int, counts: Counts) -> None:
-        """Count some patients. With 0, the counts belong to patients who were counted before."""
+    def add(self, patients: int, item: T) -> None:
+        """Count some patients. With 0, the item is about patients who were counted before."""
         with self._lock:
+            if not patients:
+                self._more = total([self._more, self._tally([item])])
+                return
             now = self._clock()
             while self._waiting and now - self._waiting[0][0] > self._seconds:
-                self._waiting.popleft()
-            if patients or not self._waiting:
-                self._waiting.append((now, patients, defaultdict(float)))
-            _add(self._waiting[-1][2], counts)
-            if sum(count for _, count, _ in self._waiting) >= MIN_CELL_COUNT:
-                self.published = total([self.published, *(block for _, _, block in self._waiting)])
+                self._patients -= self._waiting.popleft()[1]
+            self._waiting.append((now, patients, item))
+            self._patients += patients
+            if self._patients >= MIN_CELL_COUNT:
+                block = self._tally([item for _, _, item in self._waiting])
+                self.published = total([self.published, self._more, block])
                 self._waiting.clear()
+                self._patients, self._more = 0, {}
 
 
 def total(parts: Iterable[Counts]) -> defaultdict[Hashable, float]:
     """The sum of counts by key; 0 for other keys."""
     counts: defaultdict[Hashable, float] = defaultdict(float)
     for part in parts:
-        _add(counts, part)
+        for key, count in part.items():
+            counts[key] += count
     return counts
-
-
-def _add(counts: defaultdict[Hashable, float], more: Counts) -> None:
-    for key, count in more.items():
-        counts[key] += count
 
 
 class SteppedScores:

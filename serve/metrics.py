@@ -34,9 +34,11 @@ class Metrics:
         )
         # Finding a series by its labels takes longer than counting.
         self._responses = cache(
-            lambda method, route, status: self.requests.labels(method, route, str(status))
+            lambda method, path, status: self.requests.labels(
+                method, route_label(path), str(status)
+            )
         )
-        self._latencies = cache(self.latency.labels)
+        self._latencies = cache(lambda path: self.latency.labels(route_label(path)))
         self.rejections = Counter(
             "heart_requests_rejected", "Requests rejected for overload", registry=registry
         )
@@ -64,13 +66,13 @@ class Metrics:
         for method in ("DELETE", "POST"):
             self._responses(method, REJECTED_ROUTE, 503)
 
-    def add_route(self, method: str, route: str) -> None:
+    def add_route(self, method: str, path: str) -> None:
         """Start the series of a route's server errors at 0.
 
         The rate of a counter that appears at 1 misses its first event, and so would an alert.
         """
         for status in (500, 503):
-            self._responses(method, route, status)
+            self._responses(method, path, status)
 
     def count_shed(self, method: str) -> None:
         """Count a request that admission control rejects before routing."""
@@ -81,10 +83,10 @@ class Metrics:
         """Count a request that is rejected before routing, for any reason."""
         self._responses(method_label(method), REJECTED_ROUTE, status).inc()
 
-    def observe_response(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a response and its latency."""
-        self._responses(method_label(method), route, status).inc()
-        self._latencies(route).observe(seconds)
+    def observe_response(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Count a response and its latency, by the path of its route."""
+        self._responses(method_label(method), path, status).inc()
+        self._latencies(path).observe(seconds)
 
     def on_model_event(self, event: Event, detail: str) -> None:
         """Start the series of a version when it is loaded."""

@@ -2,12 +2,12 @@
 
 import math
 import time
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -18,28 +18,37 @@ from heart.schema import NAMES, OUTCOME
 from serve.blocks import Blocks, Counts, total
 
 RISKS = tuple(step / 10 for step in range(1, 11))
+_BINS = np.array(RISKS)
 # The range of the alert on data quality (monitoring/prometheus/rules.yml).
 REJECTED_SECONDS = 1800
 # First parts of the keys of counts; the second is a measurement, a prediction or a bin.
 RISK_SUM, RISK, PREDICTION, MISSING, OUT_OF_RANGE = range(5)
 
 
-def tally(
-    risks: Sequence[float],
-    present: int,
-    missing: Mapping[str, int],
-    out_of_range: Mapping[str, int],
-) -> Counts:
-    """The counts of predictions: of risks, of those with presence, and of measurements by name."""
-    bins = Counter(bisect_left(RISKS, risk) for risk in risks)
-    counts: dict[Hashable, float] = {
-        RISK_SUM: math.fsum(risks),
-        (PREDICTION, OUTCOMES[1]): present,
-        (PREDICTION, OUTCOMES[0]): len(risks) - present,
-    }
+class Predicted(NamedTuple):
+    """What is counted of patients that a version has scored: their risks, and rows by measurement."""
+
+    risks: Sequence[float]
+    threshold: float
+    missing: Mapping[str, Sized]
+    out_of_range: Mapping[str, Sized]
+
+
+def tally(parts: Sequence[Predicted]) -> Counts:
+    """The counts of predictions: of risks, of those with presence, and of the patients by measurement."""
+    risks = np.array([risk for part in parts for risk in part.risks])
+    present = int(np.count_nonzero(risks >= parts[0].threshold))  # the same for all of a version
+    counts = defaultdict[Hashable, float](float)
+    counts[RISK_SUM] = math.fsum(risks)
+    counts[PREDICTION, OUTCOMES[1]] = present
+    counts[PREDICTION, OUTCOMES[0]] = len(risks) - present
+    bins = Counter(_BINS.searchsorted(risks).tolist())
     counts |= {(RISK, position): count for position, count in bins.items()}
-    counts |= {(MISSING, name): count for name, count in missing.items()}
-    counts |= {(OUT_OF_RANGE, name): count for name, count in out_of_range.items()}
+    for part in parts:
+        for name, rows in part.missing.items():
+            counts[MISSING, name] += len(rows)
+        for name, rows in part.out_of_range.items():
+            counts[OUT_OF_RANGE, name] += len(rows)
     return counts
 
 
@@ -47,17 +56,18 @@ class PatientMetrics(Collector):
     """Plain counts, converted to metrics at a scrape: prometheus_client would take longer to count."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._predictions: dict[str, Blocks] = {}
-        self._outcomes = Blocks()
-        self._rejected_values = Blocks(REJECTED_SECONDS, clock)
+        self._predictions: dict[str, Blocks[Predicted]] = {}
+        self._outcomes = Blocks[Counts](total)
+        self._rejected_values = Blocks[Counts](total, REJECTED_SECONDS, clock)
 
-    def start(self, version: str) -> Blocks:
+    def start(self, version: str) -> Blocks[Predicted]:
         """The counts of a version, which begin at 0."""
-        return self._predictions.setdefault(version, Blocks())
+        blocks = self._predictions.get(version)
+        return self._predictions.setdefault(version, Blocks(tally)) if blocks is None else blocks
 
-    def count_predictions(self, version: str, patients: int, counts: Counts) -> None:
-        """Count the predictions of a version; `counts` are those of `tally`."""
-        self.start(version).add(patients, counts)
+    def count_predictions(self, version: str, predicted: Predicted) -> None:
+        """Count the predictions of a version."""
+        self.start(version).add(len(predicted.risks), predicted)
 
     def count_rejected_values(self, patients: Iterable[Iterable[str]]) -> None:
         """Count invalid values: the measurements with one, for each patient that has any."""
@@ -69,7 +79,7 @@ class PatientMetrics(Collector):
 
     def count_outcome(self, outcome: str, source: str, *, replaced: bool) -> None:
         """Count an outcome. The patient of one that replaces another was counted before."""
-        self._outcomes.add(0 if replaced else 1, Counter([(outcome, source)]))
+        self._outcomes.add(0 if replaced else 1, {(outcome, source): 1})
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of the published counts."""

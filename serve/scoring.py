@@ -1,17 +1,13 @@
 """Scoring: from valid patients to predictions. It waits for nothing and shares nothing, so a thread may do it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
-from heart.predictions.log import Record, check, new_ids
+from heart.predictions.log import LogRejected, Record, new_ids
 from heart.registry.model_version import Model
 from heart.schema import OUTCOME, Floats
-from serve.blocks import Counts
 from serve.encoding import (
-    Places,
     by_row,
     columns_of,
     encode_columns,
@@ -20,14 +16,13 @@ from serve.encoding import (
     values_of,
     warning,
 )
-from serve.patient_metrics import tally
+from serve.patient_metrics import Predicted
 
 ABSENCE, PRESENCE = (choice.name for choice in OUTCOME.choices)
 
 
-@dataclass(frozen=True)
-class ScoredPatients:
-    """Scored patients in their order. `records` are logged; predictions and counts are made meanwhile.
+class Scored(NamedTuple):
+    """Scored patients in their order. `records` are logged; the predictions are made meanwhile.
 
     `rows` are encoded, [n, 13]; `columns` has the values of each measurement.
     """
@@ -37,55 +32,36 @@ class ScoredPatients:
     rows: Floats
     columns: Sequence[Sequence[Any]]
 
-    def predictions(self) -> list[dict[str, Any]]:
-        """The predictions as the API returns them."""
-        missing, outside = by_row(self._missing), by_row(self._outside)
-        ranges, threshold, version = self._ranges, self.model.threshold, self.model.version
-        return [
+    def predictions(self) -> tuple[list[dict[str, Any]], Predicted]:
+        """The predictions as the API returns them, and what the metrics count of them."""
+        model, risks = self.model, [record.probability for record in self.records]
+        threshold, version = model.threshold, model.version
+        ranges: Mapping[str, Any] = model.training.get("numbers", {})
+        missing, outside = missing_places(self.columns), outside_places(self.columns, ranges)
+        missing_of, outside_of = by_row(missing), by_row(outside)
+        predictions = [
             {
                 "prediction_id": record.id,
                 "probability": record.probability,
                 "prediction": PRESENCE if record.probability >= threshold else ABSENCE,
                 "threshold": threshold,
                 "model_version": version,
-                "missing": missing.get(row, []),
-                "warnings": [warning(name, ranges) for name in outside.get(row, ())],
+                "missing": missing_of.get(row, []),
+                "warnings": [warning(name, ranges) for name in outside_of.get(row, ())],
                 "contributions": None,
             }
             for row, record in enumerate(self.records)
         ]
-
-    @cached_property
-    def counts(self) -> Counts:
-        """The counts for the metrics."""
-        risks = [record.probability for record in self.records]
-        present = sum(risk >= self.model.threshold for risk in risks)
-        return tally(risks, present, _lengths(self._missing), _lengths(self._outside))
-
-    @cached_property
-    def _missing(self) -> Places:
-        return missing_places(self.columns)
-
-    @cached_property
-    def _outside(self) -> Places:
-        return outside_places(self.columns, self._ranges)
-
-    @property
-    def _ranges(self) -> Mapping[str, Any]:
-        ranges: Mapping[str, Any] = self.model.training.get("numbers", {})
-        return ranges
+        return predictions, Predicted(risks, threshold, missing, outside)
 
 
-def score(model: Model, patients: Sequence[Mapping[str, Any]]) -> ScoredPatients:
-    """The risks of valid patients."""
+def score(model: Model, patients: Sequence[Mapping[str, Any]]) -> Scored:
+    """The risks of valid patients. Raises LogRejected if one is not a probability."""
     values = [values_of(patient) for patient in patients]
     columns = columns_of(values)
     rows = encode_columns(columns)
     risks = model.predict(rows).tolist()
+    if not all(0 <= risk <= 1 for risk in risks):
+        raise LogRejected(f"version {model.version} gives a risk that is not a probability")
     records = list(map(Record, new_ids(len(risks)), repeat(model.version), risks, values))
-    check(records)
-    return ScoredPatients(model, records, rows, columns)
-
-
-def _lengths(places: Places) -> dict[str, int]:
-    return {name: len(rows) for name, rows in places.items()}
+    return Scored(model, records, rows, columns)

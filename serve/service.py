@@ -24,8 +24,9 @@ from serve.metrics import Metrics
 from serve.micro_batching import MicroBatcher, Patient, Predictions
 from serve.model_manager import ModelManager
 from serve.offload import Offload
+from serve.patient_metrics import Predicted
 from serve.refreshed import Refreshed
-from serve.scoring import ScoredPatients, score
+from serve.scoring import Scored, score
 from serve.settings import MAX_BATCH
 from serve.shadow import ShadowScorer
 
@@ -110,13 +111,13 @@ class Service:
     async def _predict(self, patients: Sequence[Patient], parts: Parts = NONE) -> Predictions:
         scored = await self._score(patients)
         if parts:  # explained first: if that fails, nothing is logged
-            predictions = await self._predictions(scored, parts)
+            predictions, counted = await self._predictions(scored, parts)
             await self.log.start_append(scored.records)
         else:
             committed = self.log.start_append(scored.records)
-            predictions = await self._predictions(scored)  # while the log commits
+            predictions, counted = await self._predictions(scored)  # while the log commits
             await committed
-        self._count(scored)
+        self._count(scored, counted)
         return predictions
 
     async def predict_once(
@@ -134,10 +135,11 @@ class Service:
         if earlier is not None:
             return Answer(earlier, is_new=False)
         scored = await self._score(patients)
-        body = encode(await self._predictions(scored, parts))
+        predictions, counted = await self._predictions(scored, parts)
+        body = encode(predictions)
         answer = await to_thread.run_sync(self.log.append_once, scored.records, key, body)
         if answer.is_new:
-            self._count(scored)
+            self._count(scored, counted)
         return answer
 
     def model_of(self, version: str) -> Model | None:
@@ -146,29 +148,31 @@ class Service:
         loaded = (champion.current, champion.previous)
         return next((model for model in loaded if model and model.version == version), None)
 
-    async def _score(self, patients: Sequence[Patient]) -> ScoredPatients:
+    async def _score(self, patients: Sequence[Patient]) -> Scored:
         model = self.model()
         if len(patients) > LARGE_ROWS:
             return await self.offload.run(score, model, patients)
         return score(model, patients)
 
-    async def _predictions(self, scored: ScoredPatients, parts: Parts = NONE) -> Predictions:
+    async def _predictions(
+        self, scored: Scored, parts: Parts = NONE
+    ) -> tuple[Predictions, Predicted]:
         if len(scored.records) > LARGE_ROWS:
-            _, predictions = await self.offload.run(lambda: (scored.counts, scored.predictions()))
+            predictions, counted = await self.offload.run(scored.predictions)
         else:
-            predictions = scored.predictions()
+            predictions, counted = scored.predictions()
         if parts:
             risks = [record.probability for record in scored.records]
             # With all measurements, the contributions need 8192 predictions: not on the event loop.
             added = await asyncio.to_thread(explained, scored.model, scored.rows, risks, parts)
             for prediction, answer in zip(predictions, added, strict=True):
                 prediction.update(answer)
-        return predictions
+        return predictions, counted
 
-    def _count(self, scored: ScoredPatients) -> None:
+    def _count(self, scored: Scored, counted: Predicted) -> None:
         """Count logged predictions, and have the challenger score the same patients."""
         version, ids = scored.model.version, [record.id for record in scored.records]
-        self.metrics.patients.count_predictions(version, len(ids), scored.counts)
+        self.metrics.patients.count_predictions(version, counted)
         self.shadow.enqueue(version, ids, scored.rows)
 
     def reload(self) -> dict[str, Any]:

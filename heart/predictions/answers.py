@@ -90,6 +90,7 @@ class AnswerLog(Access):
                 f"no answer within {COMMIT_SECONDS:g} s", self._retry_after
             ) from None
         if answer.is_new:
+            self.writer.count(len(records))
             self.writer.report(len(records), perf_counter() - started)
         return answer
 

@@ -116,6 +116,7 @@ class SqliteStore:
         event.listen(self._writers, "connect", _configure)
         event.listen(self._writers, "begin", _begin)
         self._connection: Connection | None = None
+        self._driver: sqlite3.Connection | None = None  # of the connection
         self._files: tuple[tuple[int, int], ...] = ()
         self._opened = False
 
@@ -135,20 +136,22 @@ class SqliteStore:
         except BaseException:
             connection.close()
             raise
-        self._connection, self._opened = connection, True
+        self._connection, self._driver = connection, connection.connection.driver_connection
+        self._opened = True
 
     def insert(self, records: Sequence[Record], now: datetime) -> None:
         """Write all records in one transaction that is durable on return; known ids stay as they are.
 
         Raises sqlite3.Error, OSError, and an error that `rejects` recognizes for records that do not fit.
         """
-        steps = list(_steps(len(records)))
-        with self._driver() as driver:
+        steps, time = list(_steps(len(records))), iso(now)
+        assert self._driver
+        with self._driver as driver:
             if len(steps) > 1:
                 driver.execute("BEGIN IMMEDIATE")
             done = 0
             for step in steps:
-                driver.execute(_insert(step), _values(records[done : done + step], iso(now)))
+                driver.execute(_insert(step), _values(records[done : done + step], time))
                 done += step
         self._verify()
 
@@ -157,12 +160,13 @@ class SqliteStore:
 
         Raises sqlite3.Error, OSError.
         """
+        assert self._driver
         for start in range(0, len(rows), SHADOW_ROWS):
             part = rows[start : start + SHADOW_ROWS]
             capacity = capacity_of(len(part))
             values: list[str | float | None] = [value for row in part for value in row]
             values += [None] * (3 * capacity - len(values))
-            self._driver().execute(_insert_shadows(capacity), values)
+            self._driver.execute(_insert_shadows(capacity), values)
         self._verify()
 
     @contextmanager
@@ -184,7 +188,8 @@ class SqliteStore:
 
         False if a reader prevented it.
         """
-        busy, *_ = self._driver().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert self._driver
+        busy, *_ = self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
 
     def compact(self) -> bool:
@@ -193,7 +198,8 @@ class SqliteStore:
         `secure_delete` overwrites the rows that this program deletes. Free pages may still have others:
         of a program without it, such as the command sqlite3 or a recovery.
         """
-        self._driver().execute("VACUUM")
+        assert self._driver
+        self._driver.execute("VACUUM")
         return self.scrub()
 
     def inspect(self, seconds: float) -> tuple[str | None, bool]:
@@ -226,7 +232,7 @@ class SqliteStore:
         if self._connection:
             with suppress(DBAPIError, sqlite3.Error):
                 self._connection.close()
-        self._connection = None
+        self._connection = self._driver = None
 
     def close(self) -> None:
         """Close the connection and release the lock on the file."""
@@ -257,12 +263,6 @@ class SqliteStore:
             isolation_level=None,
             check_same_thread=False,
         )
-
-    def _driver(self) -> sqlite3.Connection:
-        assert self._connection
-        driver = self._connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        return driver
 
     def _check_identity(self, connection: Connection) -> None:
         """Remember the identity of the files; check the integrity of a file that replaced another."""

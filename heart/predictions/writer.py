@@ -157,10 +157,14 @@ class GroupCommitWriter:
         self._enqueue(_Request(records, future, loop), len(records))
         # For example, the database does not answer, or its name is not resolved. One timer: `asyncio.wait`
         # and `asyncio.timeout` take as long as the model.
-        late = LogUnavailable(f"no answer within {COMMIT_SECONDS:g} s", self._retry_after)
-        timer = loop.call_later(COMMIT_SECONDS, _resolve, [future], late)
+        timer = loop.call_later(COMMIT_SECONDS, self._expire, future)
         future.add_done_callback(lambda _: timer.cancel())
         return future
+
+    def _expire(self, future: "asyncio.Future[None]") -> None:
+        _resolve(
+            [future], LogUnavailable(f"no answer within {COMMIT_SECONDS:g} s", self._retry_after)
+        )
 
     def append_sync(self, records: Sequence[Record]) -> None:
         """`append` for a thread without an event loop."""
@@ -236,11 +240,14 @@ class GroupCommitWriter:
             failure = LogUnavailable(str(error), self._retry_after)
         except LogUnavailable as error:
             failure = error
+        seconds = perf_counter() - started
         if failure is None:
-            self.report(len(records), perf_counter() - started)
+            self.count(len(records))
         if not isinstance(failure, LogRejected):
             self.failed = failure is not None
         self._settle(requests, len(records), failure)
+        if failure is None:  # those who wait do not wait for it
+            self.report(len(records), seconds)
 
     def _insert(self, records: list[Record]) -> None:
         try:
@@ -322,10 +329,13 @@ class GroupCommitWriter:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(_resolve, futures, failure)
 
-    def report(self, rows: int, seconds: float) -> None:
+    def count(self, rows: int) -> None:
         """Count a commit of records."""
         self.stats.commits += 1
         self.stats.rows += rows
+
+    def report(self, rows: int, seconds: float) -> None:
+        """Call `on_commit` after a commit of records."""
         try:
             self._on_commit(rows, seconds)
         except Exception:

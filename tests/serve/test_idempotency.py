@@ -37,7 +37,9 @@ def counted(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of patients that the metrics count."""
     patients: list[int] = []
     metrics = client.app.state.service.metrics.patients  # type: ignore[attr-defined]
-    monkeypatch.setattr(metrics, "count_predictions", lambda _, n, __: patients.append(n))
+    monkeypatch.setattr(
+        metrics, "count_predictions", lambda _, counted: patients.append(len(counted.risks))
+    )
     return patients
 
 

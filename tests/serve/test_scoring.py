@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from heart.predictions.log import LogRejected, Record, check, new_ids
-from heart.predictions.tables import MANY
+from heart.predictions.log import LogRejected
 from heart.schema import MEASUREMENTS, NAMES
+from serve.blocks import Counts
 from serve.encoding import encode_rows, values_of
-from serve.patient_metrics import MISSING, OUT_OF_RANGE, PREDICTION, RISK, RISK_SUM
+from serve.patient_metrics import MISSING, OUT_OF_RANGE, PREDICTION, RISK, RISK_SUM, tally
 from serve.scoring import ABSENCE, PRESENCE, score
-from tests.heart.predictions.logs import VALUES
 from tests.serve.small_service import model
 
 
@@ -34,14 +33,19 @@ def patients(count: int) -> list[dict[str, Any]]:
     return rows
 
 
+def counts_of(rows: list[dict[str, Any]]) -> Counts:
+    _, predicted = score(model(), rows).predictions()
+    return tally([predicted])
+
+
 def test_a_batch_is_scored_as_its_patients_one_by_one() -> None:
     rows = patients(200)
 
     together, alone = score(model(), rows), [score(model(), [row]) for row in rows]
 
-    predictions = together.predictions()
+    predictions, _ = together.predictions()
     for prediction, one, row in zip(predictions, alone, rows, strict=True):
-        (expected,) = one.predictions()
+        ((expected,), _) = one.predictions()
         assert prediction["probability"] == pytest.approx(expected["probability"], abs=1e-6)
         kept = {name: value for name, value in row.items() if value is not None}
         assert prediction["missing"] == [name for name in NAMES if name not in kept]
@@ -55,7 +59,7 @@ def test_a_batch_is_scored_as_its_patients_one_by_one() -> None:
 def test_the_counts_of_a_batch_are_the_sums_of_its_patients() -> None:
     rows = patients(200)
 
-    together, alone = score(model(), rows).counts, [score(model(), [row]).counts for row in rows]
+    together, alone = counts_of(rows), [counts_of([row]) for row in rows]
 
     sums = Counter[Any]()
     for counts in alone:
@@ -71,45 +75,11 @@ def test_no_patient_has_no_rows() -> None:
     assert encode_rows([]).shape == (0, len(NAMES))
 
 
-NUMBER = next(place for place, m in enumerate(MEASUREMENTS) if not m.choices)
-CHOICE = next(place for place, m in enumerate(MEASUREMENTS) if m.choices)
-
-
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        (NUMBER, math.nan),
-        (NUMBER, math.inf),
-        (NUMBER, 10**400),
-        (NUMBER, "57"),
-        (CHOICE, "no such category"),
-        (CHOICE, 1),
-        (CHOICE, ["a list"]),
-    ],
-)
-def test_one_bad_value_among_many_records_is_found_with_its_place(place: int, value: Any) -> None:
-    rows = [list(VALUES) for _ in range(2 * MANY)]
-    rows[MANY + 3][place] = value
-    records = [
-        Record(key, "1", 0.5, row) for key, row in zip(new_ids(len(rows)), rows, strict=True)
-    ]
-
-    with pytest.raises((LogRejected, TypeError), match=f"record {MANY + 3}: |unhashable"):
-        check(records)
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        Record("short", "1", 0.5, VALUES),
-        Record("0" * 32, "1", 1.5, VALUES),
-        Record("0" * 32, "1", 0.5, ()),
-    ],
-    ids=["id", "probability", "measurements"],
-)
-def test_one_bad_record_among_many_is_found(bad: Record) -> None:
-    records = [Record(key, "1", 0.5, VALUES) for key in new_ids(2 * MANY)]
-
-    check(records)
-    with pytest.raises(LogRejected, match=f"record {2 * MANY}"):
-        check([*records, bad])
+def test_a_risk_that_is_no_probability_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = model()
+    for risk in (math.nan, 1.5, -0.1):
+        monkeypatch.setattr(
+            type(broken), "predict", lambda _, rows, risk=risk: rows[:, 0] * 0 + risk
+        )
+        with pytest.raises(LogRejected, match="version 1"):
+            score(broken, patients(2))

@@ -114,8 +114,8 @@ def test_waiting_records_are_committed_together(url: str) -> None:
 
         assert answers == [None] * 64
         assert (log.stats.commits, log.stats.rows, log.stats.failures) == (1, 64, 0)
-        assert commits == [64]
         assert log.count() == 64
+    assert commits == [64]
 
 
 def test_a_batch_is_one_commit(log: PredictionLog) -> None:

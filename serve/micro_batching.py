@@ -11,19 +11,21 @@ already read have been submitted:
     turn 2   flush: 4 patients, one call of the model, one commit; A, B and C get their parts
 
 There is no timer: a request that is alone is processed at once, and the batch grows with the load. A batch
-has at most `max_rows` patients. If it fails, each request gets a copy of the error; one whose client has
-disconnected is skipped. All of it runs in the event loop, so no lock is needed. Source of the method:
+has at most `max_rows` patients, since they are scored in the event loop. If it fails, each request gets a
+copy of the error; one whose client has disconnected is skipped. No lock is needed. Source of the method:
 "Clipper: A Low-Latency Online Prediction Serving System" (Crankshaw et al. 2017), adaptive batching.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 Patient = Mapping[str, Any]
 Predictions = list[dict[str, Any]]
+Process = Callable[[Sequence[Patient]], tuple[Predictions, asyncio.Future[None]]]
 
 
 @dataclass(slots=True)
@@ -37,47 +39,56 @@ class PendingRequest:
 class MicroBatcher:
     """Collects the requests of a turn of the event loop and processes them together."""
 
-    def __init__(
-        self, process: Callable[[Sequence[Patient]], Awaitable[Predictions]], max_rows: int
-    ) -> None:
-        """`process` returns a prediction for each patient, in their order."""
+    def __init__(self, process: Process, max_rows: int) -> None:
+        """`process` returns a prediction for each patient, in their order, and a future.
+
+        The predictions may be returned once the future has a result. No task is needed for a batch.
+        """
         self._process = process
         self._max_rows = max_rows
         self._batch: list[PendingRequest] = []
         self._rows = 0
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(self, patients: Sequence[Patient]) -> Predictions:
-        """The predictions for the patients of a request. Raises what `process` raises."""
+        """The predictions for the patients of a request. Raises what `process` or its future raises."""
         loop = asyncio.get_running_loop()
         request = PendingRequest(patients, loop.create_future())
         if self._rows + len(patients) > self._max_rows:
-            self._flush(loop)
+            self._flush()
         self._batch.append(request)
         self._rows += len(patients)
         if len(self._batch) == 1:
-            loop.call_soon(self._flush, loop)
+            loop.call_soon(self._flush)
         return await request.predictions
 
-    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _flush(self) -> None:
         batch, self._batch, self._rows = self._batch, [], 0
         if not batch:
             return  # it was full and is flushed already
-        task = loop.create_task(self._process_batch(batch))
-        self._tasks.add(task)  # the loop has only a weak reference
-        task.add_done_callback(self._tasks.discard)
-
-    async def _process_batch(self, batch: Sequence[PendingRequest]) -> None:
         try:
-            predictions = await self._process([p for request in batch for p in request.patients])
+            predictions, done = self._process([p for request in batch for p in request.patients])
         except Exception as error:  # noqa: BLE001  # it is raised again in `submit`
-            for request in batch:
-                if not request.predictions.done():
-                    # A copy, since each raise adds to the traceback.
-                    request.predictions.set_exception(copy(error))
-            return
-        end = 0
-        for request in batch:
-            start, end = end, end + len(request.patients)
-            if not request.predictions.done():
-                request.predictions.set_result(predictions[start:end])
+            _fail(batch, error)
+        else:
+            done.add_done_callback(partial(_settle, batch, predictions))
+
+
+def _settle(
+    batch: Sequence[PendingRequest], predictions: Predictions, done: asyncio.Future[None]
+) -> None:
+    error = done.exception()
+    if error is not None:
+        _fail(batch, error)
+        return
+    end = 0
+    for request in batch:
+        start, end = end, end + len(request.patients)
+        if not request.predictions.done():
+            request.predictions.set_result(predictions[start:end])
+
+
+def _fail(batch: Sequence[PendingRequest], error: BaseException) -> None:
+    for request in batch:
+        if not request.predictions.done():
+            # A copy, since each raise adds to the traceback.
+            request.predictions.set_exception(copy(error))

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from anyio import to_thread
@@ -27,7 +28,6 @@ from serve.offload import Offload
 from serve.patient_metrics import Predicted
 from serve.refreshed import Refreshed
 from serve.scoring import Scored, score
-from serve.settings import MAX_BATCH
 from serve.shadow import ShadowScorer
 
 # The scores of a comparison, by the count of patients that they cover.
@@ -82,7 +82,7 @@ class Service:
         self.shadow = ShadowScorer(champion.challenger, log)
         self._outcome_changes = 0
         self._refreshed = Refreshed(self._compute_scores, self._state)
-        self._batcher = MicroBatcher(self._predict, MAX_BATCH)
+        self._batcher = MicroBatcher(self._start, LARGE_ROWS)
 
     def model(self) -> Model:
         """The model in service. Raises NoModel."""
@@ -107,6 +107,14 @@ class Service:
         if parts or len(patients) > LARGE_ROWS:
             return await self._predict(patients, parts)
         return await self._batcher.submit(patients)
+
+    def _start(self, patients: Sequence[Patient]) -> tuple[Predictions, asyncio.Future[None]]:
+        """Predictions for a few patients, and a future that is done once they are in the log."""
+        scored = score(self.model(), patients)
+        committed = self.log.start_append(scored.records)
+        predictions, counted = scored.predictions()  # while the log commits
+        committed.add_done_callback(partial(self._count_committed, scored, counted))
+        return predictions, committed
 
     async def _predict(self, patients: Sequence[Patient], parts: Parts = NONE) -> Predictions:
         scored = await self._score(patients)
@@ -168,6 +176,12 @@ class Service:
             for prediction, answer in zip(predictions, added, strict=True):
                 prediction.update(answer)
         return predictions, counted
+
+    def _count_committed(
+        self, scored: Scored, counted: Predicted, committed: asyncio.Future[None]
+    ) -> None:
+        if committed.exception() is None:
+            self._count(scored, counted)
 
     def _count(self, scored: Scored, counted: Predicted) -> None:
         """Count logged predictions, and have the challenger score the same patients."""

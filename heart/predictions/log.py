@@ -3,9 +3,10 @@
 One thread writes rows (`writer`) into SQLite or PostgreSQL (`sqlite`, `postgres`); `tables` defines them.
 """
 
+import asyncio
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import partial
@@ -138,8 +139,8 @@ class PredictionLog(CardLog, AnswerLog):
         if records:
             await self.writer.append(records)
 
-    def start_append(self, records: Sequence[Record]) -> Awaitable[None]:
-        """Begin to `append` records, at least one, that the caller has checked; await the result."""
+    def start_append(self, records: Sequence[Record]) -> asyncio.Future[None]:
+        """Begin to `append` records, at least one, of valid patients; await the result."""
         return self.writer.append(records)
 
     def append_sync(self, records: Sequence[Record]) -> None:

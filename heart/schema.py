@@ -165,7 +165,8 @@ OUTCOME = Measurement(
     required=True,
 )
 
-NAMES = tuple(measurement.name for measurement in MEASUREMENTS)
+BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}
+NAMES = tuple(BY_NAME)
 SECOND_EXAM = tuple(measurement.name for measurement in MEASUREMENTS if measurement.second_exam)
 
 

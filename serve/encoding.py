@@ -29,7 +29,7 @@ _values = itemgetter(*NAMES)
 
 
 def values_of(patient: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The 13 measurements of a patient in the order of the schema, None for a missing one."""
+    """The measurements of a patient in the order of the schema, None for a missing one."""
     try:
         values: tuple[Any, ...] = _values(patient)
     except KeyError:

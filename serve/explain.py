@@ -14,7 +14,6 @@ from serve.encoding import outside_training_range, rows_of
 from serve.shapley import shapley
 
 Patient = Mapping[str, Any]
-BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}
 Z95 = 1.959964  # 95 % of a normal distribution are within so many standard deviations of its mean
 CONFIDENCE = 0.95
 # What the interval covers: how much the risk would vary if the model were trained on other patients.

@@ -10,7 +10,7 @@ from typing import Any
 from heart.dataset.codings import parse_setting
 from heart.dataset.words import is_missing
 from heart.errors import UserError
-from heart.schema import MEASUREMENTS, OUTCOME, SchemaError
+from heart.schema import BY_NAME, MEASUREMENTS, OUTCOME, SchemaError
 from serve.settings import MAX_BATCH
 
 ECHOED = ("patient_id", OUTCOME.name)  # columns that are returned unchanged
@@ -112,7 +112,7 @@ def _too_many(what: str) -> str:
 
 def _values(name: str, cells: Any) -> Iterator[Any]:
     """The values of a measurement: the names of categories, numbers, None for missing ones."""
-    measurement = next(m for m in MEASUREMENTS if m.name == name)
+    measurement = BY_NAME[name]
     if name not in cells:
         rows = len(next(iter(cells.values())).positions)
         return iter([None] * rows)

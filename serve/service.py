@@ -171,7 +171,7 @@ class Service:
             predictions, counted = scored.predictions()
         if parts:
             risks = [record.probability for record in scored.records]
-            # With all measurements, the contributions need 8192 predictions: not on the event loop.
+            # With all measurements, the contributions need thousands of predictions: not on the event loop.
             added = await asyncio.to_thread(explained, scored.model, scored.rows, risks, parts)
             for prediction, answer in zip(predictions, added, strict=True):
                 prediction.update(answer)

@@ -30,7 +30,7 @@ from heart.ml.onnx_export import export, export_error, predict
 from heart.ml.scores import all_scores
 from heart.ml.training import Choice, Rows, fit, train
 from heart.progress import progress
-from heart.schema import NAMES, SECOND_EXAM
+from heart.schema import MEASUREMENTS, SECOND_EXAM
 from heart.subsample import subsample
 from heart.workers import end_with
 from stages import params
@@ -184,7 +184,8 @@ def parity(fitted: Any, onnx_model: bytes, x: Array) -> float:
 
 def largest_difference(fitted: Any, onnx_model: bytes, x: Array) -> float:
     """`parity` of some rows, as they are, without the further tests, and with age and sex alone."""
-    views = np.vstack([x, withhold(x), withhold(x, list(range(2, len(NAMES))))])
+    optional = [place for place, m in enumerate(MEASUREMENTS) if not m.required]
+    views = np.vstack([x, withhold(x), withhold(x, optional)])
     views = views.astype(np.float32).astype(np.float64)
     return float(np.abs(fitted.predict_proba(views)[:, 1] - predict(onnx_model, views)).max())
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from heart.dataset import words
-from heart.schema import MEASUREMENTS, NUMBER, OUTCOME, SchemaError
+from heart.schema import BY_NAME, MEASUREMENTS, NUMBER, OUTCOME, SchemaError
 
 ZERO_IS_MISSING = ("resting_bp", "cholesterol")  # nobody who is measured has that
 BINARY = ("sex", "fasting_blood_sugar_over_120", "exercise_angina")
@@ -62,7 +62,7 @@ Codes = Mapping[str, str]  # category by code, "" for a missing value
 
 def _codes(column: str, text: str) -> dict[str, str]:
     numbers, _, missing = text.partition("|")
-    measurement = next(m for m in MEASUREMENTS if m.name == column)
+    measurement = BY_NAME[column]
     categories = [choice.name for choice in measurement.choices] or numbers.split()
     codes = dict(zip(numbers.split(), categories, strict=True))
     return codes | ({missing: ""} if missing else {})

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.special import betaln, rel_entr
 
 from heart.errors import UserError
-from heart.schema import MEASUREMENTS, NAMES, OUTCOME
+from heart.schema import BY_NAME, NAMES, OUTCOME
 
 # Disease goes with each of these (Detrano et al. 1989): the column, and the value to count or, for
 # a number, the sign of its association.
@@ -94,7 +94,7 @@ def contradictions(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _first_category(column: str) -> str:
-    return next(m.choices[0].name for m in MEASUREMENTS if m.name == column)
+    return BY_NAME[column].choices[0].name
 
 
 def _is_high(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heart.dataset.codings import DECIDING, NUMBERED, WORDS, Codes, named, plain_code
-from heart.schema import MEASUREMENTS, SchemaError
+from heart.schema import BY_NAME, SchemaError
 
 ERROR_RATE = 1e-4
 MAX_ROWS = 1 << 14  # evenly spaced ones of a larger table are evidence enough
@@ -58,7 +58,6 @@ EXPECTED: Mapping[str, Mapping[str, Expected]] = {
 # What makes up severity, with the sign of its association.
 SEVERITY = {"max_heart_rate": -1, "exercise_angina": 1, "st_depression": 1, "major_vessels": 1}
 
-_MEASUREMENTS = {m.name: m for m in MEASUREMENTS}
 # The codes that any coding has: another one is a bad cell, and tells nothing.
 KNOWN = {
     column: {code for coding in NUMBERED.values() for code in coding[column]} for column in DECIDING
@@ -119,7 +118,7 @@ def severities(columns: Columns) -> npt.NDArray[np.float64]:
 def _number(column: str, text: str) -> float:
     """A cell of a column that all codings write alike, NaN for one that is none."""
     try:
-        return _MEASUREMENTS[column].parse(named(WORDS).translate(column, text))
+        return BY_NAME[column].parse(named(WORDS).translate(column, text))
     except SchemaError:
         return math.nan
 

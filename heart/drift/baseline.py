@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from heart.schema import MEASUREMENTS, NAMES, Choice, Measurement
+from heart.schema import BY_NAME, NAMES, Choice, Measurement
 
 SCORE = "score"
 COLUMNS = (*NAMES, SCORE)
@@ -101,7 +101,7 @@ class Column:
     @property
     def measurement(self) -> Measurement | None:
         """The measurement; None for the model's score."""
-        return next((m for m in MEASUREMENTS if m.name == self.name), None)
+        return BY_NAME.get(self.name)
 
     @property
     def choices(self) -> tuple[Choice, ...]:

@@ -22,7 +22,7 @@ from heart.drift.baseline import COLUMNS, MIN_CELL_COUNT, Column, Limits, Policy
 from heart.drift.statistics import RARE, SHARE, Array, DriftTestSuite, all_tests, tests_of
 from heart.drift.summaries import summary
 from heart.drift.thresholds import EXPONENT, limits
-from heart.schema import MEASUREMENTS, NAMES, Floats
+from heart.schema import BY_NAME, MEASUREMENTS, NAMES, Floats
 
 Counts = npt.NDArray[np.int64]
 
@@ -109,7 +109,7 @@ def _table(rows: Floats, scores: Floats) -> Floats:
 
 
 def _fit(name: str, values: Floats, rows: int, policy: Policy) -> Column:
-    measurement = next((m for m in MEASUREMENTS if m.name == name), None)
+    measurement = BY_NAME.get(name)
     choices = measurement.choices if measurement else ()
     edges = () if choices else _edges(values, measurement.step if measurement else 0, policy.bins)
     empty = Column(name, edges, (0,) * (len(choices or edges) + 1), 0, Limits((), (), ()))

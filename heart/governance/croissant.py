@@ -14,9 +14,9 @@ from typing import Any
 
 from heart.files import RAW_SOURCE
 from heart.governance.answers import Documents, answer
-from heart.schema import MEASUREMENTS, OUTCOME, Measurement
+from heart.schema import BY_NAME, OUTCOME, Measurement
 
-COLUMNS = {measurement.name: measurement for measurement in (*MEASUREMENTS, OUTCOME)}
+COLUMNS = {**BY_NAME, OUTCOME.name: OUTCOME}
 OTHERS = {
     "patient_id": "a hash that identifies the patient",
     "source": "the file that the row is from: raw, or outcomes of the service (production)",

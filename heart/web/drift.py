@@ -12,7 +12,7 @@ from heart.drift.baseline import COLUMNS, Column
 from heart.drift.snapshot import DriftSnapshot
 from heart.drift.trend import TrendPoint, start_of_drift
 from heart.locale.language import Language, category_labels, label, number, translate, unit
-from heart.schema import MEASUREMENTS
+from heart.schema import BY_NAME
 from heart.web.templates import environment, render
 
 _TEMPLATES = environment()
@@ -106,7 +106,7 @@ def comparison(snapshot: DriftSnapshot, name: str) -> Comparison:
 
 def feature_label(name: str, language: Language) -> str:
     """The name of a measurement, or of the model's score, for people."""
-    measurement = next((m for m in MEASUREMENTS if m.name == name), None)
+    measurement = BY_NAME.get(name)
     return label(measurement, language) if measurement else translate("drift.score", language)
 
 

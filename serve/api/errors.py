@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from heart.dataset.headings import ALIASES, plain
 from heart.http.problems import KINDS, PROBLEM_JSON, problem_response, type_uri
-from heart.schema import MEASUREMENTS, NAMES, OUTCOME, Measurement
+from heart.schema import BY_NAME, NAMES, OUTCOME, Measurement
 from serve.api.bodies import LINE, MAX_ERRORS, UNKNOWN, InvalidBody
 
+KNOWN = {**BY_NAME, OUTCOME.name: OUTCOME}
 MAX_SHOWN = 100  # characters of a value or of an unknown name
-BY_NAME = {measurement.name: measurement for measurement in (*MEASUREMENTS, OUTCOME)}
 JsonType = Literal["null", "boolean", "integer", "number", "string", "array", "object"]
 # In this order: a bool is an int.
 JSON_TYPES: tuple[tuple[Any, JsonType], ...] = (
@@ -216,7 +216,7 @@ def _invalid_value(item: Any) -> dict[str, Any]:
     error |= {name: item[name] for name in (LINE, "column") if name in item}
     if field is not None:
         error["field"] = field[:MAX_SHOWN]
-    measurement = BY_NAME.get(field or "") if loc[0] == "body" else None
+    measurement = KNOWN.get(field or "") if loc[0] == "body" else None
     if measurement is not None and item["type"] != UNKNOWN:
         error |= _expectation(measurement)
     if "choices" in item:

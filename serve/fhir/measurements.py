@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from heart.locale.catalog import DEFAULT
 from heart.locale.language import label
-from heart.schema import MEASUREMENTS, Measurement, SchemaError
+from heart.schema import BY_NAME, Measurement, SchemaError
 from serve.fhir.codes import ENTRIES, EXERCISE_TEST, UCUM, Entry
 
 MAX_RESOURCES = 500
@@ -49,7 +49,6 @@ KEYS = {
     for name, entry in ENTRIES.items()
 }
 EXERCISE = frozenset(code.key for code in EXERCISE_TEST)
-BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}
 
 
 @dataclass

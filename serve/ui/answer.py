@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from heart.locale.language import MINUS, Language, label, number, percent, translate, unit, value_of
 from heart.registry.model_version import Card
-from heart.schema import NAMES
-from serve.explain import BY_NAME, Assessment, OutOfRangeValue
+from heart.schema import BY_NAME, NAMES
+from serve.explain import Assessment, OutOfRangeValue
 from serve.ui.templates import page_html
 
 

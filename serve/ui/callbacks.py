@@ -125,7 +125,7 @@ class Callbacks:
         model = self.service.model_of(content["model_version"])
         if problems or model is None:
             return message_html(translate("answer.model_changed", language), language)
-        # With all measurements, the contributions need 8192 predictions: not on the API's event loop.
+        # With all measurements, the contributions need thousands of predictions: not on the API's event loop.
         result = await asyncio.to_thread(assess, model, patient)
         return self._written(result, inputs, content, model, language, new=False)
 

@@ -10,7 +10,7 @@ from heart.dataset.codings import NAMES as CODINGS
 from heart.drift.baseline import COLUMNS
 from heart.locale.language import Language, category_labels, field_label, form_texts
 from heart.predictions.tables import SOURCES
-from heart.schema import MEASUREMENTS, OUTCOME, Measurement
+from heart.schema import BY_NAME, OUTCOME, Measurement
 from heart.web.drift import feature_label
 from serve.ui.callbacks import NOT_MEASURED
 from serve.ui.templates import page_html
@@ -51,11 +51,10 @@ def translations(translated: Mapping[str, Any], language: Language) -> list[Any]
     import gradio as gr
 
     texts = form_texts(language)
-    measurements = {measurement.name: measurement for measurement in MEASUREMENTS}
     updates: list[Any] = []
     for key, component in translated.items():
-        if key in measurements:
-            updates.append(gr.update(**_field_texts(measurements[key], language)))
+        if key in BY_NAME:
+            updates.append(gr.update(**_field_texts(BY_NAME[key], language)))
         elif isinstance(component, gr.HTML):
             updates.append(_html(key, language))
         elif isinstance(component, gr.Button):

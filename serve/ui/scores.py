@@ -7,8 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from heart.locale.language import Language, expected, label, number, percent, translate, value_of
-from heart.schema import MEASUREMENTS, OUTCOME
-from serve.explain import BY_NAME
+from heart.schema import BY_NAME, MEASUREMENTS, OUTCOME
 from serve.patient_table import ECHOED, PatientTable
 from serve.settings import MAX_BATCH
 from serve.ui.table import Problem, scored_csv, template_csv

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heart.locale.language import Language, expected, label, number, translate
-from heart.schema import MEASUREMENTS, NAMES, Measurement, SchemaError
+from heart.schema import BY_NAME, MEASUREMENTS, NAMES, Measurement, SchemaError
 from heart.spreadsheet import harmless
 from serve import patient_table
 from serve.patient_table import InvalidTable, PatientTable, TableProblem
@@ -17,7 +17,6 @@ from serve.ui.units import UNIT, entered, in_schema_unit
 
 CODING = "the coding above"
 INPUTS = (*NAMES, UNIT)  # of the form, by the ids of their elements
-BY_NAME = {measurement.name: measurement for measurement in MEASUREMENTS}
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from typing import Any
 
 from heart.locale.language import Language, bounds, label
 from heart.locale.language import unit as unit_text
-from heart.schema import MEASUREMENTS, Measurement
+from heart.schema import BY_NAME, Measurement
 
 UNIT = "cholesterol_unit"  # id of the switch
 MG_DL, MMOL_L = "mg/dl", "mmol/l"
 MG_DL_PER_MMOL_L = 38.67  # a mole of cholesterol has 386.7 g
 
-_IN_MG_DL = next(m for m in MEASUREMENTS if m.name == "cholesterol")
+_IN_MG_DL = BY_NAME["cholesterol"]
 _IN_MMOL_L = replace(
     _IN_MG_DL,
     unit=MMOL_L,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from heart.ml.transfer import BETWEEN_HOSPITALS
-from heart.schema import MEASUREMENTS, NAMES, encode
-from serve.explain import BY_NAME, assess, interval
+from heart.schema import BY_NAME, MEASUREMENTS, NAMES, encode
+from serve.explain import assess, interval
 from serve.ui.answer import answer_html, sentence
 from tests.serve.ui.page_fixture import ID, PATIENT, random_patient, tiny_model
 

@@ -198,6 +198,8 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
              documents: Mapping[str, Any] | None = None) -> dict[str, Any]:  # fmt: skip
     """Publish a version, and promote it if it passes the gate. Returns the verdict, a tag of the version.
 
+    Raises UserError if the version is there already and its model has been changed or lost.
+
     `training_rows` have the challenger's out-of-fold `probability`; without them, only held-out patients decide.
     `documents` have the figures of all stages, from which the version gets its model cards and checklists.
     """
@@ -207,6 +209,7 @@ def register(package: registry.Package, figures: Mapping[str, Any], trained: Map
     with registry.exclusive(client):
         version = registry.find(client, name, package)
         if version is not None and VERDICT in version.tags:
+            registry.load(version)  # its file may have been changed or lost since
             return dict(json.loads(version.tags[VERDICT]))
         champion = registry.version_to_beat(client, name, version)
         approved = approved_version(client, name)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 FOLDER = local_store.FOLDER
+RESTORE = "restore the file from the registry's backup (docs/runbook.md)"
 
 set_up_client()
 
@@ -163,19 +164,25 @@ def version_to_beat(
 
 
 def load(version: "ModelVersion") -> bytes:
-    """The ONNX model of a version. Raises UserError for another hash than the registered one, or a hostile graph."""
+    """The ONNX model of a version. Raises UserError if it is missing, has another hash than the registered one,
+
+    or is hostile.
+    """
+    from mlflow import MlflowException
     from mlflow.artifacts import download_artifacts
 
+    name = f"{version.name} version {version.version}"
     with TemporaryDirectory() as folder:
-        path = download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder)
-        model = (Path(path) / "model.onnx").read_bytes()
-    actual = hashlib.sha256(model).hexdigest()
-    if actual != version.tags.get(SHA256):
-        raise UserError(
-            f"{version.name} version {version.version}: model.onnx has the hash {actual}, "
-            f"expected {version.tags.get(SHA256)}"
-        )
-    _check_graph(f"{version.name} version {version.version}", model)
+        try:
+            path = download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder)
+            model = (Path(path) / "model.onnx").read_bytes()
+        except (MlflowException, OSError) as error:
+            reason = without_password(first_line(error))
+            raise UserError(f"{name}: model.onnx cannot be read ({reason}): {RESTORE}") from error
+    actual, expected = hashlib.sha256(model).hexdigest(), version.tags.get(SHA256)
+    if actual != expected:
+        raise UserError(f"{name}: model.onnx has the hash {actual}, expected {expected}: {RESTORE}")
+    _check_graph(name, model)
     return model
 
 

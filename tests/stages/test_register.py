@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from heart import files
+from heart.errors import UserError
 from heart.ml.estimators import ChainedLogisticRegression
 from heart.ml.onnx_export import export, predict
 from heart.registry import governance, local_store
@@ -498,6 +499,18 @@ def test_the_same_model_again_changes_nothing(run: Register, store: Any) -> None
     assert list(map(str, after)) == list(map(str, before))
     assert after[2] == 1
     assert len(store.search_model_versions(f"name = '{NAME}'")) == 1
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b"other"), Path.unlink])
+def test_a_damaged_version_does_not_keep_its_verdict(
+    run: Register, store: Any, damage: Callable[[Path], Any]
+) -> None:
+    run()
+    folder = store.get_model_version_download_uri(NAME, "1").removeprefix("file://")
+    damage(Path(folder) / "model.onnx")
+
+    with pytest.raises(UserError, match=r"heart-disease version 1: model\.onnx"):
+        run()
 
 
 def test_a_rejected_model_stays_rejected(run: Register, store: Any) -> None:

@@ -2,13 +2,13 @@
 
 import argparse
 import sys
-from datetime import datetime
 
 import httpx
 
 from heart.errors import run_main
 from heart.http.reason import reason_of
 from heart.settings import SharedSettings, read
+from monitoring.times import time
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -19,24 +19,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "recorded; the predictions stay. HEART_API_TOKEN must have the scope admin.",
     )
     parser.add_argument("sender", help="the name of the token")
-    parser.add_argument("--since", type=_time, help="the first time, such as 2026-11-27T08:00:00Z")
-    parser.add_argument("--until", type=_time, help="the last time; now, if it is not given")
+    parser.add_argument("--since", type=time, help="the first time, such as 2026-11-27T08:00:00Z")
+    parser.add_argument("--until", type=time, help="the last time; now, if it is not given")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the service")
     return parser.parse_args(argv)
-
-
-def _time(text: str) -> str:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no time, expected one such as 2026-11-27T08:00:00Z"
-        ) from None
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(
-            f"{text} has no time zone: add Z for UTC, or an offset such as +07:00"
-        )
-    return moment.isoformat()
 
 
 def withdraw(client: httpx.Client, options: argparse.Namespace) -> int:

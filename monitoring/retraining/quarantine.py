@@ -27,6 +27,7 @@ from heart.registry import publishing as registry
 from heart.registry.aliases import CHAMPION, SCHEMA, aliases
 from heart.schema import OUTCOME, fingerprint
 from monitoring.retraining import collect
+from monitoring.times import time
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -151,18 +152,6 @@ def _experiment(client: "MlflowClient", name: str) -> str:
     return str(local_store.experiment(client, f"{name}-released-outcomes"))
 
 
-def _time(text: str) -> str:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(
-            f"{text} has no time zone: add Z for UTC, or an offset such as +07:00"
-        )
-    return moment.isoformat()
-
-
-_time.__name__ = "time"
-
-
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -172,8 +161,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("sender", help="the name of the token that sent them")
     parser.add_argument("--reason", required=True, help="why they are right")
-    parser.add_argument("--since", type=_time, help="the first time, such as 2026-11-27T08:00:00Z")
-    parser.add_argument("--until", type=_time, help="the last time; now, if it is not given")
+    parser.add_argument("--since", type=time, help="the first time, such as 2026-11-27T08:00:00Z")
+    parser.add_argument("--until", type=time, help="the last time; now, if it is not given")
     parser.add_argument("--by", help="who says so; this user, if it is not given")
     given = parser.parse_args(arguments)
     given.by = given.by or getpass.getuser()  # which fails for a user without a name

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -47,6 +48,12 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "evaluate": {"bootstrap": 50},
     "register": {"bootstrap": 50},
 }
+
+
+# A shell starts commands in the background with SIGINT ignored, which programs of the tests would inherit, and
+# tests interrupt them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker

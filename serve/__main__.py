@@ -26,7 +26,7 @@ KEEP_ALIVE_SECONDS = 75
 # lock (GIL), each time that they need it; Python's default is 5 ms.
 SWITCH_SECONDS = 0.001
 # New objects that survive between two garbage collections. The requests in progress have more than Python's
-# default of 700: collections, which find next to nothing, would take a fourteenth of the time of a request.
+# default of 700: collections, which find next to nothing, would take some percent of the time.
 GC_OBJECTS = 10_000
 
 

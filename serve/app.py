@@ -5,7 +5,6 @@ import contextlib
 import gc
 import logging
 import math
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
-from starlette.routing import Route
 
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.gate import Gate
@@ -31,7 +29,7 @@ from monitoring.monitor import DriftMonitor
 from serve import loop_lag
 from serve.api.bodies import InvalidBody
 from serve.api.errors import invalid, with_media_type
-from serve.api.protected import ProtectedRoute, Protection
+from serve.api.protected import Protection
 from serve.api.report_routes import operations, reports, scraping
 from serve.api.routes import administration, reading, records, scoring
 from serve.api.routing import Routing
@@ -41,7 +39,6 @@ from serve.guard import ChampionGuard
 from serve.metrics import V1, Metrics
 from serve.middleware.admission import encoded_rejection
 from serve.middleware.authentication import Authentication
-from serve.middleware.direct_routes import Routes
 from serve.middleware.instrumentation import NO_TELEMETRY
 from serve.middleware.stack import add_middleware
 from serve.model_manager import ModelManager
@@ -91,16 +88,8 @@ def create_app(
         settings.root_path,
     )
     hosts = AllowedHosts((*settings.allowed_hosts, settings.host))
-    direct_routes: Routes = {}
     add_middleware(
-        app,
-        hosts,
-        authentication,
-        limiter,
-        metrics,
-        sub_path,
-        access_log=settings.access_log,
-        direct_routes=direct_routes,
+        app, hosts, authentication, limiter, metrics, sub_path, access_log=settings.access_log
     )
     add_cors(app, settings)
     # For the server, which rejects requests beyond the limit before they reach the application.
@@ -110,7 +99,6 @@ def create_app(
     _handle_errors(app)
     _document(app)
     _add_routes(app, service, guard, limiter, settings, clients)
-    direct_routes |= _direct_routes(app)
     app.state.clients = clients
     app.state.service, app.state.limiter, app.state.guard = service, limiter, guard
     metrics.registry.register(ServiceCollector(service))
@@ -237,17 +225,6 @@ def _add_routes(
         assert isinstance(route, APIRoute)
         for method in route.methods or ():
             service.metrics.add_route(method, route.path)
-
-
-def _direct_routes(app: FastAPI) -> Routes:
-    """The direct routes that are the only ones for their path: with FHIR, a header decides between two."""
-    paths = Counter(route.path for route in app.router.routes if isinstance(route, Route))
-    return {
-        (method, route.path): route
-        for route in app.router.routes
-        if isinstance(route, ProtectedRoute) and route.direct and paths[route.path] == 1
-        for method in route.methods or ()
-    }
 
 
 async def _start_page(page: LazyPage, champion: ModelManager) -> None:

@@ -34,9 +34,7 @@ class Metrics:
         )
         # Finding a series by its labels takes longer than counting.
         self._responses = cache(
-            lambda method, path, status: self.requests.labels(
-                method, route_label(path), str(status)
-            )
+            lambda method, path, status: self.requests.labels(method, route_label(path), status)
         )
         self._latencies = cache(lambda path: self.latency.labels(route_label(path)))
         self.rejections = Counter(

@@ -18,7 +18,7 @@ def media_type(scope: Scope) -> str:
 
 
 def require_json(scope: Scope, *others: str) -> str:
-    """The media type of the body: JSON, or one of some others. Raises 415 for any other, and if it is compressed.
+    """The media type of the body: JSON, or one of some others. Raises 415 otherwise, also if it is compressed.
 
     Forms on pages of other origins can send three types without a CORS preflight; none is allowed.
     """
@@ -26,9 +26,9 @@ def require_json(scope: Scope, *others: str) -> str:
 
 
 def require_type(scope: Scope, *types: str, pattern: re.Pattern[str] | None = None) -> str:
-    """The media type of the body: one of the types, or of the pattern. Raises 415 for any other, and if it is
+    """The media type of the body: one of the types, or of the pattern. Raises 415 otherwise.
 
-    compressed: such a body of some kilobytes can become one of gigabytes.
+    It is also raised for a compressed body, of which some kilobytes can become gigabytes.
     """
     actual = media_type(scope)
     if actual not in types and not (pattern and pattern.fullmatch(actual)):

@@ -4,8 +4,8 @@ from collections.abc import Awaitable
 
 from starlette.types import Scope
 
-# The result of `send` in a function without `async`, which passes it on. (A nested function evaluates its
-# annotations for each request: this takes a microsecond.)
+# The result of `send` in a function without `async`, which passes it on. It has a name because a nested function
+# evaluates its annotations for each request.
 Sent = Awaitable[None]
 
 # Methods without side effects (RFC 9110, section 9.2.1) that the programs here answer.

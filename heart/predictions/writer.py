@@ -111,6 +111,7 @@ class GroupCommitWriter:
         self._store = store
         self._limit = queue_limit
         self._retry_after = retry_after
+        self._late = LogUnavailable(f"no answer within {COMMIT_SECONDS:g} s", retry_after)
         self._clock = clock
         self._on_commit = on_commit
         self._queue: SimpleQueue[_Request | Callable[[], None]] = SimpleQueue()
@@ -157,14 +158,9 @@ class GroupCommitWriter:
         self._enqueue(_Request(records, future, loop), len(records))
         # For example, the database does not answer, or its name is not resolved. One timer: `asyncio.wait`
         # and `asyncio.timeout` take as long as the model.
-        timer = loop.call_later(COMMIT_SECONDS, self._expire, future)
+        timer = loop.call_later(COMMIT_SECONDS, _resolve, [future], self._late)
         future.add_done_callback(lambda _: timer.cancel())
         return future
-
-    def _expire(self, future: "asyncio.Future[None]") -> None:
-        _resolve(
-            [future], LogUnavailable(f"no answer within {COMMIT_SECONDS:g} s", self._retry_after)
-        )
 
     def append_sync(self, records: Sequence[Record]) -> None:
         """`append` for a thread without an event loop."""

@@ -164,9 +164,9 @@ def version_to_beat(
 
 
 def load(version: "ModelVersion") -> bytes:
-    """The ONNX model of a version. Raises UserError if it is missing, has another hash than the registered one,
+    """The ONNX model of a version.
 
-    or is hostile.
+    Raises UserError if it is missing, has another hash than the registered one, or is hostile.
     """
     from mlflow import MlflowException
     from mlflow.artifacts import download_artifacts

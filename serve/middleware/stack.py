@@ -19,7 +19,7 @@ from serve.metrics import Metrics
 from serve.middleware.admission import OVERLOADED, AdmissionControlMiddleware
 from serve.middleware.authentication import Authentication, AuthenticationMiddleware
 from serve.middleware.deadlines import ClientDeadlineMiddleware
-from serve.middleware.direct_routes import DirectRoutesMiddleware, Routes
+from serve.middleware.direct_routes import DirectRoutesMiddleware
 from serve.middleware.instrumentation import InstrumentationMiddleware
 
 
@@ -32,7 +32,6 @@ def add_middleware(
     sub_path: SubPath = SubPath(),  # noqa: B008  # it cannot be changed
     *,
     access_log: bool = False,
-    direct_routes: Routes | None = None,
 ) -> None:
     """Wrap an application in all middleware. The caller runs `limiter.deadline.enforce()`."""
 
@@ -43,7 +42,7 @@ def add_middleware(
     app.add_exception_handler(Overloaded, reject)
     app.add_middleware(
         DirectRoutesMiddleware,
-        routes={} if direct_routes is None else direct_routes,
+        routes=app.router.routes,
         handlers=app.exception_handlers,
     )
     app.add_middleware(InstrumentationMiddleware, metrics=metrics, access_log=access_log)

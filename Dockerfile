@@ -1,6 +1,6 @@
 # Two images from one lock: `serve` answers, `pipeline` is the environment of dvc repro, of the retrainer
 # and of the MLflow server. No syntax that needs BuildKit.
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${PYTHON_IMAGE} AS base
 ENV PATH=/opt/venv/bin:$PATH

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pin_images import FILES
+from deploy.pin_images import FILES, IMAGE
 from tests.contract.stubs import program
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +46,14 @@ def texts(project: Path) -> str:
 
 def pinned(image: str) -> str:
     return f"{image}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_image_is_named_by_its_digest(file: str) -> None:
+    images = list(IMAGE.finditer((ROOT / file).read_text()))
+
+    assert images
+    assert all(image["digest"] for image in images)
 
 
 def test_every_image_that_is_not_built_here_gets_its_digest(project: Path) -> None:

@@ -113,9 +113,9 @@ def test_foreign_images_are_pinned_and_own_ones_are_built() -> None:
             assert service["build"]["target"] == service["image"].split(":")[0].split("-")[1]
         else:
             assert "build" not in service
-            assert re.fullmatch(
-                r"[a-z/]+:v?\d+(\.\d+)+(@sha256:[0-9a-f]{64})?", service["image"]
-            ), name
+            assert re.fullmatch(r"[a-z/]+:v?\d+(\.\d+)+@sha256:[0-9a-f]{64}", service["image"]), (
+                name
+            )
 
 
 @pytest.mark.parametrize("name", services())

@@ -124,15 +124,31 @@ def erase(connection: Connection, prediction_id: str) -> None:
     _add(connection, "erased", 1)
 
 
-def purge(connection: Connection, limit: datetime, after: int) -> tuple[int, int] | None:
-    """One step through the log, oldest first: the last row read and the number deleted; None at the end."""
+def purge(
+    connection: Connection, limit: datetime, now: datetime, after: int
+) -> tuple[int, int] | None:
+    """One step through the log, oldest first: the last row read and the number deleted; None at the end.
+
+    Rows are old by their order too, since a clock that was wrong for a while has dated some too early or too
+    late. With `limit` on May 1, today June 1, and rows in this order:
+
+    - April 3: deleted, as it is older than the limit.
+    - the year 2036: deleted, as it is older than the next row.
+    - April 9: deleted.
+    - May 7: young, and so are all rows after it: the step ends here.
+    - the year 2020: kept, as it is younger than the row before it.
+    """
     seq, created = predictions.c.seq, predictions.c.created_at
     window = select(seq, created).where(seq > after).order_by(seq).limit(PURGE_ROWS)
-    rows = connection.execute(window).all()
-    if not any(row.created_at < limit for row in rows):
-        return None  # the log is in the order of time, so all further rows are newer
-    last = rows[-1].seq
-    old = (seq > after) & (seq <= last) & (created < limit)
+    last = 0
+    for row in connection.execute(window):
+        if limit <= row.created_at <= now:
+            break
+        if row.created_at < limit:
+            last = row.seq
+    if not last:
+        return None
+    old = (seq > after) & (seq <= last)
     deleted = connection.execute(
         delete(predictions).where(old, predictions.c.id.not_in(select(outcomes.c.prediction_id)))
     ).rowcount

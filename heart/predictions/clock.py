@@ -1,14 +1,16 @@
 """Whether the system clock can be trusted to delete old predictions.
 
-A clock that is ahead by years makes every prediction old. So the time of the last purge is kept in the log:
+A clock that is ahead by years makes every prediction old. So the time of the last purge is kept in the log, also
+without a retention:
 
-- While the process runs, the system clock may be at most an hour ahead of the time that has passed since the
-  last purge by the clock that nobody can set.
+- While the process runs, the system clock may have gained at most an hour, in all, on the clock that nobody can set.
 - After a stop that clock knows nothing. The system clock may be at most a week ahead of the last purge (of the
-  newest prediction, if there was none); after a longer stop, a person confirms the date.
+  oldest prediction, if there was none); after a longer stop, a person confirms the date.
 
 Example: the last purge was on May 1. A service that starts on May 5 purges. One that starts on May 20, or in
 2036, deletes nothing until `confirmed` is May 20.
+
+A clock that was behind for a while has dated its rows too early: `changes.purge` looks at their order.
 """
 
 import logging
@@ -50,13 +52,16 @@ class RetentionClock:
         self._clock = clock
         self._confirmed = confirmed
         self._running = running
-        self._last: tuple[datetime, float] | None = None  # of the last purge of this process
+        self._lead: float | None = (
+            None  # the least by which the system clock was ahead of the other one
+        )
 
     def now(self, connection: Connection) -> datetime:
         """The time, which is then kept as that of the last purge. Raises ClockNotTrusted."""
         now, running = self._clock(), self._running()
-        if self._last:
-            expected = self._last[0] + timedelta(seconds=running - self._last[1])
+        lead = now.timestamp() - running
+        if self._lead is not None:
+            expected = datetime.fromtimestamp(running + self._lead, UTC)
             _require(now, expected, RUNNING, "if the clock is right, restart the service")
         elif seen := self._seen(connection):
             _require(
@@ -66,16 +71,16 @@ class RetentionClock:
                 f"if the clock is right, set HEART_LOG_CLOCK_CONFIRMED={now:%Y-%m-%d}",
             )
         _keep(connection, now)
-        self._last = now, running
+        self._lead = lead if self._lead is None else min(lead, self._lead)
         return now
 
     def _seen(self, connection: Connection) -> datetime | None:
         """The latest time that is known to have passed."""
         seen: datetime | None
         seconds = connection.scalar(select(state.c.value).where(state.c.name == SEEN))
-        newest = select(predictions.c.created_at).order_by(predictions.c.seq.desc()).limit(1)
-        if seconds is None:
-            seen = connection.scalar(newest)
+        if seconds is None:  # the newest prediction has the time of the clock that is in doubt
+            oldest = select(predictions.c.created_at).order_by(predictions.c.seq).limit(1)
+            seen = connection.scalar(oldest)
         else:
             seen = datetime.fromtimestamp(seconds, UTC)
         if seen is None or self._confirmed is None:
@@ -91,24 +96,24 @@ class Retention:
         self._clock = clock
         self.refusal: str | None = None  # why the last purge deleted nothing
 
-    def limit(
+    def ages(
         self, change: Callable[[Callable[[Connection], datetime]], datetime], now: datetime | None
-    ) -> datetime | None:
-        """Predictions before this time are to be deleted; None for none. A given `now` is trusted.
+    ) -> tuple[datetime, datetime] | None:
+        """The time before which predictions are old, and the present one; None if none may be deleted.
 
-        `change` runs a transaction.
+        A given `now` is trusted. `change` runs a transaction.
         """
-        if self._age is None:
-            return None
         try:
-            limit = (now or change(self._clock.now)) - self._age
+            now = now or change(self._clock.now)
         except ClockNotTrusted as error:
+            if self._age is None:
+                return None
             if not self.refusal:
                 logger.warning("The prediction log: %s", error)
             self.refusal = str(error)
             return None
         self.refusal = None
-        return limit
+        return None if self._age is None else (now - self._age, now)
 
 
 def _require(now: datetime, expected: datetime, tolerance: timedelta, way_out: str) -> None:

@@ -100,7 +100,7 @@ class PredictionLog(CardLog, AnswerLog):
         super().__init__(store, writer, retry_after, clock)
         self._retention = Retention(retention_days, RetentionClock(clock, clock_confirmed, running))
         self.inspection: Inspection | None = None  # the last result of `inspect`
-        self._scrubbed = True  # whether no file contains erased rows
+        self._scrubbed = False  # whether no file has erased rows: a killed process may leave some
 
     @property
     def purge_refusal(self) -> str | None:
@@ -201,9 +201,7 @@ class PredictionLog(CardLog, AnswerLog):
         """What an operator should know although the log works."""
         notes = [self.purge_refusal] if self.purge_refusal else []
         if self.inspection and not self.inspection.complete:
-            notes.append(
-                "the check of the log's file did not end in time, so damage may be unnoticed"
-            )
+            notes.append("the check of the file did not end in time, so damage may be unnoticed")
         return [f"prediction log: {note}" for note in notes]
 
     def _probe(self) -> None:
@@ -292,15 +290,16 @@ class PredictionLog(CardLog, AnswerLog):
         if not self._scrubbed:
             self._scrub()
         self._change(partial(purge_answers, limit=(now or self._clock()) - KEPT))
-        limit = self._retention.limit(self._change, now)
-        if limit is None:
+        ages = self._retention.ages(self._change, now)
+        if ages is None:
             return 0
-        self._change(partial(purge_answers, limit=limit))
+        self._change(partial(purge_answers, limit=ages[0]))
         purged, last = 0, 0
-        work = partial(changes.purge, limit=limit)
-        while (step := self._change(partial(work, after=last))) is not None:
-            last, rows = step
-            purged += rows
+        work = partial(changes.purge, limit=ages[0], now=ages[1])
+        while step := self._change(partial(work, after=last)):
+            last, purged = step[0], purged + step[1]
+        if purged:
+            self._scrub()
         return purged
 
     def last(self, n: int, model_version: str | None = None, step: int = 1) -> Columns:

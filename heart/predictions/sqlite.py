@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.dialects.sqlite import dialect, insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NoSuchTableError
 
 from heart.predictions.inspection import WAY_OUT
-from heart.predictions.sqlite_file import LogFile
+from heart.predictions.sqlite_file import LogFile, last_row
 from heart.predictions.tables import (
     KEPT,
     LogConfigurationError,
@@ -117,7 +117,6 @@ class SqliteStore:
         event.listen(self._writers, "begin", _begin)
         self._connection: Connection | None = None
         self._driver: sqlite3.Connection | None = None  # of the connection
-        self._files: tuple[tuple[int, int], ...] = ()
         self._opened = False
 
     def connect(self) -> None:
@@ -130,9 +129,10 @@ class SqliteStore:
             with connection.begin():
                 self._file.check_id(connection)
                 prepare(connection)
-                log_id = self._file.add_id(connection)
-            self._file.mark(log_id)
-            self._check_identity(connection)
+                self._file.check_rows(connection)
+                log_id, row = self._file.add_id(connection), last_row(connection)
+            self._check_integrity(connection)
+            self._file.mark(log_id, row)
         except BaseException:
             connection.close()
             raise
@@ -146,14 +146,16 @@ class SqliteStore:
         """
         steps, time = list(_steps(len(records))), iso(now)
         assert self._driver
+        self._file.verify()
+        done = row = 0
         with self._driver as driver:
             if len(steps) > 1:
                 driver.execute("BEGIN IMMEDIATE")
-            done = 0
             for step in steps:
-                driver.execute(_insert(step), _values(records[done : done + step], time))
+                cursor = driver.execute(_insert(step), _values(records[done : done + step], time))
+                row = cursor.lastrowid if cursor.rowcount else row  # type: ignore[assignment]
                 done += step
-        self._verify()
+        self._file.committed(row)
 
     def insert_shadows(self, rows: Sequence[ShadowRecord]) -> None:
         """Write rows whose prediction is in the log and that are new, durable on return.
@@ -161,21 +163,25 @@ class SqliteStore:
         Raises sqlite3.Error, OSError.
         """
         assert self._driver
+        self._file.verify()
         for start in range(0, len(rows), SHADOW_ROWS):
             part = rows[start : start + SHADOW_ROWS]
             capacity = capacity_of(len(part))
             values: list[str | float | None] = [value for row in part for value in row]
             values += [None] * (3 * capacity - len(values))
             self._driver.execute(_insert_shadows(capacity), values)
-        self._verify()
+        self._file.committed(row=0)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """The writing connection in a transaction that is durable once the block has ended."""
         assert self._connection
+        self._file.verify()
+        self._file.mark_row(0)  # the last row may be deleted
         with self._connection.begin():
             yield self._connection
-        self._verify()
+            row = last_row(self._connection)
+        self._file.committed(row)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -189,7 +195,9 @@ class SqliteStore:
         False if a reader prevented it.
         """
         assert self._driver
+        self._file.verify()
         busy, *_ = self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._file.remember()
         return not busy
 
     def compact(self) -> bool:
@@ -199,6 +207,7 @@ class SqliteStore:
         of a program without it, such as the command sqlite3 or a recovery.
         """
         assert self._driver
+        self._file.verify()
         self._driver.execute("VACUUM")
         return self.scrub()
 
@@ -223,7 +232,7 @@ class SqliteStore:
     def file(self) -> tuple[int, int] | None:
         """Device and inode of the database, None without one."""
         try:
-            return self._file.identity()[0]
+            return self._file.file()
         except OSError:
             return None
 
@@ -247,7 +256,9 @@ class SqliteStore:
         """The reason of a failure without any value of a record."""
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, OSError):
-            return f"{cause.strerror}: {self._file.path.name}"
+            return f"{cause.strerror}: {Path(cause.filename or self._file.path).name}"
+        if isinstance(cause, NoSuchTableError):
+            return self._damaged(f"the table {cause} is missing")
         if not isinstance(cause, sqlite3.Error):
             return type(cause).__name__
         return self._damaged(str(cause)) if _code(cause) in DAMAGE else str(cause)
@@ -264,23 +275,19 @@ class SqliteStore:
             check_same_thread=False,
         )
 
-    def _check_identity(self, connection: Connection) -> None:
-        """Remember the identity of the files; check the integrity of a file that replaced another."""
-        files = self._file.identity()
-        if self._files and files[0] != self._files[0]:
+    def _check_integrity(self, connection: Connection) -> None:
+        """Check a database that another program has replaced or cut."""
+        replaced = self._file.replaced()
+        if replaced or self._file.cut():
             result = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
             connection.rollback()
             if result != "ok":
-                raise OSError(0, "the restored file is damaged")
+                raise OSError(0, "the restored file is damaged" if replaced else "damaged")
+        if replaced:
             logger.warning(
                 "The prediction log's file was replaced: rows that only the other had are missing"
             )
-        self._files = files
-
-    def _verify(self) -> None:
-        """Raises OSError if the files were replaced, so that the last commit went into removed ones."""
-        if self._file.identity() != self._files:
-            raise FileNotFoundError(0, "the file was replaced")
+        self._file.remember()
 
 
 def _code(error: sqlite3.Error) -> int | None:

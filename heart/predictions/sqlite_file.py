@@ -7,10 +7,14 @@ Another process may reach the file by another path. Three locks, since none cove
 - on Linux, a lock on the file itself: a bind mount shows the same file in another folder.
 
 A missing or emptied file looks like that of a first start. So the database contains a random id, which is
-also in a file beside it: where that is, there was a log.
+also in a file beside it, the marker: where that is, there was a log.
+
+SQLite takes a database without its WAL for a whole one, although the newest rows are missing. So the marker also has
+the number of the last row. It is written after each commit and without a sync: it may be too low, never too high.
 """
 
 import fcntl
+import logging
 import os
 import secrets
 import struct
@@ -19,11 +23,14 @@ from pathlib import Path
 from stat import S_ISREG
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection, func, insert, inspect, select
 
-from heart.predictions.tables import LogConfigurationError, state
+from heart.predictions.tables import LogConfigurationError, predictions, state
+
+logger = logging.getLogger(__name__)
 
 LOG_ID = "log_id"  # a row of `log_state`
+_ID_LINE, _ROW_LINE = b"%016x\n", b"%020d\n"  # of the marker
 # A lock of an open file, not of a process. SQLite locks bytes from 2**30 on; this is far beyond them.
 _LOCK = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 2**62, 1, 0)
 
@@ -42,6 +49,10 @@ class LogFile:
         )
         self._descriptor: int | None = None
         self._locked: tuple[int, int] | None = None  # the file that the descriptor is of
+        self._stats: list[
+            os.stat_result
+        ] = []  # of the database and its WAL, before the last commit
+        self._marking: int | None = None  # descriptor of the marker
 
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
@@ -56,6 +67,8 @@ class LogFile:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self.path.exists() and self.marker.exists():
                 raise LogConfigurationError(self._lost("does not exist"))
+            if not self.path.exists():
+                logger.info("A new prediction log begins: %s", self.path)
             self.path.touch(mode=0o600)
         self._acquire()
         if self.path.stat().st_size:
@@ -70,7 +83,7 @@ class LogFile:
 
     def check_id(self, connection: Connection) -> None:
         """Raises LogConfigurationError if the database is not the log that the marker names."""
-        expected = self._marked()
+        expected, _ = self._marked()
         if expected is None:
             return
         actual = _log_id(connection)
@@ -82,6 +95,21 @@ class LogFile:
                 f"({expected:016x}): put the right file in its place, or delete {self.marker} to use this one"
             )
 
+    def check_rows(self, connection: Connection) -> None:
+        """Raises LogConfigurationError if the newest rows that the marker knows of are missing.
+
+        Not for a database that has replaced another one while this process runs.
+        """
+        _, expected = self._marked()
+        last = last_row(connection)
+        if last < expected and not self.replaced():
+            raise LogConfigurationError(
+                f"{self.path} ends with row {last}, but {self.marker.name} says that row {expected} was written: "
+                f"acknowledged predictions are missing, for example since {self.wal.name} was deleted or "
+                f"emptied. Put that file or a backup in its place, or delete {self.marker} to continue "
+                "without them"
+            )
+
     def add_id(self, connection: Connection) -> int:
         """The id of the log in the database, which gets one if it has none."""
         log_id = _log_id(connection)
@@ -90,28 +118,68 @@ class LogFile:
             connection.execute(insert(state).values(name=LOG_ID, value=log_id))
         return log_id
 
-    def mark(self, log_id: int) -> None:
+    def mark(self, log_id: int, row: int) -> None:
         """Write the marker, after the id is durable in the database. Raises OSError."""
-        if self.marker.exists():
-            return
-        part = self._beside("-id.part")
-        part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(f"{log_id:016x}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.marker)
+        if not self.marker.exists():
+            part = self._beside("-id.part")
+            part.unlink(missing_ok=True)
+            with os.fdopen(
+                os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb"
+            ) as file:
+                file.write(_ID_LINE % log_id + _ROW_LINE % row)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.marker)
+        self._close_marker()
+        self._marking = os.open(self.marker, os.O_WRONLY | os.O_CLOEXEC)
+        self.mark_row(row)  # in its place, for which a full disk has space
 
-    def identity(self) -> tuple[tuple[int, int], ...]:
-        """Device and inode of the database and its WAL. Raises OSError, also for an emptied file."""
+    def mark_row(self, row: int) -> None:
+        """Write the number of the last row into the marker; 0 if it is not known. Raises OSError."""
+        assert self._marking is not None
+        os.pwrite(self._marking, _ROW_LINE % row, len(_ID_LINE % 0))
+
+    def committed(self, row: int) -> None:
+        """After a commit: remember how long the WAL is, and mark the last row unless it is 0. Raises OSError."""
+        self._stats[1] = os.stat(self._names[1])  # noqa: PTH116
+        if row:
+            self.mark_row(row)
+
+    def replaced(self) -> bool:
+        """Whether the database is another file than at the last look. Raises OSError."""
+        return bool(self._stats) and not _same(self._stats[0], self.path.stat())
+
+    def cut(self) -> bool:
+        """Whether the database is shorter than at the last look. Raises OSError."""
+        return bool(self._stats) and self.path.stat().st_size < self._stats[0].st_size
+
+    def remember(self) -> None:
+        """Take the files as they are now for right. Raises OSError."""
+        self._stats = [os.stat(name) for name in self._names]  # noqa: PTH116
+
+    def verify(self) -> None:
+        """Raises OSError if another program has replaced, emptied or cut the files since the last look.
+
+        Before a commit: otherwise it would go into a removed file, or behind a gap in the WAL, which SQLite
+        would copy into the database.
+        """
         # Once a commit, so without the methods of `Path`.
-        stats = [os.stat(name) for name in self._names]  # noqa: PTH116
-        if not stats[0].st_size:
+        now = [os.stat(name) for name in self._names]  # noqa: PTH116
+        for name, before, stat in zip(self._names, self._stats, now, strict=True):
+            if not _whole(before, stat):
+                raise FileNotFoundError(0, "replaced or cut by another program", name)
+        self._stats = now
+
+    def file(self) -> tuple[int, int]:
+        """Device and inode of the database. Raises OSError, also for an emptied file."""
+        stat = self.path.stat()
+        if not stat.st_size:
             raise FileNotFoundError(0, "the file was emptied")
-        return tuple((stat.st_dev, stat.st_ino) for stat in stats)
+        return stat.st_dev, stat.st_ino
 
     def release(self) -> None:
         """Release all locks, after SQLite's connections are closed."""
+        self._close_marker()
         self._release_file()
         self._lock.release()
 
@@ -154,15 +222,22 @@ class LogFile:
                 os.close(self._descriptor)
         self._descriptor = self._locked = None
 
-    def _marked(self) -> int | None:
-        """The id in the marker; None without a marker. Raises LogConfigurationError, OSError."""
+    def _close_marker(self) -> None:
+        if self._marking is not None:
+            os.close(self._marking)
+        self._marking = None
+
+    def _marked(self) -> tuple[int | None, int]:
+        """The id in the marker, None without a marker, and the last row. Raises LogConfigurationError, OSError."""
         try:
-            return int(self.marker.read_text(), 16)
+            log_id, row = self.marker.read_text().split()
+            return int(log_id, 16), int(row)
         except FileNotFoundError:
-            return None
+            return None, 0
         except ValueError:
             raise LogConfigurationError(
-                f"{self.marker} is damaged, expected 16 hexadecimal digits: delete it if {self.path.name} is the right log"
+                f"{self.marker} is damaged, expected 16 hexadecimal digits and the number of a row: delete it "
+                f"if {self.path.name} is the right log"
             ) from None
 
     def _in_use(self) -> str:
@@ -173,6 +248,20 @@ class LogFile:
             f"{self.path} {state_of_file}, but {self.marker.name} says that there was a log: restore its backup, "
             f"or delete {self.marker} to begin a new log"
         )
+
+
+def last_row(connection: Connection) -> int:
+    """The number of the last row of the predictions, 0 without one."""
+    return max(connection.scalar(select(func.max(predictions.c.seq))) or 0, 0)
+
+
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def _whole(before: os.stat_result, now: os.stat_result) -> bool:
+    """Whether a file is the same and not shorter: SQLite itself shortens it only when it is told to."""
+    return _same(before, now) and now.st_size >= before.st_size
 
 
 def _log_id(connection: Connection) -> int | None:

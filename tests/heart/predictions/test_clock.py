@@ -56,8 +56,8 @@ def start(url: str, machine: Machine) -> Callable[..., Any]:
 def test_old_rows_are_purged_while_time_passes(start: Any, machine: Machine) -> None:
     with start() as log:
         log.append_sync(records(2))
-        for _ in range(29 * 24):
-            machine.passes(HOUR)
+        for _ in range(29):
+            machine.passes(DAY)
             assert log.purge() == 0
         machine.passes(HOUR * 25)
 
@@ -106,16 +106,81 @@ def test_a_clock_that_is_ahead_after_a_restart_deletes_nothing(
     security_figure("clock ten years ahead at a start", "0 of 100 rows purged", "none")
 
 
-def test_without_an_earlier_purge_the_newest_row_is_what_is_known(
+def test_without_an_earlier_purge_the_oldest_row_is_what_is_known(
     start: Any, machine: Machine
 ) -> None:
     with start() as log:
         log.append_sync(records(3))
-    machine.now += YEARS
+        machine.now += YEARS
+        log.append_sync(records(1))
 
     with start() as log:
         assert log.purge() == 0
-        assert log.count() == 3
+        assert log.count() == 4
+
+
+def test_a_log_without_retention_knows_the_time_too(url: str, machine: Machine) -> None:
+    options: dict[str, Any] = {"clock": machine.read, "running": lambda: machine.running}
+    with opened(url, **options) as log:
+        log.append_sync(records(5))
+        assert log.purge() == 0
+        machine.now += YEARS
+        log.append_sync(records(1))
+        assert log.purge() == 0
+        assert log.notes() == []
+
+    with opened(url, retention_days=365, **options) as log:
+        assert log.purge() == 0
+        assert log.notes()
+        assert log.count() == 6
+
+
+def test_rows_of_a_clock_that_was_behind_for_a_while_stay_as_long_as_others(
+    start: Any, machine: Machine, security_figure: SecurityFigure
+) -> None:
+    with start() as log:
+        log.append_sync(records(2))
+        log.purge()
+        machine.now -= YEARS
+        log.append_sync(records(7))
+        machine.now += YEARS
+        log.append_sync(records(1))
+        for _ in range(29):
+            machine.passes(DAY)
+            assert log.purge() == 0
+        machine.passes(2 * DAY)
+
+        assert log.purge() == 10
+    security_figure("clock ten years behind for a while", "0 of 7 rows purged early", "none")
+
+
+def test_rows_of_a_clock_that_was_ahead_for_a_while_do_not_stay_longer(
+    start: Any, machine: Machine
+) -> None:
+    with start() as log:
+        log.append_sync(records(1))
+        log.purge()
+        machine.now += YEARS
+        log.append_sync(records(1))
+        machine.now -= YEARS
+        log.append_sync(records(1))
+        machine.passes(31 * DAY)
+        log.purge()
+
+        assert log.count() == 0
+
+
+def test_a_clock_that_gains_a_little_each_hour_deletes_nothing_early(
+    url: str, machine: Machine, security_figure: SecurityFigure
+) -> None:
+    options: dict[str, Any] = {"clock": machine.read, "running": lambda: machine.running}
+    with opened(url, retention_days=1, **options) as log:
+        log.append_sync(records(100))
+        log.purge()
+        for _ in range(26):
+            machine.now += HOUR - timedelta(seconds=1)
+            assert log.purge() == 0
+    security_figure("clock that gains 59 minutes at each purge", "0 of 100 rows purged", "none")
 
 
 def test_after_a_short_stop_rows_are_purged(start: Any, machine: Machine) -> None:

@@ -347,7 +347,8 @@ def test_the_purge_deletes_old_rows_without_an_outcome(
     monkeypatch.setattr(changes, "PURGE_ROWS", 3)
     times = [NOON - timedelta(days=days) for days in (40, 35, 31, 29, 1)]
     clock = iter(times)
-    with opened(url, retention_days=30, clock=lambda: next(clock, NOON)) as log:
+    options = {"clock_confirmed": NOON.date(), "clock": lambda: next(clock, NOON)}
+    with opened(url, retention_days=30, **options) as log:
         batches = [records(2) for _ in times]
         for batch in batches:
             log.append_sync(batch)

@@ -21,7 +21,7 @@ def copied(file: Path, copy: Path) -> Path:
 
 def restored(copy: Path, file: Path) -> None:
     """The steps of the page."""
-    for suffix in ("-wal", "-shm"):
+    for suffix in ("-id", "-wal", "-shm"):
         file.with_name(file.name + suffix).unlink(missing_ok=True)
     shutil.copy(copy, file)
 

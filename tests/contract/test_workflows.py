@@ -81,12 +81,10 @@ def test_one_retraining_at_a_time_on_the_alert_that_grafana_sends() -> None:
 
     assert retraining["concurrency"] == {"group": "retrain", "cancel-in-progress": False}
     assert set(on) == {"repository_dispatch", "schedule", "workflow_dispatch"}
-    # The other event is that of a test of the contact point.
-    (event,) = re.findall(
-        r'define "heart.event" -?}}(.*?){{-? end', templates.read_text(), re.DOTALL
-    )
-    (started,) = on["repository_dispatch"]["types"]
-    assert started in event
+    # The other events are those of a test of the contact point, and of alerts without data.
+    events = re.findall(r'\$event :?= "([a-z-]+)"', templates.read_text())
+    assert on["repository_dispatch"]["types"] == ["drift-alert"]
+    assert sorted(events) == ["drift-alert", "drift-unknown", "test"]
 
 
 def test_targets_and_paths_exist() -> None:

@@ -242,6 +242,28 @@ def test_changes_become_a_pull_request(
         assert files.split() == ["dvc.lock"]
 
 
+def test_only_steps_of_their_own_use_the_storage(clone: Path, environment: dict[str, str]) -> None:
+    program(clone / ".venv/bin/dvc", 'echo "$@"')
+
+    def dvc(step: str) -> list[str]:
+        done = bash(
+            script(step), clone, environment, REMOTE_URL="s3://x", REMOTE_ENDPOINT="http://y"
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout.splitlines()
+
+    # Without a default remote the retraining pushes nothing, so it needs no keys of the storage.
+    assert dvc("Fetch data and models") == [
+        "remote add --local store s3://x",
+        "remote modify --local store endpointurl http://y",
+        "pull --remote store",
+    ]
+    assert dvc("Push data and models") == ["push --remote store"]
+    names = [step.get("name") for step in steps("retrain")]
+    order = ("Fetch data and models", "Retrain", "Push data and models", "Open a pull request")
+    assert [name for name in names if name in order] == list(order)
+
+
 SPACE = {"HF_TOKEN": "hf_secret", "HF_SPACE": "someone/heart"}
 
 

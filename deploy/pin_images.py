@@ -8,11 +8,12 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FILES = ("docker-compose.yml", "Dockerfile", ".env.example", ".github/workflows/ci.yml")
-# `image: NAME:TAG`, `container: NAME:TAG`, `PYTHON_IMAGE=NAME:TAG` and `${PYTHON_IMAGE:-NAME:TAG}`; not our own, which
-# have a variable as their tag.
+WORKFLOWS = (".github/workflows/ci.yml", ".github/workflows/images.yml")
+FILES = ("docker-compose.yml", "Dockerfile", ".env.example", *WORKFLOWS)
+# `image: NAME:TAG`, `container: NAME:TAG`, `..._IMAGE: NAME:TAG`, `PYTHON_IMAGE=NAME:TAG` and
+# `${PYTHON_IMAGE:-NAME:TAG}`; not our own, which have a variable as their tag.
 IMAGE = re.compile(
-    r"(?P<before>image: |container: |PYTHON_IMAGE=|PYTHON_IMAGE:-)(?P<image>[a-z0-9./-]+:[\w.-]+)"
+    r"(?P<before>image: |container: |[A-Z]_IMAGE: |PYTHON_IMAGE=|PYTHON_IMAGE:-)(?P<image>[a-z0-9./-]+:[\w.-]+)"
     r"(?P<digest>@sha256:[0-9a-f]{64})?"
 )
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -44,6 +44,11 @@ class ServiceCollector(Collector):
         log = self.service.log
         inspection = log.inspection
         yield GaugeMetricFamily(
+            "heart_log_failing",
+            "1 if the last commit of predictions failed, until one or a readiness probe succeeds",
+            log.writer.failed,
+        )
+        yield GaugeMetricFamily(
             "heart_log_damaged",
             "1 if the last check found the log's file damaged",
             bool(inspection and inspection.damage),

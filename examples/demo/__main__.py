@@ -40,13 +40,13 @@ def run_demo(demo: Demo, changes: dict[str, str], tables: Path | None) -> None:
             demo.record.progress(f"version {service.version()} answers on {demo.url}")
             normal = patient_steps.normal_patients(running)
         with step("Patients of another hospital arrive"):
-            seen, features = patient_steps.other_hospital(running, normal)
+            seen, ratios = patient_steps.other_hospital(running, normal)
         with step("Performance without outcomes"):
             patient_steps.without_outcomes(running, seen)
         with step("Outcomes are recorded"):
             patient_steps.outcomes(running, seen)
         with step("An alert starts a retraining"):
-            model_steps.retraining(running, features)
+            model_steps.retraining(running, ratios)
         with step("The new version on new patients"):
             patient_steps.fresh_patients(running)
         with step("Rollback"):

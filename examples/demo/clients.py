@@ -147,9 +147,9 @@ class Receiver:
         headers = {"Authorization": f"Bearer {token}"}
         self._client = httpx.Client(base_url=url, headers=headers, timeout=30)
 
-    def alert(self, version: str, features: list[str]) -> Any:
+    def alert(self, version: str, ratios: Mapping[str, float]) -> Any:
         """Send an alert on drifted features, in the format and with the signature of Grafana; the response."""
-        body = json.dumps(notification(version, features)).encode()
+        body = json.dumps(notification(version, ratios)).encode()
         now = str(int(time.time()))
         signed = f"{now}:".encode() + body
         headers = {
@@ -167,13 +167,18 @@ class Receiver:
         return self._client.get("/status").raise_for_status().json()["runs"][0]
 
 
-def notification(version: str, features: list[str]) -> dict[str, Any]:
+def notification(version: str, ratios: Mapping[str, float]) -> dict[str, Any]:
     """The body that Grafana's contact point `retraining` sends for drifted features."""
     labels = {"alertname": "Feature drift", "route": "drift", "model_version": version}
     start = datetime.now(UTC).isoformat()
     alerts = [
-        {"status": "firing", "labels": {**labels, "feature": name}, "startsAt": start}
-        for name in features
+        {
+            "status": "firing",
+            "labels": {**labels, "feature": name},
+            "startsAt": start,
+            "values": {"A": ratio},
+        }
+        for name, ratio in ratios.items()
     ]
     group = {"route": "drift", "model_version": version}
     key = f'{{}}/{{route="drift"}}:{{model_version="{version}", route="drift"}}'

@@ -1,6 +1,7 @@
 """The steps in which the model changes: the first version, a retraining, the change in the service, a rollback."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,16 @@ def _interval(figures: Any, name: str) -> str:
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
-def retraining(running: Running, features: list[str]) -> None:
+def retraining(running: Running, ratios: Mapping[str, float]) -> None:
     """An alert in Grafana's format starts a retraining on the outcomes, which changes the champion."""
     demo, record = running.demo, running.record
     epochs = fewer_epochs(demo.folder)
     other = running.hospitals.other(NEW, SEEN, seed=1)
     with running.service.stream(other) as stream:
-        answer = running.receiver.alert("1", features)
+        answer = running.receiver.alert("1", ratios)
         expect(answer["status"] == "started", f"the receiver answers {answer['status']}")
         record.say(
-            f"an alert on {', '.join(features)}, as Grafana sends it: the receiver starts a retraining"
+            f"an alert on {', '.join(ratios)}, as Grafana sends it: the receiver starts a retraining"
         )
         record.progress(
             f"its generator learns for {epochs} epochs: an update uses no synthetic rows"

@@ -57,8 +57,8 @@ def normal_patients(running: Running) -> Seen:
     return Seen(patients, answers)
 
 
-def other_hospital(running: Running, normal: Seen) -> tuple[Seen, list[str]]:
-    """Patients of another hospital until the alarm, and some more; also the features of the alarm."""
+def other_hospital(running: Running, normal: Seen) -> tuple[Seen, dict[str, float]]:
+    """Patients of another hospital until the alarm, and some more; also the features of the alarm by ratio."""
     record = running.record
     training = running.demo.metrics("split")["train"]
     share = training["presence"] / training["rows"]
@@ -79,14 +79,15 @@ def other_hospital(running: Running, normal: Seen) -> tuple[Seen, list[str]]:
     seen = Seen(patients, _joined(answered))
     curve = _evidence(running, [normal, seen])
     record.figures["drift"] = {
-        "normal": NORMAL, "detected_after": detected_after, "features": _drifted(report), "curve": curve,
+        "normal": NORMAL, "detected_after": detected_after, "features": list(_drifted(report)), "curve": curve,
         "summary": worst["summary"],
     }  # fmt: skip
     return seen, _drifted(running.service.check_drift())
 
 
-def _drifted(report: Any) -> list[str]:
-    return [name for name, feature in report["features"].items() if feature["drifted"]]
+def _drifted(report: Any) -> dict[str, float]:
+    features = report["features"].items()
+    return {name: feature["ratio"] for name, feature in features if feature["drifted"]}
 
 
 def _joined(answers: list[Answers]) -> Answers:

@@ -41,7 +41,8 @@ STORAGE = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 # Each step with secrets or a token, and no other step has any.
 SECRETS_OF_STEPS = {
     ("retrain", "Fetch data and models"): STORAGE,
-    ("retrain", "Retrain"): STORAGE | MLFLOW | {"HEART_LOG_URL"},
+    ("retrain", "Retrain"): MLFLOW | {"HEART_LOG_URL"},
+    ("retrain", "Push data and models"): STORAGE,
     ("retrain", "Open a pull request"): {"github.token"},
     ("images", "Enter the registry"): {"github.token"},
     ("space", "Write the folder"): MLFLOW,

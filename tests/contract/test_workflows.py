@@ -81,12 +81,10 @@ def test_one_retraining_at_a_time_on_the_alert_that_grafana_sends() -> None:
 
     assert retraining["concurrency"] == {"group": "retrain", "cancel-in-progress": False}
     assert set(on) == {"repository_dispatch", "schedule", "workflow_dispatch"}
-    # The other event is that of a test of the contact point.
-    (event,) = re.findall(
-        r'define "heart.event" -?}}(.*?){{-? end', templates.read_text(), re.DOTALL
-    )
-    (started,) = on["repository_dispatch"]["types"]
-    assert started in event
+    # The other events are those of a test of the contact point, and of alerts without data.
+    events = re.findall(r'\$event :?= "([a-z-]+)"', templates.read_text())
+    assert on["repository_dispatch"]["types"] == ["drift-alert"]
+    assert sorted(events) == ["drift-alert", "drift-unknown", "test"]
 
 
 def test_targets_and_paths_exist() -> None:
@@ -140,7 +138,12 @@ def test_each_image_is_published_with_what_is_in_it() -> None:
 
     targets = WORKFLOWS["images"]["jobs"]["publish"]["strategy"]["matrix"]["target"]
     assert all(f" AS {target}\n" in dockerfile for target in targets)
-    assert "--sbom=true" in lines
+    # Buildx would take whatever its own tags name on that day, beside a token that writes packages.
+    assert '--driver-opt "image=$BUILDKIT_IMAGE"' in lines
+    assert '--sbom="generator=$SCANNER_IMAGE"' in lines
+    (environment,) = (s["env"] for s in steps("images") if s.get("run") == lines)
+    for name in ("BUILDKIT_IMAGE", "SCANNER_IMAGE"):
+        assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+@sha256:[0-9a-f]{64}", environment[name])
     assert set(re.findall(r"--build-arg (\w+)", lines)) <= set(re.findall(r"ARG (\w+)", dockerfile))
 
 
@@ -237,6 +240,28 @@ def test_changes_become_a_pull_request(
         assert "pr create --base main --head retrain-7-1" in (tmp_path / "asked").read_text()
         files = command("git show --name-only --format= retrain-7-1", tmp_path / "origin").stdout
         assert files.split() == ["dvc.lock"]
+
+
+def test_only_steps_of_their_own_use_the_storage(clone: Path, environment: dict[str, str]) -> None:
+    program(clone / ".venv/bin/dvc", 'echo "$@"')
+
+    def dvc(step: str) -> list[str]:
+        done = bash(
+            script(step), clone, environment, REMOTE_URL="s3://x", REMOTE_ENDPOINT="http://y"
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout.splitlines()
+
+    # Without a default remote the retraining pushes nothing, so it needs no keys of the storage.
+    assert dvc("Fetch data and models") == [
+        "remote add --local store s3://x",
+        "remote modify --local store endpointurl http://y",
+        "pull --remote store",
+    ]
+    assert dvc("Push data and models") == ["push --remote store"]
+    names = [step.get("name") for step in steps("retrain")]
+    order = ("Fetch data and models", "Retrain", "Push data and models", "Open a pull request")
+    assert [name for name in names if name in order] == list(order)
 
 
 SPACE = {"HF_TOKEN": "hf_secret", "HF_SPACE": "someone/heart"}

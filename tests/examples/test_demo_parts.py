@@ -108,7 +108,7 @@ def test_an_error_names_the_number_and_the_title_of_its_step(
 
 
 def test_the_alert_is_one_on_drift_for_the_receiver() -> None:
-    text = yaml.safe_dump(notification("3", ["age"]), default_flow_style=True)
+    text = yaml.safe_dump(notification("3", {"age": 1.4}), default_flow_style=True)
 
     alert = Notification.model_validate(yaml.safe_load(text))
 

@@ -51,7 +51,7 @@ def test_prometheus_accepts_its_configuration(promtool: Callable[[str], str]) ->
     output = promtool(f"check config {PROMETHEUS / 'prometheus.yml'}")
 
     assert "1 rule files found" in output
-    assert "9 rules found" in output
+    assert "10 rules found" in output
 
 
 def test_alerts_fire_when_they_should_and_only_then(

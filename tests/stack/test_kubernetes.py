@@ -26,8 +26,12 @@ VERSIONS = ("1.34", kubernetes_validate.latest_version())
 FOREIGN = {"ServiceMonitor"}  # its schema is the Prometheus Operator's
 
 
-def only(kind: str) -> Any:
-    (result,) = (resource for resource in RESOURCES if resource["kind"] == kind)
+def only(kind: str, name: str = "") -> Any:
+    (result,) = (
+        resource
+        for resource in RESOURCES
+        if resource["kind"] == kind and name in ("", resource["metadata"]["name"])
+    )
     return result
 
 
@@ -51,7 +55,7 @@ def test_resources_agree_on_pods_and_port() -> None:
     ports = {port["name"] for port in CONTAINER["ports"]}
 
     for resource in RESOURCES:
-        spec = resource["spec"]
+        spec = resource.get("spec", {})
         selector = spec.get("selector") or spec.get("podSelector") or {}
         if selector:
             assert selector.get("matchLabels", selector) == labels, resource["kind"]
@@ -103,6 +107,9 @@ def test_pod_fits_the_restricted_pod_security_standard(security_figure: Security
         "capabilities": {"drop": ["ALL"]},
     }
     assert spec["automountServiceAccountToken"] is False
+    namespace = only("Namespace")["metadata"]
+    assert namespace["name"] == KUSTOMIZATION["namespace"]
+    assert namespace["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     security_figure(
         "pod of the service: privileges beyond the restricted standard, token of the cluster",
         "0",
@@ -123,7 +130,7 @@ def test_pod_has_the_limits_of_compose_and_one_for_its_disk() -> None:
 
 @pytest.mark.security
 def test_egress_reaches_only_dns_database_and_registry(security_figure: SecurityFigure) -> None:
-    policy = only("NetworkPolicy")["spec"]
+    policy = only("NetworkPolicy", "heart")["spec"]
     destinations = {}
     for rule in policy["egress"]:
         (peer,) = rule["to"]
@@ -148,8 +155,33 @@ def test_egress_reaches_only_dns_database_and_registry(security_figure: Security
     )
 
 
+@pytest.mark.security
+def test_only_the_ingress_and_prometheus_reach_the_pods(security_figure: SecurityFigure) -> None:
+    policy = only("NetworkPolicy", "heart")["spec"]
+    callers = set()
+    for rule in policy["ingress"]:
+        assert rule["ports"] == [{"port": "http"}]
+        for peer in rule["from"]:
+            assert peer.keys() == {"namespaceSelector", "podSelector"}, "any pod of a namespace"
+            assert all(selector["matchLabels"] for selector in peer.values())
+            callers.add(peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"])
+
+    assert callers == {"ingress-nginx", "prometheus"}
+    security_figure(
+        "pod of the service: pods beside ingress and Prometheus that the network policy admits",
+        "0",
+        "0",
+    )
+
+
+def test_what_no_policy_allows_is_denied_in_the_whole_namespace() -> None:
+    spec = only("NetworkPolicy", "default-deny")["spec"]
+
+    assert spec == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
 def test_the_page_sets_every_label_of_a_namespace_that_the_policy_selects() -> None:
-    policy = only("NetworkPolicy")["spec"]
+    policy = only("NetworkPolicy", "heart")["spec"]
     peers = [
         p for rule in policy["ingress"] + policy["egress"] for p in rule.get("from", rule.get("to"))
     ]

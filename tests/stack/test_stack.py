@@ -127,7 +127,8 @@ ALERT = """
 import hashlib, hmac, json, os, sys, time, urllib.request as http
 token, secret = sys.argv[1:]
 body = json.dumps({"groupKey": "drift", "alerts": [
-    {"status": "firing", "startsAt": "2026-01-01T00:00:00Z", "labels": {"route": "drift", "feature": "age"}}]}).encode()
+    {"status": "firing", "startsAt": "2026-01-01T00:00:00Z", "values": {"A": 3.1},
+     "labels": {"alertname": "Feature drift", "route": "drift", "feature": "age"}}]}).encode()
 now = str(int(time.time()))
 signature = hmac.new(secret.encode(), now.encode() + b":" + body, hashlib.sha256).hexdigest()
 headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json",

@@ -3,9 +3,9 @@
 import hashlib
 import hmac
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError
 from starlette.types import Scope
 
 from heart.http.messages import header
@@ -15,13 +15,20 @@ SIGNATURE = b"x-grafana-alerting-signature"
 TIMESTAMP = b"x-grafana-alerting-timestamp"
 CLOCK_SKEW_SECONDS = 300
 
-# Of alerts that are no drift, whatever their other labels: the test of a contact point, a rule without an answer.
-OTHER_ALERTS = ("TestAlert", "DatasourceNoData", "DatasourceError")
+# The titles of the rules on drift in grafana/provisioning/alerting/rules.yml.
+DRIFT_ALERTS = ("Feature drift", "Score drift")
+# Grafana's annotation for a state that no value of the query explains, such as "Error, KeepLast".
+STATE_REASON = "grafana_state_reason"
 
 FEATURE = re.compile(r"[a-z_]{1,40}")
 VERSION = re.compile(r"[0-9]{1,9}")
 
 Key = tuple[str, str]  # of an alert: the key of its group, and its start
+
+
+def _empty_if_null(value: Any) -> Any:
+    """Grafana sends null for the values of an alert that has none."""
+    return {} if value is None else value
 
 
 # Only the first error is reported, so that validation stops there: a body can have a hundred thousand.
@@ -35,10 +42,20 @@ class Alert(BaseModel):
     status: str
     starts_at: str = Field(alias="startsAt", min_length=1, max_length=64)
     labels: Annotated[dict[str, str], FailFast()] = {}
+    annotations: Annotated[dict[str, str], FailFast(), BeforeValidator(_empty_if_null)] = {}
+    values: Annotated[dict[str, float], FailFast(), BeforeValidator(_empty_if_null)] = {}
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the last evaluation of the rule had a value.
+
+        While Prometheus cannot be asked, an alert goes on firing with a reason and without values.
+        """
+        return bool(self.values) and not self.annotations.get(STATE_REASON)
 
     @property
     def is_drift(self) -> bool:
-        """Whether one of the rules on drift fires.
+        """Whether one of the rules on drift fires, because of what it measured.
 
         The button "Test" of a contact point sends a firing alert too, with labels that its user may add
         or change, but always with `instance`, which an alert on drift does not have.
@@ -46,8 +63,9 @@ class Alert(BaseModel):
         labels = self.labels
         return (
             self.status == "firing"
+            and self.is_measured
             and labels.get("route") == "drift"
-            and labels.get("alertname") not in OTHER_ALERTS
+            and labels.get("alertname") in DRIFT_ALERTS
             and "instance" not in labels
         )
 
@@ -62,7 +80,7 @@ class Notification(BaseModel):
 
     @property
     def drift(self) -> list[Alert]:
-        """The alerts on drift that have not ended."""
+        """The alerts on drift that were measured and have not ended."""
         return [alert for alert in self.alerts if alert.is_drift]
 
     @property

@@ -21,10 +21,14 @@ from pydantic import ValidationError
 
 from monitoring.retraining.webhook import process
 from monitoring.retraining.webhook.api import create_app
-from monitoring.retraining.webhook.notification import CLOCK_SKEW_SECONDS, Notification
+from monitoring.retraining.webhook.notification import (
+    CLOCK_SKEW_SECONDS,
+    DRIFT_ALERTS,
+    Notification,
+)
 from monitoring.retraining.webhook.runs import Runs
 from tests.fixtures.security import SecurityFigure
-from tests.monitoring.configuration import ROOT
+from tests.monitoring.configuration import ROOT, alert_rules
 from tests.monitoring.retraining import webhook
 from tests.monitoring.retraining.webhook import (
     SECRET,
@@ -41,6 +45,7 @@ from tests.monitoring.retraining.webhook import (
 from tests.monitoring.stack import until
 
 LATER = "2026-11-25T10:05:00Z"
+DRIFT = {"alertname": "Feature drift", "route": "drift"}
 Receiver = Callable[..., tuple[TestClient, Runs]]
 
 
@@ -197,6 +202,20 @@ def test_a_resolved_alert_is_ignored(client: TestClient, tmp_path: Path) -> None
     assert send(client, body(alert())).status_code == 202  # and was not taken for seen
 
 
+# Reasons of Grafana for a state that no value of the query explains.
+UNMEASURED = [
+    "Error, KeepLast", "NoData, KeepLast", "KeepLast", "Error", "NoData", "MissingSeries", "Paused",
+    "a reason that Grafana does not have yet",
+]  # fmt: skip
+
+
+def unmeasured(reason: str, feature: str = "thallium", **changes: Any) -> dict[str, Any]:
+    """An alert on drift whose last evaluation had no value."""
+    fired = alert(feature=feature)
+    annotations = {**fired["annotations"], "grafana_state_reason": reason}
+    return {**fired, "annotations": annotations, "values": None, **changes}
+
+
 def contact_point_test(**labels: str) -> bytes:
     """What the button "Test" of a contact point in Grafana sends, with labels that its user adds.
 
@@ -221,14 +240,19 @@ def contact_point_test(**labels: str) -> bytes:
     [
         contact_point_test(),
         contact_point_test(alertname="Feature drift", route="drift", feature="age"),
-        contact_point_test(route="drift", instance=""),
+        contact_point_test(alertname="Feature drift", route="drift", instance=""),
+        body({**alert(), "labels": {**alert()["labels"], "instance": ""}}),
         body({**alert(), "labels": {"alertname": "Service down", "route": "service"}}),
         *(
             body({**alert(), "labels": {**alert()["labels"], "alertname": name}})
-            for name in ("DatasourceNoData", "DatasourceError")
+            for name in ("DatasourceNoData", "DatasourceError", "A rule of somebody else", "")
         ),
+        *(body(unmeasured(reason)) for reason in UNMEASURED),
+        *(body(unmeasured(reason, values=alert()["values"])) for reason in UNMEASURED),
+        body({**alert(), "values": None}),
+        body({**alert(), "values": {}}),
+        body({name: value for name, value in alert().items() if name != "values"}),
     ],
-    ids=["test", "test like drift", "test of drift", "other route", "no data", "query error"],
 )
 def test_no_other_notification_than_drift_starts_a_retraining(
     content: bytes, receiver: Receiver, tmp_path: Path, security_figure: SecurityFigure
@@ -247,6 +271,18 @@ def test_no_other_notification_than_drift_starts_a_retraining(
         "ignored, no retraining, no cool-down",
         "no retraining",
     )
+
+
+def test_of_several_alerts_only_the_measured_ones_count(client: TestClient, tmp_path: Path) -> None:
+    let_go(tmp_path)
+    lost = unmeasured("Error, KeepLast", "age", startsAt=LATER)
+
+    answer = send(client, body(lost, alert(feature="thallium")))
+
+    assert answer.status_code == 202
+    assert ended(client)["trigger"] == "drift: thallium of model version 3"
+    measured_later = send(client, body(alert(LATER, "age")))
+    assert measured_later.json() == {"status": "started"}
 
 
 @pytest.mark.security
@@ -430,6 +466,7 @@ def test_logs_open_in_a_moved_folder(tmp_path: Path) -> None:
         ({"feature": "--force", "model_version": "3"}, "drift: an alert of model version 3"),
         ({"feature": "age\n\x00", "model_version": "1" * 50}, "drift: an alert"),
         ({}, "drift: an alert"),
+        ({"alertname": "Score drift", "feature": "score"}, "drift: score"),
     ],
 )
 def test_only_names_and_numbers_of_an_alert_become_arguments(
@@ -437,7 +474,7 @@ def test_only_names_and_numbers_of_an_alert_become_arguments(
 ) -> None:
     let_go(tmp_path)
 
-    send(client, body({**alert(), "labels": {"route": "drift", **labels}}))
+    send(client, body({**alert(), "labels": {**DRIFT, **labels}}))
 
     assert ended(client)["trigger"] == trigger
 
@@ -525,7 +562,7 @@ def test_no_line_of_the_log_has_a_secret_or_the_body(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     let_go(tmp_path)
-    send(client, body({**alert(), "labels": {"route": "drift", "feature": "Patient Zero"}}))
+    send(client, body({**alert(), "labels": {**DRIFT, "feature": "Patient Zero"}}))
     ended(client)
     send(client, b"Patient Zero")
     send(client, x_grafana_alerting_signature="Patient Zero")
@@ -587,8 +624,15 @@ def test_an_invalid_notification_is_rejected_with_the_place(
 
 @pytest.mark.parametrize(
     "alerts",
-    [[[]] * 1000, [{}] * 1000, [{**alert(), "labels": dict.fromkeys("abcdefghi", 1)}]],
-    ids=["lists", "empty", "labels"],
+    [
+        [[]] * 1000,
+        [{}] * 1000,
+        *(
+            [{**alert(), name: {key: [] for key in "abcdefghi"}}]
+            for name in ("labels", "annotations", "values")
+        ),
+    ],
+    ids=["lists", "empty", "labels", "annotations", "values"],
 )
 def test_validation_stops_at_the_first_error(alerts: Any) -> None:
     with pytest.raises(ValidationError) as error:
@@ -629,6 +673,8 @@ NOTIFICATIONS = st.fixed_dictionaries(
                     "status": st.sampled_from(["firing", "resolved"]) | json_values(),
                     "startsAt": st.text() | json_values(),
                     "labels": st.dictionaries(st.text(), st.text()) | json_values(),
+                    "annotations": st.dictionaries(st.text(), st.text()) | json_values(),
+                    "values": st.dictionaries(st.text(), st.floats()) | json_values(),
                 },
             ),
             max_size=3,
@@ -654,6 +700,12 @@ def test_every_body_and_every_signature_has_a_response(
 
 
 # Parts
+
+
+def test_the_alerts_that_start_a_retraining_are_those_of_the_rules_on_drift() -> None:
+    rules = [rule for rule in alert_rules().values() if rule["labels"]["route"] == "drift"]
+
+    assert {rule["title"] for rule in rules} == set(DRIFT_ALERTS)
 
 
 def test_the_receiver_imports_nothing_of_the_service() -> None:

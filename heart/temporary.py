@@ -1,13 +1,14 @@
 """Temporary folders that do not outlive their process by more than one start.
 
 A process that is killed leaves its folder behind. The next start removes it, and knows by a lock in it that no
-process uses it: the kernel releases the lock of a killed process. Folders of other users, and folders without a
-lock file, which other programs made, are not touched.
+process uses it: the kernel releases the lock of a killed process. A folder without a lock file is removed once
+it is an hour old: a process that makes one locks it at once. Folders of other users are not touched.
 """
 
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from stat import S_ISDIR
 from filelock import lock_descriptor
 
 LOCK = ".heart-lock"
+LOCK_SECONDS = 3600  # after which a folder without a lock file belongs to no process
 
 
 @contextmanager
@@ -48,7 +50,13 @@ def _remove(folder: Path) -> bool:
         stat = folder.lstat()
         if not S_ISDIR(stat.st_mode) or stat.st_uid != os.getuid():
             return False
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            if time.time() - stat.st_mtime < LOCK_SECONDS:
+                return False
+            shutil.rmtree(folder)
+            return True
         with os.fdopen(descriptor) as file:
             if lock_descriptor(file.fileno(), blocking=False):
                 shutil.rmtree(folder)

@@ -94,8 +94,9 @@ def create_app(
     add_cors(app, settings)
     # For the server, which rejects requests beyond the limit before they reach the application.
     app.state.gate = Gate(
-        limiter, authentication.takes_slot, metrics.count_shed, encoded_rejection()
+        limiter, authentication.takes_slot, metrics.count_shed, encoded_rejection(sub_path)
     )
+    app.state.sub_path = sub_path
     _handle_errors(app)
     _document(app)
     _add_routes(app, service, guard, limiter, settings, clients)
@@ -111,7 +112,7 @@ def create_app(
 
 def _empty_app(settings: Settings) -> FastAPI:
     """An application without routes: what its OpenAPI document says of it."""
-    return FastAPIOffline(
+    app = FastAPIOffline(
         title="Heart disease",
         description=DESCRIPTION,
         lifespan=lambda app: _lifespan(app, settings.poll_seconds),
@@ -121,7 +122,11 @@ def _empty_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         openapi_tags=TAGS,
         telemetry=NO_TELEMETRY,
+        # The page of the documentation would link to it without the sub-path. No route uses OAuth.
+        swagger_ui_oauth2_redirect_url="",  # it takes no None, and makes a route of the empty path
     )
+    app.router.routes[:] = [one for one in app.router.routes if getattr(one, "path", None) != ""]
+    return app
 
 
 @contextlib.asynccontextmanager

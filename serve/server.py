@@ -29,7 +29,9 @@ class DrainingServer(LimitedServer):
 
     def __init__(self, config: uvicorn.Config, limits: HttpLimits | None = None) -> None:
         super().__init__(config, limits)
-        self.server_state.gate = config.app.state.gate  # type: ignore[union-attr]
+        state = config.app.state  # type: ignore[union-attr]
+        self.server_state.gate = state.gate
+        self.server_state.sub_path = state.sub_path.path
         self._ends_at = math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -46,8 +46,8 @@ class Settings(SharedSettings):
     )
     trust_forwarded_prefix: bool = Field(
         False,
-        description="true: the header X-Forwarded-Prefix gives that path. Only behind a proxy that sets "
-        "or removes the header in every request.",
+        description="true: the header X-Forwarded-Prefix gives that path. Only behind a proxy that "
+        "replaces or removes the header in every request.",
     )
     tokens: SecretStr | None = Field(
         None,

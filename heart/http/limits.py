@@ -83,6 +83,7 @@ class Connections(ServerState):
         super().__init__()
         self.limits = limits
         self.gate: Gate | None = None  # without one, only the application rejects requests
+        self.sub_path = ""  # of the links in responses to heads that are not complete
         # Those whose write buffer is above its high-water mark, in the order in which that happened.
         self.unread: dict[Connection, None] = {}
 

@@ -13,12 +13,21 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def header(scope: Scope, name: bytes) -> bytes:
-    """The value of a request's header, by its name in lower case; empty if there is none."""
+    """The value of a request's header, by its name in lower case; empty if there is none.
+
+    Repeated ones become one list with commas (RFC 9110, section 5.2). Two programs on the way of a request
+    could otherwise read different ones. A list is invalid for a header that has one value.
+    """
+    content: bytes | None = None
     for key, value in scope["headers"]:  # without a generator: each request reads several headers
         if key == name:
-            content: bytes = value
-            return content
-    return b""
+            content = value if content is None else b"%b, %b" % (content, value)
+    return content or b""
+
+
+def header_values(scope: Scope, name: bytes) -> list[bytes]:
+    """The values of a request's header, one for each time that it was sent."""
+    return [value for key, value in scope["headers"] if key == name]
 
 
 def route_path(scope: Scope, prefix: str = "") -> str:

@@ -3,12 +3,14 @@
     {"type": "/problems#overloaded", "title": "Overload", "status": 503,
      "detail": "too many requests in progress", "instance": "5f2c9ab01d7e4c33"}
 
-The type is a stable identifier. It is also the path of a page that the program serves, so that no address of
-another site is part of the interface. `instance` is the id of the request, as in the header X-Request-ID.
+The type is the path of a page that the program serves, so that no address of another site is part of the
+interface; what follows the `#` is a stable identifier. Below a sub-path of a proxy the path begins with it, so that
+the link works there too. `instance` is the id of the request, as in the header X-Request-ID.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from html import escape
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -22,6 +24,7 @@ from heart.log_format import REQUEST_ID
 
 PROBLEM_JSON = "application/problem+json"
 PAGE = "/problems"
+SUB_PATH = ContextVar("SUB_PATH", default="")  # of the request in progress
 
 
 class Kind(NamedTuple):
@@ -141,6 +144,11 @@ KINDS: dict[str, Kind] = {
         "The program has an error.",
         "Find the request id of `instance` in the service's log.",
     ),
+    "unknown-transfer-coding": Kind(
+        501, "Unknown transfer coding",
+        "The body has a transfer coding other than chunked.",
+        "Send the body as it is, with its length or in chunks.",
+    ),
     "overloaded": Kind(
         503, "Overload",
         "Too many requests are in progress; this one was rejected before anything was done for it.",
@@ -190,15 +198,17 @@ class Problem(HTTPException):
         return problem_response(self.kind, self.detail, self.headers, **self.members)
 
 
-def type_uri(kind: str) -> str:
-    """The URI of a type, a relative one with its full path."""
-    return f"{PAGE}#{kind}"
+def type_uri(kind: str, sub_path: str | None = None) -> str:
+    """The URI of a type, a relative one with its full path; by default for the request in progress."""
+    return f"{SUB_PATH.get() if sub_path is None else sub_path}{PAGE}#{kind}"
 
 
-def problem(kind: str, detail: str, instance: str = "", **members: Any) -> dict[str, Any]:
-    """The members of a problem; `instance` is by default the id of the request in progress."""
+def problem(
+    kind: str, detail: str, instance: str = "", sub_path: str | None = None, **members: Any
+) -> dict[str, Any]:
+    """The members of a problem; id and sub-path are by default those of the request in progress."""
     content: dict[str, Any] = {
-        "type": type_uri(kind),
+        "type": type_uri(kind, sub_path),
         "title": KINDS[kind].title,
         "status": KINDS[kind].status,
         "detail": detail,

@@ -183,7 +183,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _error_response(self, kind: str, detail: str) -> bytes:
         request_id = new_id()
-        body = encode(problem(kind, detail, request_id))
+        body = encode(problem(kind, detail, request_id, self.server_state.sub_path))
         headers = [
             *(h for h in self.server_state.default_headers if h[0] != b"connection"),
             (b"content-type", PROBLEM_JSON.encode()),

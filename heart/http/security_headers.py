@@ -1,5 +1,6 @@
-"""Security headers of every response: no framing, no foreign scripts, no CORS, cookies for this host only."""
+"""Security headers of every response: no framing, no foreign scripts, no CORS; cookies and redirects for this host only."""
 
+import re
 from collections.abc import Awaitable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,11 +24,13 @@ SECURITY_HEADERS = [
 ]
 SECURITY_NAMES = frozenset(name for name, _ in SECURITY_HEADERS)
 NO_STORE_HEADERS = [(b"cache-control", b"no-store"), *SECURITY_HEADERS]
+# Scheme and host of a URL as browsers read it, also one that begins with // or with backslashes.
+ORIGIN = re.compile(rb"(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2}[^/\\?#]*")
 RESTRICTED_ATTRIBUTES = (b"secure", b"httponly", b"samesite", b"domain", b"partitioned")
 
 
 class SecurityHeadersMiddleware:
-    """Adds the security headers to every response, removes CORS headers and restricts cookies.
+    """Adds the security headers to every response, removes CORS headers, restricts cookies and redirects.
 
     It must be the outermost middleware, so that it also sees the responses of the others.
     """
@@ -51,7 +54,7 @@ class SecurityHeadersMiddleware:
 def restrict_headers(
     headers: Iterable[tuple[bytes, bytes]], scope: Scope
 ) -> list[tuple[bytes, bytes]]:
-    """A response's headers without CORS, with restricted cookies and the security headers."""
+    """A response's headers without CORS, with restricted cookies and redirects and the security headers."""
     safe_headers, has_cache_control = [], False
     for name, value in headers:
         if name in SECURITY_NAMES or name.startswith(b"access-control-"):
@@ -60,7 +63,7 @@ def restrict_headers(
             safe_headers.append((name, restrict_cookie(value, is_https(scope))))
             continue
         has_cache_control = has_cache_control or name == b"cache-control"
-        safe_headers.append((name, value))
+        safe_headers.append((name, without_origin(value) if name == b"location" else value))
     return safe_headers + (SECURITY_HEADERS if has_cache_control else NO_STORE_HEADERS)
 
 
@@ -73,6 +76,15 @@ def restrict_cookie(cookie: bytes, secure: bool) -> bytes:
     return b"; ".join(
         [pair, *safe_attributes, b"HttpOnly", b"SameSite=Lax", *([b"Secure"] if secure else [])]
     )
+
+
+def without_origin(location: bytes) -> bytes:
+    """The path of a redirect, without the host that Starlette takes from the header Host.
+
+    Behind a proxy that may be an address that clients cannot reach. No program here redirects to another one.
+    """
+    origin = ORIGIN.match(location)
+    return b"/" + location[origin.end() :].lstrip(b"/\\") if origin else location
 
 
 def is_https(scope: Scope) -> bool:

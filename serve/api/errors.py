@@ -43,7 +43,12 @@ class ProblemDetails(BaseModel):
             "examples": [example("overloaded", "too many requests in progress")],
         }
     )
-    type: Annotated[str, Field(description="A stable identifier; the page /problems explains each")]
+    type: Annotated[
+        str,
+        Field(
+            description="A link to the page /problems; what follows the # is a stable identifier"
+        ),
+    ]
     title: str
     status: int
     detail: Annotated[str, Field(description="What is wrong with this request, for people")]
@@ -155,6 +160,7 @@ BODY_ERRORS: dict[int | str, dict[str, Any]] = {
         "The body is not valid JSON or no table that can be read, or a value is invalid",
         model=InvalidRequest,
     ),
+    501: error_response("The body has a transfer coding other than chunked"),
 }
 
 

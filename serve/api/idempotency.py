@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from heart.http.access import JSON, media_type
-from heart.http.messages import route_path
+from heart.http.messages import header_values, route_path
 from heart.predictions.answers import KEPT, OnceKey
 from serve.api.bodies import InvalidBody
 from serve.api.protected import body_of, token_of
@@ -42,11 +42,12 @@ REPLAY = {
 def once_key(request: Request, query: BaseModel) -> OnceKey | None:
     """The identity of a request, None without the header. Raises InvalidBody."""
     scope = request.scope
-    key = next((value for name, value in scope["headers"] if name == HEADER), None)
-    if key is None:
+    keys = header_values(scope, HEADER)
+    if not keys:
         return None
-    if not FORM.fullmatch(key):
-        text = "expected 1 to 100 visible ASCII characters"
+    key = keys[0]
+    if len(keys) > 1 or not FORM.fullmatch(key):
+        text = "expected once, with 1 to 100 visible ASCII characters"
         item = {"type": "invalid_header", "msg": text, "loc": ("header", NAME)}
         raise InvalidBody([item], complete=True)
     route = route_label(route_path(scope))

@@ -25,6 +25,7 @@ CODES = {
     413: "too-long",
     415: "not-supported",
     422: "invalid",
+    501: "not-supported",
     503: "transient",
 }
 DESCRIPTION: dict[str, Any] = {"content": {FHIR_JSON: {"schema": {"type": "object"}}}}

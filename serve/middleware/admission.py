@@ -18,9 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.messages import SAFE_METHODS, route_path
-from heart.http.problems import PROBLEM_JSON, encode, problem, send_problem
+from heart.http.problems import PAGE, PROBLEM_JSON, encode, problem, send_problem
 from heart.http.request_id import NAME, id_of
 from heart.http.security_headers import NO_STORE_HEADERS
+from heart.http.sub_path import SubPath
 from serve.page_paths import LOGIN
 
 OVERLOADED = ("overloaded", "too many requests in progress")
@@ -35,15 +36,26 @@ def takes_slot(scope: Scope, prefix: str = "") -> bool:
     return scope["method"] not in SAFE_METHODS and route_path(scope, prefix) != LOGIN
 
 
-def encoded_rejection() -> Callable[[Scope], bytes]:
+def encoded_rejection(sub_path: SubPath) -> Callable[[Scope], bytes]:
     """The rejection for overload as the gate sends it, given a request: what follows the status line."""
     headers = [(b"content-type", PROBLEM_JSON.encode()), RETRY_AFTER, *NO_STORE_HEADERS]
     head = b"".join(b"%b: %b\r\n" % header for header in headers)
-    before, _, after = encode(problem(*OVERLOADED, PLACEHOLDER)).partition(PLACEHOLDER.encode())
+    rejection = encode(problem(*OVERLOADED, PLACEHOLDER, sub_path=""))
+    start, _, rest = rejection.partition(PAGE.encode())
+    before, _, after = rest.partition(PLACEHOLDER.encode())
+    own = sub_path.path.encode() + PAGE.encode()
+
+    def page_of(scope: Scope) -> bytes:
+        try:
+            forwarded = sub_path.forwarded(scope)
+        except ValueError:
+            return own
+        return own if forwarded is None else forwarded.encode() + PAGE.encode()
 
     def response(scope: Scope) -> bytes:
         request_id = id_of(scope).encode()
-        body = before + request_id + after
+        page = page_of(scope) if sub_path.trust_forwarded else own
+        body = b"".join((start, page, before, request_id, after))
         return b"%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
             head,
             NAME,

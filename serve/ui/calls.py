@@ -33,7 +33,6 @@ READ = frozenset(
         "/favicon.ico",
         "/gradio_api/app_id",
         "/logout",
-        "/manifest.json",
         "/robots.txt",
         "/theme.css",
     )
@@ -49,6 +48,11 @@ def is_allowed(method: str, path: str) -> bool:
     if method in SAFE_METHODS:
         return path in READ or path.startswith(STATIC)
     return method == "POST" and path in POSTED
+
+
+def allowed_methods(path: str) -> str:
+    """The methods of a path of the page, as the header Allow has them; empty if it has none."""
+    return ", ".join(method for method in ("GET", "HEAD", "POST") if is_allowed(method, path))
 
 
 def input_counts(blocks: "gr.Blocks") -> dict[int, int]:

@@ -4,9 +4,12 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
+from jinja2 import ChoiceLoader, DictLoader, Environment
 from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -14,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from heart.http.access import require_type
 from heart.http.concurrency import ConcurrencyLimiter
 from heart.http.messages import SAFE_METHODS, header, route_path
-from heart.http.problems import problem_response
+from heart.http.problems import KINDS, problem_response
 from heart.http.quotas import QuotaExceeded
 from heart.http.request_body import read_body, replay
 from heart.http.tokens import Tokens
@@ -27,7 +30,13 @@ from serve.middleware.instrumentation import NO_TELEMETRY
 from serve.page_paths import POSTED
 from serve.service import Service
 from serve.settings import Settings
-from serve.ui.calls import CallFilter, contain_errors, input_counts, is_allowed
+from serve.ui.calls import (
+    CallFilter,
+    allowed_methods,
+    contain_errors,
+    input_counts,
+    is_allowed,
+)
 from serve.ui.layout import create_page
 from serve.ui.sessions import Sessions
 from serve.ui.templates import page_html
@@ -38,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2
 FOLDER_PREFIX = "heart-page-"  # of the folder for Gradio's files
+INDEX = "frontend/index.html"  # Gradio's template of the page
+MANIFEST = '<link rel="manifest" href="/manifest.json" />'
 QUEUE_PAUSE_SECONDS = 3600  # between two looks at Gradio's queue, which no event uses
 
 
@@ -77,7 +88,7 @@ class LazyPage:
         # One task must enter and leave the page's lifespan.
         with temporary_folder(FOLDER_PREFIX) as folder:
             try:
-                app = await asyncio.to_thread(build_in_loop, self._build, folder)
+                app = await _in_thread(build_in_loop, self._build, folder)
                 async with app.router.lifespan_context(app):
                     self._app = app
                     self._built.set()
@@ -128,6 +139,15 @@ class LazyPage:
             await too_many(error)(scope, receive, send)
 
 
+async def _in_thread(function: Callable[..., FastAPI], *args: Any) -> FastAPI:
+    """Run it in a thread; a task that is cancelled waits for it too.
+
+    Otherwise Gradio would make a folder again that has been removed.
+    """
+    with ThreadPoolExecutor(1) as executor:
+        return await asyncio.get_running_loop().run_in_executor(executor, function, *args)
+
+
 def build_in_loop(build: Callable[[Path], FastAPI], folder: Path) -> FastAPI:
     """Build inside a running event loop: without one, Gradio creates some and never closes them."""
 
@@ -141,6 +161,9 @@ def _refusal(scope: Scope) -> Response | None:
     """The response to a request that the page never sends, or that is too long; None for others."""
     # Gradio's routes match the path of the scope; that of `request.url` can be forged.
     path = route_path(scope)
+    if scope["method"] == "OPTIONS" and (methods := allowed_methods(path)):
+        detail = KINDS["method-not-allowed"].meaning
+        return problem_response("method-not-allowed", detail, {"Allow": methods})
     if not is_allowed(scope["method"], path):
         return problem_response("not-found", "no route has this path: see /docs")
     if scope["method"] in SAFE_METHODS:
@@ -189,7 +212,11 @@ def build(service: Service, tokens: Tokens, folder: Path) -> FastAPI:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     import gradio as gr
+    from gradio import routes
 
+    # Gradio has read the variable once, and would make the folder of an earlier page again.
+    routes.DEFAULT_TEMP_DIR = str(folder)  # type: ignore[attr-defined]  # not in its __all__
+    _remove_manifest(routes.templates.env)
     blocks = create_page(service, tokens)
     contain_errors(blocks)
     # Gradio's own pause wakes the event loop a thousand times a second.
@@ -217,6 +244,15 @@ def build(service: Service, tokens: Tokens, folder: Path) -> FastAPI:
     )
     app.state.sessions = Sessions(app)
     return app
+
+
+def _remove_manifest(templates: Environment) -> None:
+    """Remove the link to a web application's manifest, which leads out of a sub-path: nothing is installed."""
+    loader = templates.loader
+    if loader is None or isinstance(loader, ChoiceLoader):
+        return  # done for an earlier page
+    source, _, _ = loader.get_source(templates, INDEX)
+    templates.loader = ChoiceLoader([DictLoader({INDEX: source.replace(MANIFEST, "")}), loader])
 
 
 def _check_login(tokens: Tokens) -> Callable[[str, str], bool]:

@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 
 from heart.http.concurrency import ConcurrencyLimiter
-from heart.temporary import LOCK, remove_abandoned, temporary_folder
+from heart.temporary import LOCK, LOCK_SECONDS, remove_abandoned, temporary_folder
 from serve.ui.mounting import FOLDER_PREFIX, LazyPage
 from tests.fixtures.security import SecurityFigure
 from tests.heart.predictions.logs import ROOT
@@ -76,6 +78,18 @@ def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_folder_without_a_lock_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    old, new, empty = (tmp_path / f"{PREFIX}{name}" for name in ("old", "new", "empty"))
+    for folder in (old, new, empty):
+        folder.mkdir()
+    (old / "below").mkdir()
+    for folder in (old, empty):
+        os.utime(folder, times=(0, time.time() - LOCK_SECONDS - 1))
+
+    with temporary_folder(PREFIX, tmp_path) as own:
+        assert sorted(tmp_path.iterdir()) == sorted([new, own])
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_folder_of_another_user_is_left_alone(tmp_path: Path) -> None:
     old = abandoned(tmp_path)
@@ -128,4 +142,28 @@ def test_the_page_removes_what_a_killed_service_left(
         await page.stop()
 
     asyncio.run(visit())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_is_stopped_while_it_is_built_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    started, cancelled = threading.Event(), threading.Event()
+
+    def build(folder: Path) -> FastAPI:
+        started.set()
+        cancelled.wait(10)
+        (folder / "made-by-gradio").mkdir(parents=True)
+        return FastAPI()
+
+    async def visit() -> None:
+        page = LazyPage(build, ConcurrencyLimiter(8, 1024))
+        await page.start()
+        assert await asyncio.to_thread(started.wait, 10)
+        threading.Timer(0.1, cancelled.set).start()  # the event loop may wait for the thread
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    asyncio.run(visit())  # it ends with the threads of its tasks
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from heart.http.problems import KINDS, PAGE
+from heart.http.sub_path import SubPath
 from serve.api.models import EXAMPLE
 from serve.app import create_app
 from serve.middleware.admission import encoded_rejection
@@ -95,7 +96,7 @@ def test_the_rejection_for_overload_is_the_same_in_the_gate_and_behind_it(
     limiter.limit = 0
     inner = check(client.post("/predict", json=EXAMPLE, headers=ID), "overloaded")
 
-    head, _, body = encoded_rejection()(
+    head, _, body = encoded_rejection(SubPath())(
         {"headers": [(b"x-request-id", ID["X-Request-ID"].encode())]}
     ).partition(b"\r\n\r\n")
 
@@ -104,6 +105,26 @@ def test_the_rejection_for_overload_is_the_same_in_the_gate_and_behind_it(
     assert headers[b"content-length"] == b"%d" % len(body)
     assert headers[b"x-request-id"].decode() == ID["X-Request-ID"]
     assert headers[b"content-type"] == b"application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("sub_path", "forwarded", "prefix"),
+    [
+        (SubPath("/heart"), [], "/heart"),
+        (SubPath("/heart"), [b"/other"], "/heart"),
+        (SubPath("/heart", trust_forwarded=True), [b"/apps/heart"], "/apps/heart"),
+        (SubPath("/heart", trust_forwarded=True), [b"/a", b"/b"], "/heart"),
+        (SubPath("", trust_forwarded=True), [], ""),
+    ],
+)
+def test_the_rejection_of_the_gate_has_the_sub_path_in_its_type(
+    sub_path: SubPath, forwarded: list[bytes], prefix: str
+) -> None:
+    headers = [(b"x-forwarded-prefix", value) for value in forwarded]
+    head, _, body = encoded_rejection(sub_path)({"headers": headers}).partition(b"\r\n\r\n")
+
+    assert json.loads(body)["type"] == f"{prefix}{PAGE}#overloaded"
+    assert b"content-length: %d" % len(body) in head
 
 
 def test_an_unexpected_error_and_a_missing_model_are_problems(

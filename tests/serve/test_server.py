@@ -20,6 +20,7 @@ import uvicorn
 import serve.server
 from heart.http.concurrency import LONG_BODIES
 from heart.http.limits import HttpLimits
+from heart.http.sub_path import SubPath
 from serve.api.models import EXAMPLE
 from serve.app import create_app
 from serve.server import DrainingServer
@@ -372,7 +373,8 @@ def test_request_that_arrives_during_shutdown_is_answered(accepted: bool) -> Non
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"answered"})
 
-    app.state = SimpleNamespace(gate=None)  # type: ignore[attr-defined]  # it admits every request
+    # Without a gate, every request is admitted.
+    app.state = SimpleNamespace(gate=None, sub_path=SubPath())  # type: ignore[attr-defined]
 
     def ask() -> None:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")

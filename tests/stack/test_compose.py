@@ -95,9 +95,10 @@ def test_the_example_names_every_variable_with_its_default() -> None:
 def test_every_setting_is_the_stacks_or_handed_on(service: str, kinds: tuple[Any, ...]) -> None:
     given = services()[service]["environment"]
     image = {"HEART_HOST", "HEART_PORT"}
-    # Ports and a folder that are nobody's business; and the app may not move an alias.
+    # Ports and a folder that are nobody's business; the app may not move an alias, and nginx removes
+    # the header X-Forwarded-Prefix.
     elsewhere = {"HEART_RETRAIN_PORT", "HEART_RETRAIN_FOLDER"}
-    elsewhere |= {"HEART_GUARD_ROLLBACK"}
+    elsewhere |= {"HEART_GUARD_ROLLBACK", "HEART_TRUST_FORWARDED_PREFIX"}
 
     for kind in kinds:
         for name in kind.model_fields:

@@ -3,9 +3,10 @@
 import socket
 import threading
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import pytest
@@ -13,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from serve.app import create_app
 from tests.conftest import Require
+from tests.fixtures.security import SecurityFigure
 from tests.serve.small_service import parts
 from tests.stack.nginx import installed, running
 
@@ -37,7 +39,10 @@ OTHERS = (
 class Backend(BaseHTTPRequestHandler):
     """It answers every path with a word of its own."""
 
+    heads: ClassVar[list[Message]] = []  # of all requests
+
     def do_GET(self) -> None:
+        self.heads.append(self.headers)
         self.send_response(200)
         self.send_header("Content-Length", "7")
         self.end_headers()
@@ -70,11 +75,11 @@ def nginx(
         yield port
 
 
-def answer_of(port: int, target: str, method: str = "GET") -> tuple[int, bytes]:
+def answer_of(port: int, target: str, method: str = "GET", headers: str = "") -> tuple[int, bytes]:
     """The answer to a request line, as it stands: a client library would tidy up the path."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        head = f"{method} {target} HTTP/1.1\r\nHost: heart\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        connection.sendall(head.encode())
+        head = f"{method} {target} HTTP/1.1\r\nHost: heart\r\nContent-Length: 0\r\nConnection: close\r\n"
+        connection.sendall(f"{head}{headers}\r\n".encode())
         with connection.makefile("rb") as reader:
             answer = reader.read()
     return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]
@@ -92,6 +97,19 @@ def test_nginx_blocks_every_spelling_of_the_metrics_path(nginx: int, target: str
 @pytest.mark.parametrize("target", OTHERS)
 def test_other_paths_reach_the_service(nginx: int, target: str) -> None:
     assert answer_of(nginx, target) == (200, b"backend")
+
+
+@pytest.mark.security
+def test_no_client_gives_the_sub_path(nginx: int, security_figure: SecurityFigure) -> None:
+    for headers in (
+        "X-Forwarded-Prefix: /x\r\n",
+        "x-forwarded-prefix: /\r\nX-Forwarded-Prefix: /x\r\n",
+    ):
+        assert answer_of(nginx, "/", headers=headers) == (200, b"backend")
+
+        assert "X-Forwarded-Host" in Backend.heads[-1]
+        assert "X-Forwarded-Prefix" not in Backend.heads[-1]
+    security_figure("X-Forwarded-Prefix of a client of the stack", "removed", "removed")
 
 
 def test_the_service_gives_its_metrics_at_their_own_path_only(tmp_path: Path) -> None:

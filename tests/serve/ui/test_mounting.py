@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -115,6 +116,34 @@ def test_unused_routes_do_not_reach_gradio(
     assert TestClient(page).request(method, path, headers=headers).status_code == expected
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/", "GET, HEAD"),
+        ("/config", "GET, HEAD"),
+        ("/assets/x.js", "GET, HEAD"),
+        ("/login", "POST"),
+    ],
+)
+def test_options_names_the_methods_of_a_path(path: str, allowed: str) -> None:
+    page, _, _ = gated()
+
+    answer = TestClient(page).options(path)
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.json()["type"] == "/problems#method-not-allowed"
+
+
+def test_redirects_of_the_page_name_no_host(closed_page: GradioPage) -> None:
+    client = closed_page.log_in()
+    proxied = {"x-forwarded-host": "localhost", "x-forwarded-proto": "https"}
+
+    answer = client.get("/logout", headers=proxied, follow_redirects=False)
+
+    assert answer.is_redirect
+    assert answer.headers["location"] == "/"
+
+
 def test_page_requires_the_token(closed_page: GradioPage) -> None:
     client = closed_page.log_in()
     event = next(e["id"] for e in closed_page.events() if e["backend_fn"] and len(e["inputs"]) == 1)
@@ -198,7 +227,8 @@ def test_the_page_loads_nothing_from_elsewhere(closed_page: GradioPage) -> None:
 
     loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=[\"']?([^\"' >]+)", html)
     assert loaded
-    assert not [url for url in loaded if url.startswith(("http:", "https:", "//"))]
+    # A path from the root would leave the sub-path of a proxy.
+    assert not [url for url in loaded if url.startswith(("http:", "https:", "/"))]
     assert not re.findall(r"(?:url\(|@import)[\"' ]*(?:https?:)?//", css)
 
 
@@ -212,6 +242,18 @@ def test_the_folder_of_gradio_is_the_pages_own(
     from gradio.utils import get_upload_folder
 
     assert get_upload_folder() == str(tmp_path / "uploads")
+
+
+def test_a_second_page_makes_no_folder_of_the_first(
+    tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "")
+    for name in ("first", "second"):
+        build_in_loop(partial(build, service, Tokens()), tmp_path / name)
+        shutil.rmtree(tmp_path / name)
+
+    assert list(tmp_path.glob("first")) == []
 
 
 def test_the_built_page_leaves_the_event_loop_idle(service: Service) -> None:

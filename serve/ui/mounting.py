@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +143,12 @@ async def _in_thread(function: Callable[..., FastAPI], *args: Any) -> FastAPI:
 
     Otherwise Gradio would make a folder again that has been removed.
     """
-    with ThreadPoolExecutor(1) as executor:
-        return await asyncio.get_running_loop().run_in_executor(executor, function, *args)
+    work = asyncio.create_task(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 def build_in_loop(build: Callable[[Path], FastAPI], folder: Path) -> FastAPI:

@@ -122,6 +122,22 @@ def test_a_folder_is_no_registry(uri: str) -> None:
         Settings(tracking_uri=uri, _env_file=None)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tracking_uri", "http://"),
+        ("tracking_uri", "http://127.0.0.1:99999"),
+        ("tracking_uri", "sqlite://registry/mlflow.db"),
+        ("log_url", "postgresql+psycopg://heart@db:port/heart"),
+        ("log_url", "sqlite://registry/predictions.db"),
+        ("cds_url", "https://heart.example.org:99999"),
+        ("cds_public_keys", "https://"),
+    ],
+)
+def test_an_impossible_address_is_an_invalid_setting(name: str, value: str) -> None:
+    assert refusal(**{name: value}).startswith(f"HEART_{name.upper()}: ")
+
+
 def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEART_API_TOKEN", "")
     monkeypatch.setenv("HEART_LOG_RETENTION_DAYS", "")

@@ -12,6 +12,7 @@ from heart.errors import UserError, os_reason, run_main
 from heart.locale.language import LANGUAGES, Language
 from heart.predictions.log import LogConfigurationError, LogUnavailable, PredictionLog
 from heart.registry.errors import RegistryUnavailable, VersionRejected
+from heart.registry.health import SETTINGS, require_response
 from heart.registry.loading import load, of_version
 from heart.registry.runs import Entry, log_run
 from heart.schema import SchemaError
@@ -50,6 +51,7 @@ def check(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
         log = PredictionLog(settings.log_url)
     except LogConfigurationError as error:
         raise ReportError(f"HEART_LOG_URL: {error}") from error
+    require_response(settings.tracking_uri, SETTINGS)
     try:
         model, _ = load(
             settings if drift.model_version is None else of_version(settings, drift.model_version)

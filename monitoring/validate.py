@@ -29,6 +29,7 @@ from heart.ml.groups import groups
 from heart.ml.scores import all_scores
 from heart.ml.validation import Validation, validate
 from heart.registry.errors import RegistryUnavailable, VersionRejected
+from heart.registry.health import SETTINGS, require_response
 from heart.registry.loading import load, of_version
 from heart.registry.model_version import Model
 from heart.registry.runs import Entry, log_run
@@ -242,6 +243,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     patients = patients_of(given.file, with_arguments(Prepare.load(), given.coding, given.ignore))
     settings = read(SharedSettings)
+    require_response(settings.tracking_uri, SETTINGS)
     try:
         model, _ = load(of_version(settings, given.version) if given.version else settings)
     except (VersionRejected, RegistryUnavailable) as error:

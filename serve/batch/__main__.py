@@ -9,6 +9,7 @@ from heart.drift.detector import Report
 from heart.errors import run_main
 from heart.registry import loading as models
 from heart.registry.errors import RegistryUnavailable, VersionRejected
+from heart.registry.health import SETTINGS, require_response
 from heart.registry.model_version import Model
 from heart.settings import read
 from serve.batch import count, local, spark
@@ -23,8 +24,10 @@ MASTER = "local[*]"
 
 def main(arguments: list[str] | None = None) -> None:
     given = _given(arguments)
+    settings = read(Settings, **({"model": given.model} if given.model else {}))
+    require_response(settings.tracking_uri, SETTINGS)
     try:
-        model, onnx = models.load(read(Settings, **({"model": given.model} if given.model else {})))
+        model, onnx = models.load(settings)
         source = Place.of(given.input)
         choice = Choice(given.keep, given.ignore, given.coding)
         if not given.output:

@@ -5,7 +5,10 @@ import json
 import httpx
 import pytest
 
+from heart.errors import UserError
+from monitoring import client as clients
 from monitoring.withdraw import arguments, withdraw
+from tests.answering import silent
 
 
 def client(status: int, content: object, requests: list[httpx.Request]) -> httpx.Client:
@@ -64,3 +67,20 @@ def test_a_sender_without_outcomes_is_an_error() -> None:
 def test_a_time_without_zone_is_rejected(time: str) -> None:
     with pytest.raises(SystemExit):
         arguments(["lab", "--since", time])
+
+
+def test_a_silent_service_is_an_error_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "ANSWER_SECONDS", 0.2)
+
+    with silent() as url, pytest.raises(UserError) as error, clients.service(url, seconds=60):
+        pytest.fail("there is no service")
+
+    assert str(error.value).startswith(f"no service at {url}: ")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "localhost:8000", "http://", "http://localhost:80000"])
+def test_an_address_that_is_none_is_rejected(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arguments(["lab", "--url", url])
+
+    assert "argument --url: " in capsys.readouterr().err

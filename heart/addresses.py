@@ -27,6 +27,15 @@ def check_url(url: str) -> None:
         raise ValueError(f"{shown}expected a port from 1 to 65535 after the host")
 
 
+def server_of(url: str) -> str:
+    """A valid URL without user and password; of one that has them only scheme, host and port are left."""
+    parts = URL.fullmatch(url)
+    if parts is None or "@" not in url:
+        return url
+    port = f":{parts['port']}" if parts["port"] else ""
+    return f"{parts['scheme']}://{parts['host']}{port}"
+
+
 def http_url(text: str) -> str:
     """An address on the command line. Raises ArgumentTypeError."""
     try:

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from heart import files
+from heart.addresses import server_of
 from heart.drift.snapshot import DriftSnapshot, narrowed, take_snapshot
 from heart.errors import UserError, os_reason, run_main
 from heart.locale.language import LANGUAGES, Language
@@ -64,7 +65,10 @@ def check(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
     try:
         rows, scores = last_patients(log, model.version, reference.policy)
     except LogUnavailable as error:
-        raise ReportError(f"the prediction log cannot be read: {error}") from error
+        raise ReportError(
+            f"{server_of(settings.log_url)}: {error}; check HEART_LOG_URL: the service must have run "
+            "with it"
+        ) from error
     except SchemaError:
         # Without its message and traceback, which contain the value of a patient.
         raise ReportError(

@@ -105,7 +105,9 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError):
         return os_reason(error)
     package = type(error).__module__.partition(".")[0]
-    if isinstance(error, sqlite3.Error) or package in ("mlflow", "sqlalchemy", "alembic"):
+    if package == "mlflow":
+        return f"{_mlflow_store()}{store_reason(error)}"
+    if isinstance(error, sqlite3.Error) or package in ("sqlalchemy", "alembic"):
         return store_reason(error)
     if isinstance(error, ModuleNotFoundError) and (package := _missing_package(error)):
         return (
@@ -161,7 +163,7 @@ def network_reason(error: BaseException) -> str:
     reason, cause = "", error.__cause__ or error.__context__
     while cause is not None:
         if isinstance(cause, TimeoutError) or "timed out" in str(cause):
-            return "it took too long"
+            return "no response in time"
         if isinstance(cause, OSError) and cause.strerror:
             reason = cause.strerror
         cause = cause.__cause__ or cause.__context__
@@ -187,6 +189,15 @@ def first_line(error: BaseException) -> str:
 def without_password(text: str) -> str:
     """The text without the users and passwords of the URIs in it, which MLflow repeats."""
     return re.sub(r"//[^/\s]*@", "//", text)
+
+
+def _mlflow_store() -> str:
+    """The store that MLflow uses in this process, for the beginning of a message; empty if none was set."""
+    import mlflow
+
+    if not mlflow.is_tracking_uri_set():
+        return ""
+    return f"{without_password(mlflow.get_tracking_uri()).removeprefix('sqlite:///')}: "
 
 
 def _missing_package(error: ModuleNotFoundError) -> str:

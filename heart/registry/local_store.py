@@ -205,7 +205,7 @@ def _relocate(database: Path) -> None:
             folders = ", ".join(str(_path(uri)) for uri in others)
             raise StoreError(
                 f"{database} was copied or moved from {folders}, and its locations cannot be changed: "
-                f"{error}; make it writable, then run the command again"
+                f"{store_reason(error)}"
             ) from error
 
 

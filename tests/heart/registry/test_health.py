@@ -141,6 +141,7 @@ def test_a_store_that_fails_within_a_command_is_one_line(
 
     message = end_of(lambda: promote.main(["--approve=1", "--by=me"]))
 
+    assert message.startswith(f"error: {checkout / 'registry' / 'mlflow.db'}: ")
     assert "model_version_tags" in message
     assert "backup" in message
     assert "\n" not in message

@@ -4,10 +4,10 @@ import argparse
 import re
 
 HTTP = ("http", "https")
-# As SQLAlchemy reads a URL: a password may contain a slash.
+# The host begins after the last @, so that no part of a password is taken for it.
 URL = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[^:/@]*(?::[^@]*)?@)?"
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#\s]*)(?::(?P<port>[^/?#]*))?(?:[/?#]\S*)?"
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:\S*@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\s]*)(?::(?P<port>[^/?#]*))?(?:[/?#]\S*)?"
 )
 
 

@@ -18,7 +18,7 @@ BYTE_ORDER_MARKS = {
 
 
 def read_text(path: Path) -> str:
-    """The text of the file. Raises ValueError if it is not in UTF-8, OSError."""
+    """The text of the file, without a byte order mark. Raises ValueError if it is not in UTF-8, OSError."""
     content = path.read_bytes()
     if b"\0" in content or content.startswith(tuple(BYTE_ORDER_MARKS)):
         encoding = _wide_encoding(content)
@@ -27,7 +27,7 @@ def read_text(path: Path) -> str:
             f"`iconv -f {encoding} -t UTF-8`"
         )
     try:
-        return content.decode()
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not in UTF-8: save it as UTF-8") from None
 

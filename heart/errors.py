@@ -105,10 +105,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError):
         return os_reason(error)
     package = type(error).__module__.partition(".")[0]
-    if package == "mlflow":
-        return f"{_mlflow_store()}{store_reason(error)}"
-    if isinstance(error, sqlite3.Error) or package in ("sqlalchemy", "alembic"):
-        return store_reason(error)
+    if isinstance(error, sqlite3.Error) or package in ("mlflow", "sqlalchemy", "alembic"):
+        return f"{_mlflow_store() if package == 'mlflow' else ''}{store_reason(error)}"
     if isinstance(error, ModuleNotFoundError) and (package := _missing_package(error)):
         return (
             f"the Python package {package} is not installed in {sys.prefix}: run `make install`, or the "

@@ -13,7 +13,7 @@ from heart.errors import UserError, os_reason, run_main
 from heart.locale.language import LANGUAGES, Language
 from heart.predictions.log import LogConfigurationError, LogUnavailable, PredictionLog
 from heart.registry.errors import RegistryUnavailable, VersionRejected
-from heart.registry.health import SETTINGS, require_response
+from heart.registry.health import SETTINGS, require_response, unavailable
 from heart.registry.loading import load, of_version
 from heart.registry.runs import Entry, log_run
 from heart.schema import SchemaError
@@ -57,7 +57,9 @@ def check(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
         model, _ = load(
             settings if drift.model_version is None else of_version(settings, drift.model_version)
         )
-    except (VersionRejected, RegistryUnavailable) as error:
+    except RegistryUnavailable as error:
+        raise ReportError(unavailable(settings.tracking_uri, error)) from error
+    except VersionRejected as error:
         raise ReportError(str(error)) from error
     if model.reference is None:
         raise ReportError(f"version {model.version} has no drift baseline")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from heart.addresses import check_url
+from heart.addresses import check_url, server_of
 from heart.sqlite_path import absolute, registry_uri
 
 HERE = Path("/here")
@@ -54,6 +54,12 @@ def test_the_error_does_not_quote_a_password() -> None:
         absolute("postgresql+psycopg://me:s3cret@db:99999/heart", HERE)
 
     assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("password", ["s3cret", "p@s3cret", "s3/cret", "s3:cret", "s3#cret@"])
+def test_the_server_of_a_url_is_without_its_password(password: str) -> None:
+    assert server_of(f"http://me:{password}@mlflow:5000/x") == "http://mlflow:5000"
+    assert server_of("http://mlflow:5000/x") == "http://mlflow:5000/x"
 
 
 @pytest.mark.parametrize("url", ["sqlite://registry/mlflow.db", "sqlite:registry.db", "sqlite://"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from mlflow.utils.logging_utils import get_mlflow_log_level
 
-from heart.errors import run_main
+from heart.errors import UserError, run_main
 from heart.registry import compare, health, promote
 from heart.registry import publishing as registry
 from heart.registry.health import require_response
@@ -22,6 +22,7 @@ from monitoring import report
 from serve.batch.__main__ import main as score
 from tests.answering import answering, silent
 from tests.heart.registry.registry_fixture import ROOT, forget
+from tests.processes import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
@@ -92,6 +93,18 @@ def first_levels() -> Iterator[None]:
         logger.setLevel(before[name])
 
 
+def test_a_database_that_is_down_is_an_error_soon_without_the_password() -> None:
+    database = f"127.0.0.1:{free_port()}"
+    start = time.monotonic()
+
+    with pytest.raises(UserError, match="refused") as error:
+        require_response(f"postgresql+psycopg://me:s3/cret@{database}/mlflow", "X")
+
+    assert time.monotonic() - start < 10
+    assert f"//{database} " in str(error.value)
+    assert "cret" not in str(error.value)
+
+
 def drop_a_table(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("DROP TABLE model_version_tags")
@@ -123,6 +136,20 @@ def test_a_damaged_store_is_one_line_with_file_and_way_out(
     assert "\n" not in message
     assert "backup" in message or "expected a file" in message
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["report", "score"])
+def test_a_damaged_store_is_named_by_commands_that_only_read(
+    command: str, watched: Path, checkout: Path
+) -> None:
+    shutil.copytree(watched / "registry", checkout / "registry")
+    database = checkout / "registry" / "mlflow.db"
+    replace_by_a_folder(database)
+
+    message = end_of(COMMANDS[command])
+
+    assert str(database) in message
+    assert "expected a file" in message
 
 
 @pytest.mark.usefixtures("first_levels")

@@ -62,5 +62,6 @@ def _fault_of_database(uri: str) -> str | None:
 
 def unavailable(uri: str, error: Exception) -> str:
     """The message of an error of a registry, which may be without its place."""
-    place = server_of(uri).removeprefix(SQLITE)
-    return str(error) if place in str(error) else f"the registry {place}: {error}"
+    place, message = server_of(uri).removeprefix(SQLITE), str(error)
+    named = place in message or message.startswith("HEART_")  # the cache has a setting of its own
+    return message if named else f"the registry {place}: {message}"

@@ -53,9 +53,8 @@ SCHEMA_VERSIONS = re.compile(
     r"out-of-date database schema \(found version (\w+), but expected (\w+)"
 )
 STATEMENT = "\n[SQL:"  # with which SQLAlchemy appends the statement and its parameters
-AUTOFLUSH = (
-    "(raised as a result of"  # the first line of an error that SQLAlchemy meets before a query
-)
+# The first line of an error that SQLAlchemy meets where a query has to write first.
+AUTOFLUSH = "(raised as a result of"
 # MLflow's error of a request that has no response, which quotes Python objects and the URL once more.
 NO_RESPONSE = re.compile(
     r"API request to (?P<server>\w+://[^/\s]+)\S* failed with (timeout )?exception"

@@ -1,6 +1,7 @@
 """Write `.env` for the Compose stack with a random value for every secret that it requires: `make secrets`.
 
-What is set already stays as it is. Needs nothing but Python, since it runs before anything is installed.
+What is set already stays as it is. Needs nothing but Python and this checkout, since it runs before anything is
+installed.
 """
 
 import os
@@ -8,6 +9,8 @@ import re
 import secrets
 import sys
 from pathlib import Path
+
+from heart.env_file import read_text
 
 ENV, EXAMPLE, COMPOSE = Path(".env"), Path(".env.example"), Path("docker-compose.yml")
 REQUIRED = re.compile(r"\$\{([A-Z0-9_]+):\?")
@@ -27,11 +30,24 @@ def filled(text: str, names: list[str]) -> tuple[str, list[str]]:
     return text, added
 
 
+def unreadable_line(text: str, names: list[str]) -> int:
+    """The number of the first line that begins with one of the names, but gives it no value; 0 if there is none."""
+    name = rf"(export\s+)?({'|'.join(names)})\b"
+    for number, line in enumerate(text.splitlines(), start=1):
+        # Not a comment. A character that is not shown may stand before the name.
+        named = not line.lstrip().startswith("#") and re.match(rf"\W*{name}", line)
+        if named and not re.match(rf"\s*{name}\s*=", line):
+            return number
+    return 0
+
+
 def write(text: str) -> None:
     """Replace `.env`, which only its owner may read, whole or not at all."""
     part = ENV.with_name(".env.part")
     part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with os.fdopen(
+        os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as file:
         file.write(text)
     part.replace(ENV)
 
@@ -40,9 +56,13 @@ def main() -> None:
     names = sorted(set(REQUIRED.findall(COMPOSE.read_text(encoding="utf-8"))))
     source = ENV if ENV.exists() else EXAMPLE
     try:
-        before = source.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        sys.exit(f"error: {source} is not UTF-8: save it as UTF-8, then run `make secrets` again")
+        before = read_text(source)
+    except ValueError as error:
+        sys.exit(f"error: {error}, then run `make secrets` again")
+    if line := unreadable_line(before, names):
+        sys.exit(
+            f"error: {source}, line {line}: expected NAME=VALUE; then run `make secrets` again"
+        )
     text, added = filled(before, names)
     if not added:
         print(f"{ENV} has all {len(names)} secrets already; nothing was changed")

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from heart.env_file import check_lines, read_text
 from heart.sqlite_path import absolute, registry_uri
 
 ENV_FILE = ".env"
@@ -220,20 +221,15 @@ def read(kind: type[T], **values: Any) -> T:
 
 
 def _check_env_file(path: Path) -> None:
-    """End the program if the file cannot be read: its settings would be left out."""
+    """End the program if the file cannot be read, or one of its lines: its settings would be left out."""
     if not path.is_file():
         return
     try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError:
-        text = "\0"
+        check_lines(read_text(path.absolute()), path.absolute())
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {path.absolute()}: {error.strerror}: make it readable, or move it away")
-    if "\0" in text:
-        sys.exit(
-            f"error: {path.absolute()} is not in UTF-8, it may be in UTF-16: save it as UTF-8, for "
-            "example with `iconv -f UTF-16 -t UTF-8`"
-        )
 
 
 def reasons(kind: type[Variables], error: ValidationError) -> list[str]:

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+from heart.addresses import check_url
+
 SQLITE = "sqlite:///"
 SCHEME = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|databricks|uc:")
 
@@ -19,6 +21,16 @@ def check_path(path: Path) -> None:
 
 def absolute(url: str, folder: Path) -> str:
     """A database URL; the path of a SQLite file starts at `folder`. Raises ValueError."""
+    scheme, separator, rest = url.partition("://")
+    if scheme.partition("+")[0] != "sqlite":
+        if separator:
+            check_url(url)
+        return url
+    if not rest.startswith("/"):
+        raise ValueError(
+            f"{url}: expected sqlite:///PATH, with three slashes before a relative path and four before an "
+            "absolute one"
+        )
     path = url.removeprefix(SQLITE)
     if path in (url, "", ":memory:"):
         return url

@@ -7,11 +7,13 @@ import argparse
 from pathlib import Path
 
 from heart import files
+from heart.addresses import server_of
 from heart.drift.snapshot import DriftSnapshot, narrowed, take_snapshot
 from heart.errors import UserError, os_reason, run_main
 from heart.locale.language import LANGUAGES, Language
 from heart.predictions.log import LogConfigurationError, LogUnavailable, PredictionLog
 from heart.registry.errors import RegistryUnavailable, VersionRejected
+from heart.registry.health import SETTINGS, require_response, unavailable
 from heart.registry.loading import load, of_version
 from heart.registry.runs import Entry, log_run
 from heart.schema import SchemaError
@@ -50,11 +52,14 @@ def check(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
         log = PredictionLog(settings.log_url)
     except LogConfigurationError as error:
         raise ReportError(f"HEART_LOG_URL: {error}") from error
+    require_response(settings.tracking_uri, SETTINGS)
     try:
         model, _ = load(
             settings if drift.model_version is None else of_version(settings, drift.model_version)
         )
-    except (VersionRejected, RegistryUnavailable) as error:
+    except RegistryUnavailable as error:
+        raise ReportError(unavailable(settings.tracking_uri, error)) from error
+    except VersionRejected as error:
         raise ReportError(str(error)) from error
     if model.reference is None:
         raise ReportError(f"version {model.version} has no drift baseline")
@@ -62,7 +67,10 @@ def check(settings: SharedSettings, drift: DriftSettings) -> DriftSnapshot:
     try:
         rows, scores = last_patients(log, model.version, reference.policy)
     except LogUnavailable as error:
-        raise ReportError(f"the prediction log cannot be read: {error}") from error
+        raise ReportError(
+            f"{server_of(settings.log_url)}: {error}; check HEART_LOG_URL: the service must have run "
+            "with it"
+        ) from error
     except SchemaError:
         # Without its message and traceback, which contain the value of a patient.
         raise ReportError(

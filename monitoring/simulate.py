@@ -13,9 +13,10 @@ import httpx
 import numpy as np
 from tqdm import tqdm
 
+from heart.addresses import http_url
 from heart.errors import run_main
 from heart.http.reason import reason_of
-from heart.settings import SharedSettings, read
+from monitoring.client import service
 from monitoring.simulated_patients import SHIFTS, NoPatients, draw, load
 
 ATTEMPTS = 5  # at a service that answers one of these, with the seconds to wait
@@ -59,7 +60,7 @@ class Sender:
         for _ in range(ATTEMPTS):
             try:
                 response = self.client.post(route, json=body)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except httpx.HTTPError as error:
                 raise SimulationError(f"no service at {self.client.base_url}: {error}") from error
             if response.status_code not in WAIT:
                 break
@@ -87,7 +88,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rate", type=_at_least(0, float), default=50, help="patients a second; 0: no pause"
     )
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the service")
+    parser.add_argument(
+        "--url", type=http_url, default="http://127.0.0.1:8000", help="of the service"
+    )
     parser.add_argument(
         "--outcomes",
         type=_at_least(0, float),
@@ -114,12 +117,10 @@ def _at_least(least: int, kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def main() -> None:
     options = arguments()
-    token = read(SharedSettings).api_token
-    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
     random = np.random.default_rng(options.seed)
     try:
         patients = SHIFTS[options.shift](load(Path()), random)
-        with httpx.Client(base_url=options.url, headers=headers, timeout=30) as client:
+        with service(options.url, seconds=30) as client:
             sender = Sender(client, options.rate, options.outcomes, random)
             counts = sender.send(draw(patients, options.rows, random), options.rows)
     except (NoPatients, SimulationError) as error:

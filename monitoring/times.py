@@ -3,9 +3,11 @@
 import argparse
 from datetime import datetime
 
+from heart.utc import in_utc
+
 
 def time(text: str) -> str:
-    """The same time in ISO 8601. Raises ArgumentTypeError without a time zone: it would be in doubt."""
+    """The same time in UTC as ISO 8601. Raises ArgumentTypeError without a time zone: it would be in doubt."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -16,4 +18,7 @@ def time(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"{text} has no time zone: add Z for UTC, or an offset such as +07:00"
         )
-    return moment.isoformat()
+    try:
+        return in_utc(moment).isoformat()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None

@@ -29,6 +29,7 @@ from heart.ml.groups import groups
 from heart.ml.scores import all_scores
 from heart.ml.validation import Validation, validate
 from heart.registry.errors import RegistryUnavailable, VersionRejected
+from heart.registry.health import SETTINGS, require_response, unavailable
 from heart.registry.loading import load, of_version
 from heart.registry.model_version import Model
 from heart.registry.runs import Entry, log_run
@@ -242,9 +243,12 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     patients = patients_of(given.file, with_arguments(Prepare.load(), given.coding, given.ignore))
     settings = read(SharedSettings)
+    require_response(settings.tracking_uri, SETTINGS)
     try:
         model, _ = load(of_version(settings, given.version) if given.version else settings)
-    except (VersionRejected, RegistryUnavailable) as error:
+    except RegistryUnavailable as error:
+        raise UserError(unavailable(settings.tracking_uri, error)) from None
+    except VersionRejected as error:
         raise UserError(str(error)) from None
     risks = model.predict(patients.rows).astype(float)
     report = report_on(given.file, patients, model, risks)

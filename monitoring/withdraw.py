@@ -5,10 +5,13 @@ import sys
 
 import httpx
 
+from heart.addresses import http_url
 from heart.errors import run_main
 from heart.http.reason import reason_of
-from heart.settings import SharedSettings, read
+from monitoring.client import service
 from monitoring.times import time
+
+UNKNOWN = "it is not known whether outcomes were withdrawn, so run this again later"
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -21,7 +24,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("sender", help="the name of the token")
     parser.add_argument("--since", type=time, help="the first time, such as 2026-11-27T08:00:00Z")
     parser.add_argument("--until", type=time, help="the last time; now, if it is not given")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the service")
+    parser.add_argument(
+        "--url", type=http_url, default="http://127.0.0.1:8000", help="of the service"
+    )
     return parser.parse_args(argv)
 
 
@@ -31,11 +36,12 @@ def withdraw(client: httpx.Client, options: argparse.Namespace) -> int:
     try:
         response = client.post("/admin/outcomes/withdraw", json=body)
     except httpx.HTTPError as error:
-        sys.exit(f"error: no service at {client.base_url}: {error}")
-    if not response.is_success:
-        state = "it is not known whether outcomes were withdrawn, so run this again later"
         sys.exit(
-            f"error: {state if response.is_server_error else 'nothing is withdrawn'}: "
+            f"error: {UNKNOWN}: {client.base_url} did not answer ({error or type(error).__name__})"
+        )
+    if not response.is_success:
+        sys.exit(
+            f"error: {UNKNOWN if response.is_server_error else 'nothing is withdrawn'}: "
             + reason_of(response, "HEART_API_TOKEN must be a token with the scope admin")
         )
     withdrawn = int(response.json()["withdrawn"])
@@ -49,9 +55,7 @@ def withdraw(client: httpx.Client, options: argparse.Namespace) -> int:
 
 def main() -> None:
     options = arguments()
-    token = read(SharedSettings).api_token
-    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-    with httpx.Client(base_url=options.url, headers=headers, timeout=60) as client:
+    with service(options.url, seconds=60) as client:
         withdrawn = withdraw(client, options)
     print(
         f"{withdrawn} outcomes of {options.sender} withdrawn. "

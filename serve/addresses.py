@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
+from heart.addresses import HTTP, check_url
+
 ORIGIN = re.compile(r"https?://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
 
 
@@ -37,8 +39,11 @@ def _are_origins(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _is_url(value: str) -> str:
+    if not value:
+        return ""
+    check_url(value)
     parts = urlsplit(value)
-    if value and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query):
+    if parts.scheme not in HTTP or not parts.hostname or parts.query:
         raise ValueError(f"{value!r} is not a URL: expected one such as https://heart.example.org")
     return value.rstrip("/")
 
@@ -48,6 +53,7 @@ def _is_key_source(value: str) -> str:
         if value and not Path(value).is_file():
             raise ValueError(f"{value} does not exist, expected a JSON Web Key Set")
         return str(Path(value).absolute()) if value else ""
+    check_url(value)
     parts = urlsplit(value)
     if parts.scheme != "https" and not (
         parts.scheme == "http" and is_loopback(parts.hostname or "")

@@ -5,6 +5,7 @@ its functions. The client is an argument, so that importing this module does not
 """
 
 import json
+import logging
 import os
 import re
 from pathlib import Path
@@ -36,6 +37,8 @@ CLIENT = {
     # A server that does not answer is an error within seconds, not after MLflow's ten minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # This project reports errors itself, once and without a stack trace.
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
 }
 
 
@@ -47,6 +50,7 @@ def set_up_client() -> None:
     """Set MLflow's environment variables that are not set yet. Call it before MLflow is imported."""
     for name, value in CLIENT.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it reports each attempt
 
 
 def hash_tag(file: str) -> str:

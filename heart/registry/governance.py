@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from heart import files
+from heart.addresses import check_url
 from heart.errors import UserError, explain, run_main
 from heart.governance import cards, checklists, croissant, lineage
 from heart.governance.answers import STAGES, Documents, common
@@ -99,7 +100,11 @@ def log(client: "MlflowClient", version: "ModelVersion", documents: Documents) -
 
 def send(events: list[lineage.Event]) -> None:
     """Send events if OPENLINEAGE_URL is set. Raises UserError."""
-    if os.environ.get(lineage.URL):
+    if url := os.environ.get(lineage.URL):
+        try:
+            check_url(url)
+        except ValueError as error:
+            raise UserError(f"{lineage.URL}: {error}") from None
         lineage.send(events)
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from filelock import FileLock
 
-from heart.errors import UserError, without_password
+from heart.errors import RESTORE, UserError, diagnosis, store_reason, without_password
 from heart.sqlite_path import SQLITE, check_path
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ LOCATIONS = (
 _RECORDED = re.compile(f"(file://.*/{FOLDER})/{ARTIFACTS}/[^/]+")
 
 # An interrupted `mlflow` command, or an earlier version of this project, leaves a half-migrated store.
-WAY_OUT = "if it was never completed, move it away, then run `make register`"
+WAY_OUT = f"{RESTORE}; if it was never completed, move it away, then run `make register`"
 
 
 class StoreError(UserError):
@@ -181,8 +181,9 @@ def make_tables(database: Path, artifacts: str) -> None:
         store = SqlAlchemyStore(f"{SQLITE}{database}", artifacts)
     except Exception as error:
         # SQLAlchemy, alembic and MLflow have exceptions of their own: one message for all.
-        reason = str(error).partition("\n")[0]
-        raise StoreError(f"{database}: MLflow cannot create its tables: {reason}") from error
+        raise StoreError(
+            f"{database}: MLflow cannot create its tables: {store_reason(error)}"
+        ) from error
     store.engine.dispose()  # no connection stays open under the old name
 
 
@@ -204,7 +205,7 @@ def _relocate(database: Path) -> None:
             folders = ", ".join(str(_path(uri)) for uri in others)
             raise StoreError(
                 f"{database} was copied or moved from {folders}, and its locations cannot be changed: "
-                f"{error}; make it writable, then run `make register`"
+                f"{store_reason(error)}"
             ) from error
 
 
@@ -252,7 +253,11 @@ def _connected(database: Path) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(open_database(database, BUSY_SECONDS)) as connection:
             yield connection
     except sqlite3.Error as error:
-        # Only missing tables and files that are no database are beyond repair; a busy file is not.
-        code = getattr(error, "sqlite_errorcode", None)
-        broken = code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB)
-        raise StoreError(f"{database}: {error}{f'; {WAY_OUT}' if broken else ''}") from error
+        raise StoreError(f"{database}: {reason_of(error)}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """What is wrong with the store of a checkout, and the way out."""
+    reason, way_out = diagnosis(error)
+    # Not for a busy file or a full disk, of which nothing is lost.
+    return f"{reason}: {WAY_OUT if way_out in ('', RESTORE) else way_out}"

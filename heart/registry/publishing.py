@@ -6,7 +6,6 @@ Without MLFLOW_TRACKING_URI it is the checkout's own store (`heart/registry/loca
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import sys
 import warnings
@@ -33,6 +32,7 @@ from heart.registry.aliases import (
     set_up_client,
 )
 from heart.registry.errors import VersionRejected
+from heart.registry.health import require_response
 from heart.registry.onnx_graph import check_graph
 from heart.schema import MEASUREMENTS, NAMES, OUTCOME, fingerprint
 
@@ -93,6 +93,7 @@ def connect() -> "MlflowClient":
         uri = tracking.chosen_uri() or own
     except ValueError as error:
         raise UserError(f"{tracking.URI}: {error}") from None
+    require_response(uri, tracking.URI)
     client = _client(uri)
     try:
         client.search_registered_models(max_results=1)
@@ -111,16 +112,15 @@ def connect() -> "MlflowClient":
 
 
 def _unusable(uri: str, error: Exception) -> UserError:
-    reason, place = store_reason(error), without_password(uri)
-    if not (database := local_store.sqlite_path(uri)):
-        return UserError(f"the registry {place} does not answer ({tracking.URI}): {reason}")
-    has_way_out = reason != without_password(first_line(error))
-    return UserError(f"{database}: {reason}{'' if has_way_out else f'; {local_store.WAY_OUT}'}")
+    if database := local_store.sqlite_path(uri):
+        return UserError(f"{database}: {local_store.reason_of(error)}")
+    place = without_password(uri)
+    return UserError(
+        f"the registry {place} does not answer ({tracking.URI}): {store_reason(error)}"
+    )
 
 
 def _client(uri: str) -> "MlflowClient":
-    for logger in ("alembic", "mlflow.store.db.utils", "mlflow"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
     local_store.prepare(uri)
     import mlflow
 

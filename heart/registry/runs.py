@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from heart.errors import store_reason
 from heart.registry import local_store
+from heart.registry.aliases import set_up_client
 from heart.registry.errors import RegistryUnavailable
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Entry:
 
 def log_run(uri: str, experiment: str, entry: Entry) -> str:
     """Log a run of an experiment; returns its id. Raises RegistryUnavailable."""
+    set_up_client()
     try:
         local_store.prepare(uri)
         from mlflow import MlflowClient

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from heart.errors import store_reason, without_password
+from heart.registry.health import require_response
 from heart.sqlite_path import registry_uri
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def copy(client: "MlflowClient", run_id: str) -> None:
     if not uri or client.tracking_uri == uri:
         return
     try:
+        require_response(uri, URI)
         _copy(client, type(client)(tracking_uri=uri), run_id)
     except Exception as error:  # noqa: BLE001  as above
         message = f"run {run_id} was not copied to {without_password(uri)}: {store_reason(error)}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from heart import files
+from heart.addresses import server_of
 from heart.dataset.headings import PROVENANCE
 from heart.errors import UserError, run_main
 from heart.predictions.log import LogError, PredictionLog
@@ -56,7 +57,7 @@ def opened() -> Iterator[PredictionLog]:
             yield log
     except LogError as error:
         raise UserError(
-            f"{error}; check HEART_LOG_URL: the service must have run with it"
+            f"{server_of(url)}: {error}; check HEART_LOG_URL: the service must have run with it"
         ) from error
 
 

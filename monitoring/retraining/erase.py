@@ -23,10 +23,13 @@ from heart.settings import SharedSettings, read
 from monitoring.retraining import collect
 from monitoring.retraining import lock as run_lock
 from monitoring.retraining.run import DVC, LOCK
+from monitoring.retraining.webhook.runs import LOGS
+from monitoring.retraining.webhook.settings import RetrainerSettings
 
 DVC_FOLDER = Path(".dvc")
 TEMPORARY = DVC_FOLDER / "tmp"  # queued experiments have copies of the data there
 OTHERS = (Path("models"), files.METRICS, files.PLOTS, Path("reports"))
+UNUSED = "needed-by-the-receiver-alone"  # the receiver's settings must have secrets
 
 
 @dataclass
@@ -92,7 +95,7 @@ def erase_from_files(ids: Sequence[str], cache: Cache) -> Erasure:
     result = Erasure(rows=_rewrite(set(ids)) if _contains(files.PRODUCTION, pattern) else 0)
     tracked = _tracked()
     # The cache last: DVC may restore a file from it as long as the file is asked for.
-    for path in _files(files.DATA, *OTHERS, TEMPORARY, cache.folder):
+    for path in _files(files.DATA, *OTHERS, _logs(), TEMPORARY, cache.folder):
         if not _contains(path, pattern):
             continue
         if path in tracked:
@@ -101,6 +104,13 @@ def erase_from_files(ids: Sequence[str], cache: Cache) -> Erasure:
             path.unlink()
             result.deleted.append(path)
     return result
+
+
+def _logs() -> Path:
+    """The folder with the output of retrainings, which may quote rows of patients."""
+    folder = read(RetrainerSettings, token=UNUSED, secret=UNUSED).folder / LOGS
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _files(*folders: Path) -> Iterator[Path]:

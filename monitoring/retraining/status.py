@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from heart.addresses import http_url
 from heart.errors import run_main
 from heart.http.reason import reason_of
 from heart.settings import read
@@ -75,13 +76,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m monitoring.retraining.status", description=__doc__
     )
-    parser.add_argument("--url", help="of the receiver; by default that of HEART_RETRAIN_...")
+    parser.add_argument(
+        "--url", type=http_url, help="of the receiver; by default that of HEART_RETRAIN_..."
+    )
     options = parser.parse_args()
     settings = read(RetrainerSettings, secret=NO_SECRET)
     host = "127.0.0.1" if settings.host in ANYWHERE else settings.host
     url = options.url or f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     headers = {"Authorization": f"Bearer {settings.token.get_secret_value()}"}
-    with httpx.Client(base_url=url, headers=headers, timeout=10) as client:
+    with httpx.Client(base_url=url, headers=headers, timeout=5) as client:
         print(describe(fetch(client)))
 
 

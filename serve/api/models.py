@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -19,6 +20,7 @@ from heart.locale.language import label
 from heart.predictions.sources import Source
 from heart.registry.errors import Kind
 from heart.schema import MEASUREMENTS, OUTCOME, Measurement
+from heart.utc import in_utc
 from serve.settings import MAX_BATCH
 
 EXAMPLE: dict[str, Any] = {
@@ -226,6 +228,9 @@ class FeedbackResult(BaseModel):
     ]
 
 
+UtcTime = Annotated[AwareDatetime, AfterValidator(in_utc)]
+
+
 def _not_a_number(value: object) -> object:
     """A number would be read as seconds since 1970."""
     if isinstance(value, int | float):
@@ -242,12 +247,12 @@ class Withdrawal(BaseModel):
     )
     sender: Annotated[str, Field(description="The name of the token", min_length=1, max_length=40)]
     since: Annotated[
-        AwareDatetime | None,
+        UtcTime | None,
         BeforeValidator(_not_a_number),
         Field(description="The first time, such as 2026-11-27T08:00:00Z"),
     ] = None
     until: Annotated[
-        AwareDatetime | None,
+        UtcTime | None,
         BeforeValidator(_not_a_number),
         Field(description="The last time; now, if it is not given"),
     ] = None

@@ -9,6 +9,7 @@ from heart.drift.detector import Report
 from heart.errors import run_main
 from heart.registry import loading as models
 from heart.registry.errors import RegistryUnavailable, VersionRejected
+from heart.registry.health import SETTINGS, require_response, unavailable
 from heart.registry.model_version import Model
 from heart.settings import read
 from serve.batch import count, local, spark
@@ -23,8 +24,10 @@ MASTER = "local[*]"
 
 def main(arguments: list[str] | None = None) -> None:
     given = _given(arguments)
+    settings = read(Settings, **({"model": given.model} if given.model else {}))
+    require_response(settings.tracking_uri, SETTINGS)
     try:
-        model, onnx = models.load(read(Settings, **({"model": given.model} if given.model else {})))
+        model, onnx = models.load(settings)
         source = Place.of(given.input)
         choice = Choice(given.keep, given.ignore, given.coding)
         if not given.output:
@@ -33,7 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
         target = Place.of(given.output)
         options = Options(source, target, choice, given.drift, given.raw_text)
         report = run(options, model, onnx, _engine(given, model))
-    except (ScoreError, VersionRejected, RegistryUnavailable) as error:
+    except RegistryUnavailable as error:
+        sys.exit(f"error: {unavailable(settings.tracking_uri, error)}")
+    except (ScoreError, VersionRejected) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         kept = "the same command goes on" if given.output else "nothing is kept of a count"

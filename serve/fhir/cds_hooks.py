@@ -12,13 +12,14 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from heart.http.access import require_json
 from heart.http.request_body import read_body
 from heart.http.tokens import FEEDBACK, PREDICT
 from heart.predictions.cards import CardFeedback
+from heart.utc import in_utc
 from serve.api.bodies import validate_body
 from serve.api.protected import LARGE_BATCH_BYTES, TOKEN, Protection, token_of
 from serve.fhir.cards import (
@@ -82,7 +83,9 @@ class Feedback(BaseModel):
     card: UUID
     outcome: Literal["accepted", "overridden"]
     override_reason: Annotated[OverrideReason | None, Field(alias="overrideReason")] = None
-    outcome_timestamp: Annotated[AwareDatetime, Field(alias="outcomeTimestamp")]
+    outcome_timestamp: Annotated[
+        AwareDatetime, AfterValidator(in_utc), Field(alias="outcomeTimestamp")
+    ]
 
 
 class FeedbackRequest(BaseModel):

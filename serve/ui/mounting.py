@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +144,14 @@ async def _in_thread(function: Callable[..., FastAPI], *args: Any) -> FastAPI:
 
     Otherwise Gradio would make a folder again that has been removed.
     """
-    work = asyncio.create_task(asyncio.to_thread(function, *args))
+    # A future and no task, which the end of the event loop would cancel.
+    work = asyncio.get_running_loop().run_in_executor(None, function, *args)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        await asyncio.wait([work])
+        while not work.done():
+            with suppress(asyncio.CancelledError):  # a second time
+                await asyncio.wait([work])
         raise
 
 

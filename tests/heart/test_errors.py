@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from heart import files
 from heart.errors import DEBUG, UserError, explain, run_main
@@ -48,6 +49,15 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def flush_failed(reason: str) -> OperationalError:
+    """SQLAlchemy's error of a query that had to write first."""
+    error = OperationalError(
+        "INSERT INTO tags", {"value": "locked"}, sqlite3.OperationalError(reason)
+    )
+    error.add_detail("raised as a result of Query-invoked autoflush; consider a no_autoflush block")
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "parts"),
     [
@@ -62,6 +72,10 @@ def largest_file(size: int) -> Iterator[None]:
         (sqlite3.OperationalError("database or disk is full"), ["free some space"]),
         (sqlite3.OperationalError("attempt to write a readonly database"), ["writable"]),
         (sqlite3.OperationalError("database is locked"), ["again"]),
+        (sqlite3.DatabaseError("database disk image is malformed"), ["backup"]),
+        (sqlite3.OperationalError("no such table: runs"), ["runs", "backup"]),
+        (flush_failed("database or disk is full"), ["disk is full", "free some space"]),
+        (ModuleNotFoundError("No module named 'absent'", name="absent.parts"), ["absent", "make"]),
         (KeyError("age"), ["KeyError", "test_errors.py", DEBUG]),
         (MemoryError(), ["memory"]),
     ],
@@ -204,6 +218,12 @@ def test_a_missing_file_of_the_user_is_not_blamed_on_the_pipeline() -> None:
     for name in ("ids.txt", "/data/ids.txt"):
         text = explain(FileNotFoundError(errno.ENOENT, "No such file", name))
         assert text == f"{name}: No such file"
+
+
+def test_a_missing_module_of_the_project_is_reported_as_a_fault_of_it() -> None:
+    name = "heart.absent"
+
+    assert "please report" in explain(ModuleNotFoundError(f"No module named '{name}'", name=name))
 
 
 def test_an_unexpected_error_names_its_place_in_the_project() -> None:

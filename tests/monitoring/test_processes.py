@@ -171,7 +171,7 @@ def test_the_report_is_one_self_contained_file_and_a_run_in_mlflow(
         (("--rate", "-1"), "argument --rate: -1 "),
         (("--rate", "nan"), "argument --rate: nan "),
         (("--outcomes", "2"), "argument --outcomes: 2 is not a share from 0 to 1"),
-        (("--url", "nonsense"), "error: no service at nonsense"),
+        (("--url", "nonsense"), "argument --url: nonsense: "),
     ],
 )
 def test_wrong_arguments_are_explained(run: Run, arguments: tuple[str, ...], reason: str) -> None:

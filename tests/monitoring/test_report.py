@@ -33,6 +33,19 @@ def test_report_on_a_log_with_invalid_values_quotes_none_of_them(
     assert error.value.__cause__ is None
 
 
+def test_report_without_a_log_names_its_file_and_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = SimpleNamespace(version="1", reference=reference())
+    monkeypatch.setattr(report, "load", lambda _: (model, b""))
+    settings = SharedSettings(_env_file=None, log_url=f"sqlite:///{tmp_path}/log.db")
+
+    with pytest.raises(report.ReportError, match="HEART_LOG_URL") as error:
+        report.check(settings, DriftSettings(_env_file=None))
+
+    assert f"{tmp_path}/log.db" in str(error.value)
+
+
 def test_report_holds_its_style_as_it_is_and_loads_nothing() -> None:
     rows = rows_of(measured(40, thallium=None))
     snapshot = take_snapshot("7", rows, watched_model().predict(rows), reference())

@@ -5,7 +5,10 @@ import json
 import httpx
 import pytest
 
+from heart.errors import UserError
+from monitoring import client as clients
 from monitoring.withdraw import arguments, withdraw
+from tests.answering import silent
 
 
 def client(status: int, content: object, requests: list[httpx.Request]) -> httpx.Client:
@@ -60,7 +63,41 @@ def test_a_sender_without_outcomes_is_an_error() -> None:
         withdraw(client(200, {"sender": "labb", "withdrawn": 0}, []), arguments(["labb"]))
 
 
-@pytest.mark.parametrize("time", ["yesterday", "2026-11-20T00:00:00"])
-def test_a_time_without_zone_is_rejected(time: str) -> None:
+@pytest.mark.parametrize(
+    "time",
+    [
+        "yesterday",
+        "2026-11-20T00:00:00",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-00:01",
+    ],
+)
+@pytest.mark.parametrize("option", ["--since", "--until"])
+def test_a_time_without_zone_or_outside_of_utc_is_rejected(option: str, time: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        arguments(["lab", option, time])
+
+    assert end.value.code == 2
+
+
+def test_the_first_and_last_time_are_accepted() -> None:
+    options = arguments(["lab", "--since=0001-01-01T00:00:00Z", "--until=9999-12-31T23:59:59Z"])
+
+    assert (options.since[:4], options.until[:4]) == ("0001", "9999")
+
+
+def test_a_silent_service_is_an_error_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "ANSWER_SECONDS", 0.2)
+
+    with silent() as url, pytest.raises(UserError) as error, clients.service(url, seconds=60):
+        pytest.fail("there is no service")
+
+    assert str(error.value).startswith(f"no service at {url}: ")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "localhost:8000", "http://", "http://localhost:80000"])
+def test_an_address_that_is_none_is_rejected(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        arguments(["lab", "--since", time])
+        arguments(["lab", "--url", url])
+
+    assert "argument --url: " in capsys.readouterr().err

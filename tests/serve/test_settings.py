@@ -89,7 +89,49 @@ def test_a_byte_order_mark_hides_no_setting(
     assert read(Settings).port == 81
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "HEART_API_TOKEN: secret-secret-secret",
+        "HEART_API_TOKEN secret-secret-secret",
+        "HEART_API_TOKEN",
+        "HEART_API_TOKEN:",
+        'HEART_API_TOKEN="secret-secret-secret',
+        "HEART_API_TOKEN='secret-secret-secret",
+        "=secret-secret-secret",
+        "\u200bHEART_API_TOKEN=secret-secret-secret",
+        "\ufeffHEART_API_TOKEN=secret-secret-secret",
+        "HEART_API\u200b_TOKEN=secret-secret-secret",
+    ],
+)
+def test_a_line_that_gives_no_setting_is_an_error_without_its_value(
+    line: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(f"# the service\n\n{line}\nHEART_PORT=81\n")
+
+    with pytest.raises(SystemExit) as end:
+        read(Settings)
+
+    message = str(end.value.code)
+    assert message.startswith(f"error: {tmp_path}/.env, line 3: ")
+    assert "secret" not in message.partition(": expected")[2]
+    assert "\n" not in message
+
+
+def test_lines_that_give_settings_or_nothing_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "# a comment\n\n  HEART_PORT = 81  # inline\nexport HEART_POLL_SECONDS='5'\r\n"
+        'OTHER.NAME="two\nlines"\nEMPTY=\nHEART_MODEL="models:/heart-disease/1"'
+    )
+
+    settings = read(Settings)
+
+    assert (settings.port, settings.poll_seconds) == (81, 5)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be", "latin-1"]
+)
 def test_a_file_that_is_not_utf_8_is_an_error(
     encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +162,22 @@ def test_the_debug_switch_is_no_setting_but_known(
 def test_a_folder_is_no_registry(uri: str) -> None:
     with pytest.raises(ValidationError, match="sqlite:///PATH"):
         Settings(tracking_uri=uri, _env_file=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tracking_uri", "http://"),
+        ("tracking_uri", "http://127.0.0.1:99999"),
+        ("tracking_uri", "sqlite://registry/mlflow.db"),
+        ("log_url", "postgresql+psycopg://heart@db:port/heart"),
+        ("log_url", "sqlite://registry/predictions.db"),
+        ("cds_url", "https://heart.example.org:99999"),
+        ("cds_public_keys", "https://"),
+    ],
+)
+def test_an_impossible_address_is_an_invalid_setting(name: str, value: str) -> None:
+    assert refusal(**{name: value}).startswith(f"HEART_{name.upper()}: ")
 
 
 def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,8 +141,18 @@ def test_a_token_that_sends_too_many_outcomes_has_to_wait(
 
 def test_a_time_of_a_withdrawal_is_text_with_a_zone(client: TestClient) -> None:
     head = bearer(SECRETS["head"])
+    outside = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-00:01")  # in UTC no year of a date
 
-    for time in (0, 1e9, "2026-11-27T08:00:00"):
-        body = {"sender": "lab", "until": time}
-        answer = client.post("/admin/outcomes/withdraw", json=body, headers=head)
-        assert answer.status_code == 422
+    for time in (0, 1e9, "2026-11-27T08:00:00", *outside):
+        for name in ("since", "until"):
+            body = {"sender": "lab", name: time}
+            answer = client.post("/admin/outcomes/withdraw", json=body, headers=head)
+            assert answer.status_code == 422
+
+
+def test_the_first_and_last_time_of_a_withdrawal_may_be_any_of_utc(client: TestClient) -> None:
+    body = {"sender": "lab", "since": "0001-01-01T00:00:00Z", "until": "9999-12-31T23:59:59Z"}
+
+    answer = client.post("/admin/outcomes/withdraw", json=body, headers=bearer(SECRETS["head"]))
+
+    assert answer.status_code == 200

@@ -16,7 +16,8 @@ SECRETS = "python -m deploy.make_secrets"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    for path in (COMPOSE, EXAMPLE, Path("deploy/make_secrets.py")):
+    modules = map(Path, ("deploy/make_secrets.py", "heart/__init__.py", "heart/env_file.py"))
+    for path in (COMPOSE, EXAMPLE, *modules):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
     return tmp_path
@@ -56,13 +57,33 @@ def test_what_is_set_stays_and_what_is_missing_is_added(
     assert (checkout / ".env").read_text() == first
 
 
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "latin-1"]
+)
 def test_a_file_in_another_encoding_is_left_alone(
-    checkout: Path, command: Callable[..., Any]
+    encoding: str, checkout: Path, command: Callable[..., Any]
 ) -> None:
-    content = "HEART_API_TOKEN=chosen-by-hand-1234\n".encode("utf-16")
+    content = "# für uns\nHEART_API_TOKEN=chosen-by-hand-1234\n".encode(encoding)
     (checkout / ".env").write_bytes(content)
 
     output = command(SECRETS, checkout, code=1).stdout
 
-    assert output.startswith("error: .env is not UTF-8")
+    assert output.startswith("error: .env is not in UTF-8")
+    if encoding.startswith("utf"):
+        assert f"iconv -f {encoding.upper().replace('-LE', 'LE').replace('-BE', 'BE')} " in output
     assert (checkout / ".env").read_bytes() == content
+
+
+@pytest.mark.parametrize("line", ["NAME: own", "\u200bNAME=own"])
+def test_a_secret_that_only_another_program_could_read_gets_no_second_value(
+    line: str, checkout: Path, command: Callable[..., Any]
+) -> None:
+    name = min(REQUIRED.findall((ROOT / COMPOSE).read_text()))
+    text = f"# mine\n{line.replace('NAME', name)}\n"
+    (checkout / ".env").write_text(text)
+
+    output = command(SECRETS, checkout, code=1).stdout
+
+    assert output.startswith("error: .env, line 2: ")
+    assert "own" not in output
+    assert (checkout / ".env").read_text() == text

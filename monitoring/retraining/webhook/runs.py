@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS last_alert (
 ) STRICT;
 COMMIT;
 """
+LOGS = "logs"  # the folder of the output of retrainings, beside the database
 LOST = "the receiver was killed before the retraining ended; its result is unknown"
 
 
@@ -63,7 +64,7 @@ class Runs:
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock  # seconds since 1970
-        self.logs = folder / "logs"
+        self.logs = folder / LOGS
         # The output of a retraining may quote invalid rows of patients.
         self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._database = sqlite3.connect(folder / "runs.db", timeout=1, check_same_thread=False)

@@ -357,7 +357,7 @@ def test_a_store_that_mlflow_cannot_create_is_an_error_in_one_line(
 
     monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", refuse)
 
-    with pytest.raises(UserError, match=r"mlflow\.db: .*: database or disk is full$"):
+    with pytest.raises(UserError, match=r"mlflow\.db: .*: database or disk is full: free [^\n]*$"):
         enter(tmp_path)
 
     assert not (tmp_path / "registry" / "mlflow.db").exists()
@@ -478,6 +478,25 @@ def test_an_incomplete_store_is_an_error_with_the_way_out(
     assert f"{moved}/registry/mlflow.db" in str(error.value)
     assert "make register" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_copied_store_that_cannot_be_written_names_the_folders_and_no_other_command(
+    original: Path, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = original.rename(original.with_name("copy"))
+
+    def read_only(path: Path, timeout: float) -> sqlite3.Connection:
+        uri = f"file:{path}?mode=ro"
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout)
+
+    monkeypatch.setattr(local_store, "open_database", read_only)
+
+    with pytest.raises(UserError, match="writable") as error:
+        enter(copy)
+
+    assert f"{copy}/registry/mlflow.db" in str(error.value)
+    assert str(original / "registry") in str(error.value)
+    assert "make register" not in str(error.value)
 
 
 def test_two_clients_that_create_an_experiment_at_once_get_the_same(

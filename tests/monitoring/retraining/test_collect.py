@@ -19,6 +19,7 @@ from monitoring.retraining import collect
 from stages import params, prepare
 from stages.split import split
 from tests.heart.predictions.logs import VALUES, opened, records
+from tests.processes import free_port
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RAW = Path(__file__).parents[3] / files.RAW
@@ -248,9 +249,24 @@ def test_a_value_that_the_schema_no_longer_allows_is_named(log: PredictionLog) -
 def test_a_missing_log_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(UserError, match="HEART_LOG_URL"):
+    with pytest.raises(UserError, match="HEART_LOG_URL") as error:
         collect.main()
+    assert f"{tmp_path}/registry/predictions.db" in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_error_of_a_database_that_is_down_names_it_without_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    database = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("HEART_LOG_URL", f"postgresql+psycopg://me:s3/cret@{database}/heart")
+
+    with pytest.raises(UserError, match="HEART_LOG_URL") as error:
+        collect.main()
+
+    assert f"//{database}: " in str(error.value)
+    assert "cret" not in str(error.value)
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,13 @@ def log_patients(log: PredictionLog, count: int) -> list[str]:
     return keys
 
 
+def _write_log(folder: Path, content: bytes) -> None:
+    """The logs of two retrainings, one of which quotes rows."""
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "000001.log").write_bytes(content)
+    (folder / "logs" / "000002.log").write_text("no row of a patient")
+
+
 def _cache(content: bytes, name: str) -> Path:
     path = files.CACHE / "files/md5" / name[:2] / name[2:]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +75,7 @@ def patients(checkout: Path) -> list[str]:
     queued.mkdir(parents=True)
     (queued / "train.csv").write_bytes(content)
     (files.DATA / "train.csv.part").write_bytes(content)
+    _write_log(checkout / "registry/retrain", content)
     return keys
 
 
@@ -93,7 +101,7 @@ def test_an_erased_patient_is_in_no_file(
     line = next(line for line in files.PRODUCTION.read_text().splitlines() if erased in line)
     row = line.removeprefix(f"{erased},")
     before = containing(checkout, erased, row)
-    assert len(before) >= 14
+    assert len(before) >= 15
 
     run(erased)
 
@@ -109,6 +117,18 @@ def test_an_erased_patient_is_in_no_file(
         f"{len(before)} before, 0 after",
         "0",
     )
+
+
+def test_logs_of_retrainings_in_another_folder_are_erased_too(
+    patients: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("receiver")
+    monkeypatch.setenv("HEART_RETRAIN_FOLDER", str(folder))
+    _write_log(folder, files.PRODUCTION.read_bytes())
+
+    run(patients[2])
+
+    assert [path.name for path in (folder / "logs").iterdir()] == ["000002.log"]
 
 
 def test_several_patients_are_read_from_a_file(patients: list[str], checkout: Path) -> None:

@@ -320,6 +320,7 @@ def test_of_several_cards_the_known_ones_are_recorded(client: TestClient) -> Non
         {"feedback": [feedback("1")]},
         {"feedback": [feedback(str(uuid4()), "ignored")]},
         {"feedback": [feedback(str(uuid4())) | {"outcomeTimestamp": "2026-11-27"}]},
+        {"feedback": [feedback(str(uuid4())) | {"outcomeTimestamp": "0001-01-01T00:00:00+14:00"}]},
         {"feedback": [feedback(str(uuid4()))] * 101},
     ],
 )

@@ -127,7 +127,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None
         {},
     ),
     "one number for all rows": (
-        "shape",
+        "operators",
         other(
             f"{IN} => (float[n,1] y)",
             f"{FILLED} m = ReduceSum (f, all) y = Sigmoid (m)",
@@ -135,7 +135,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None
         {},
     ),
     "fewer answers than rows": (
-        "shape",
+        "operators",
         other(
             f"{IN} => (float[n,1] y)",
             f"{FILLED} {RISK} p = Sigmoid (m) y = Gather <axis = 0> (p, first)",
@@ -143,7 +143,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None
         {},
     ),
     "fails when it is used": (
-        "self_test",
+        "operators",
         other(
             f"{IN} => (float[n,1] y)",
             f"{FILLED} {RISK} i = Cast <to = 7> (m) y = Gather <axis = 0> (table, i)",

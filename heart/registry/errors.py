@@ -54,3 +54,7 @@ class RegistryUnavailable(Exception):
 
 class NoSuchVersion(RegistryUnavailable):
     """The registry answers, and has no version that the setting names."""
+
+
+class CacheUnwritable(OSError):
+    """The folder HEART_CACHE_DIR cannot be written, because its disk is full for example."""

@@ -34,6 +34,7 @@ CARD = "model.json"
 MAX_BYTES = 64 * 1024 * 1024  # of a file; a random forest of 300 unpruned trees has 5 MiB
 # Of a JSON or CSV file, which have some kilobytes. Parsing this much blocks the service for 0.1 s at most.
 MAX_TEXT_BYTES = 2 * 1024 * 1024
+MAX_DEPTH = 20  # of its lists and objects; copying a deeper one would fail
 MAX_QUANTILES = 100  # of a measurement: the page scores a patient with each
 MAX_TOLERANCE = 1e-3  # the largest tolerance that a self-test may have
 
@@ -206,7 +207,18 @@ def read_json(files: Files, file: str) -> dict[str, Any]:
         raise VersionRejected("unreadable", f"{file}: {error}") from error
     if not isinstance(content, dict):
         raise VersionRejected("unreadable", f"{file} is not a JSON object")
+    if _depth(content) > MAX_DEPTH:
+        raise VersionRejected("unreadable", f"{file} is nested more than {MAX_DEPTH} times")
     return content
+
+
+def _depth(content: Any) -> int:
+    """How deep lists and objects are nested, at most MAX_DEPTH + 1."""
+    depth, level = 0, [content]
+    while depth <= MAX_DEPTH and (level := [v for v in level if isinstance(v, dict | list)]):
+        depth += 1
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+    return depth
 
 
 def text_of(files: Files, file: str) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from heart.drift.baseline import Reference
 from heart.registry import aliases
 from heart.registry.aliases import BESIDE_FOLDER, THRESHOLD, hash_tag, is_threshold
-from heart.registry.errors import VersionRejected
+from heart.registry.errors import ScoringFailed, VersionRejected
 from heart.registry.onnx_model import OnnxModel
 from heart.schema import MEASUREMENTS, NAMES, Floats, fingerprint
 
@@ -85,12 +85,22 @@ class Model(Card):
     reference: Reference | None = None
 
     def predict(self, rows: Floats) -> Floats:
-        """The probabilities of presence [n] of encoded rows [n, 13]."""
-        return self.network(rows)
+        """The probabilities of presence [n] of encoded rows [n, 13]. Raises ScoringFailed."""
+        return self._run(self.network, rows)
 
     def standard_error(self, rows: Floats) -> Floats | None:
-        """The standard errors of the logits [n] of encoded rows; None or NaN where there is none."""
-        return self.error_network(rows) if self.error_network else None
+        """The standard errors of the logits [n] of encoded rows; None or NaN where there is none.
+
+        Raises ScoringFailed.
+        """
+        return self._run(self.error_network, rows) if self.error_network else None
+
+    def _run(self, network: OnnxModel, rows: Floats) -> Floats:
+        try:
+            return network(rows)
+        except Exception as error:  # noqa: BLE001
+            # ONNX Runtime's exceptions have no base class of their own, and may quote values.
+            raise ScoringFailed(self.version, f"ONNX Runtime: {type(error).__name__}") from None
 
 
 def load(files: Files, *, from_cache: bool = False) -> Model:

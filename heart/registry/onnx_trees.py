@@ -34,7 +34,7 @@ TYPES = {
 NEEDED = TYPES.keys() - {BASE}
 
 BRANCH, LEAF = b"BRANCH_LEQ", b"LEAF"
-# Nodes that a row visits, in one tree and in all; 300 unpruned trees have some 20 and 6,000. ONNX Runtime reads a
+# Nodes that a row visits, in one tree and in all; 300 unpruned trees have some 15 and 4,500. ONNX Runtime reads a
 # tree by recursion: one of 40,000 levels overflows its stack.
 MAX_DEPTH, MAX_VISITS = 1_000, 30_000
 

@@ -83,6 +83,7 @@ FIELDS: dict[str, dict[int, Field]] = {
 }
 EXTERNAL = {13, 14}  # external_data and data_location in TensorProto
 
+WIRE_TYPES = (0, 1, 2, 5)  # groups have other types, and hide what is in them
 _VARINT, _LENGTH_DELIMITED, _FIXED32 = 0, 2, 5
 _WIRE_TYPES = {"int": _VARINT, "ints": _VARINT, "floats": _FIXED32}
 _MAX_VARINT = 10  # bytes
@@ -105,6 +106,8 @@ def _read(data: bytes, message: str, at: int, end: int) -> Message:
         start = at
         key, at = _varint(data, at)
         number, wire_type = key >> 3, key & 7
+        if wire_type not in WIRE_TYPES or not 0 < number < 1 << 29:
+            raise ValueError(f"unknown wire type {wire_type} or field {number}")
         field = fields.get(number)
         if field is None:
             raise _unknown(message, number)

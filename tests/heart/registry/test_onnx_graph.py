@@ -385,14 +385,13 @@ def test_a_field_is_written_in_one_way_only() -> None:
         b"\x21" + b"12345678",  # op_type as a number of 64 bits
         b"\x20\x01",  # as a number
         b"\x23\x24",  # as a group, which hides what is in it
+        b"\xa2\x80\x80\x80\x10" + name[1:],  # its key with a bit beyond 32, which a parser may drop
         b"\xa2\x80\x80\x80\x00" + name[1:],  # its key in more bytes than it needs
         b"\x0a\x81\x00x",  # the length of an input in more bytes than it needs
         b"\x0a\x05x",  # longer than the message
         b"\x0a\x01\xff",  # no text
     ):
         assert kind_of(with_field("NodeProto", more)) == "unreadable", more
-    # A key with a bit beyond its 32.
-    assert kind_of(with_field("NodeProto", b"\xa2\x80\x80\x80\x10" + name[1:])) == "operators"
     for more in (b"\x40\x81\x00", b"\x40" + b"\xff" * 9 + b"\x02", b"\x40\x80", b"\x3d123"):
         assert kind_of(with_field("AttributeProto", more)) == "unreadable", more
 

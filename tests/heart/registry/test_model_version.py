@@ -234,6 +234,7 @@ DAMAGED = {
     "groups that are none": ("metrics/evaluate.json", '{"roc_auc": 0.9, "groups": [1]}'),
     "a group that is none": ("metrics/evaluate.json", '{"roc_auc": 0.9, "groups": {"a": 1}}'),
     "much too long": ("metrics/evaluate.json", " " * 3_000_000 + "{}"),
+    "nested objects of train.json": ("metrics/train.json", '{"a":' * 700 + "1" + "}" * 700),
     "train.json": ("metrics/train.json", "[]"),
     "a plot without numbers": ("plots/roc.csv", "false_positive_rate,true_positive_rate\na,b\n"),
     "a plot of other columns": ("plots/roc.csv", "x,y\n1,2\n"),

@@ -108,6 +108,12 @@ TREE: dict[str, dict[str, Any]] = {
     "a child before its parent": {"nodes_truenodeids": [1, 0, 0, 0, 0]},
     "a node as its own child": {"nodes_truenodeids": [1, 1, 0, 0, 0]},
     "a node of two parents": {"nodes_falsenodeids": [3, 3, 0, 0, 0]},
+    "a cycle beside the root": {
+        "nodes_modes": ["LEAF", "BRANCH_LEQ", "BRANCH_LEQ", "LEAF", "LEAF"],
+        "nodes_truenodeids": [0, 2, 1, 0, 0],
+        "nodes_falsenodeids": [0, 3, 4, 0, 0],
+        "class_nodeids": [0, 3, 4],
+    },
     "a child outside of the tree": {"nodes_falsenodeids": [5, 3, 0, 0, 0]},
     "a child of a negative number": {"nodes_falsenodeids": [-1, 3, 0, 0, 0]},
     "children of a leaf": {"nodes_truenodeids": [1, 2, 3, 0, 0]},

@@ -24,6 +24,7 @@ from heart.http.tokens import ADMIN, FEEDBACK, PREDICT, Tokens
 from heart.log_format import report_loop_error
 from heart.predictions.log import LogQueueFull, LogUnavailable, PredictionLog
 from heart.predictions.tables import AnswerErased, KeyReused
+from heart.registry.errors import ScoringFailed
 from monitoring.collector import DriftCollector
 from monitoring.monitor import DriftMonitor
 from serve import loop_lag
@@ -192,6 +193,7 @@ def _handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(RateExceeded, _rate_exceeded)
     app.add_exception_handler(NoModel, _no_model)
     app.add_exception_handler(DriftUnavailable, _drift_unavailable)
+    app.add_exception_handler(ScoringFailed, _scoring_failed)
 
 
 def _add_routes(
@@ -312,6 +314,10 @@ async def _rate_exceeded(_: Request, error: Exception) -> Response:
 
 async def _no_model(_: Request, error: Exception) -> Response:
     return unavailable("no-model", f"no model: {error}", retry_after=5)
+
+
+async def _scoring_failed(_: Request, error: Exception) -> Response:
+    return problem_response("internal-error", str(error))
 
 
 async def _drift_unavailable(_: Request, error: Exception) -> Response:

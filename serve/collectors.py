@@ -80,6 +80,11 @@ class ServiceCollector(Collector):
             rejections.add_metric([kind], champion.rejections[kind])
         yield rejections
         yield CounterMetricFamily(
+            "heart_scoring_failures",
+            "Requests whose patients the version in service could not score",
+            champion.scoring_failures.total(),
+        )
+        yield CounterMetricFamily(
             "heart_registry_failures",
             "Polls of the registry that failed",
             champion.registry_failures,

@@ -11,8 +11,9 @@ already read have been submitted:
     turn 2   flush: 4 patients, one call of the model, one commit; A, B and C get their parts
 
 There is no timer: a request that is alone is processed at once, and the batch grows with the load. A batch
-has at most `max_rows` patients, since they are scored in the event loop. If it fails, each request gets a
-copy of the error; one whose client has disconnected is skipped. No lock is needed. Source of the method:
+has at most `max_rows` patients, since they are scored in the event loop. If the patients of one request cannot be
+scored, each request is processed alone. After another error, each gets a copy of it. A request whose client has
+disconnected is skipped. No lock is needed. Source of the method:
 "Clipper: A Low-Latency Online Prediction Serving System" (Crankshaw et al. 2017), adaptive batching.
 """
 
@@ -22,6 +23,8 @@ from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from heart.registry.errors import ScoringFailed
 
 Patient = Mapping[str, Any]
 Predictions = list[dict[str, Any]]
@@ -65,8 +68,17 @@ class MicroBatcher:
         batch, self._batch, self._rows = self._batch, [], 0
         if not batch:
             return  # it was full and is flushed already
+        self._run(batch)
+
+    def _run(self, batch: Sequence[PendingRequest]) -> None:
         try:
             predictions, done = self._process([p for request in batch for p in request.patients])
+        except ScoringFailed as error:  # nothing is logged
+            if len(batch) == 1:
+                _fail(batch, error)
+                return
+            for request in batch:
+                self._run([request])
         except Exception as error:  # noqa: BLE001  # it is raised again in `submit`
             _fail(batch, error)
         else:

@@ -33,6 +33,7 @@ from heart.registry.errors import (
     NoSuchVersion,
     RegistryUnavailable,
     Rejection,
+    ScoringFailed,
     VersionRejected,
 )
 from heart.registry.model_version import Model
@@ -71,7 +72,7 @@ class ModelManager:
     comparison (`serve/shadow.py`), and the `fallback`, the version to which a rollback would return.
 
     Counters, since the start of the process: `reloads` (models put into service), `rejections` by kind of
-    check, `registry_failures`. `polled` is whether the registry has answered once. `on_event(event, detail)`
+    check, `registry_failures`, `scoring_failures` (requests that could not be scored) by version. `polled` is whether the registry has answered once. `on_event(event, detail)`
     is called with each count, in the thread that counts; the detail is a version, a kind or empty.
     """
 
@@ -88,6 +89,7 @@ class ModelManager:
         self.reloads = 0
         self.rejections: Counter[str] = Counter()
         self.registry_failures = 0
+        self.scoring_failures: Counter[str] = Counter()
         self.registry_down_since: datetime | None = None  # since when no poll has succeeded
         self._trouble = NO_REGISTRY  # why
         self.rejection: Rejection | None = None
@@ -140,7 +142,17 @@ class ModelManager:
             notes.append(f"the figures of version {current.version} are missing: see the log")
         if current.from_cache:
             notes.insert(0, f"version {current.version} is served from the local cache")
+        if failures := self.scoring_failures[current.version]:
+            notes.append(
+                f"version {current.version} could not score the patients of {failures} requests, "
+                "the log says why"
+            )
         return State((), tuple(notes))
+
+    def count_scoring_failure(self, error: ScoringFailed) -> None:
+        """Count and log a request whose patients could not be scored; call it from the event loop."""
+        self.scoring_failures[error.version] += 1
+        logger.error("%s", error)
 
     def refresh(self, *, retry_rejected: bool = False) -> bool:
         """Poll the registry once, and swap if it names another version that passes the checks.

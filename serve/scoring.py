@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from heart.predictions.log import LogRejected, Record, new_ids
+from heart.predictions.log import Record, new_ids
+from heart.registry.errors import ScoringFailed
 from heart.registry.model_version import Model
 from heart.schema import OUTCOME, Floats
 from serve.encoding import (
@@ -56,12 +57,12 @@ class Scored(NamedTuple):
 
 
 def score(model: Model, patients: Sequence[Mapping[str, Any]]) -> Scored:
-    """The risks of valid patients. Raises LogRejected if one is not a probability."""
+    """The risks of valid patients. Raises ScoringFailed, before anything is logged."""
     values = [values_of(patient) for patient in patients]
     columns = columns_of(values)
     rows = encode_columns(columns)
     risks = model.predict(rows).tolist()
     if not all(0 <= risk <= 1 for risk in risks):
-        raise LogRejected(f"version {model.version} gives a risk that is not a probability")
+        raise ScoringFailed(model.version, "a risk is not a probability")
     records = list(map(Record, new_ids(len(risks)), repeat(model.version), risks, values))
     return Scored(model, records, rows, columns)

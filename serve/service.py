@@ -16,6 +16,7 @@ from heart.http.rate import RateLimit
 from heart.http.tokens import ADMIN, OPEN, Token
 from heart.predictions.answers import Answer, OnceKey
 from heart.predictions.log import PredictionLog, Side
+from heart.registry.errors import ScoringFailed
 from heart.registry.model_version import Model
 from monitoring.estimated import EstimatedPerformance
 from monitoring.monitor import DriftMonitor
@@ -102,11 +103,15 @@ class Service:
     async def predict(self, patients: Sequence[Patient], parts: Parts = NONE) -> Predictions:
         """The predictions for valid patients; either all of them are in the log afterwards, or none.
 
-        Raises NoModel, LogUnavailable.
+        Raises NoModel, LogUnavailable, ScoringFailed.
         """
-        if parts or len(patients) > LARGE_ROWS:
-            return await self._predict(patients, parts)
-        return await self._batcher.submit(patients)
+        try:
+            if parts or len(patients) > LARGE_ROWS:
+                return await self._predict(patients, parts)
+            return await self._batcher.submit(patients)
+        except ScoringFailed as error:
+            self.champion.count_scoring_failure(error)
+            raise
 
     def _start(self, patients: Sequence[Patient]) -> tuple[Predictions, asyncio.Future[None]]:
         """Predictions for a few patients, and a future that is done once they are in the log."""
@@ -142,8 +147,12 @@ class Service:
         earlier = await to_thread.run_sync(self.log.answer, key)
         if earlier is not None:
             return Answer(earlier, is_new=False)
-        scored = await self._score(patients)
-        predictions, counted = await self._predictions(scored, parts)
+        try:
+            scored = await self._score(patients)
+            predictions, counted = await self._predictions(scored, parts)
+        except ScoringFailed as error:
+            self.champion.count_scoring_failure(error)
+            raise
         body = encode(predictions)
         answer = await to_thread.run_sync(self.log.append_once, scored.records, key, body)
         if answer.is_new:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from heart.predictions.log import LogUnavailable, PredictionLog, ShadowRecord, Side
+from heart.registry.errors import ScoringFailed
 from heart.registry.model_version import Model
 from heart.schema import Floats
 from serve.aliased_model import AliasedModel
@@ -98,6 +99,8 @@ class ShadowScorer:
             logged = records
         except LogUnavailable:
             pass  # counted below
+        except ScoringFailed as error:
+            logger.error("scoring with the challenger failed: %s", error)  # noqa: TRY400  # no stack trace
         finally:
             self.rows[model.version] += len(logged)
             self._not_logged += len(batch) - len(logged)

@@ -16,11 +16,10 @@ A rename is atomic by POSIX (rename(2)), and `sha256sum -c SHA256SUMS` checks a 
 """
 
 import contextlib
-import csv
+import errno
 import hashlib
 import json
 import logging
-import math
 import shutil
 import tempfile
 import time
@@ -29,16 +28,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from heart.registry import figures
 from heart.registry.aliases import SCHEMA
-from heart.registry.errors import EXHAUSTED, RegistryUnavailable, VersionRejected
+from heart.registry.errors import EXHAUSTED, CacheUnwritable, RegistryUnavailable, VersionRejected
 from heart.registry.model_version import (
     BESIDE,
-    CALIBRATION,
     CARD,
-    DECISION,
-    EVALUATE,
-    ROC,
-    TRAIN,
     TRAINING,
     Card,
     Files,
@@ -60,8 +55,6 @@ SUMS = "SHA256SUMS"  # the hashes of all other files of a folder, in the format 
 SECONDS_KEPT = 3600.0  # a replica may be reading a folder that this one no longer needs
 
 logger = logging.getLogger(__name__)
-
-LABEL = "label"  # the column of a plot that is text
 
 
 class Cache:
@@ -142,21 +135,25 @@ class Cache:
         self._damaged = None
 
     def keep(self, version: Version, registry: Registry) -> Model:
-        """Download and check a version, then keep it. Raises VersionRejected, RegistryUnavailable."""
+        """Download and check a version, then keep it.
+
+        Raises VersionRejected, RegistryUnavailable, CacheUnwritable.
+        """
         self._signatures.require(version.name, version.number, version.tags)  # before any download
+        try:
+            return self._keep(version, registry)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _keep(self, version: Version, registry: Registry) -> Model:
         folder = self.folder(version.name, version.number, version.sha256)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=PART, dir=folder.parent) as work:
-            part, figures = Path(work) / "model", Path(work) / "figures"
+            part, run = Path(work) / "model", Path(work) / "figures"
             part.mkdir()
-            figures.mkdir()
+            run.mkdir()
             registry.download(version, part)
-            try:
-                registry.download_figures(version, figures)
-            except RegistryUnavailable as error:
-                # `mlflow gc` may have removed the run. No prediction depends on its figures.
-                logger.warning("version %s has no figures: %s", version.number, error)
-            card = _card(version, read_files(part), read_files(figures))
+            card = _card(version, read_files(part), _figures(version, registry, run))
             _write(part / CARD, asdict(card))
             model = self._verified(read_files(part))
             seal(part)
@@ -166,6 +163,20 @@ class Cache:
                 if not folder.exists():  # otherwise a replica has kept the same version
                     raise
         return model
+
+    def _unwritable(self, error: OSError) -> CacheUnwritable:
+        """Which folder cannot be written, why, and the way out."""
+        reason = error.strerror or str(error)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return CacheUnwritable(
+                f"HEART_CACHE_DIR: {self._root}: {reason}, expected a writable folder"
+            )
+        with contextlib.suppress(OSError):
+            reason += f" ({shutil.disk_usage(self._root).free >> 20} MiB are free)"
+        return CacheUnwritable(
+            f"HEART_CACHE_DIR: {self._root}: {reason}: free some space on its disk, or set "
+            "HEART_CACHE_DIR to a folder on a larger one"
+        )
 
     def _verified(self, files: Files, *, from_cache: bool = False) -> Model:
         card = describe(files)  # what needs no process comes first
@@ -219,40 +230,35 @@ def _digest(files: Files) -> str:
     return hashlib.sha256(_sums(files).encode()).hexdigest()
 
 
-def _card(version: Version, files: Files, figures: Files) -> Card:
+def _figures(version: Version, registry: Registry, folder: Path) -> dict[str, Any]:
+    """The parts of the card from the version's run; without a run, or with a damaged one, they are empty.
+
+    `mlflow gc` may have removed the run. No prediction depends on its figures.
+    """
+    try:
+        registry.download_figures(version, folder)
+        return figures.parts(read_files(folder))
+    except (RegistryUnavailable, VersionRejected) as error:
+        logger.warning("version %s has no figures: %s", version.number, error)
+        return figures.parts({})
+
+
+def _card(version: Version, files: Files, parts: Mapping[str, Any]) -> Card:
     """The card of a version whose files were downloaded. Raises VersionRejected."""
     training: dict[str, Any] = {}
     if expected := version.tags.get(BESIDE[TRAINING]):
         check_hash(files, TRAINING, expected)
         training = read_json(files, TRAINING)
     return Card(
-        version.name,
-        version.number,
-        version.run_id,
-        version.sha256,
-        version.tags.get(SCHEMA, ""),
-        version.tags,
-        read_json(figures, EVALUATE) if EVALUATE in figures else {},
-        read_json(figures, TRAIN) if TRAIN in figures else {},
-        _points(figures, CALIBRATION),
-        training,
-        roc=_points(figures, ROC),
-        decision=_points(figures, DECISION),
+        name=version.name,
+        version=version.number,
+        run_id=version.run_id,
+        sha256=version.sha256,
+        schema_fingerprint=version.tags.get(SCHEMA, ""),
+        tags=version.tags,
+        training=training,
+        **parts,
     )
-
-
-def _points(figures: Files, file: str) -> list[dict[str, float]]:
-    """The points of a plot, without its labels; empty if the version has none. Raises VersionRejected."""
-    if file not in figures:
-        return []
-    try:
-        rows = csv.DictReader(text_of(figures, file).decode().splitlines(), strict=True)
-        points = [
-            {name: float(value) for name, value in row.items() if name != LABEL} for row in rows
-        ]
-    except (ValueError, TypeError, csv.Error) as error:
-        raise VersionRejected("unreadable", f"{file}: {error}") from error
-    return [point for point in points if all(map(math.isfinite, point.values()))]
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

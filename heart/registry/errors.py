@@ -54,3 +54,19 @@ class RegistryUnavailable(Exception):
 
 class NoSuchVersion(RegistryUnavailable):
     """The registry answers, and has no version that the setting names."""
+
+
+class ScoringFailed(Exception):
+    """A version in service has no valid risk for some patients. The text holds no value of them."""
+
+    def __init__(self, version: str, reason: str) -> None:
+        super().__init__(version, reason)
+        self.version = version
+
+    def __str__(self) -> str:
+        version, reason = self.args
+        return f"version {version} could not score the patients of a request: {reason}"
+
+
+class CacheUnwritable(OSError):
+    """The folder HEART_CACHE_DIR cannot be written, because its disk is full for example."""

@@ -3,7 +3,7 @@
 from heart.registry import signing
 from heart.registry.aliases import SHA256
 from heart.registry.cache import Cache
-from heart.registry.errors import RegistryUnavailable, VersionRejected
+from heart.registry.errors import CacheUnwritable, RegistryUnavailable, VersionRejected
 from heart.registry.model_version import ONNX, Model, check_hash, read_files
 from heart.registry.resolver import Registry
 from heart.settings import MODEL, SharedSettings
@@ -22,10 +22,12 @@ def load(settings: SharedSettings) -> tuple[Model, bytes]:
         raise VersionRejected("hash", f"its tag {SHA256} is not a SHA-256")
     try:
         model = cache.load(version) or cache.keep(version, registry)
+    except CacheUnwritable as error:
+        raise RegistryUnavailable(str(error)) from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise RegistryUnavailable(
-            f"HEART_CACHE_DIR: {settings.cache_dir}: {reason}, expected a writable folder"
+            f"HEART_CACHE_DIR: {settings.cache_dir}: {reason}, expected a readable folder"
         ) from error
     files = read_files(cache.folder(version.name, version.number, version.sha256))
     check_hash(files, ONNX, version.sha256)

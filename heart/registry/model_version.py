@@ -14,7 +14,7 @@ import numpy as np
 from heart.drift.baseline import Reference
 from heart.registry import aliases
 from heart.registry.aliases import BESIDE_FOLDER, THRESHOLD, hash_tag, is_threshold
-from heart.registry.errors import VersionRejected
+from heart.registry.errors import ScoringFailed, VersionRejected
 from heart.registry.onnx_model import OnnxModel
 from heart.schema import MEASUREMENTS, NAMES, Floats, fingerprint
 
@@ -34,6 +34,7 @@ CARD = "model.json"
 MAX_BYTES = 64 * 1024 * 1024  # of a file; a random forest of 300 unpruned trees has 5 MiB
 # Of a JSON or CSV file, which have some kilobytes. Parsing this much blocks the service for 0.1 s at most.
 MAX_TEXT_BYTES = 2 * 1024 * 1024
+MAX_DEPTH = 20  # of its lists and objects; copying a deeper one would fail
 MAX_QUANTILES = 100  # of a measurement: the page scores a patient with each
 MAX_TOLERANCE = 1e-3  # the largest tolerance that a self-test may have
 
@@ -84,12 +85,22 @@ class Model(Card):
     reference: Reference | None = None
 
     def predict(self, rows: Floats) -> Floats:
-        """The probabilities of presence [n] of encoded rows [n, 13]."""
-        return self.network(rows)
+        """The probabilities of presence [n] of encoded rows [n, 13]. Raises ScoringFailed."""
+        return self._run(self.network, rows)
 
     def standard_error(self, rows: Floats) -> Floats | None:
-        """The standard errors of the logits [n] of encoded rows; None or NaN where there is none."""
-        return self.error_network(rows) if self.error_network else None
+        """The standard errors of the logits [n] of encoded rows; None or NaN where there is none.
+
+        Raises ScoringFailed.
+        """
+        return self._run(self.error_network, rows) if self.error_network else None
+
+    def _run(self, network: OnnxModel, rows: Floats) -> Floats:
+        try:
+            return network(rows)
+        except Exception as error:  # noqa: BLE001
+            # ONNX Runtime's exceptions have no base class of their own, and may quote values.
+            raise ScoringFailed(self.version, f"ONNX Runtime: {type(error).__name__}") from None
 
 
 def load(files: Files, *, from_cache: bool = False) -> Model:
@@ -206,7 +217,18 @@ def read_json(files: Files, file: str) -> dict[str, Any]:
         raise VersionRejected("unreadable", f"{file}: {error}") from error
     if not isinstance(content, dict):
         raise VersionRejected("unreadable", f"{file} is not a JSON object")
+    if _depth(content) > MAX_DEPTH:
+        raise VersionRejected("unreadable", f"{file} is nested more than {MAX_DEPTH} times")
     return content
+
+
+def _depth(content: Any) -> int:
+    """How deep lists and objects are nested, at most MAX_DEPTH + 1."""
+    depth, level = 0, [content]
+    while depth <= MAX_DEPTH and (level := [v for v in level if isinstance(v, dict | list)]):
+        depth += 1
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+    return depth
 
 
 def text_of(files: Files, file: str) -> bytes:

@@ -1,169 +1,170 @@
-"""What an ONNX file may contain: a plain graph of the operators that `heart/ml/onnx_export.py` emits.
+"""What an ONNX file may contain: a plain graph as `heart/ml/onnx_export.py` writes it, and nothing else.
 
-The shape of the results of these operators depends on the number of rows only. None of them repeats, branches,
-or creates a tensor of a size that is computed from data, so no values of a patient can make a version that has
-passed its trial run without end or allocate more than in the trial. ReduceSum is the one exception, so its axes
-must be constants. Subgraphs, functions, sparse tensors (some bytes that stand for gigabytes) and tensors in
-other files are rejected too.
+Native code runs the graph in the service's process, in the event loop. So that no patient's values can make it hang,
+crash or allocate, every value of the graph is described before it is loaded, as the exporter makes it:
 
-The service has no `onnx` package, so the protobuf wire format is parsed here. Sources:
-https://protobuf.dev/programming-guides/encoding and onnx.proto.
+- a constant: numbers or column numbers among the graph's initializers, at most two-dimensional;
+- rows [n, columns]: numbers, flags, or the numbers of rows of a table, with a known largest value.
+
+Each operator (`heart/registry/onnx_operators.py`) takes and gives such values only, row by row, with the attributes
+that the exporter writes. Numbers are float32: integers are never divided or computed with. Columns are chosen by
+constants within bounds, rows of a table by a number whose largest value is known::
+
+    IsNaN(measurements)         flags [n, 13]
+    Cast to float               numbers [n, 13], whole, at most 1
+    MatMul(_, 1, 2, 4, ...)     numbers [n, 1], whole, at most 8191
+    Cast to int64               row numbers [n, 1], at most 8191
+    GatherND(table [8192, 19])  numbers [n, 19]
+
+Nothing loops or branches but the trees (`heart/registry/onnx_trees.py`). So the time and the memory of a row are
+limited by the graph alone: MAX_OPERATIONS and MAX_VISITS.
 """
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from dataclasses import field as dataclass_field
+from typing import Any
+
+import numpy as np
 
 from heart.registry.errors import VersionRejected
+from heart.registry.onnx_operators import (
+    FLOAT,
+    INT64,
+    OPERATORS,
+    TREES,
+    Constant,
+    Rows,
+    Value,
+)
+from heart.registry.onnx_trees import OtherUse
+from heart.registry.onnx_wire import Message, read_model
+from heart.schema import NAMES
 
-# By domain of operators. A new kind of model may need more: tests/heart/registry/test_onnx_graph.py lists them.
-OPERATORS: dict[str, frozenset[str]] = {
-    "": frozenset(
-        ["Add", "Cast", "Clip", "Concat", "Div", "Equal", "Gather", "GatherND", "GreaterOrEqual", "Identity",
-         "IsNaN", "Less", "Log", "MatMul", "Mul", "ReduceSum", "Sigmoid", "Sqrt", "Sub", "Where"]
-    ),
-    "ai.onnx.ml": frozenset(["TreeEnsembleClassifier"]),
-}  # fmt: skip
+# Those of the exporter: another version of an operator may mean something else.
+IR_VERSION, OPSETS = 10, {"": 18, "ai.onnx.ml": 3}
+ATTRIBUTE_FIELDS = {2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}  # by AttributeType
 
-# The fields of onnx.proto through which a message contains a tensor.
-WIRE: dict[str, dict[int, str]] = {
-    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
-    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
-    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
-    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
-    "NodeProto": {5: "AttributeProto"},
-    "AttributeProto": {
-        5: "TensorProto",
-        6: "GraphProto",
-        10: "TensorProto",
-        11: "GraphProto",
-        22: "SparseTensorProto",
-        23: "SparseTensorProto",
-    },
-    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
-    "TensorProto": {},
-}
-# Those of a plain graph.
-PLAIN = {("ModelProto", 7), ("GraphProto", 1), ("GraphProto", 5), ("NodeProto", 5)}
-TENSOR_NAME, EXTERNAL_DATA, DATA_LOCATION = 8, 13, 14  # in TensorProto
-INPUT, OP_TYPE, DOMAIN = 1, 4, 7  # in NodeProto
-AXES_BY_INPUT = "ReduceSum"
-
-# A run of `floats` and `ints` of an attribute, of which a large forest has millions.
-_NUMBERS = re.compile(rb"(?:\x3d[\x00-\xff]{4}|\x40[\x80-\xff]{0,9}[\x00-\x7f])+")
-_LENGTH_DELIMITED = 2
-
-
-@dataclass
-class Content:
-    """What a file contains: operators as (domain, type), and parts that no plain graph has.
-
-    `axes` are the names of tensors that decide along which axes a node reduces.
-    """
-
-    operators: set[tuple[str, str]] = dataclass_field(default_factory=set)
-    constants: set[str] = dataclass_field(default_factory=set)
-    axes: set[str] = dataclass_field(default_factory=set)
-    other_parts: set[str] = dataclass_field(default_factory=set)
-    external_data: bool = False
-
-    def add_tensor(self, field: int, value: bytes) -> None:
-        """Add a field of a tensor."""
-        if field == EXTERNAL_DATA or (field == DATA_LOCATION and value[:1] != b"\0"):
-            self.external_data = True
-        if field == TENSOR_NAME:
-            self.constants.add(value.decode())
-
-    def add_node(self, values: Mapping[int, Sequence[str]]) -> None:
-        """Add a node by the values of its fields. If a field is repeated, every reading counts."""
-        domains, types = values[DOMAIN] or [""], values[OP_TYPE] or [""]
-        self.operators |= {(domain, name) for domain in domains for name in types}
-        if AXES_BY_INPUT in types:
-            self.axes.update(values[INPUT][1:])
+# Numbers that are computed for a row; the exporter's largest graph has some 1,200.
+MAX_OPERATIONS = 10_000
 
 
 def check_graph(data: bytes) -> None:
-    """Raises VersionRejected for an ONNX file with anything but a plain graph of known operators."""
-    content = content_of(data)
-    if content.external_data:
-        raise VersionRejected("external_data", "the model keeps tensors in other files")
-    if content.other_parts:
-        parts = ", ".join(sorted(content.other_parts))
-        raise VersionRejected(
-            "operators", f"the model contains {parts} where a plain graph has none"
-        )
-    unknown = {
-        f"{domain}:{name}".removeprefix(":")
-        for domain, name in content.operators
-        if name not in OPERATORS.get(domain, ())
-    }
-    if unknown:
-        names = ", ".join(sorted(unknown))
-        raise VersionRejected(
-            "operators", f"operators {names} are not among those of heart/registry/onnx_graph.py"
-        )
-    if content.axes - content.constants:
-        raise VersionRejected("operators", f"axes of {AXES_BY_INPUT} are computed, not constant")
+    """Raises VersionRejected for an ONNX file that the exporter cannot have written."""
+    model = read_model(data)
+    opsets = model.get("opset_import", [])
+    versions = {opset.get("domain", ""): opset.get("version") for opset in opsets}
+    if "graph" not in model:
+        raise VersionRejected("unreadable", "this is not an ONNX model: it has no graph")
+    graph = model["graph"]
+    measurements = _port(graph, "input", len(NAMES))
+    result = _port(graph, "output", 1)
+    _require(
+        model.get("ir_version") == IR_VERSION
+        and len(versions) == len(opsets)
+        and "" in versions
+        and versions.items() <= OPSETS.items(),
+        f"its versions of ONNX are not {IR_VERSION} and {OPSETS}",
+    )
+    values: dict[str, Value] = {}
+    _add(values, measurements, Rows("numbers", len(NAMES)))
+    for tensor in graph.get("initializer", []):
+        _add(values, tensor.get("name", ""), _constant(tensor))
+    operations = 0
+    for node in graph.get("node", []):
+        operations += _run(node, values)
+        _require(operations <= MAX_OPERATIONS, f"a row takes more than {MAX_OPERATIONS} operations")
+    answer = values.get(result)
+    if (
+        answer is None
+        or isinstance(answer, Constant)
+        or answer.kind != "numbers"
+        or answer.columns != 1
+    ):
+        raise VersionRejected("shape", f"its output {result} is not one number for each row")
 
 
-def content_of(data: bytes) -> Content:
-    """What an ONNX file contains. Raises VersionRejected for an unreadable file."""
-    content = Content()
+def _port(graph: Message, side: str, columns: int) -> str:
+    """The name of the only input or output, float32 [n, columns]."""
+    ports = graph.get(side, [])
+    described = [_described(port) for port in ports]
+    if described != [(FLOAT, ["n", columns])]:
+        raise VersionRejected(
+            "shape",
+            f"its {side} is {described or 'missing'} (type, shape), expected one of type {FLOAT}, [n, {columns}]",
+        )
+    name: str = ports[0].get("name", "")
+    return name
+
+
+def _described(port: Message) -> tuple[int, list[int | str]]:
+    """Type and shape of an input or output; a dimension of any size is `n`."""
+    tensor = port.get("type", {}).get("tensor_type", {})
+    dimensions = tensor.get("shape", {}).get("dim", [])
+    return tensor.get("elem_type", 0), [
+        d["dim_value"] if d.keys() == {"dim_value"} else "n" if d.keys() == {"dim_param"} else "?"
+        for d in dimensions
+    ]
+
+
+def _constant(tensor: Message) -> Constant:
+    kind, dims = tensor.get("data_type"), tensor.get("dims", [])
+    raw = tensor.get("raw_data", b"")
+    _require(kind == FLOAT or (kind == INT64 and len(dims) == 1), "a constant has another type")
+    dtype = np.dtype("<f4" if kind == FLOAT else "<i8")
+    _require(
+        len(dims) <= 2 and all(0 < d <= len(raw) for d in dims), "a constant has another shape"
+    )
+    size = int(np.prod(dims, dtype=object))
+    _require(size * dtype.itemsize == len(raw), "a constant has more or less bytes than its shape")
+    return Constant(np.frombuffer(raw, dtype).reshape(dims))
+
+
+def _add(values: dict[str, Value], name: str, value: Value) -> None:
+    _require(name and name not in values, f"the name {name!r} is not unique")
+    values[name] = value
+
+
+def _run(node: Message, values: dict[str, Value]) -> int:
+    """Describe the result of a node. Returns how many numbers it computes for a row."""
+    domain, kind = node.get("domain", ""), node.get("op_type", "")
+    operator = OPERATORS.get((domain, kind))
+    if operator is None:
+        name = f"{domain}:{kind}".removeprefix(":")
+        raise VersionRejected(
+            "operators", f"operator {name!r} is not among those of heart/registry/onnx_operators.py"
+        )
+    names, outputs = node.get("input", []), node.get("output", [])
+    _require(
+        all(name in values for name in names), f"{kind} reads a value that is not computed yet"
+    )
+    _require(operator.inputs in (None, len(names)), f"{kind} has {len(names)} inputs")
+    attributes = _attributes(node)
+    _require(operator.attributes in (None, attributes), f"{kind} has other attributes")
+    inputs = [values[name] for name in names]
     try:
-        _walk(data, "ModelProto", 0, len(data), content)
-    except (ValueError, IndexError, RecursionError) as error:
-        raise VersionRejected("unreadable", f"this is not an ONNX model: {error}") from error
-    return content
+        result = operator.result(inputs, attributes)
+    except OtherUse as error:
+        raise VersionRejected("operators", f"{kind}: {error}") from None
+    if kind == TREES:  # the first output, the label, is used by no exporter
+        label, *outputs = outputs or [""]
+        _require(label and label not in values and label not in outputs, f"{kind} has no label")
+        values[label] = Rows("row numbers", 1)
+    _require(len(outputs) == 1, f"{kind} has {len(outputs)} outputs")
+    _add(values, outputs[0], result)
+    first = inputs[0]
+    factor = first.columns if kind == "MatMul" and isinstance(first, Rows) else 1
+    return result.columns * factor
 
 
-def _walk(data: bytes, message: str, at: int, end: int, content: Content) -> None:
-    inner = WIRE[message]
-    node: dict[int, list[str]] = {INPUT: [], OP_TYPE: [], DOMAIN: []}
-    while at < end:
-        if message == "AttributeProto" and (numbers := _NUMBERS.match(data, at, end)):
-            at = numbers.end()
-            continue
-        key, at = _varint(data, at)
-        field, wire_type = key >> 3, key & 7
-        start, at = _skip(data, at, wire_type)
-        if key >> 32 or at > end:
-            # A parser that drops the upper bits of a key would read another field.
-            raise ValueError("a field is longer than its message, or its number than 29 bits")
-        if field in inner:
-            if (message, field) not in PLAIN:
-                content.other_parts.add(inner[field])
-            _walk(data, inner[field], start, at, content)
-        elif message == "TensorProto":
-            content.add_tensor(field, data[start:at])
-        elif message == "NodeProto" and field in node and wire_type == _LENGTH_DELIMITED:
-            node[field].append(data[start:at].decode())
-    if message == "NodeProto":
-        content.add_node(node)
+def _attributes(node: Message) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    for attribute in node.get("attribute", []):
+        name, field = attribute.get("name", ""), ATTRIBUTE_FIELDS.get(attribute.get("type"), "")
+        written = attribute.keys() == {"name", "type", field} and name not in attributes
+        _require(written, f"attribute {name!r} has another type or is repeated")
+        value = attribute[field]
+        attributes[name] = np.concatenate(value) if field in ("floats", "ints") else value
+    return attributes
 
 
-def _skip(data: bytes, at: int, wire_type: int) -> tuple[int, int]:
-    """The start and the end of the value of a field."""
-    if wire_type == 0:
-        return at, _varint(data, at)[1]
-    if wire_type == 1:
-        return at, at + 8
-    if wire_type == _LENGTH_DELIMITED:
-        length, at = _varint(data, at)
-        return at, at + length
-    if wire_type == 5:
-        return at, at + 4
-    raise ValueError(f"unknown wire type {wire_type}")
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length number and the position after it."""
-    value = shift = 0
-    while shift < 70:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-    raise ValueError("a number has more than 10 bytes")
+def _require(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise VersionRejected("operators", otherwise)

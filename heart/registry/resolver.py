@@ -26,7 +26,9 @@ from heart.registry.aliases import (
     roll_back,
     set_up_client,
 )
+from heart.registry.download import copy
 from heart.registry.errors import (
+    CacheUnwritable,
     NoSuchVersion,
     RegistryUnavailable,
     Rejection,
@@ -35,7 +37,6 @@ from heart.registry.errors import (
 from heart.registry.model_version import (
     BESIDE,
     FIGURES,
-    MAX_BYTES,
     ONNX,
     SELF_TEST,
     Card,
@@ -150,19 +151,19 @@ class Registry:
     def _download(
         self, uri: str, folders: Sequence[str], names: Sequence[str], target: Path
     ) -> set[str]:
-        """Download those of the named files that exist. Returns their names."""
+        """Download those of the named files that exist. Returns their names.
+
+        Raises VersionRejected and CacheUnwritable.
+        """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         uri = local_store.resolve(uri, self._uri)
         store = get_artifact_repository(uri, tracking_uri=self._uri, registry_uri=self._uri)
         artifacts = [file for folder in folders for file in store.list_artifacts(folder or None)]
-        sizes = {file.path: file.file_size for file in artifacts}
-        files = set(names) & sizes.keys()
-        for file in files:
-            if (sizes[file] or 0) > MAX_BYTES:
-                raise VersionRejected("size", f"{file} is larger than {MAX_BYTES} bytes")
-            store.download_artifacts(file, str(target))
-        return files
+        found = {file.path: file for file in artifacts if file.path in names}
+        for file in found.values():
+            copy(store, file, target)
+        return set(found)
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
@@ -180,7 +181,7 @@ class Registry:
             self._probe()
             self._client = self._client or _mlflow_client(self._uri)
             yield self._client
-        except (RegistryUnavailable, VersionRejected, AliasError):
+        except (RegistryUnavailable, VersionRejected, AliasError, CacheUnwritable):
             raise
         except Exception as error:
             # Each kind of store has exceptions of its own: one for all.

@@ -31,7 +31,7 @@ from heart.registry.model_version import (
 )
 from heart.registry.onnx_graph import check_graph
 from heart.runtime import onnx_runtime
-from heart.schema import Floats
+from heart.schema import MEASUREMENTS, Floats
 
 MANY_ROWS = 10_000  # the largest batch of the service
 SINGLE_ROWS = 64  # rows that are also predicted one by one
@@ -69,17 +69,45 @@ def try_out(files: Files) -> None:
         check_graph(files[file])
     model = load(files)
     test = np.array(read_json(files, SELF_TEST)["rows"], dtype=np.float32)
-    predict_batches(model, np.concatenate([extreme_rows(), test])[:SINGLE_ROWS])
+    known = np.concatenate([extreme_rows(), test])[:SINGLE_ROWS]
+    # No version can know them before.
+    patients = random_patients(MANY_ROWS - len(known), np.random.default_rng())
+    predict_batches(model, np.concatenate([known, patients]), singles=len(known) + SINGLE_ROWS)
 
 
-def predict_batches(model: Model, rows: Floats) -> None:
-    """Raises VersionRejected if a row has another result in a batch than alone."""
+def random_patients(count: int, random: np.random.Generator) -> Floats:
+    """Encoded rows [count, 13] of valid patients; each value is drawn independently, and often missing."""
+    rows = np.empty((count, len(MEASUREMENTS)), dtype=np.float32)
+    missing = random.random((count, len(MEASUREMENTS))) < random.random((count, 1)) ** 2
+    for column, measurement in enumerate(MEASUREMENTS):
+        if measurement.choices:
+            values = random.integers(len(measurement.choices), size=count).astype(float)
+        else:
+            steps = round((measurement.high - measurement.low) / measurement.step)
+            values = measurement.low + random.integers(steps + 1, size=count) * measurement.step
+        if not measurement.required:
+            values[missing[:, column]] = math.nan
+        rows[:, column] = values
+    return rows
+
+
+def predict_batches(model: Model, rows: Floats, singles: int) -> None:
+    """Predict rows together, and the first of them one by one too.
+
+    Raises VersionRejected if a row has another result in a batch than alone, or no valid one.
+    """
     for network in filter(None, (model.network, model.error_network)):
-        single = np.concatenate([network.try_out(row[None]) for row in rows])
-        batch = network.try_out(np.resize(rows, (MANY_ROWS, rows.shape[1])))
-        expected = np.resize(single, MANY_ROWS)
-        if not np.allclose(batch, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+        single = np.concatenate([network.try_out(row[None]) for row in rows[:singles]])
+        batch = network.try_out(rows)
+        if not np.allclose(batch[:singles], single, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
             raise VersionRejected("self_test", "a result depends on the other rows of its batch")
+        valid = (batch >= 0) & (batch <= 1) if network is model.network else ~(batch < 0)
+        if not valid.all():
+            first = int(np.argmin(valid))
+            raise VersionRejected(
+                "self_test",
+                f"it gives {batch[first]:g} for the valid patient {rows[first].tolist()}",
+            )
 
 
 def _end_with(parent: int) -> None:

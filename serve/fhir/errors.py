@@ -9,6 +9,7 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from starlette.types import Receive, Scope, Send
 
 from heart.predictions.log import LogUnavailable
+from heart.registry.errors import ScoringFailed
 from serve.api.bodies import InvalidBody
 from serve.api.errors import message_of
 from serve.service import NoModel
@@ -32,7 +33,7 @@ DESCRIPTION: dict[str, Any] = {"content": {FHIR_JSON: {"schema": {"type": "objec
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"description": code, **DESCRIPTION} for status, code in CODES.items()
 }
-HANDLED = (HTTPException, InvalidBody, LogUnavailable, NoModel)
+HANDLED = (HTTPException, InvalidBody, LogUnavailable, NoModel, ScoringFailed)
 MODEL_RETRY_SECONDS = 5
 
 
@@ -54,6 +55,8 @@ def outcome_of(error: Exception) -> Response:
     if isinstance(error, LogUnavailable):
         wait = {"Retry-After": str(max(1, round(error.retry_after)))}
         return outcome(503, "the prediction log is unavailable", wait)
+    if isinstance(error, ScoringFailed):
+        return outcome(500, str(error))
     return outcome(503, f"no model: {error}", {"Retry-After": str(MODEL_RETRY_SECONDS)})
 
 

@@ -23,6 +23,7 @@ from heart.predictions.log import (
     UnknownPrediction,
 )
 from heart.predictions.tables import SOURCES
+from heart.registry.errors import ScoringFailed
 from heart.registry.model_version import Model
 from heart.schema import OUTCOME
 from heart.web.drift import by_ratio, comparison_html, drift_html
@@ -85,7 +86,7 @@ class Callbacks:
             return self._answer(inputs, problems_html(problems, language), language), None
         try:
             (answer,) = await self.service.predict([patient], ALL)
-        except (NoModel, LogUnavailable):
+        except (NoModel, LogUnavailable, ScoringFailed):
             message = message_html(translate("page.unavailable", language), language, "bad")
             return self._answer(inputs, message, language), None
         values = (inputs, answer["prediction_id"], answer["model_version"])
@@ -202,7 +203,7 @@ class Callbacks:
             return table_problems_html(problems, language)
         try:
             answers = await self.service.predict(table.patients)
-        except (NoModel, LogUnavailable):
+        except (NoModel, LogUnavailable, ScoringFailed):
             return message_html(translate("page.unavailable", language), language, "bad")
         return await asyncio.to_thread(scored_html, table, answers, language)
 

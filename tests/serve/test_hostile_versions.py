@@ -13,6 +13,7 @@ from heart.predictions.log import PredictionLog
 from heart.registry import verdicts
 from heart.registry.aliases import CHALLENGER, PREVIOUS
 from heart.registry.errors import RegistryUnavailable, VersionRejected
+from heart.registry.trial import run
 from serve.app import create_app
 from serve.metrics import Metrics
 from serve.model_manager import ModelManager
@@ -31,8 +32,13 @@ pytestmark = [pytest.mark.security, pytest.mark.filterwarnings("ignore:::mlflow"
 
 KINDS = {
     "operators": hostile.endless_loop,
-    "memory": hostile.large_batches,
+    "self_test": hostile.nan_for_one_age,
 }
+
+
+def unchecked(files: Mapping[str, bytes]) -> None:
+    """A trial that does not check the graph first."""
+    run(files, program="tests.heart.registry.trials.unchecked")
 
 
 def replace_with(model: bytes, test: bytes = b"") -> Callable[[Path], None]:
@@ -141,7 +147,7 @@ def test_a_restart_with_a_hostile_champion_serves_the_cached_version_and_tries_i
     champion.refresh()
     version = shelf.set_challenger(replace_with(hostile.large_batches()))
     for _ in range(3):
-        champion = started(ModelManager(shelf.settings()))
+        champion = started(ModelManager(shelf.settings(), trial=unchecked))
         assert version_of(champion) == "1"
         until(partial(polled, champion), 60)
         assert champion.rejections == {"memory": 1}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heart.predictions.log import LogRejected
+from heart.registry.errors import ScoringFailed
 from heart.schema import MEASUREMENTS, NAMES
 from serve.blocks import Counts
 from serve.encoding import encode_rows, values_of
@@ -81,5 +81,5 @@ def test_a_risk_that_is_no_probability_is_not_logged(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(
             type(broken), "predict", lambda _, rows, risk=risk: rows[:, 0] * 0 + risk
         )
-        with pytest.raises(LogRejected, match="version 1"):
+        with pytest.raises(ScoringFailed, match="version 1"):
             score(broken, patients(2))

@@ -12,6 +12,7 @@ from typing import Any
 
 import onnx.parser
 import pytest
+from onnx import numpy_helper
 
 from heart import files
 from heart.ml.estimators import ChainedLogisticRegression
@@ -48,7 +49,10 @@ float zero = {0}, float minus = {-1}, float width = {13}, float[2] table = {0, 1
 def onnx_model(signature: str, body: str) -> bytes:
     """An ONNX model from the text of its graph, which may use CONSTANTS."""
     text = f'<ir_version: 10, opset_import: ["": 18]> g {signature} <{CONSTANTS}> {{ {body} }}'
-    return bytes(onnx.parser.parse_model(text).SerializeToString())
+    model = onnx.parser.parse_model(text)
+    for tensor in model.graph.initializer:  # as the exporter writes them
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+    return bytes(model.SerializeToString())
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from heart.registry import cache as cache_module
+from heart.registry import download
 from heart.registry import publishing as registry
-from heart.registry import resolver as registry_module
 from serve.model_manager import ModelManager
 from tests.heart.drift.snapshots import reference
 from tests.heart.registry.registry_fixture import NAME, Events, Shelf, onnx_model, serving
@@ -127,7 +127,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None
         {},
     ),
     "one number for all rows": (
-        "shape",
+        "operators",
         other(
             f"{IN} => (float[n,1] y)",
             f"{FILLED} m = ReduceSum (f, all) y = Sigmoid (m)",
@@ -135,7 +135,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None
         {},
     ),
     "fewer answers than rows": (
-        "shape",
+        "operators",
         other(
             f"{IN} => (float[n,1] y)",
             f"{FILLED} {RISK} p = Sigmoid (m) y = Gather <axis = 0> (p, first)",
@@ -143,7 +143,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None] | None, dict[str, str | None
         {},
     ),
     "fails when it is used": (
-        "self_test",
+        "operators",
         other(
             f"{IN} => (float[n,1] y)",
             f"{FILLED} {RISK} i = Cast <to = 7> (m) y = Gather <axis = 0> (table, i)",
@@ -223,18 +223,54 @@ def test_a_version_without_a_valid_threshold_is_rejected(
     assert "threshold" in champion.rejection.reason
 
 
-@pytest.mark.parametrize("evaluate", ["{", "[]"])
-def test_a_challenger_with_invalid_figures_is_rejected(shelf: Shelf, evaluate: str) -> None:
-    shelf.set_challenger(run_id=shelf.run_with(evaluate=evaluate))
-    champion = ModelManager(shelf.settings())
+DAMAGED = {
+    "no JSON": ("metrics/evaluate.json", "{"),
+    "a list": ("metrics/evaluate.json", "[1,2]"),
+    "nested lists": ("metrics/evaluate.json", "[" * 100_000),
+    "nested objects": ("metrics/evaluate.json", '{"a":' * 400 + "1" + "}" * 400),
+    "text for a number": ("metrics/evaluate.json", '{"roc_auc": "high"}'),
+    "a number without end": ("metrics/evaluate.json", '{"roc_auc": 1e999}'),
+    "a number of 400 digits": ("metrics/evaluate.json", f'{{"rows": 1{"0" * 400}}}'),
+    "groups that are none": ("metrics/evaluate.json", '{"roc_auc": 0.9, "groups": [1]}'),
+    "a group that is none": ("metrics/evaluate.json", '{"roc_auc": 0.9, "groups": {"a": 1}}'),
+    "much too long": ("metrics/evaluate.json", " " * 3_000_000 + "{}"),
+    "nested objects of train.json": ("metrics/train.json", '{"a":' * 700 + "1" + "}" * 700),
+    "train.json": ("metrics/train.json", "[]"),
+    "a plot without numbers": ("plots/roc.csv", "false_positive_rate,true_positive_rate\na,b\n"),
+    "a plot of other columns": ("plots/roc.csv", "x,y\n1,2\n"),
+    "a plot that is no text": ("plots/roc.csv", "\udcff"),
+}
 
-    assert not champion.refresh()
 
-    assert champion.rejections == {"unreadable": 1}
-    assert champion.state().reasons == (
-        "no model is loaded yet",
-        "version 3 was rejected (unreadable)",
-    )
+@pytest.mark.security
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_figures_are_a_note_as_those_of_a_purged_run(
+    shelf: Shelf, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, text = DAMAGED[damage]
+    run = shelf.run_with(evaluate='{"roc_auc": 0.9, "groups": {"sex_male": {"rows": 5}}}')
+    damaged = shelf.folder / Path(file).name
+    damaged.write_bytes(text.encode(errors="surrogateescape"))
+    shelf.client.log_artifact(run, str(damaged), Path(file).parent.name)
+    version = shelf.set_challenger(run_id=run)
+    champion = ModelManager(shelf.settings(), trial=lambda _: None)
+
+    assert champion.refresh()
+
+    assert serving(champion).version == version
+    assert not serving(champion).figures
+    assert champion.state().notes == (f"the figures of version {version} are missing: see the log",)
+    assert sum(file in record.getMessage() for record in caplog.records) == 1
+
+
+def test_good_figures_are_kept(shelf: Shelf) -> None:
+    text = '{"roc_auc": 0.9, "unknown": null, "groups": {"sex_male": {"rows": 5}}}'
+    shelf.set_challenger(run_id=shelf.run_with(evaluate=text))
+    champion = ModelManager(shelf.settings(), trial=lambda _: None)
+    champion.refresh()
+
+    assert serving(champion).figures == json.loads(text)
+    assert not champion.state().notes
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "extra_files/self_test.json"])
@@ -245,7 +281,7 @@ def test_a_file_that_is_too_large_is_not_even_downloaded(
         with (folder / file).open("ab") as content:
             content.truncate(10_000_000)
 
-    monkeypatch.setattr(registry_module, "MAX_BYTES", 5_000_000)
+    monkeypatch.setattr(download, "MAX_BYTES", 5_000_000)
     monkeypatch.setattr(cache_module, "read_files", None)
     shelf.set_challenger(grow)
     champion = ModelManager(shelf.settings())

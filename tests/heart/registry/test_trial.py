@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from heart.registry import trial
@@ -18,6 +19,8 @@ from heart.registry.model_version import read_files
 from heart.registry.publishing import as_json
 from heart.registry.publishing import self_test as recorded
 from heart.registry.trial import Limits
+from heart.registry.trial_process import MANY_ROWS, random_patients
+from heart.schema import MEASUREMENTS, decode
 from serve.model_manager import ModelManager
 from serve.settings import MAX_BATCH
 from tests.fixtures.security import SecurityFigure
@@ -76,7 +79,10 @@ def test_a_simple_graph_of_the_same_kind_passes() -> None:
 
 
 @pytest.mark.security
-@pytest.mark.parametrize("model", [hostile.endless_loop, hostile.large_tensor])
+@pytest.mark.parametrize(
+    "model",
+    [hostile.endless_loop, hostile.large_tensor, hostile.large_batches, hostile.endless_tree],
+)
 def test_the_check_of_the_graph_rejects_it_first(model: object) -> None:
     assert callable(model)
     assert rejected(model()).kind == "operators"
@@ -87,7 +93,8 @@ def test_the_check_of_the_graph_rejects_it_first(model: object) -> None:
     ("name", "model", "program"),
     [
         ("an endless Loop", hostile.endless_loop(), UNCHECKED),
-        ("a model that is slow for batches only", hostile.slow_batches(), trial.PROGRAM),
+        ("a model that is slow for batches only", hostile.slow_batches(), UNCHECKED),
+        ("an endless tree for one age", hostile.endless_tree(), UNCHECKED),
     ],
 )
 def test_endless_computation_is_ended(
@@ -106,7 +113,7 @@ def test_endless_computation_is_ended(
     ("name", "model", "program"),
     [
         ("a tensor of 3 GiB", hostile.large_tensor(), UNCHECKED),
-        ("gigabytes for batches only", hostile.large_batches(), trial.PROGRAM),
+        ("gigabytes for batches only", hostile.large_batches(), UNCHECKED),
     ],
 )
 def test_memory_is_limited(
@@ -149,9 +156,38 @@ def test_a_risk_that_depends_on_other_patients_is_rejected() -> None:
     files = hostile.files_of(model, as_json(recorded(model)))
 
     with pytest.raises(VersionRejected) as rejection:
-        trial.run(files)
+        trial.run(files, program=UNCHECKED)
 
     assert rejection.value.kind == "self_test"
+
+
+@pytest.mark.security
+def test_a_version_is_tried_on_patients_that_it_cannot_know_before(
+    security_figure: SecurityFigure,
+) -> None:
+    """Its graph and its self-test are in order."""
+    rejection = rejected(hostile.nan_for_one_age(), limits=Limits())
+
+    assert rejection.kind == "self_test"
+    assert f"[{hostile.MARK}, " in str(rejection)
+    security_figure(
+        "a risk that is NaN for one age only", "rejected", "9,900 random valid patients"
+    )
+
+
+def test_random_patients_are_valid_and_cover_every_value() -> None:
+    rows = random_patients(20_000, np.random.default_rng(0))
+
+    assert rows.dtype == np.float32
+    texts = decode(rows)
+    for column, measurement in enumerate(MEASUREMENTS):
+        cells = [measurement.parse(text) for text in texts[measurement.name]]
+        assert np.array_equal(np.array(cells, dtype=np.float32), rows[:, column], equal_nan=True)
+        share = float(np.mean(np.isnan(rows[:, column])))
+        assert share == 0 if measurement.required else 0.2 < share < 0.5
+        values = set(rows[:, column][~np.isnan(rows[:, column])].tolist())
+        steps = (measurement.high - measurement.low) / measurement.step + 1
+        assert len(values) == (len(measurement.choices) or round(steps)), measurement.name
 
 
 def test_a_trial_that_cannot_start_is_no_verdict() -> None:
@@ -229,6 +265,4 @@ def test_a_trial_ends_with_its_parent(security_figure: SecurityFigure) -> None:
 
 
 def test_the_largest_batch_of_the_service_is_tried() -> None:
-    from heart.registry.trial_process import MANY_ROWS
-
     assert MANY_ROWS >= MAX_BATCH

@@ -45,7 +45,7 @@ class ServiceCollector(Collector):
         inspection = log.inspection
         yield GaugeMetricFamily(
             "heart_log_failing",
-            "1 if the last commit of predictions failed, until one or a readiness probe succeeds",
+            "1 if a write has failed, until predictions or a readiness probe are written",
             log.writer.failed,
         )
         yield GaugeMetricFamily(

@@ -28,7 +28,9 @@ from heart.registry.errors import ScoringFailed
 
 Patient = Mapping[str, Any]
 Predictions = list[dict[str, Any]]
-Process = Callable[[Sequence[Patient]], tuple[Predictions, asyncio.Future[None]]]
+Process = Callable[
+    [Sequence[Patient]], tuple[Predictions, asyncio.Future[None], Callable[[], None]]
+]
 
 
 @dataclass(slots=True)
@@ -43,9 +45,10 @@ class MicroBatcher:
     """Collects the requests of a turn of the event loop and processes them together."""
 
     def __init__(self, process: Process, max_rows: int) -> None:
-        """`process` returns a prediction for each patient, in their order, and a future.
+        """`process` returns a prediction for each patient, in their order, a future and a function.
 
-        The predictions may be returned once the future has a result. No task is needed for a batch.
+        The predictions may be returned once the future has a result. The function is called after that, in a
+        later turn than the requests: they do not wait for it. No task is needed for a batch.
         """
         self._process = process
         self._max_rows = max_rows
@@ -72,7 +75,8 @@ class MicroBatcher:
 
     def _run(self, batch: Sequence[PendingRequest]) -> None:
         try:
-            predictions, done = self._process([p for request in batch for p in request.patients])
+            patients = [patient for request in batch for patient in request.patients]
+            predictions, done, after = self._process(patients)
         except ScoringFailed as error:  # nothing is logged
             if len(batch) == 1:
                 _fail(batch, error)
@@ -82,11 +86,14 @@ class MicroBatcher:
         except Exception as error:  # noqa: BLE001  # it is raised again in `submit`
             _fail(batch, error)
         else:
-            done.add_done_callback(partial(_settle, batch, predictions))
+            done.add_done_callback(partial(_settle, batch, predictions, after))
 
 
 def _settle(
-    batch: Sequence[PendingRequest], predictions: Predictions, done: asyncio.Future[None]
+    batch: Sequence[PendingRequest],
+    predictions: Predictions,
+    after: Callable[[], None],
+    done: asyncio.Future[None],
 ) -> None:
     error = done.exception()
     if error is not None:
@@ -97,6 +104,7 @@ def _settle(
         start, end = end, end + len(request.patients)
         if not request.predictions.done():
             request.predictions.set_result(predictions[start:end])
+    done.get_loop().call_soon(after)
 
 
 def _fail(batch: Sequence[PendingRequest], error: BaseException) -> None:

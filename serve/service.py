@@ -113,13 +113,14 @@ class Service:
             self.champion.count_scoring_failure(error)
             raise
 
-    def _start(self, patients: Sequence[Patient]) -> tuple[Predictions, asyncio.Future[None]]:
-        """Predictions for a few patients, and a future that is done once they are in the log."""
+    def _start(
+        self, patients: Sequence[Patient]
+    ) -> tuple[Predictions, asyncio.Future[None], Callable[[], None]]:
+        """Predictions for a few patients, a future that is done once they are in the log, and what counts them."""
         scored = score(self.model(), patients)
         committed = self.log.start_append(scored.records)
         predictions, counted = scored.predictions()  # while the log commits
-        committed.add_done_callback(partial(self._count_committed, scored, counted))
-        return predictions, committed
+        return predictions, committed, partial(self._count, scored, counted)
 
     async def _predict(self, patients: Sequence[Patient], parts: Parts = NONE) -> Predictions:
         scored = await self._score(patients)
@@ -185,12 +186,6 @@ class Service:
             for prediction, answer in zip(predictions, added, strict=True):
                 prediction.update(answer)
         return predictions, counted
-
-    def _count_committed(
-        self, scored: Scored, counted: Predicted, committed: asyncio.Future[None]
-    ) -> None:
-        if committed.exception() is None:
-            self._count(scored, counted)
 
     def _count(self, scored: Scored, counted: Predicted) -> None:
         """Count logged predictions, and have the challenger score the same patients."""

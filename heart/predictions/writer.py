@@ -107,7 +107,7 @@ class GroupCommitWriter:
         on_commit: Callable[[int, float], None],
     ) -> None:
         self.stats = Stats()
-        self.failed = False  # whether the last commit of records failed
+        self.failed = False  # whether there was a failure, and no commit of records since
         self._store = store
         self._limit = queue_limit
         self._retry_after = retry_after
@@ -239,8 +239,7 @@ class GroupCommitWriter:
         seconds = perf_counter() - started
         if failure is None:
             self.count(len(records))
-        if not isinstance(failure, LogRejected):
-            self.failed = failure is not None
+            self.failed = False
         self._settle(requests, len(records), failure)
         if failure is None:  # those who wait do not wait for it
             self.report(len(records), seconds)
@@ -296,6 +295,7 @@ class GroupCommitWriter:
 
     def _mark_down(self, reason: str, logged: bool = True) -> None:
         self.stats.failures += 1
+        self.failed = True
         if logged and not self._down_until:
             logger.error("The prediction log cannot be written: %s", reason)
         with self._lock:

@@ -134,6 +134,24 @@ class Service:
         self._count(scored, counted)
         return predictions
 
+    async def predict_encoded(
+        self, patients: Sequence[Patient], parts: Parts, encode: Callable[[Predictions], bytes]
+    ) -> bytes:
+        """`predict`, as `encode` writes the predictions. Raises the same errors."""
+        if parts or len(patients) <= LARGE_ROWS:
+            return encode(await self.predict(patients, parts))
+        try:
+            scored = await self._score(patients)
+        except ScoringFailed as error:
+            self.champion.count_scoring_failure(error)
+            raise
+        committed = self.log.start_append(scored.records)
+        predictions, counted = await self._predictions(scored)  # while the log commits
+        body = await self.offload.run(encode, predictions)
+        await committed
+        self._count(scored, counted)
+        return body
+
     async def predict_once(
         self,
         patients: Sequence[Patient],

@@ -42,9 +42,9 @@ PRAGMAS = {
     "foreign_keys": 1,
     "secure_delete": 1,  # erased rows are overwritten
 }
-# Rows of one statement. Python releases the GIL once for each statement, and beside a busy event loop it
-# takes milliseconds to get it back, so that the usual group of predictions should be one statement.
-STEPS = (512, 64)
+# Rows of one statement, which may have 32,766 values. Python releases the GIL once for each statement, and beside a
+# busy event loop it takes milliseconds to get it back, so that the usual group of predictions should be one statement.
+STEPS = (1900, 512, 64)
 # Rows of the largest statement for shadow predictions. SQLite keeps compiled statements; to compile one
 # for each number of rows takes longer than to run it.
 SHADOW_ROWS = 1024

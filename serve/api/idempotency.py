@@ -76,7 +76,7 @@ async def answered(
     """The response with the predictions for patients, as `encode` writes them."""
     key = once_key(request, query)
     if key is None:
-        body = encode(await service.predict(patients, query.parts))
+        body = await service.predict_encoded(patients, query.parts, encode)
         return Response(body, media_type=JSON)
     answer = await service.predict_once(patients, query.parts, key, encode)
     headers = {} if answer.is_new else {REPLAYED: "true"}

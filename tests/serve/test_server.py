@@ -85,15 +85,14 @@ def read_all_before(server: Server) -> None:
         ),
         (
             "postgresql://heart:hunter2@db:hunter2/heart",
-            "the prediction log's URL cannot be read: expected sqlite:///PATH or "
-            "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
+            "expected a port from 1 to 65535 after the host",
         ),
         (
             "sqlite:///taken.db",
             "another process writes taken.db: more than one process needs PostgreSQL",
         ),
     ],
-    ids=["another database", "no URL", "taken"],
+    ids=["another database", "no port", "taken"],
 )
 def test_unusable_log_ends_the_start_with_one_line(tmp_path: Path, url: str, reason: str) -> None:
     with opened(f"sqlite:///{tmp_path}/taken.db"):

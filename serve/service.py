@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio import to_thread
 
@@ -30,6 +31,8 @@ from serve.patient_metrics import Predicted
 from serve.refreshed import Refreshed
 from serve.scoring import Scored, score
 from serve.shadow import ShadowScorer
+
+T = TypeVar("T")
 
 # The scores of a comparison, by the count of patients that they cover.
 SHADOW_SCORES = {
@@ -105,13 +108,10 @@ class Service:
 
         Raises NoModel, LogUnavailable, ScoringFailed.
         """
-        try:
+        with self._failures_counted():
             if parts or len(patients) > LARGE_ROWS:
-                return await self._predict(patients, parts)
+                return await self._predict(patients, parts, lambda predictions: predictions)
             return await self._batcher.submit(patients)
-        except ScoringFailed as error:
-            self.champion.count_scoring_failure(error)
-            raise
 
     def _start(
         self, patients: Sequence[Patient]
@@ -122,35 +122,33 @@ class Service:
         predictions, counted = scored.predictions()  # while the log commits
         return predictions, committed, partial(self._count, scored, counted)
 
-    async def _predict(self, patients: Sequence[Patient], parts: Parts = NONE) -> Predictions:
-        scored = await self._score(patients)
-        if parts:  # explained first: if that fails, nothing is logged
-            predictions, counted = await self._predictions(scored, parts)
-            await self.log.start_append(scored.records)
-        else:
-            committed = self.log.start_append(scored.records)
-            predictions, counted = await self._predictions(scored)  # while the log commits
-            await committed
-        self._count(scored, counted)
-        return predictions
-
     async def predict_encoded(
         self, patients: Sequence[Patient], parts: Parts, encode: Callable[[Predictions], bytes]
     ) -> bytes:
-        """`predict`, as `encode` writes the predictions. Raises the same errors."""
-        if parts or len(patients) <= LARGE_ROWS:
+        """`predict`, as `encode` writes the predictions; many are written outside of the event loop."""
+        if len(patients) <= LARGE_ROWS:
             return encode(await self.predict(patients, parts))
-        try:
-            scored = await self._score(patients)
-        except ScoringFailed as error:
-            self.champion.count_scoring_failure(error)
-            raise
-        committed = self.log.start_append(scored.records)
-        predictions, counted = await self._predictions(scored)  # while the log commits
-        body = await self.offload.run(encode, predictions)
+        with self._failures_counted():
+            return await self._predict(patients, parts, encode)
+
+    async def _predict(
+        self, patients: Sequence[Patient], parts: Parts, convert: Callable[[Predictions], T]
+    ) -> T:
+        """The predictions as `convert` returns them, once they are in the log."""
+        scored = await self._score(patients)
+        if parts:  # explained first: if that fails, nothing is logged
+            predictions, counted = await self._predictions(scored, parts)
+            committed = self.log.start_append(scored.records)
+        else:
+            committed = self.log.start_append(scored.records)
+            predictions, counted = await self._predictions(scored)  # while the log commits
+        if len(patients) > LARGE_ROWS:
+            result = await self.offload.run(convert, predictions)
+        else:
+            result = convert(predictions)
         await committed
         self._count(scored, counted)
-        return body
+        return result
 
     async def predict_once(
         self,
@@ -166,12 +164,9 @@ class Service:
         earlier = await to_thread.run_sync(self.log.answer, key)
         if earlier is not None:
             return Answer(earlier, is_new=False)
-        try:
+        with self._failures_counted():
             scored = await self._score(patients)
             predictions, counted = await self._predictions(scored, parts)
-        except ScoringFailed as error:
-            self.champion.count_scoring_failure(error)
-            raise
         body = encode(predictions)
         answer = await to_thread.run_sync(self.log.append_once, scored.records, key, body)
         if answer.is_new:
@@ -183,6 +178,15 @@ class Service:
         champion = self.champion
         loaded = (champion.current, champion.previous)
         return next((model for model in loaded if model and model.version == version), None)
+
+    @contextmanager
+    def _failures_counted(self) -> Iterator[None]:
+        """Count a request whose patients cannot be scored."""
+        try:
+            yield
+        except ScoringFailed as error:
+            self.champion.count_scoring_failure(error)
+            raise
 
     async def _score(self, patients: Sequence[Patient]) -> Scored:
         model = self.model()

@@ -50,7 +50,8 @@ def set_up_client() -> None:
     """Set MLflow's environment variables that are not set yet. Call it before MLflow is imported."""
     for name, value in CLIENT.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it reports each attempt
+    for library in ("alembic", "urllib3"):  # which report each attempt
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def hash_tag(file: str) -> str:

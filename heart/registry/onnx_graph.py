@@ -42,7 +42,7 @@ from heart.schema import NAMES
 IR_VERSION, OPSETS = 10, {"": 18, "ai.onnx.ml": 3}
 ATTRIBUTE_FIELDS = {2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}  # by AttributeType
 
-# Numbers that are computed for a row; the exporter's largest graph has some 1,200.
+# Numbers that are computed for a row; that of the standard error has some 1,100.
 MAX_OPERATIONS = 10_000
 
 

@@ -4,7 +4,6 @@ The service only reads from it, except for the automatic rollback (`roll_back`).
 """
 
 import contextlib
-import logging
 import os
 import re
 import time
@@ -160,10 +159,10 @@ class Registry:
         uri = local_store.resolve(uri, self._uri)
         store = get_artifact_repository(uri, tracking_uri=self._uri, registry_uri=self._uri)
         artifacts = [file for folder in folders for file in store.list_artifacts(folder or None)]
-        found = {file.path: file for file in artifacts if file.path in names}
-        for file in found.values():
+        listed = {file.path: file for file in artifacts if file.path in names}
+        for file in listed.values():
             copy(store, file, target)
-        return set(found)
+        return set(listed)
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
@@ -223,7 +222,4 @@ def _mlflow_client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     from mlflow import MlflowClient
 
-    # This module reports errors itself, once and without a stack trace.
-    for logger in ("alembic", "mlflow", "urllib3"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from heart import files
-from heart.errors import DEBUG, UserError, explain, run_main
+from heart.errors import DEBUG, UserError, explain, run_main, store_reason
 from tests.fixtures.security import SecurityFigure
 from tests.processes import ROOT
 
@@ -89,6 +89,32 @@ def test_an_error_is_one_line_with_the_way_out(
     assert "\n" not in message
     assert [part for part in parts if part not in message] == []
     assert "Traceback" not in capsys.readouterr().err
+
+
+def no_response() -> Exception:
+    """MLflow's error of a request without a response, which quotes the URL and Python objects."""
+    error = Exception(
+        "API request to http://mlflow:5000/api/2.0/mlflow/runs/create failed with exception "
+        "HTTPConnectionPool(host='mlflow', port=5000): Max retries exceeded with url: /api/2.0"
+    )
+    error.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (flush_failed("near tags: syntax error"), "(sqlite3.OperationalError) near tags: syntax error"),
+        (no_response(), "no response from http://mlflow:5000: Connection refused"),
+        (
+            OperationalError("SELECT 'disk is full'", {}, sqlite3.OperationalError("cannot read")),
+            "(sqlite3.OperationalError) cannot read",
+        ),
+    ],
+    ids=["autoflush", "no response", "words of the statement"],
+)  # fmt: skip
+def test_the_reason_of_a_store_is_the_line_that_says_it(error: Exception, expected: str) -> None:
+    assert store_reason(error) == expected
 
 
 @pytest.mark.parametrize(("value", "shown"), [("1", True), ("0", False), ("", False)])

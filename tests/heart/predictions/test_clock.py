@@ -39,15 +39,18 @@ def machine() -> Machine:
 
 
 @pytest.fixture
-def start(url: str, machine: Machine) -> Callable[..., Any]:
+def clocks(machine: Machine) -> dict[str, Any]:
+    """The machine's clocks as arguments of a log."""
+    return {"clock": machine.read, "running": lambda: machine.running}
+
+
+@pytest.fixture
+def start(url: str, clocks: dict[str, Any]) -> Callable[..., Any]:
     """Start a service with a retention of 30 days on this machine."""
 
     @contextmanager
     def started(confirmed: date | None = None) -> Iterator[PredictionLog]:
-        with opened(
-            url, retention_days=30, clock=machine.read, clock_confirmed=confirmed,
-            running=lambda: machine.running,
-        ) as log:  # fmt: skip
+        with opened(url, retention_days=30, clock_confirmed=confirmed, **clocks) as log:
             yield log
 
     return started
@@ -119,9 +122,10 @@ def test_without_an_earlier_purge_the_oldest_row_is_what_is_known(
         assert log.count() == 4
 
 
-def test_a_log_without_retention_knows_the_time_too(url: str, machine: Machine) -> None:
-    options: dict[str, Any] = {"clock": machine.read, "running": lambda: machine.running}
-    with opened(url, **options) as log:
+def test_a_log_without_retention_knows_the_time_too(
+    url: str, machine: Machine, clocks: dict[str, Any]
+) -> None:
+    with opened(url, **clocks) as log:
         log.append_sync(records(5))
         assert log.purge() == 0
         machine.now += YEARS
@@ -129,7 +133,7 @@ def test_a_log_without_retention_knows_the_time_too(url: str, machine: Machine) 
         assert log.purge() == 0
         assert log.notes() == []
 
-    with opened(url, retention_days=365, **options) as log:
+    with opened(url, retention_days=365, **clocks) as log:
         assert log.purge() == 0
         assert log.notes()
         assert log.count() == 6
@@ -171,10 +175,9 @@ def test_rows_of_a_clock_that_was_ahead_for_a_while_do_not_stay_longer(
 
 
 def test_a_clock_that_gains_a_little_each_hour_deletes_nothing_early(
-    url: str, machine: Machine, security_figure: SecurityFigure
+    url: str, machine: Machine, clocks: dict[str, Any], security_figure: SecurityFigure
 ) -> None:
-    options: dict[str, Any] = {"clock": machine.read, "running": lambda: machine.running}
-    with opened(url, retention_days=1, **options) as log:
+    with opened(url, retention_days=1, **clocks) as log:
         log.append_sync(records(100))
         log.purge()
         for _ in range(26):
